@@ -1,0 +1,81 @@
+//! An account, and its id: below the handler no plain text means an id.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// 1 to 20 digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AccountId(String);
+
+/// What is stored, and what the seed list in the settings has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// Whose it is.
+    pub name: String,
+    /// Whether its reads are of interest to the vipservice.
+    #[serde(default)]
+    pub vip: bool,
+}
+
+impl AccountId {
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// [`NotAnAccountId`] for anything but 1 to 20 ASCII digits.
+    pub fn parse(text: &str) -> Result<Self, NotAnAccountId> {
+        let valid = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        valid.then(|| Self(text.to_owned())).ok_or(NotAnAccountId)
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for AccountId {
+    type Error = NotAnAccountId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+/// The text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an account id has 1 to 20 digits, as in 10000")]
+pub struct NotAnAccountId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_1_to_20_digits() {
+        for (text, valid) in [
+            ("10000", true),
+            ("0", true),
+            ("12345678901234567890", true),
+            ("123456789012345678901", false),
+            ("", false),
+            ("1000a", false),
+            ("-1", false),
+            (" 1", false),
+            ("١", false),
+            ("../1", false),
+        ] {
+            assert_eq!(AccountId::parse(text).is_ok(), valid, "{text:?}");
+        }
+    }
+}

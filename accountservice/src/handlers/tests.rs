@@ -1,0 +1,213 @@
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request},
+};
+use common::{
+    http::Health,
+    messaging::{Message, MockMessagingClient, PublishError},
+    outbox::{Outbox, relay},
+    settings::SharedSettings,
+};
+use http_body_util::BodyExt as _;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    routes::router,
+    settings::Settings,
+    store::{MockAccountStore, SledAccountStore},
+};
+
+/// The service behind its router, with a real store and a real outbox in memory.
+struct TestApp {
+    router: Router,
+    outbox: Arc<Outbox>,
+}
+
+impl TestApp {
+    fn new() -> Self {
+        Self::with_room_for(100)
+    }
+
+    fn with_room_for(outbox_max: usize) -> Self {
+        let store = store();
+        let accounts = SledAccountStore::seeded(&store, &Settings::default().accounts).unwrap();
+        Self::on(&store, Arc::new(accounts), outbox_max)
+    }
+
+    fn on(store: &sled::Db, accounts: Arc<dyn AccountStore>, outbox_max: usize) -> Self {
+        let outbox = Arc::new(Outbox::open(store, outbox_max).unwrap());
+        let state = AppState {
+            accounts,
+            notifier: Notifier::new(Arc::clone(&outbox)),
+            served_by: "account.1".into(),
+        };
+        let health = Arc::new(Health::default());
+        let router =
+            common::http::service(router(state), &SharedSettings::default(), &health, Registry::default());
+        Self { router, outbox }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("x-request-id", "7f3a");
+        let request =
+            request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask(Method::GET, path).await
+    }
+
+    fn notifications(&self) -> Vec<Message> {
+        self.outbox.entries().map(|entry| entry.unwrap().message).collect()
+    }
+}
+
+fn store() -> sled::Db {
+    sled::Config::new().temporary(true).open().unwrap()
+}
+
+#[tokio::test]
+async fn an_account_is_answered_with_who_served_it() {
+    let (status, body) = TestApp::new().get("/accounts/10000").await;
+    assert_eq!(status, 200);
+    assert_eq!(body, json!({"id": "10000", "name": "Person_0", "vip": true, "servedBy": "account.1"}));
+}
+
+#[tokio::test]
+async fn a_vips_read_leaves_one_notification_of_this_request() {
+    let app = TestApp::new();
+    app.get("/accounts/10000").await;
+    let [notification] = &app.notifications()[..] else { panic!("{:?}", app.notifications()) };
+    let body: Value = serde_json::from_slice(&notification.body).unwrap();
+    assert_eq!(body["accountId"], "10000");
+    assert_eq!(body.as_object().unwrap().len(), 2);
+    assert_eq!(notification.correlation_id.as_deref(), Some("7f3a"));
+    assert_eq!(notification.kind.as_deref(), Some("vip.notification.v1"));
+    assert!(notification.headers["traceparent"].contains("4bf92f3577b34da6a3ce929d0e0e4736"));
+}
+
+#[tokio::test]
+async fn what_is_no_read_of_a_vips_account_notifies_nobody() {
+    let app = TestApp::new();
+    for (method, path, status) in [
+        (Method::GET, "/accounts/10001", 200),
+        (Method::HEAD, "/accounts/10000", 200),
+        (Method::GET, "/accounts", 200),
+        (Method::GET, "/accounts/99999", 404),
+        (Method::GET, "/accounts/1000x", 400),
+        (Method::GET, "/accounts/10000%2F", 400),
+        (Method::POST, "/accounts/10000", 405),
+        (Method::GET, "/accounts/10000/offers", 404),
+        (Method::GET, "/accounts/", 404),
+    ] {
+        assert_eq!(app.ask(method.clone(), path).await.0, status, "{method} {path}");
+    }
+    assert_eq!(app.notifications(), []);
+}
+
+#[tokio::test]
+async fn with_the_outbox_full_vip_reads_are_answered_503_and_plain_reads_go_on() {
+    let app = TestApp::with_room_for(1);
+    assert_eq!(app.get("/accounts/10000").await.0, 200);
+    let (status, problem) = app.get("/accounts/10000").await;
+    assert_eq!((status, &problem["request_id"]), (503, &"7f3a".into()));
+    assert_eq!(app.get("/accounts/10001").await.0, 200);
+    assert_eq!(app.ask(Method::HEAD, "/accounts/10000").await.0, 200);
+    assert_eq!(app.notifications().len(), 1);
+}
+
+#[tokio::test]
+async fn with_the_store_down_a_read_is_answered_503_and_not_404() {
+    let mut down = MockAccountStore::new();
+    let error = || StoreError::Sled(sled::Error::Unsupported("down".into()));
+    down.expect_find().returning(move |_| Err(error()));
+    down.expect_list().returning(move |_, _| Err(error()));
+    let app = TestApp::on(&store(), Arc::new(down), 100);
+    for path in ["/accounts/10000", "/accounts"] {
+        let (status, problem) = app.get(path).await;
+        assert_eq!(status, 503, "{path}");
+        assert!(!problem.to_string().contains("Unsupported"), "{problem}");
+    }
+    assert_eq!(app.notifications(), []);
+}
+
+#[tokio::test]
+async fn with_publishing_refused_the_read_is_answered_and_its_notification_stays() {
+    let app = TestApp::new();
+    let mut client = MockMessagingClient::new();
+    client.expect_publish_on_queue().times(1..).returning(|_, _| Err(PublishError::Nacked));
+    let reads = async {
+        assert_eq!(app.get("/accounts/10000").await.0, 200);
+        assert_eq!(app.get("/accounts/10000").await.0, 200);
+        // The relay has had its turns.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = relay(&app.outbox, &client) => unreachable!("the relay goes on for ever"),
+        () = reads => {}
+    }
+    assert_eq!(app.notifications().len(), 2);
+}
+
+#[tokio::test]
+async fn a_plain_account_publishes_nothing() {
+    let app = TestApp::new();
+    let mut client = MockMessagingClient::new();
+    client.expect_publish_on_queue().never();
+    let reads = async {
+        assert_eq!(app.get("/accounts/10001").await.0, 200);
+        assert_eq!(app.ask(Method::HEAD, "/accounts/10000").await.0, 200);
+    };
+    tokio::select! {
+        () = relay(&app.outbox, &client) => unreachable!("the relay goes on for ever"),
+        () = reads => {}
+    }
+}
+
+#[tokio::test]
+async fn the_list_goes_from_page_to_page_and_ends() {
+    let app = TestApp::new();
+    let (mut after, mut ids) = (String::new(), vec![]);
+    loop {
+        let (status, page) = app.get(&format!("/accounts?limit=30{after}")).await;
+        assert_eq!(status, 200);
+        ids.extend(
+            page["accounts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|account| account["id"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    assert_eq!(ids.len(), 100);
+    assert!(ids.is_sorted());
+}
+
+#[tokio::test]
+async fn a_list_that_asks_for_nonsense_is_told_so() {
+    let app = TestApp::new();
+    for (query, says) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=many", "limit"),
+        ("after=x", "after: an account id"),
+    ] {
+        let (status, problem) = app.get(&format!("/accounts?{query}")).await;
+        assert_eq!(status, 400, "{query}");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{query}: {problem}");
+    }
+}

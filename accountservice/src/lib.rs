@@ -1,0 +1,127 @@
+//! Keeps accounts, and when a VIP's account is read, sees to it that a notification reaches the broker.
+//!
+//! In the order of the walk:
+//! - [`routes`]: hop 1, the request
+//! - [`handlers`]: hop 2, from a path segment to an answer
+//! - [`store`]: hop 3, accounts in sled
+//! - [`notifier`]: hop 4, a VIP's read becomes a message in the outbox
+//!
+//! Hop 5, the outbox and its relay, is in [`common::outbox`]. Around them: [`account`], the type that
+//! they share, [`settings`], and [`outbox_command`], the outbox from a shell.
+//! This crate knows no consumer: what becomes of a notification is not its business.
+
+pub mod routes;
+pub mod handlers;
+pub mod store;
+pub mod notifier;
+pub mod account;
+pub mod settings;
+pub mod outbox_command;
+
+use std::{ffi::OsString, sync::Arc};
+
+use common::{
+    http::{self, Health},
+    messaging::{
+        MessagingClient,
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::Topology,
+    },
+    outbox::Outbox,
+    settings::{ServiceSettings as _, Sources, command},
+    shutdown::{self, Service},
+    startup::{self, Failure, Instance},
+    telemetry,
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    handlers::AppState,
+    notifier::Notifier,
+    settings::Settings,
+    store::{SledAccountStore, open_store},
+};
+
+/// Where it listens if nothing else is said.
+const PORT: u16 = 6767;
+
+/// From the command line and the environment to a running service, or to one of its verbs.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+pub async fn start(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), Failure> {
+    let command = command::<Settings>()
+        .about("Keeps accounts; the read of a VIP's account becomes a notification on vip_queue")
+        .subcommand(outbox_command::command());
+    let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    let settings: Settings = sources.load()?;
+    let shared = &settings.shared;
+    let instance =
+        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
+    let topology = Topology::default().with_vip_queue(shared.vip_queue_max_length);
+    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    let mut registry = Registry::with_prefix("hops");
+    let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
+
+    if let Some(verb) = matches.subcommand_matches("outbox") {
+        let store = open_store(&instance.folder)?;
+        return Ok(outbox_command::run(verb, &store, settings.outbox_max, &*client).await?);
+    }
+    telemetry::init(&instance.name, shared.log_level, shared.log_format);
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
+    let store = open_store(&instance.folder)?;
+    sources.announce(&settings);
+    Ok(run(&settings, &instance.name, listener, store, client, registry, stop).await?)
+}
+
+/// Runs the service until `stop`.
+///
+/// # Errors
+/// A store that cannot be used, or what was left at the end of the grace period.
+pub async fn run(
+    settings: &Settings,
+    instance: &str,
+    listener: TcpListener,
+    store: sled::Db,
+    client: Arc<dyn MessagingClient>,
+    mut registry: Registry,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let unusable = |e: &dyn std::fmt::Display| format!("the store cannot be used: {e}");
+    let accounts = SledAccountStore::seeded(&store, &settings.accounts).map_err(|e| unusable(&e))?;
+    let accounts = Arc::new(accounts);
+    let outbox = Arc::new(Outbox::open(&store, settings.outbox_max).map_err(|e| unusable(&e))?);
+    outbox.register(&mut registry);
+    if !outbox.is_empty() {
+        tracing::info!("{} notifications wait in the outbox from an earlier run", outbox.len());
+    }
+
+    client.connect();
+    let health = Health::default()
+        .with("broker", {
+            let client = Arc::clone(&client);
+            move || client.status().check()
+        })
+        .with("store", {
+            let accounts = Arc::clone(&accounts);
+            move || accounts.check()
+        })
+        .with("outbox", {
+            let outbox = Arc::clone(&outbox);
+            move || outbox.check()
+        });
+    let health = Arc::new(health);
+    let state =
+        AppState { accounts, notifier: Notifier::new(Arc::clone(&outbox)), served_by: instance.into() };
+    let router = http::service(routes::router(state), &settings.shared, &health, registry);
+    let service =
+        Service { listener, router, health, client, subscriptions: vec![], outbox: Some((outbox, store)) };
+    service.run(&settings.shared, stop).await
+}

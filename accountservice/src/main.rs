@@ -1,0 +1,10 @@
+//! The accountservice as a process: hands over the command line and the environment, and nothing else.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+#[expect(clippy::disallowed_methods, reason = "main is the one place that reads the environment")]
+async fn main() -> ExitCode {
+    let started = accountservice::start(std::env::args_os(), std::env::vars_os()).await;
+    common::startup::report("accountservice", started)
+}

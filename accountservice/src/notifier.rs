@@ -1,0 +1,56 @@
+//! Hop 4, notify: a VIP's read becomes a message in the outbox, on disk.
+//!
+//! It does no messaging: whether and when the broker gets the message is the outbox's business.
+
+use std::sync::Arc;
+
+use common::{
+    contracts::{VIP_NOTIFICATION, VipNotification},
+    messaging::{Message, topology::VIP_QUEUE},
+    outbox::{Outbox, OutboxError},
+    trace::RequestContext,
+};
+use jiff::Timestamp;
+
+use crate::account::Account;
+
+/// Tells of VIPs' reads.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    outbox: Arc<Outbox>,
+}
+
+impl Notifier {
+    /// Writes to `outbox`.
+    #[must_use]
+    pub fn new(outbox: Arc<Outbox>) -> Self {
+        Self { outbox }
+    }
+
+    /// Puts a notification into the outbox if the account is a VIP's. Ready means: it is on disk.
+    ///
+    /// # Errors
+    /// The outbox is full, or cannot be written.
+    pub async fn notify_if_vip(
+        &self,
+        account: &Account,
+        context: &RequestContext,
+    ) -> Result<(), OutboxError> {
+        if !account.vip {
+            return Ok(());
+        }
+        let id = account.id.as_str();
+        let body = VipNotification { account_id: id.to_owned(), read_at: Timestamp::now() };
+        let message = Message::event(VIP_NOTIFICATION, "accountservice", id, context, &body)?;
+        self.outbox.append(VIP_QUEUE, &message).await?;
+        tracing::info!(
+            hop = 4,
+            name = "notify",
+            account.id = id,
+            message.id = message.shown_id(),
+            "account {id} is a VIP: notification {} is in the outbox",
+            message.shown_id(),
+        );
+        Ok(())
+    }
+}

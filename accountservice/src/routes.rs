@@ -1,0 +1,38 @@
+//! Hop 1, request: which address leads where.
+//!
+//! The request's id and its span are there already: [`common::http`] stands around every route.
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::Method,
+    routing::get,
+};
+use common::{http::Problem, trace::RequestContext};
+
+use crate::handlers::{self, AccountAnswer, AccountList, AppState, PageQuery};
+
+/// The routes of the accountservice.
+pub fn router(state: AppState) -> Router {
+    Router::new().route("/accounts", get(accounts)).route("/accounts/{id}", get(account)).with_state(state)
+}
+
+async fn account(
+    State(state): State<AppState>,
+    method: Method,
+    Path(segment): Path<String>,
+    Extension(context): Extension<RequestContext>,
+) -> Result<Json<AccountAnswer>, Problem> {
+    tracing::debug!(hop = 1, name = "request", "{method} /accounts/{segment}");
+    // axum runs the GET handler for HEAD too, and that one only asks whether the account is there.
+    let notify = method == Method::GET;
+    handlers::get_account(&state, &segment, notify.then_some(&context)).await.map(Json)
+}
+
+async fn accounts(
+    State(state): State<AppState>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<AccountList>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    handlers::list_accounts(&state, &query).map(Json)
+}

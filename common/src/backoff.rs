@@ -1,0 +1,69 @@
+//! How long to wait before trying again: exponential, with full jitter.
+//!
+//! Full jitter (a wait drawn evenly between zero and the present ceiling) spreads the clients of a
+//! broker that comes back better than a fixed or a half-jittered wait does:
+//! <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
+
+use std::time::Duration;
+
+/// A growing ceiling, and waits drawn below it.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    min: Duration,
+    max: Duration,
+    ceiling: Duration,
+}
+
+impl Backoff {
+    /// Starts with waits of at most `min`; the ceiling doubles with each wait until it reaches `max`.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max, ceiling: min }
+    }
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        let wait = self.ceiling.mul_f64(rand::random::<f64>());
+        self.ceiling = (self.ceiling * 2).min(self.max);
+        wait
+    }
+
+    /// Sleeps for the next wait.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.next_wait()).await;
+    }
+
+    /// It worked: the next wait is a short one again.
+    pub fn reset(&mut self) {
+        self.ceiling = self.min;
+    }
+}
+
+impl Default for Backoff {
+    /// 50 ms to 2 s: for one operation on a broker that is there.
+    fn default() -> Self {
+        Self::new(Duration::from_millis(50), Duration::from_secs(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_stay_below_a_doubling_ceiling() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(100), ms(500));
+        for ceiling in [100, 200, 400, 500, 500] {
+            assert!(backoff.next_wait() <= ms(ceiling));
+        }
+        backoff.reset();
+        assert!(backoff.next_wait() <= ms(100));
+    }
+
+    #[test]
+    fn waits_differ_from_client_to_client() {
+        let waits: Vec<_> = (0..8).map(|_| Backoff::default().next_wait()).collect();
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+    }
+}

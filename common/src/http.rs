@@ -1,0 +1,116 @@
+//! Everything around a handler: request id, limits, problems, health, metrics, the server.
+//!
+//! One function, [`guard`], stands around every request; what it does can be read top to bottom there.
+
+pub mod problem;
+pub mod health;
+mod server;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::FutureExt;
+use prometheus_client::registry::Registry;
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::Instrument;
+
+pub use self::{health::Health, problem::Problem, server::serve};
+use crate::{messaging::header as amqp, settings::SharedSettings, trace::RequestContext};
+
+/// The header that names a request: accepted or made, and echoed.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// What [`guard`] holds to.
+#[derive(Debug)]
+struct Limits {
+    timeout: Duration,
+    body: u64,
+    slots: Semaphore,
+    health: Arc<Health>,
+}
+
+/// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`.
+pub fn service(
+    routes: Router,
+    settings: &SharedSettings,
+    health: &Arc<Health>,
+    registry: Registry,
+) -> Router {
+    let limits = Limits {
+        timeout: settings.request_timeout,
+        body: settings.request_body_limit as u64,
+        slots: Semaphore::new(settings.request_concurrency),
+        health: Arc::clone(health),
+    };
+    routes
+        .route("/health", get(health::summary))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .with_state(())
+        .layer(axum::Extension(Arc::clone(health)))
+        .route("/metrics", get(metrics).with_state(Arc::new(registry)))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        .layer(from_fn_with_state(Arc::new(limits), guard))
+}
+
+/// Stands around every request.
+async fn guard(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {
+    let context = context(request.headers());
+    let span =
+        tracing::info_span!("request", request = %context.request_id, trace = %context.trace.trace_id());
+    request.extensions_mut().insert(context.clone());
+
+    let slot = limits.slots.try_acquire();
+    let response = if slot.is_err() && !health::is_operation(request.uri().path()) {
+        Problem::unavailable("too many requests are worked on at the moment").into_response()
+    } else if content_length(request.headers()) > limits.body {
+        let detail = format!("a body may have {} bytes", limits.body);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response()
+    } else {
+        let work = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+        match timeout(limits.timeout, work).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => {
+                span.in_scope(|| tracing::error!("the handler panicked"));
+                Problem::internal().into_response()
+            }
+            Err(_) => Problem::unavailable(format!("not done within {:?}", limits.timeout)).into_response(),
+        }
+    };
+    let mut response = problem::rendered(response, &context.request_id);
+    if let Ok(id) = HeaderValue::from_str(&context.request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if limits.health.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn context(headers: &HeaderMap) -> RequestContext {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    RequestContext::continued(text(REQUEST_ID), text(amqp::TRACEPARENT), text(amqp::TRACESTATE))
+}
+
+fn content_length(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// `GET /metrics`, in the OpenMetrics text format that Prometheus reads.
+async fn metrics(State(registry): State<Arc<Registry>>) -> Result<impl IntoResponse, Problem> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).map_err(|_| Problem::internal())?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
+}
+
+#[cfg(test)]
+mod tests;

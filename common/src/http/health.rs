@@ -1,0 +1,96 @@
+//! Is it alive, and can it work?
+//!
+//! `/livez` answers for the process alone: whoever restarts processes asks it, and a restart does not
+//! bring a broker back. `/readyz` and `/health` answer for the work.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{Extension, Json, http::StatusCode, response::IntoResponse};
+use serde_json::{Map, Value, json};
+
+type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// The checks of a service.
+#[derive(Default)]
+pub struct Health {
+    checks: Vec<(&'static str, Check)>,
+    draining: AtomicBool,
+}
+
+impl Health {
+    /// Adds a check: `Ok` and `Err` both say how things are.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push((name, Box::new(check)));
+        self
+    }
+
+    /// From now on not ready: we are stopping.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether all is well, and each check's word.
+    #[must_use]
+    pub fn report(&self) -> (bool, Value) {
+        let draining = self.is_draining();
+        let mut ready = !draining;
+        let mut checks = Map::new();
+        for (name, check) in &self.checks {
+            let (status, detail) = check().map_or_else(|why| ("DOWN", why), |how| ("UP", how));
+            ready &= status == "UP";
+            checks.insert((*name).into(), json!({ "status": status, "detail": detail }));
+        }
+        (ready, json!({ "status": word(ready), "draining": draining, "checks": checks }))
+    }
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Health").field(&self.report().1).finish()
+    }
+}
+
+/// Whether a path is asked by those who operate the service: they get an answer under any load.
+pub(super) fn is_operation(path: &str) -> bool {
+    matches!(path, "/health" | "/livez" | "/readyz" | "/metrics")
+}
+
+fn word(up: bool) -> &'static str {
+    if up { "UP" } else { "DOWN" }
+}
+
+fn status(up: bool) -> StatusCode {
+    if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// `GET /health`: one word, as in the series.
+pub(super) async fn summary(Extension(health): Extension<Arc<Health>>) -> impl IntoResponse {
+    let (ready, _) = health.report();
+    (status(ready), Json(json!({ "status": word(ready) })))
+}
+
+/// `GET /livez`.
+pub(super) async fn live() -> impl IntoResponse {
+    Json(json!({ "status": "UP" }))
+}
+
+/// `GET /readyz`: all checks by name.
+pub(super) async fn ready(Extension(health): Extension<Arc<Health>>) -> impl IntoResponse {
+    let (ready, report) = health.report();
+    (status(ready), Json(report))
+}

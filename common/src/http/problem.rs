@@ -1,0 +1,97 @@
+//! Errors as RFC 9457 `application/problem+json`: the possible answers, and nothing of their causes.
+
+use axum::{
+    Json,
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use serde::Serialize;
+
+/// An answer that is an error. [`super::service`] adds the request's id, by which the log tells the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Problem {
+    /// An answer with this status; `detail` is for the client's eyes.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    /// 400: what is wrong with the request.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 404: what there is not.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 503 with `Retry-After`: it may work in a second.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// 500: the log has the cause.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of ours; the log has it under the request id")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The members of RFC 9457, section 3.1, and one of ours.
+#[derive(Serialize)]
+struct Body9457<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    request_id: &'a str,
+}
+
+/// Writes the body of an error, whoever made it: a handler's [`Problem`], or a bare status of the framework.
+pub(super) fn rendered(response: Response<Body>, request_id: &str) -> Response<Body> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let detail = match response.extensions().get::<Problem>() {
+        Some(problem) => problem.detail.clone(),
+        // An answer that brings its own JSON, as the health checks do.
+        None if response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/json") => {
+            return response;
+        }
+        None if status == StatusCode::METHOD_NOT_ALLOWED => "this address does not know that method".into(),
+        None => "the request cannot be answered".into(),
+    };
+    let body = Body9457 {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: &detail,
+        request_id,
+    };
+    let mut problem = (status, Json(body)).into_response();
+    let headers = problem.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        headers.insert(header::ALLOW, allow.clone());
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    problem
+}

@@ -1,0 +1,61 @@
+//! The server: bounded in connections, header size and header time, and stopped without cutting anyone off.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a client may take to send a request's head, and how long a connection may idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The largest head, in bytes.
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// Serves until `stop`, then finishes the requests in hand. At most `connections` are open at a time; the
+/// kernel keeps further ones waiting.
+pub async fn serve(listener: TcpListener, router: Router, connections: usize, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(connections));
+    let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES)
+        .pipeline_flush(true);
+    let accept = async {
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Mostly: too many open files. It passes when clients go.
+                    tracing::warn!("cannot accept a connection: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let _ = stream.set_nodelay(true);
+            let service = TowerToHyperService::new(router.clone());
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            tasks.spawn(async move {
+                // Its errors are the client's: a cut, a time-out, nonsense.
+                if let Err(error) = connection.await {
+                    tracing::debug!("connection ended: {error}");
+                }
+                drop(slot);
+            });
+        }
+    };
+    let _ = stop.run_until_cancelled(accept).await;
+    drop(listener);
+    graceful.shutdown().await;
+    tasks.close();
+    tasks.wait().await;
+}

@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{Method, Request as HttpRequest},
+};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::*;
+
+/// A service with a route for each thing that can happen to a handler.
+struct TestApp {
+    router: Router,
+    health: Arc<Health>,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+fn app() -> TestApp {
+    app_with(&SharedSettings::default())
+}
+
+fn app_with(settings: &SharedSettings) -> TestApp {
+    let routes = Router::new()
+        .route("/hello", get(async || "hello"))
+        .route("/panic", get(async || -> String { panic!("a bug") }))
+        .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(3600)).await))
+        .route("/full", get(async || Problem::unavailable("the outbox is full")))
+        .route(
+            "/context",
+            get(async |axum::Extension(context): axum::Extension<RequestContext>| {
+                context.trace.traceparent()
+            }),
+        );
+    let health = Arc::new(Health::default().with("store", || Ok("readable".into())));
+    TestApp { router: service(routes, settings, &health, Registry::default()), health }
+}
+
+impl TestApp {
+    async fn get(&self, path: &str) -> Answer {
+        self.send(HttpRequest::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn send(&self, request: HttpRequest<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = || Value::from(String::from_utf8_lossy(&bytes).into_owned());
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+}
+
+#[tokio::test]
+async fn a_request_id_is_echoed_or_made() {
+    let request = HttpRequest::get("/hello").header("x-request-id", "7f3a").body(Body::empty()).unwrap();
+    assert_eq!(app().send(request).await.header("x-request-id"), "7f3a");
+    assert_eq!(app().get("/hello").await.header("x-request-id").len(), 36);
+}
+
+#[tokio::test]
+async fn a_trace_that_arrives_is_continued() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = HttpRequest::get("/context").header("traceparent", parent).body(Body::empty()).unwrap();
+    let answer = app().send(request).await;
+    assert!(answer.body.as_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_with_the_requests_id() {
+    for (method, path, status) in [
+        (Method::GET, "/nothing-here", 404),
+        (Method::POST, "/hello", 405),
+        (Method::GET, "/panic", 500),
+        (Method::GET, "/full", 503),
+        (Method::DELETE, "/livez", 405),
+    ] {
+        let request = HttpRequest::builder().method(method).uri(path).header("x-request-id", "7f3a");
+        let answer = app().send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        assert_eq!(
+            (&answer.body["status"], &answer.body["request_id"]),
+            (&status.into(), &"7f3a".into()),
+            "{path}"
+        );
+        assert!(answer.body["title"].is_string() && answer.body["detail"].is_string(), "{path}");
+        assert_eq!(answer.header("allow").contains("GET"), status == 405, "{path}");
+        assert_eq!(answer.header("retry-after"), if status == 503 { "1" } else { "" }, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_tells_the_client_nothing_of_its_cause() {
+    let answer = app().get("/panic").await;
+    assert!(!answer.body.to_string().contains("a bug"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_too_long_is_answered_503() {
+    let answer = app().get("/slow").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.body["detail"], "not done within 5s");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
+    let request = HttpRequest::post("/hello").header("content-length", "16385").body(Body::empty()).unwrap();
+    assert_eq!(app().send(request).await.status, 413);
+}
+
+#[tokio::test]
+async fn one_request_too_many_is_answered_503_and_the_operators_are_answered_all_the_same() {
+    let app = app_with(&SharedSettings { request_concurrency: 1, ..SharedSettings::default() });
+    let router = app.router.clone();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(router.oneshot(HttpRequest::get("/slow").body(Body::empty()).unwrap()));
+    tokio::task::yield_now().await;
+    assert_eq!(app.get("/hello").await.status, 503);
+    for path in ["/health", "/livez", "/readyz", "/metrics"] {
+        assert_eq!(app.get(path).await.status, 200, "{path}");
+    }
+    tasks.shutdown().await;
+    assert_eq!(app.get("/hello").await.status, 200);
+}
+
+#[tokio::test]
+async fn while_draining_requests_are_answered_and_connections_end() {
+    let app = app();
+    assert_eq!(app.get("/readyz").await.status, 200);
+    app.health.drain();
+    let ready = app.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["draining"]), (503, &true.into()));
+    assert_eq!(app.get("/livez").await.status, 200);
+    let hello = app.get("/hello").await;
+    assert_eq!((hello.status, hello.header("connection")), (200, "close"));
+}
+
+#[tokio::test]
+async fn readiness_names_the_check_that_fails() {
+    let health = Arc::new(Health::default().with("broker", || Err("connecting: refused".into())));
+    let router = service(Router::new(), &SharedSettings::default(), &health, Registry::default());
+    let app = TestApp { router, health };
+    let ready = app.get("/readyz").await;
+    assert_eq!(
+        (ready.status, &ready.body["checks"]["broker"]["detail"]),
+        (503, &"connecting: refused".into())
+    );
+    let health = app.get("/health").await;
+    assert_eq!((health.status, &health.body["status"]), (503, &"DOWN".into()));
+    assert_eq!(app.get("/livez").await.status, 200);
+}

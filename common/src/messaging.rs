@@ -1,0 +1,224 @@
+//! Hop 6: the messaging client as the services see it.
+//!
+//! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
+//! `subscribe_to_queue`, `close`. What it did not have: every publish is confirmed, every delivery is
+//! acknowledged by hand, and `append` and `replay` are there for streams.
+//!
+//! Nothing here knows AMQP's library: its types stay inside [`amqp`].
+
+mod message;
+pub mod topology;
+pub mod amqp;
+pub mod metrics;
+#[cfg(any(test, feature = "mock"))]
+mod mock;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::message::{Delivery, JSON, Message, header};
+#[cfg(any(test, feature = "mock"))]
+pub use self::mock::MockMessagingClient;
+
+/// A messaging client, as a role: what a service needs of a broker.
+#[async_trait]
+pub trait MessagingClient: Send + Sync {
+    /// Starts connecting, and stays at it until [`close`](Self::close): comes back at once, since a
+    /// service starts and answers whether or not its broker is there.
+    fn connect(&self);
+
+    /// Publishes to an exchange. Ready means: the broker has confirmed the message and put it into at
+    /// least one queue. While there is no connection it waits; drop it to give up.
+    ///
+    /// # Errors
+    /// [`PublishError`], one variant per decision.
+    async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError>;
+
+    /// Publishes to one queue, as [`publish`](Self::publish) does.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
+        self.publish("", queue, message).await
+    }
+
+    /// Appends to a stream, as [`publish`](Self::publish) does.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    async fn append(&self, stream: &str, message: Message) -> Result<(), PublishError> {
+        self.publish("", stream, message).await
+    }
+
+    /// Consumes what is published to an exchange from now on, through a queue of this client's own
+    /// that goes away with the connection.
+    fn subscribe(
+        &self,
+        exchange: &str,
+        binding_key: &str,
+        options: ConsumeOptions,
+        handler: Handler,
+    ) -> Subscription;
+
+    /// Consumes a work queue in competition with all who do the same.
+    fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
+
+    /// Reads a stream from its first entry on, each entry once and in order, and goes on for ever.
+    fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
+
+    /// How the client stands with its broker.
+    fn status(&self) -> BrokerStatus;
+
+    /// Closes the connections, each within the operation time-out. Waiting publishers get
+    /// [`PublishError::Closed`].
+    async fn close(&self);
+}
+
+/// Why a message is not confirmed. Each variant is one decision of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It will never be accepted: do not try again.
+    #[error("the message cannot be published: {0}")]
+    Invalid(String),
+    /// No queue was there to take it. The topology is declared again; try again.
+    #[error("no queue took the message: {0}")]
+    Unroutable(String),
+    /// The broker refused it (a full queue with `reject-publish`): try again later.
+    #[error("the broker refused the message, its queue may be full")]
+    Nacked,
+    /// It may or may not have arrived: publish it again with the same id.
+    #[error("the broker did not confirm the message: {0}")]
+    Unconfirmed(String),
+    /// The client is closed: nothing was sent.
+    #[error("the messaging client is closed")]
+    Closed,
+}
+
+/// What becomes of a delivery. Every handler turns every error of its own into one of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or nothing to do.
+    Ack,
+    /// Not now: the reason. Redelivered until the queue's delivery limit, then dead-lettered.
+    Retry(String),
+    /// Never: the reason. A copy with the reason goes to the dead-letter queue at once.
+    DeadLetter(String),
+}
+
+/// What is done with each delivery.
+pub type Handler = Arc<dyn Fn(Delivery) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// What is done with each step of a replay.
+pub type StreamReader = Box<dyn FnMut(Replay) + Send>;
+
+/// A step of a replay.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Replay {
+    /// The stream is read from its first entry: whatever was read before belongs to another stream.
+    Restarted,
+    /// The next entry. Offsets grow, not always by one.
+    Entry(u64, Message),
+    /// All that was in the stream when reading began has been read.
+    CaughtUp,
+}
+
+/// How a work queue is consumed.
+#[derive(Debug, Clone)]
+pub struct ConsumeOptions {
+    /// How many deliveries are handled at a time; the broker sends no more than that (`basic.qos`).
+    pub prefetch: u16,
+    /// How long a handler may take before its delivery counts as failed. Time spent waiting for the
+    /// broker does not count: an outage is not the message's fault.
+    pub handler_timeout: Duration,
+    /// Where [`Outcome::DeadLetter`] copies go; `None` drops them with a warning.
+    pub dead_letter_queue: Option<String>,
+}
+
+/// A consumer that was started. Dropping it lets it run.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    active: watch::Receiver<bool>,
+}
+
+impl Subscription {
+    /// For the adapter that runs it: it must end after `stop`, be tracked by `tasks`, and say in
+    /// `active` whether the broker delivers to it.
+    #[must_use]
+    pub fn new(stop: CancellationToken, tasks: TaskTracker, active: watch::Receiver<bool>) -> Self {
+        Self { stop, tasks, active }
+    }
+
+    /// Whether the broker delivers to it at the moment.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        *self.active.borrow()
+    }
+
+    /// Takes no more deliveries; those in hand go on.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until, after [`cancel`](Self::cancel), what was in hand is finished and settled.
+    pub async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// How a client stands with its broker: a state for each of its two connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// The connection that publishes.
+    pub publishing: LinkStatus,
+    /// The connection that consumes.
+    pub consuming: LinkStatus,
+}
+
+impl BrokerStatus {
+    /// Whether both connections are up; `Err` says what is wrong and, where known, what to do.
+    ///
+    /// # Errors
+    /// The sentence for `/readyz`.
+    pub fn check(&self) -> Result<String, String> {
+        match (&self.publishing, &self.consuming) {
+            (LinkStatus::Up, LinkStatus::Up) => Ok("connected".into()),
+            (LinkStatus::Up, other) | (other, _) => Err(other.to_string()),
+        }
+    }
+}
+
+/// The state of one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// Not there yet, or not any more; it is tried again. The last error, if there was one.
+    Connecting(Option<String>),
+    /// Working.
+    Up,
+    /// The broker is short of memory or disk and takes no messages: they wait here.
+    Blocked(String),
+    /// The broker is there and refuses us: credentials, vhost, permissions, or a queue that differs from
+    /// what we declare. A person has to act; it is tried again slowly.
+    Refused(String),
+    /// Closed by us.
+    Closed,
+}
+
+impl fmt::Display for LinkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting(None) => f.write_str("connecting"),
+            Self::Connecting(Some(why)) => write!(f, "connecting: {why}"),
+            Self::Up => f.write_str("connected"),
+            Self::Blocked(why) => write!(f, "the broker takes no messages: {why}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}

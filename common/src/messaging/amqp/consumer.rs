@@ -1,0 +1,272 @@
+//! Consuming: deliveries to a handler, as many at a time as it asked for, each settled by hand.
+//!
+//! Whatever ends a consumer - the queue is deleted, the channel fails, the broker restarts - it is
+//! started again within the back-off. A delivery whose channel is gone is not ours any more: its
+//! handler is dropped, and the broker delivers it again.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::pending};
+use lapin::{
+    Acker, Channel,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
+        QueueBindOptions, QueueDeclareOptions,
+    },
+    types::{FieldTable, ShortString},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    connection::{Fault, Link, Session, within},
+    publisher::Publisher,
+    short, to_message,
+};
+use crate::{
+    backoff::Backoff,
+    messaging::{ConsumeOptions, Delivery, Handler, Outcome, PublishError, metrics::Metrics},
+};
+
+/// Whether the broker delivers to a consumer: false again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Activity(watch::Sender<bool>);
+
+impl Activity {
+    pub(super) fn new() -> (Self, watch::Receiver<bool>) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), receiver)
+    }
+
+    pub(super) fn set(&self, active: bool) {
+        self.0.send_replace(active);
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+/// What is consumed.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A queue that is there.
+    Queue(String),
+    /// An exchange and a binding key, through a queue of our own.
+    Exchange(String, String),
+}
+
+/// A consumer of one queue.
+pub(super) struct Consumer {
+    pub(super) link: Link,
+    pub(super) publisher: Publisher,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) name: String,
+    pub(super) source: Source,
+    pub(super) options: ConsumeOptions,
+    pub(super) handler: Handler,
+}
+
+/// Why a consumer ended.
+enum End {
+    Stopped,
+    Failed(String),
+}
+
+impl Consumer {
+    /// Consumes until `stop`, then finishes what is in hand.
+    pub(super) async fn run(self, stop: CancellationToken, activity: Activity) {
+        let consumer = Arc::new(self);
+        let mut backoff = Backoff::default();
+        while let Some(Some(session)) = stop.run_until_cancelled(consumer.link.session()).await {
+            let since = Instant::now();
+            let end = match consumer.open(&session).await {
+                Ok((channel, deliveries)) => {
+                    activity.set(true);
+                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop).await
+                }
+                Err(fault) => End::Failed(fault.to_string()),
+            };
+            activity.set(false);
+            let End::Failed(why) = end else { return };
+            if session.lost.is_cancelled() {
+                continue;
+            }
+            tracing::warn!(source = ?consumer.source, "consuming again: {why}");
+            if since.elapsed() > Duration::from_secs(5) {
+                backoff.reset();
+            }
+            if stop.run_until_cancelled(backoff.wait()).await.is_none() {
+                return;
+            }
+            consumer.link.redeclare(&session).await;
+        }
+    }
+
+    async fn open(&self, session: &Session) -> Result<(Channel, lapin::Consumer), Fault> {
+        let limit = self.link.limit();
+        let channel = session.channel().await?;
+        let queue = match &self.source {
+            Source::Queue(name) => name.as_str().into(),
+            Source::Exchange(exchange, key) => self.own_queue(&channel, exchange, key).await?,
+        };
+        let qos = channel.basic_qos(self.options.prefetch, BasicQosOptions::default());
+        within(limit, "basic.qos", qos).await?;
+        let tag = short(&format!("{}-{}", self.name, Uuid::now_v7())).unwrap_or_default();
+        let consume =
+            channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+        let deliveries = within(limit, "basic.consume", consume).await?;
+        Ok((channel, deliveries))
+    }
+
+    /// A queue for this connection only. Its name is new each time: an exclusive queue of a fixed name is
+    /// still locked by the old connection when a quick client comes back.
+    async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
+        let limit = self.link.limit();
+        let name: ShortString = format!("{exchange}.{}", Uuid::now_v7()).as_str().into();
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+        let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
+        within(limit, "queue.declare", declare).await?;
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let bind = channel.queue_bind(name.clone(), exchange.into(), key.into(), options, arguments);
+        within(limit, "queue.bind", bind).await?;
+        Ok(name)
+    }
+
+    async fn consume(
+        self: Arc<Self>,
+        session: &Session,
+        channel: &Channel,
+        mut deliveries: lapin::Consumer,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut in_hand = JoinSet::new();
+        let end = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break End::Stopped,
+                () = session.lost.cancelled() => break End::Failed("the connection is lost".into()),
+                Some(_) = in_hand.join_next() => {}
+                next = deliveries.next() => match next {
+                    Some(Ok(delivery)) => drop(in_hand.spawn(Arc::clone(&self).handle(delivery))),
+                    Some(Err(error)) => break End::Failed(Fault::from(error).to_string()),
+                    None => break End::Failed("the broker cancelled the consumer, its queue may be gone".into()),
+                },
+            }
+        };
+        let limit = self.link.limit();
+        match end {
+            End::Stopped => {
+                let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+                let _ = within(limit, "basic.cancel", cancel).await;
+                // How long this may take is the grace period's business.
+                let finish = async { while in_hand.join_next().await.is_some() {} };
+                let _ = session.lost.run_until_cancelled(finish).await;
+            }
+            // The channel may still take acknowledgments, so what is in hand gets its chance.
+            End::Failed(_) if channel.status().connected() => {
+                let _ = timeout(limit, async { while in_hand.join_next().await.is_some() {} }).await;
+            }
+            End::Failed(_) => {}
+        }
+        in_hand.shutdown().await;
+        // What was prefetched and not handled goes back to the queue when the channel closes, not before.
+        let _ = within(limit, "channel.close", channel.close(200, "done".into())).await;
+        end
+    }
+
+    /// One delivery, from the handler to its settlement.
+    async fn handle(self: Arc<Self>, delivery: lapin::message::Delivery) {
+        let acker = delivery.acker.clone();
+        let message = to_message(&delivery.properties, delivery.data);
+        let delivery = Delivery::new(message, delivery.redelivered);
+        let since = Instant::now();
+        let outcome = self.outcome(&delivery).await;
+        self.metrics.consumed.inc();
+        self.metrics.handler_seconds.observe(since.elapsed().as_secs_f64());
+        let settled = match outcome {
+            Outcome::Ack => self.ack(&acker).await,
+            Outcome::Retry(reason) => {
+                tracing::warn!(
+                    message.id = delivery.message.shown_id(),
+                    "message goes back to be tried again: {reason}"
+                );
+                self.metrics.retried.inc();
+                // `reject` and not `nack`: since RabbitMQ 4.3 only it counts towards the delivery limit.
+                self.reject(&acker, true).await
+            }
+            Outcome::DeadLetter(reason) => self.dead_letter(&delivery, &reason, &acker).await,
+        };
+        if !settled {
+            self.metrics.ack_lost.inc();
+        }
+    }
+
+    /// What the handler says, or what its panic or its silence says for it.
+    async fn outcome(&self, delivery: &Delivery) -> Outcome {
+        // The call itself may panic, before there is a future.
+        let (handler, argument) = (Arc::clone(&self.handler), delivery.clone());
+        let call = AssertUnwindSafe(async move { handler(argument).await }).catch_unwind();
+        tokio::pin!(call);
+        let limit = self.options.handler_timeout;
+        loop {
+            match timeout(limit, &mut call).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => return Outcome::Retry("the handler panicked".into()),
+                // Time that was spent waiting for the broker is not the message's.
+                Err(_) if delivery.is_waiting_for_the_broker() => {}
+                Err(_) => return Outcome::Retry(format!("the handler took longer than {limit:?}")),
+            }
+        }
+    }
+
+    /// Moves a delivery to the dead-letter queue: the copy is confirmed before the original is acked.
+    async fn dead_letter(&self, delivery: &Delivery, reason: &str, acker: &Acker) -> bool {
+        let id = delivery.message.shown_id();
+        let Some(queue) = &self.options.dead_letter_queue else {
+            tracing::warn!(message.id = id, "message dropped: {reason}");
+            return self.ack(acker).await;
+        };
+        tracing::warn!(message.id = id, "message goes to {queue}: {reason}");
+        let queue: ShortString = queue.as_str().into();
+        let copy = delivery.message.dead_letter(reason);
+        let publish = || self.publisher.publish(ShortString::default(), queue.clone(), copy.clone());
+        match delivery.until_confirmed(publish).await {
+            Ok(()) => {
+                self.metrics.dead_lettered.inc();
+                self.ack(acker).await
+            }
+            // Not even a copy can be made of it: the broker moves the original, without our reason.
+            Err(PublishError::Invalid(why)) => {
+                tracing::warn!(message.id = id, "message goes to {queue} without its reason: {why}");
+                self.metrics.dead_lettered.inc();
+                self.reject(acker, false).await
+            }
+            // We are stopping: it comes again.
+            Err(_) => pending().await,
+        }
+    }
+
+    async fn ack(&self, acker: &Acker) -> bool {
+        let settled = self.settle(acker.ack(BasicAckOptions::default())).await;
+        self.metrics.acked.inc_by(settled.into());
+        settled
+    }
+
+    async fn reject(&self, acker: &Acker, requeue: bool) -> bool {
+        self.settle(acker.reject(BasicRejectOptions { requeue })).await
+    }
+
+    /// Bounded, since lapin's `ack` can wait for ever on a connection that died; `Ok(false)` means the
+    /// channel was gone. Either way the broker delivers it again.
+    async fn settle(&self, settlement: impl Future<Output = lapin::Result<bool>>) -> bool {
+        matches!(within(self.link.limit(), "settlement", settlement).await, Ok(true))
+    }
+}

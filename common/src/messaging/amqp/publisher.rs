@@ -1,0 +1,216 @@
+//! Publishing: persistent, mandatory, confirmed, in batches.
+//!
+//! Whoever publishes at the same time shares a batch: all its messages are sent, then all its confirms
+//! are awaited, and only then is any of them called confirmed. The barrier is what makes "no queue took
+//! it" exact: with several mandatory publishes in flight lapin hangs a returned message on whichever
+//! confirm comes next, so returns are matched by their own `message_id`. Two channels take turns, so
+//! that one sends while the other waits: measured on RabbitMQ 4.0 with a quorum queue, two channels of
+//! 500 reach 33,000 messages a second, one channel 24,000, and a pool of 64 channels with one message in
+//! flight each 15,000. An alternate exchange would be as fast, but confirms what nobody will read.
+
+use std::{collections::HashSet, sync::Arc};
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    message::BasicReturnMessage,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    connection::{Fault, Link, Session, within},
+    to_properties,
+};
+use crate::messaging::{Message, PublishError, metrics::Metrics};
+
+/// How many messages one channel has in flight.
+const BATCH: usize = 500;
+/// How many channels take turns.
+const CHANNELS: usize = 2;
+
+/// The side of those who publish.
+#[derive(Debug, Clone)]
+pub(super) struct Publisher {
+    requests: mpsc::Sender<Request>,
+    channels: PublishChannel,
+}
+
+/// The side that talks to the broker: one channel, made anew when it fails.
+#[derive(Debug, Clone)]
+pub(super) struct PublishChannel {
+    link: Link,
+    metrics: Arc<Metrics>,
+    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    exchange: ShortString,
+    routing_key: ShortString,
+    properties: BasicProperties,
+    message: Message,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link, metrics: Arc<Metrics>) -> Self {
+        let (sender, receiver) = mpsc::channel(BATCH);
+        let channels = PublishChannel { link, metrics, requests: Arc::new(Mutex::new(receiver)) };
+        Self { requests: sender, channels }
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = PublishChannel> {
+        std::iter::repeat_n(self.channels.clone(), CHANNELS)
+    }
+
+    /// Publishes, and waits for the confirm.
+    pub(super) async fn publish(
+        &self,
+        exchange: ShortString,
+        routing_key: ShortString,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        let (reply, confirmed) = oneshot::channel();
+        let properties = to_properties(&message)?;
+        let request = Request { exchange, routing_key, properties, message, reply };
+        self.requests.send(request).await.map_err(|_| PublishError::Closed)?;
+        confirmed.await.unwrap_or(Err(PublishError::Closed))
+    }
+}
+
+impl PublishChannel {
+    /// Publishes what is asked for until the client is closed. A batch that was taken is not given up
+    /// while there is no connection: it waits for the next.
+    pub(super) async fn run(self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(session) = self.link.session().await {
+            match self.open(&session).await {
+                Ok(channel) => self.serve(&session, &channel, &mut batch).await,
+                Err(fault) => {
+                    tracing::warn!("cannot open a channel to publish: {fault}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+        // No more requests: those waiting, here and outside, see that nobody will answer.
+        self.requests.lock().await.close();
+        drop(batch);
+        while self.requests.lock().await.recv().await.is_some() {}
+    }
+
+    async fn open(&self, session: &Session) -> Result<Channel, Fault> {
+        let channel = session.channel().await?;
+        let select = channel.confirm_select(ConfirmSelectOptions::default());
+        within(self.link.limit(), "confirm.select", select).await?;
+        Ok(channel)
+    }
+
+    /// Publishes batch by batch, until the channel or its connection fails.
+    async fn serve(&self, session: &Session, channel: &Channel, batch: &mut Vec<Request>) {
+        while !session.lost.is_cancelled() {
+            if batch.is_empty() {
+                let next = async { self.requests.lock().await.recv_many(batch, BATCH).await };
+                match session.lost.run_until_cancelled(next).await {
+                    None | Some(0) => return,
+                    Some(_) => {}
+                }
+            }
+            session.unblocked().await;
+            if session.lost.is_cancelled() {
+                return;
+            }
+            // Whoever gave up waiting will ask again, or not: it is not sent for them.
+            batch.retain(|request| !request.reply.is_closed());
+            let sent = Instant::now();
+            let confirms = timeout(self.link.limit(), publish_all(channel, batch)).await;
+            let (answers, healthy) = match confirms {
+                Ok(Ok(answers)) => (answers, true),
+                Ok(Err(error)) => {
+                    (vec![Err(PublishError::Unconfirmed(Fault::from(error).to_string())); batch.len()], false)
+                }
+                Err(_) => {
+                    let why = format!("not within {:?}", self.link.limit());
+                    (vec![Err(PublishError::Unconfirmed(why)); batch.len()], false)
+                }
+            };
+            self.count(&answers, sent);
+            if answers.iter().any(|answer| matches!(answer, Err(PublishError::Unroutable(_)))) {
+                self.link.redeclare(session).await;
+            }
+            for (request, answer) in batch.drain(..).zip(answers) {
+                // Nobody listens any more: they will see the message again, and know its id.
+                let _ = request.reply.send(answer);
+            }
+            if !healthy {
+                // What is still in flight on it could be taken for an answer to the next batch.
+                let _ = within(self.link.limit(), "channel.close", channel.close(200, "batch failed".into()))
+                    .await;
+                return;
+            }
+        }
+    }
+
+    fn count(&self, answers: &[Result<(), PublishError>], sent: Instant) {
+        let metrics = &self.metrics;
+        metrics.published.inc_by(answers.len() as u64);
+        let count = |counter: &Counter, is: fn(&Result<(), PublishError>) -> bool| {
+            counter.inc_by(answers.iter().filter(|answer| is(answer)).count() as u64);
+        };
+        count(&metrics.confirmed, Result::is_ok);
+        count(&metrics.returned, |answer| matches!(answer, Err(PublishError::Unroutable(_))));
+        count(&metrics.nacked, |answer| matches!(answer, Err(PublishError::Nacked)));
+        count(&metrics.unknown, |answer| matches!(answer, Err(PublishError::Unconfirmed(_))));
+        metrics.publish_seconds.observe(sent.elapsed().as_secs_f64());
+    }
+}
+
+/// Sends all, then waits for all.
+async fn publish_all(channel: &Channel, batch: &[Request]) -> lapin::Result<Vec<Result<(), PublishError>>> {
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let mut confirms: Vec<PublisherConfirm> = Vec::with_capacity(batch.len());
+    for Request { exchange, routing_key, properties, message, .. } in batch {
+        let publish = channel.basic_publish(
+            exchange.clone(),
+            routing_key.clone(),
+            options,
+            &message.body,
+            properties.clone(),
+        );
+        confirms.push(publish.await?);
+    }
+    let mut answers = Vec::with_capacity(batch.len());
+    let mut returned: Vec<BasicReturnMessage> = Vec::new();
+    for confirm in confirms {
+        let confirmation = confirm.await?;
+        answers.push(if confirmation.is_ack() { Ok(()) } else { Err(PublishError::Nacked) });
+        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
+            returned.push(message);
+        }
+    }
+    returned.extend(channel.wait_for_confirms().await?);
+    name_the_returned(batch, &returned, &mut answers);
+    Ok(answers)
+}
+
+/// Marks the returned messages by their own ids, whichever confirm they were found in.
+fn name_the_returned(
+    batch: &[Request],
+    returned: &[BasicReturnMessage],
+    answers: &mut [Result<(), PublishError>],
+) {
+    let Some(first) = returned.first() else {
+        return;
+    };
+    let why = format!("{} {}", first.reply_code, first.reply_text);
+    let ids: HashSet<_> = returned.iter().map(|message| message.delivery.properties.message_id()).collect();
+    for (request, answer) in batch.iter().zip(answers) {
+        if ids.contains(request.properties.message_id()) {
+            *answer = Err(PublishError::Unroutable(format!("{why} (routing key {})", request.routing_key)));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A stream, read from its first entry on: <https://www.rabbitmq.com/docs/streams#consuming>.
+//!
+//! An offset is good for one stream only, and a reader at an offset beyond the end of a stream that was
+//! made anew gets nothing and no error. So after each loss of the connection the reader looks where the
+//! stream ends, and reads its last entry once more: if it is not the same any more, all begins again.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connection::{Fault, Link, Session, within},
+    consumer::Activity,
+    to_message, to_number,
+};
+use crate::{
+    backoff::Backoff,
+    messaging::{Message, Replay, StreamReader},
+};
+
+/// Entries on their way at a time.
+const PREFETCH: u16 = 500;
+/// Entries per acknowledgment, which a stream takes as "send more" only.
+const ACK_EVERY: u32 = 100;
+/// A stream has no end marker: its last chunk is read when nothing has come for this long.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The entry that was read last: where to go on, and how to know it again.
+type Position = (u64, Option<String>);
+
+/// Reads until `stop`.
+pub(super) async fn replay(
+    link: Link,
+    stream: String,
+    mut reader: StreamReader,
+    stop: CancellationToken,
+    activity: Activity,
+) {
+    let mut position = None;
+    let mut backoff = Backoff::default();
+    let forever = async {
+        while let Some(session) = link.session().await {
+            let end = follow(&link, &session, &stream, &mut reader, &mut position, &activity).await;
+            activity.set(false);
+            match end {
+                Ok(()) => backoff.reset(),
+                Err(_) if session.lost.is_cancelled() => {}
+                Err(fault) => {
+                    tracing::warn!("reading stream {stream} again: {fault}");
+                    backoff.wait().await;
+                    link.redeclare(&session).await;
+                }
+            }
+        }
+    };
+    let _ = stop.run_until_cancelled(forever).await;
+}
+
+/// Reads on one channel. `Ok` means: begin again at once, from the position as it is now.
+async fn follow(
+    link: &Link,
+    session: &Session,
+    stream: &str,
+    reader: &mut StreamReader,
+    position: &mut Option<Position>,
+    activity: &Activity,
+) -> Result<(), Fault> {
+    let end = last_offset(link, session, stream).await?;
+    if position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
+        *position = None;
+    }
+    let start = match &*position {
+        Some((offset, _)) => AMQPValue::LongLongInt(i64::try_from(*offset).unwrap_or(i64::MAX)),
+        None => {
+            reader(Replay::Restarted);
+            AMQPValue::LongString("first".into())
+        }
+    };
+    let mut entries = Entries::open(link, session, stream, start).await?;
+    activity.set(true);
+    let mut known = position.clone();
+    let mut caught_up = false;
+    loop {
+        let read = position.as_ref().map(|(offset, _)| *offset);
+        if !caught_up && known.is_none() && end.is_none_or(|end| read >= Some(end)) {
+            reader(Replay::CaughtUp);
+            caught_up = true;
+        }
+        let (offset, message) = entries.next(session).await?;
+        if let Some(known) = known.take() {
+            if known == (offset, message.id.clone()) {
+                continue;
+            }
+            tracing::warn!("stream {stream} is another one than before: reading it from its first entry");
+            *position = None;
+            entries.close().await;
+            return Ok(());
+        }
+        *position = Some((offset, message.id.clone()));
+        reader(Replay::Entry(offset, message));
+    }
+}
+
+/// The offset of the last entry; `None` if there is none.
+async fn last_offset(link: &Link, session: &Session, stream: &str) -> Result<Option<u64>, Fault> {
+    let channel = session.channel().await?;
+    let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
+    let declare = channel.queue_declare(stream.into(), options, FieldTable::default());
+    let count = within(link.limit(), "queue.declare", declare).await?.message_count();
+    let mut entries = Entries::open(link, session, stream, AMQPValue::LongString("last".into())).await?;
+    let mut last = None;
+    // The count lags behind: zero may be wrong, and more than zero is right.
+    let mut patience = if count > 0 { link.limit() } else { QUIET };
+    while let Ok(entry) = timeout(patience, entries.next(session)).await {
+        last = Some(entry?.0);
+        patience = QUIET;
+    }
+    entries.close().await;
+    let _ = within(link.limit(), "channel.close", channel.close(200, "done".into())).await;
+    Ok(last)
+}
+
+/// A consumer of a stream, on a channel of its own.
+struct Entries {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    limit: Duration,
+    unacked: u32,
+}
+
+impl Entries {
+    async fn open(link: &Link, session: &Session, stream: &str, start: AMQPValue) -> Result<Self, Fault> {
+        let channel = session.channel().await?;
+        let limit = link.limit();
+        within(limit, "basic.qos", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), start);
+        let tag = ShortString::default();
+        let consume = channel.basic_consume(stream.into(), tag, BasicConsumeOptions::default(), arguments);
+        let consumer = within(limit, "basic.consume", consume).await?;
+        Ok(Self { channel, consumer, limit, unacked: 0 })
+    }
+
+    async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
+        let broken = |why: &str| Fault::Broken(why.to_owned());
+        let next = session.lost.run_until_cancelled(self.consumer.next()).await;
+        let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
+            Some(delivery) => delivery?,
+            None => {
+                return Err(broken("the broker cancelled the reader, the stream may be gone"));
+            }
+        };
+        self.unacked += 1;
+        if self.unacked >= ACK_EVERY {
+            let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
+            within(self.limit, "basic.ack", ack).await?;
+            self.unacked = 0;
+        }
+        let headers = delivery.properties.headers().as_ref();
+        let offset = headers.and_then(|table| table.inner().get("x-stream-offset")).and_then(to_number);
+        let offset = offset
+            .and_then(|offset| u64::try_from(offset).ok())
+            .ok_or_else(|| broken("an entry has no offset"))?;
+        Ok((offset, to_message(&delivery.properties, delivery.data)))
+    }
+
+    async fn close(self) {
+        let _ = within(self.limit, "channel.close", self.channel.close(200, "done".into())).await;
+    }
+}

@@ -1,0 +1,294 @@
+//! A message, and a message as it arrives.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::PublishError;
+use crate::{backoff::Backoff, trace::RequestContext};
+
+/// The headers that we write and read.
+pub mod header {
+    /// W3C trace context: <https://www.w3.org/TR/trace-context/>.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C trace context, other systems' part.
+    pub const TRACESTATE: &str = "tracestate";
+    /// Why a message is in the dead-letter queue.
+    pub const REASON: &str = "x-hops-reason";
+    /// What the attributes of CloudEvents 1.0 begin with in AMQP's binary mode:
+    /// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md>.
+    pub const CLOUD_EVENTS: &str = "cloudEvents_";
+    /// Set by the broker on each redelivery from a quorum queue.
+    pub const DELIVERY_COUNT: &str = "x-delivery-count";
+}
+
+/// The content type of our bodies.
+pub const JSON: &str = "application/json";
+
+/// AMQP's short string: the length of a name, an id, a routing key.
+const SHORT: usize = 255;
+
+/// A message: what is published, what waits in the outbox, what arrives. It is persistent always.
+///
+/// All properties are optional, since what arrives may have been published by anyone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Message {
+    /// `message_id`: the same at every attempt, so that the receiver can tell a repetition.
+    pub id: Option<String>,
+    /// `type`: the contract and its major version, as in `vip.notification.v1`.
+    pub kind: Option<String>,
+    /// `content_type`.
+    pub content_type: Option<String>,
+    /// `correlation_id`: the request that caused it.
+    pub correlation_id: Option<String>,
+    /// `app_id`: the service that published it.
+    pub app_id: Option<String>,
+    /// `timestamp`: seconds since 1970, AMQP's unit.
+    pub timestamp: Option<u64>,
+    /// The headers; numbers that arrive are kept as text, tables and lists are not kept.
+    pub headers: BTreeMap<String, String>,
+    /// The content. Not part of the serialized form: see [`crate::outbox`].
+    #[serde(skip)]
+    pub body: Bytes,
+}
+
+impl Message {
+    /// A JSON event with a new id, in the context of a request: AMQP properties, trace context, and the
+    /// CloudEvents attributes that say the same to who reads those.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`] if the body cannot be written as JSON.
+    pub fn event<T: Serialize>(
+        kind: &str,
+        app_id: &str,
+        subject: &str,
+        context: &RequestContext,
+        body: &T,
+    ) -> Result<Self, PublishError> {
+        let body = serde_json::to_vec(body).map_err(|e| PublishError::Invalid(e.to_string()))?;
+        let id = Uuid::now_v7().to_string();
+        let now = Timestamp::now();
+        let mut headers = BTreeMap::new();
+        for (attribute, value) in [
+            ("id", id.clone()),
+            ("source", format!("/{app_id}")),
+            ("type", kind.to_owned()),
+            ("specversion", "1.0".to_owned()),
+            ("time", format!("{now:.3}")),
+            ("subject", subject.to_owned()),
+        ] {
+            headers.insert(format!("{}{attribute}", header::CLOUD_EVENTS), value);
+        }
+        headers.insert(header::TRACEPARENT.into(), context.trace.traceparent());
+        if let Some(state) = context.trace.tracestate() {
+            headers.insert(header::TRACESTATE.into(), state.to_owned());
+        }
+        Ok(Self {
+            id: Some(id),
+            kind: Some(kind.to_owned()),
+            content_type: Some(JSON.to_owned()),
+            correlation_id: Some(context.request_id.clone()),
+            app_id: Some(app_id.to_owned()),
+            timestamp: Some(now.as_second().unsigned_abs()),
+            headers,
+            body: body.into(),
+        })
+    }
+
+    /// The request that this message belongs to: its id, and its trace with a new span.
+    #[must_use]
+    pub fn context(&self) -> RequestContext {
+        let header = |name: &str| self.headers.get(name).map(String::as_str);
+        RequestContext::continued(
+            self.correlation_id.as_deref(),
+            header(header::TRACEPARENT),
+            header(header::TRACESTATE),
+        )
+    }
+
+    /// The id, or a word for its absence: for log lines.
+    #[must_use]
+    pub fn shown_id(&self) -> &str {
+        self.id.as_deref().unwrap_or("without an id")
+    }
+
+    /// Whether a broker can take it at all: AMQP's lengths, and `limit` bytes of body.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`], which names the part that is too long.
+    pub fn validate(&self, limit: usize) -> Result<(), PublishError> {
+        let too_long = |what: &str, len: usize, max: usize| {
+            Err(PublishError::Invalid(format!("{what} has {len} bytes, {max} are allowed")))
+        };
+        let properties = [&self.id, &self.kind, &self.content_type, &self.correlation_id, &self.app_id];
+        for value in properties.into_iter().flatten().chain(self.headers.keys()) {
+            if value.len() > SHORT {
+                return too_long("a property or a header's name", value.len(), SHORT);
+            }
+        }
+        // Properties travel in one frame, and ours are at least 128 KiB.
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        match (headers, self.body.len()) {
+            (64_001.., _) => too_long("the set of headers", headers, 64_000),
+            (_, body) if body > limit => too_long("the body", body, limit),
+            _ => Ok(()),
+        }
+    }
+
+    /// A copy for the dead-letter queue, with the reason. The broker's own headers stay behind: a copied
+    /// `x-death` makes RabbitMQ 3.x drop the copy at its next dead-lettering (cycle detection).
+    #[must_use]
+    pub fn dead_letter(&self, reason: &str) -> Self {
+        let mut copy = self.clone();
+        copy.headers.retain(|name, _| !is_the_brokers(name));
+        copy.headers.insert(header::REASON.into(), reason.chars().take(1000).collect());
+        copy
+    }
+}
+
+fn is_the_brokers(name: &str) -> bool {
+    ["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-stream-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// A message as it arrives at a handler.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// Whether it was delivered to somebody before, who may have handled it or not.
+    pub redelivered: bool,
+    waiting: Arc<AtomicBool>,
+}
+
+impl Delivery {
+    /// A delivery of `message`.
+    #[must_use]
+    pub fn new(message: Message, redelivered: bool) -> Self {
+        Self { message, redelivered, waiting: Arc::default() }
+    }
+
+    /// Publishes as part of handling this delivery, again and again until it is confirmed: the broker's
+    /// failure is not the message's, so it must not end in a retry or a dead letter. It ends when the
+    /// message is confirmed, and is dropped with the handler when the delivery's channel is gone.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`] and [`PublishError::Closed`] only.
+    pub async fn until_confirmed<F>(&self, publish: impl Fn() -> F) -> Result<(), PublishError>
+    where
+        F: Future<Output = Result<(), PublishError>>,
+    {
+        self.waiting.store(true, Ordering::Relaxed);
+        let mut backoff = Backoff::default();
+        let done = loop {
+            match publish().await {
+                done @ (Ok(()) | Err(PublishError::Invalid(_) | PublishError::Closed)) => {
+                    break done;
+                }
+                Err(error) => {
+                    tracing::warn!(message.id = self.message.shown_id(), "publishing again: {error}");
+                    backoff.wait().await;
+                }
+            }
+        };
+        self.waiting.store(false, Ordering::Relaxed);
+        done
+    }
+
+    /// Whether its handler waits for the broker at the moment.
+    pub(super) fn is_waiting_for_the_broker(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Message {
+        let context = RequestContext::continued(Some("7f3a"), None, Some("vendor=1"));
+        Message::event("vip.notification.v1", "accountservice", "10000", &context, &["body"]).unwrap()
+    }
+
+    #[test]
+    fn an_event_says_the_same_in_properties_and_in_cloud_events() {
+        let message = event();
+        let attribute = |name: &str| message.headers.get(&format!("cloudEvents_{name}")).map(String::as_str);
+        assert_eq!(attribute("id"), message.id.as_deref());
+        assert_eq!(attribute("type"), Some("vip.notification.v1"));
+        assert_eq!(attribute("source"), Some("/accountservice"));
+        assert_eq!(attribute("specversion"), Some("1.0"));
+        assert_eq!(attribute("subject"), Some("10000"));
+        assert!(attribute("time").unwrap().ends_with('Z'));
+        assert_eq!(message.correlation_id.as_deref(), Some("7f3a"));
+        assert_eq!(message.content_type.as_deref(), Some("application/json"));
+        let id = Uuid::parse_str(message.id.as_deref().unwrap()).unwrap();
+        assert_eq!(id.get_version_num(), 7);
+    }
+
+    #[test]
+    fn the_request_is_found_again_in_its_message() {
+        let message = event();
+        let context = message.context();
+        assert_eq!(context.request_id, "7f3a");
+        assert!(message.headers["traceparent"].contains(&context.trace.trace_id().to_string()));
+    }
+
+    #[test]
+    fn what_no_broker_would_take_is_refused_here() {
+        assert_eq!(event().validate(1024), Ok(()));
+        let invalid = |change: fn(&mut Message)| {
+            let mut message = event();
+            change(&mut message);
+            matches!(message.validate(1024), Err(PublishError::Invalid(_)))
+        };
+        assert!(invalid(|m| m.body = vec![0; 1025].into()));
+        assert!(invalid(|m| m.kind = Some("k".repeat(256))));
+        assert!(invalid(|m| drop(m.headers.insert("h".repeat(256), String::new()))));
+        assert!(invalid(|m| drop(m.headers.insert("h".into(), "v".repeat(65_000)))));
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_all_but_the_brokers_own_headers() {
+        let mut message = event();
+        message.headers.insert("x-delivery-count".into(), "3".into());
+        message.headers.insert("x-first-death-reason".into(), "expired".into());
+        message.headers.insert("of-the-producer".into(), "kept".into());
+        let copy = message.dead_letter("the body is no JSON");
+        assert_eq!(copy.headers["x-hops-reason"], "the body is no JSON");
+        assert_eq!(copy.headers["of-the-producer"], "kept");
+        assert!(!copy.headers.keys().any(|name| name.starts_with("x-d") || name.starts_with("x-f")));
+        assert_eq!((&copy.id, &copy.body), (&message.id, &message.body));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_that_the_broker_fails_is_repeated_until_it_is_confirmed() {
+        let tries = std::sync::atomic::AtomicU32::new(0);
+        let delivery = Delivery::new(event(), false);
+        let publish = || {
+            std::future::ready(match tries.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(PublishError::Nacked),
+                1 => Err(PublishError::Unconfirmed("cut".into())),
+                2 => Err(PublishError::Unroutable("312".into())),
+                _ => Ok(()),
+            })
+        };
+        assert_eq!(delivery.until_confirmed(publish).await, Ok(()));
+        assert_eq!(tries.load(Ordering::Relaxed), 4);
+        let never = delivery
+            .until_confirmed(|| std::future::ready(Err(PublishError::Invalid("too large".into()))))
+            .await;
+        assert!(matches!(never, Err(PublishError::Invalid(_))));
+    }
+}

@@ -1,0 +1,177 @@
+//! The keys that every service has.
+
+use std::{path::PathBuf, time::Duration};
+
+use documented::DocumentedFields;
+use serde::Deserialize;
+
+use super::{
+    broker::{Broker, BrokerUrls, Credentials},
+    positive,
+    secret::Secret,
+};
+
+/// What every service reads. Durations are written `"250ms"`, `"10s"`, `"7days"`.
+#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[serde(default)]
+pub struct SharedSettings {
+    /// The name shown in the log when the settings are loaded (default: none)
+    pub server_name: String,
+    /// The address to listen on (default "127.0.0.1": this machine only; "0.0.0.0" in a container)
+    pub server_host: std::net::IpAddr,
+    /// The port to listen on; 0 takes a free one and prints it (default: the service's own)
+    pub server_port: Option<u16>,
+    /// error, warn, info, debug or trace, for this project's own code (default info; debug shows all nine hops)
+    pub log_level: LogLevel,
+    /// text, json, or auto: text on a terminal, JSON lines otherwise (default auto)
+    pub log_format: LogFormat,
+    /// The folder for what the service keeps (default ".hops/data"; each instance has its own below it)
+    pub data_dir: PathBuf,
+    /// The broker, or several of one cluster, comma-separated (default "amqp://localhost:5672")
+    pub amqp_server_url: BrokerUrls,
+    /// The broker's user (default "guest" for a broker on this machine, none for any other)
+    pub amqp_username: Option<String>,
+    /// The user's password; prefer the environment or amqp_password_file, since everyone can read a command line
+    pub amqp_password: Option<Secret>,
+    /// A file that holds the user's name, such as a Docker secret
+    pub amqp_username_file: Option<PathBuf>,
+    /// A file that holds the password, such as a Docker secret
+    pub amqp_password_file: Option<PathBuf>,
+    /// PEM file with the authority that signed the broker's certificate, for amqps:// (default: the system's)
+    pub amqp_ca_file: Option<PathBuf>,
+    /// How long connecting and the handshake may take together (default 5s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_connect_timeout: Duration,
+    /// How long any other request to the broker may take, a confirm included (default 10s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_operation_timeout: Duration,
+    /// How often the broker and we show each other that we live; a dead link is found after two (default 10s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_heartbeat: Duration,
+    /// The first wait before connecting again is drawn from zero to this (default 100ms)
+    #[serde(with = "humantime_serde")]
+    pub amqp_backoff_min: Duration,
+    /// The longest wait before connecting again (default 10s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_backoff_max: Duration,
+    /// How many notifications wait in vip_queue before the broker refuses more; the outbox holds those (default 100000)
+    pub vip_queue_max_length: u32,
+    /// How long a request may take before it is answered 503 (default 5s)
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The largest request body, in bytes (default 16384)
+    pub request_body_limit: usize,
+    /// How many requests are worked on at a time; one more is answered 503 (default 512)
+    pub request_concurrency: usize,
+    /// How many connections are open at a time; further ones wait to be accepted (default 10000)
+    pub connection_limit: usize,
+    /// From SIGTERM to exit: what is not done by then is listed, and the exit code is 1 (default 10s)
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+    /// How long requests are still taken after SIGTERM, while load balancers notice (default 0s, in the stack 3s)
+    #[serde(with = "humantime_serde")]
+    pub shutdown_linger: Duration,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual five")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON lines otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for SharedSettings {
+    fn default() -> Self {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        Self {
+            server_name: String::new(),
+            server_host: std::net::Ipv4Addr::LOCALHOST.into(),
+            server_port: None,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Auto,
+            data_dir: ".hops/data".into(),
+            amqp_server_url: BrokerUrls::default(),
+            amqp_username: None,
+            amqp_password: None,
+            amqp_username_file: None,
+            amqp_password_file: None,
+            amqp_ca_file: None,
+            amqp_connect_timeout: s(5),
+            amqp_operation_timeout: s(10),
+            amqp_heartbeat: s(10),
+            amqp_backoff_min: ms(100),
+            amqp_backoff_max: s(10),
+            vip_queue_max_length: 100_000,
+            request_timeout: s(5),
+            request_body_limit: 16 * 1024,
+            request_concurrency: 512,
+            connection_limit: 10_000,
+            shutdown_grace: s(10),
+            shutdown_linger: Duration::ZERO,
+        }
+    }
+}
+
+impl SharedSettings {
+    /// The broker's addresses with the credentials that go with them; reads the `*_FILE`s.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a broker elsewhere without credentials, with what to set.
+    pub fn broker(&self) -> Result<Broker, String> {
+        let username = either("amqp_username", self.amqp_username.clone(), self.amqp_username_file.as_ref())?;
+        let password = self.amqp_password.as_ref().map(|p| p.expose().to_owned());
+        let password = either("amqp_password", password, self.amqp_password_file.as_ref())?;
+        let credentials = Credentials { username, password: password.map(Secret::new) };
+        self.amqp_server_url.with_credentials(&credentials)
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        positive("amqp_connect_timeout", self.amqp_connect_timeout)?;
+        positive("amqp_operation_timeout", self.amqp_operation_timeout)?;
+        positive("amqp_backoff_min", self.amqp_backoff_min)?;
+        positive("request_timeout", self.request_timeout)?;
+        if self.amqp_heartbeat < Duration::from_secs(1) || self.amqp_heartbeat > Duration::from_secs(600) {
+            return Err("amqp_heartbeat: must be between 1s and 10min (5s to 20s is usual)".into());
+        }
+        if self.amqp_backoff_max < self.amqp_backoff_min {
+            return Err("amqp_backoff_max: must not be below amqp_backoff_min".into());
+        }
+        if self.request_concurrency == 0 || self.connection_limit == 0 || self.vip_queue_max_length == 0 {
+            return Err(
+                "request_concurrency, connection_limit, vip_queue_max_length: must be more than 0".into()
+            );
+        }
+        if self.shutdown_grace <= self.shutdown_linger {
+            return Err("shutdown_grace: must be longer than shutdown_linger, which is a part of it".into());
+        }
+        Ok(())
+    }
+}
+
+/// A value, or the content of the file that holds it, but not both.
+fn either(key: &str, value: Option<String>, file: Option<&PathBuf>) -> Result<Option<String>, String> {
+    match (value, file) {
+        (Some(_), Some(_)) => Err(format!("{key} and {key}_file are both set: keep one")),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+            .map_err(|e| format!("{key}_file: cannot read {}: {e}", path.display())),
+        (value, None) => Ok(value),
+    }
+}

@@ -1,0 +1,148 @@
+use std::fs;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A service's settings, small.
+#[derive(Debug, Default, Deserialize, DocumentedFields)]
+#[serde(default)]
+struct Probe {
+    /// The shared part
+    shared: SharedSettings,
+    /// A text of the service's own
+    greeting: String,
+}
+
+impl ServiceSettings for Probe {
+    const SERVICE: &'static str = "probe";
+
+    fn shared(&self) -> &SharedSettings {
+        &self.shared
+    }
+}
+
+fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let sources =
+        Sources { config_repo: Some(folder.path().to_owned()), profile: "dev".into(), ..Sources::default() };
+    (folder, sources)
+}
+
+fn pair(key: &str, value: &str) -> (String, String) {
+    (key.into(), value.into())
+}
+
+#[test]
+fn the_last_layer_wins() {
+    let (_folder, mut sources) = repo(&[
+        ("application.yml", "greeting: a\nserver_port: 1\nrequest_timeout: 1s"),
+        ("application-dev.yml", "greeting: b\nserver_port: 2"),
+        ("probe.yml", "greeting: c\nserver_port: 3"),
+        ("probe-dev.yml", "greeting: d"),
+        ("probe-test.yml", "greeting: of another profile"),
+    ]);
+    let loaded: Probe = sources.load().unwrap();
+    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("d", Some(3)));
+    assert_eq!(loaded.shared.request_timeout, Duration::from_secs(1));
+    assert_eq!(loaded.shared.log_level, LogLevel::Info, "a compiled default");
+
+    sources.environment =
+        vec![pair("APP_GREETING", "e"), pair("APP_SERVER_PORT", "5"), pair("GREETING", "x")];
+    let loaded: Probe = sources.load().unwrap();
+    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(5)));
+
+    sources.flags = vec![pair("server_port", "6")];
+    let loaded: Probe = sources.load().unwrap();
+    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(6)));
+}
+
+#[test]
+fn an_unknown_key_in_the_services_own_file_is_named_with_its_source_and_its_neighbor() {
+    let (_folder, sources) = repo(&[("probe.yml", "broker_url: amqp://localhost")]);
+    let error = sources.load::<Probe>().unwrap_err().to_string();
+    assert!(
+        error.contains("probe.yml: unknown key `broker_url`: did you mean `amqp_server_url`?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_key_where_several_services_read_is_passed_over() {
+    let (_folder, mut sources) = repo(&[("application.yml", "of_another_service: 1")]);
+    sources.environment = vec![pair("APP_OF_ANOTHER_SERVICE", "1")];
+    assert!(sources.load::<Probe>().is_ok());
+}
+
+#[test]
+fn an_unknown_flag_is_named_with_its_neighbor() {
+    let args = ["probe", "--server-prot", "1"].map(Into::into);
+    let error = Sources::parse::<Probe>(command::<Probe>(), args, vec![]).unwrap_err().to_string();
+    assert_eq!(error, "command line --server-prot: unknown key `server_prot`: did you mean `server_port`?");
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_key_and_its_source() {
+    let (_folder, sources) = repo(&[("probe.yml", "server_port: many")]);
+    let error = sources.load::<Probe>().unwrap_err().to_string();
+    for part in ["server_port", "many", "probe.yml"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("shared"), "{error}");
+
+    for (key, value) in [
+        ("server_port", "70000"),
+        ("request_timeout", "5 parsecs"),
+        ("log_level", "loud"),
+        ("amqp_server_url", "amqp://h:5672/"),
+        ("server_host", "here"),
+    ] {
+        let sources = Sources { flags: vec![pair(key, value)], ..Sources::default() };
+        let error = sources.load::<Probe>().unwrap_err().to_string();
+        let flag = flag(key);
+        assert!(error.contains(key) && error.contains(&flag), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_rule_between_values_is_checked_too() {
+    let mut sources = Sources { flags: vec![pair("shutdown_linger", "20s")], ..Sources::default() };
+    assert!(sources.load::<Probe>().unwrap_err().to_string().contains("shutdown_grace"));
+    sources.flags = vec![pair("amqp_heartbeat", "0s")];
+    assert!(sources.load::<Probe>().unwrap_err().to_string().contains("amqp_heartbeat"));
+}
+
+#[test]
+fn a_password_comes_from_a_file_and_digits_stay_text() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "s3cret\n").unwrap();
+    let mut sources = Sources {
+        environment: vec![
+            pair("APP_AMQP_USERNAME", "007"),
+            pair("APP_AMQP_PASSWORD_FILE", file.to_str().unwrap()),
+            pair("APP_AMQP_SERVER_URL", "amqp://rabbitmq"),
+        ],
+        ..Sources::default()
+    };
+    let loaded: Probe = sources.load().unwrap();
+    let credentials = loaded.shared.broker().unwrap().addresses()[0].credentials.clone();
+    assert_eq!(credentials.username.as_deref(), Some("007"));
+    assert_eq!(credentials.password.unwrap().expose(), "s3cret");
+    assert!(!format!("{loaded:?}").contains("s3cret"));
+
+    sources.environment.push(pair("APP_AMQP_PASSWORD", "other"));
+    assert!(sources.load::<Probe>().unwrap().shared.broker().unwrap_err().contains("both set"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_and_a_file_that_is_not_yaml_are_named() {
+    let missing = Sources { config_repo: Some("no-such-folder".into()), ..Sources::default() };
+    assert!(missing.load::<Probe>().unwrap_err().to_string().contains("no-such-folder"));
+    let (_folder, sources) = repo(&[("probe.yml", "a: [")]);
+    assert!(sources.load::<Probe>().unwrap_err().to_string().contains("probe.yml"));
+}

@@ -1,0 +1,138 @@
+//! From SIGTERM to exit, in order, within the grace period.
+//!
+//! The order is what keeps the promises: first nobody sends us anything new, then what is in hand is
+//! finished while everything that it needs still works, and only then are the connections closed.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    http::{self, Health},
+    messaging::{MessagingClient, Subscription},
+    outbox::{self, Outbox},
+    settings::SharedSettings,
+};
+
+/// How long the relay may still publish when all else is done; what is left waits on disk.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// All that a service runs, put together by its `run`.
+#[expect(missing_debug_implementations, reason = "its parts are traits and futures; nobody prints it")]
+pub struct Service {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// What it answers: see [`http::service`].
+    pub router: Router,
+    /// What `/readyz` reports.
+    pub health: Arc<Health>,
+    /// Its messaging client, connecting already.
+    pub client: Arc<dyn MessagingClient>,
+    /// Its consumers.
+    pub subscriptions: Vec<Subscription>,
+    /// Its outbox and the folder it is in, if it has one.
+    pub outbox: Option<(Arc<Outbox>, sled::Db)>,
+}
+
+/// The first SIGTERM or SIGINT cancels the token; a second ends the process at once, with code 130.
+///
+/// # Errors
+/// The system's, if signals cannot be listened to.
+pub fn signals() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let listen = async move {
+        for first in [true, false] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if first {
+                tracing::info!("{name}: finishing what is in hand; once more to stop at once");
+                stopping.cancel();
+            }
+        }
+        tracing::warn!("a second signal: stopping at once");
+        exit_at_once();
+    };
+    TaskTracker::new().spawn(listen);
+    Ok(stop)
+}
+
+#[expect(clippy::exit, reason = "whoever signals twice has decided that nothing is worth waiting for")]
+fn exit_at_once() -> ! {
+    std::process::exit(130)
+}
+
+impl Service {
+    /// Serves until `stop`, then shuts down in order.
+    ///
+    /// # Errors
+    /// What was left when the grace period was over, for the log; the exit code is then not 0.
+    pub async fn run(self, settings: &SharedSettings, stop: CancellationToken) -> Result<(), String> {
+        let accepting = CancellationToken::new();
+        let relaying = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        if let Some((outbox, _)) = &self.outbox {
+            let (outbox, client, stop) = (Arc::clone(outbox), Arc::clone(&self.client), relaying.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(outbox::relay(&outbox, &*client)).await });
+        }
+        if let Ok(address) = self.listener.local_addr() {
+            tracing::info!(port = address.port(), "listening on http://{address}");
+        }
+        let server = http::serve(self.listener, self.router, settings.connection_limit, accepting.clone());
+        let server = tasks.spawn(server);
+
+        stop.cancelled().await;
+        let at = Mutex::new("requests in hand");
+        let reached = |stage| *at.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        let in_order = async {
+            // 1. Nobody sends us anything new.
+            self.health.drain();
+            self.subscriptions.iter().for_each(Subscription::cancel);
+            // 2. Load balancers notice; until then requests are still answered.
+            sleep(settings.shutdown_linger).await;
+            // 3. What was asked is answered.
+            accepting.cancel();
+            let _ = server.await;
+            // 4. What was delivered is handled, published and acknowledged.
+            reached("deliveries in hand");
+            for subscription in &self.subscriptions {
+                subscription.finished().await;
+            }
+            // 5. What is in the outbox is published, as far as it goes.
+            reached("the outbox");
+            if let Some((outbox, _)) = &self.outbox {
+                let _ = timeout(DRAIN, outbox.drained()).await;
+            }
+            relaying.cancel();
+            tasks.close();
+            tasks.wait().await;
+            // 6. Connections close, the store is flushed.
+            reached("the broker's connections");
+            self.client.close().await;
+        };
+        let in_time = timeout(settings.shutdown_grace, in_order).await;
+        if let Some((outbox, store)) = &self.outbox {
+            store.flush().map_err(|e| format!("the store cannot be flushed: {e}"))?;
+            if !outbox.is_empty() {
+                let left = outbox.len();
+                tracing::warn!(
+                    "{left} notifications wait in the outbox on disk: they are sent at the next start"
+                );
+            }
+        }
+        let stage = *at.lock().unwrap_or_else(PoisonError::into_inner);
+        in_time.map_err(|_| format!("not done within {:?}: {stage} had to be left", settings.shutdown_grace))
+    }
+}

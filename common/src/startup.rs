@@ -1,0 +1,165 @@
+//! From the command line to a listening process with a name of its own; every failure is one line that
+//! says what is wrong and what to type.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use tokio::net::TcpListener;
+
+use crate::settings::{SettingsError, SharedSettings};
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Anything else, as a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+/// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line.
+pub fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
+    let (text, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Settings(SettingsError::Usage(error))) => {
+            // Help and version are no errors and go to standard output.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+        Err(error @ Failure::Settings(SettingsError::UnknownKey { .. })) => {
+            (format!("{error} (`{service} --help` lists the keys)"), 2)
+        }
+        Err(error) => (error.to_string(), 1),
+    };
+    let _ = writeln!(io::stderr(), "error: {text}");
+    ExitCode::from(code)
+}
+
+/// Who this process is.
+#[derive(Debug)]
+pub struct Instance {
+    /// As in `vipservice.2`: in every log line, as `servedBy`, at the broker.
+    pub name: String,
+    /// What this instance keeps is in here.
+    pub folder: PathBuf,
+    /// Keeps the number ours for as long as we live.
+    _number: Option<File>,
+}
+
+impl Instance {
+    /// The name that was given; else, on this machine, the service's name with the first free number; else,
+    /// in a container, the host's name.
+    ///
+    /// # Errors
+    /// A name that cannot be one, or a folder that cannot be written.
+    pub fn new(service: &str, profile: &str, given: Option<&str>, data: &Path) -> Result<Self, String> {
+        let named = |name: String, number| Self { folder: data.join(&name), name, _number: number };
+        match given {
+            Some(name) if is_name(name) => Ok(named(name.to_owned(), None)),
+            Some(name) => {
+                Err(format!("INSTANCE_NAME: `{name}` is no name: use 1 to 64 of A-Z a-z 0-9 . _ -"))
+            }
+            None if profile != "dev" => {
+                Ok(named(rustix::system::uname().nodename().to_string_lossy().into_owned(), None))
+            }
+            None => {
+                let (number, lock) = first_free(service, data).map_err(|e| {
+                    format!(
+                        "data_dir: cannot write {}: {e}; choose another with --data-dir DIR",
+                        data.display()
+                    )
+                })?;
+                Ok(named(format!("{service}.{number}"), Some(lock)))
+            }
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+/// The first number whose lock nobody holds. The kernel frees it when its process ends, however it ends.
+fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
+    fs::create_dir_all(data)?;
+    for number in 1.. {
+        let file = File::create(data.join(format!("{service}.{number}.lock")))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((number, file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::other("no number is free"))
+}
+
+/// Listens where the settings say, or on the service's usual `port`.
+///
+/// # Errors
+/// What is in the way, and the command that works.
+pub async fn listen(service: &str, settings: &SharedSettings, port: u16) -> Result<TcpListener, String> {
+    let (host, port) = (settings.server_host, settings.server_port.unwrap_or(port));
+    TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {port} is taken: stop what listens there, or run `{service} --server-port 0` for a free one")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("port {port} needs more rights: run `{service} --server-port 0` for a free one")
+        }
+        _ => format!("cannot listen on {host} port {port}: {error}; set --server-host to an address of this machine"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_on_one_machine_are_numbered_and_a_number_is_free_again() {
+        let data = tempfile::TempDir::new().unwrap();
+        let new = || Instance::new("vipservice", "dev", None, data.path()).unwrap();
+        let (first, second) = (new(), new());
+        assert_eq!((first.name.as_str(), second.name.as_str()), ("vipservice.1", "vipservice.2"));
+        drop(first);
+        assert_eq!(new().name, "vipservice.1");
+    }
+
+    #[test]
+    fn a_given_name_is_used_and_one_that_is_no_name_is_refused() {
+        let named = |name| Instance::new("s", "dev", Some(name), Path::new("data"));
+        assert_eq!(named("accountservice.7").unwrap().folder, Path::new("data/accountservice.7"));
+        for bad in ["", "..", ".hidden", "a/b", "a b", &"x".repeat(65)] {
+            assert!(named(bad).unwrap_err().contains("INSTANCE_NAME"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn in_a_container_it_is_the_hosts_name() {
+        let instance = Instance::new("s", "test", None, Path::new("data")).unwrap();
+        assert!(!instance.name.is_empty() && !instance.name.starts_with("s."));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_the_command_that_works() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = listen("accountservice", &SharedSettings::default(), port).await.unwrap_err();
+        assert!(
+            error.contains(&port.to_string()) && error.contains("accountservice --server-port 0"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Log lines: text for people on a terminal, one JSON object a line for machines.
+//!
+//! The nine hop lines are a contract: each has the fields `hop`, `name` and `request`.
+//! A field of the span that a line is written in - the request's id, its trace - stands beside the
+//! line's own.
+
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+use crate::settings::{LogFormat, LogLevel};
+
+/// Starts logging to standard output. `level` is for this project's crates; others speak up from
+/// warnings on. Called once, by `main`.
+pub fn init(instance: &str, level: LogLevel, format: LogFormat) {
+    let level = format!("{level:?}").to_lowercase();
+    // lapin reports each lost connection as an error; the client says the same once, in its own words.
+    let filter = format!("warn,lapin=off,common={level},accountservice={level},vipservice={level}");
+    let terminal = std::io::stdout().is_terminal();
+    let text = match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let lines = Lines { instance: instance.to_owned(), text, color: terminal };
+    tracing_subscriber::registry().with(EnvFilter::new(filter)).with(lines).init();
+}
+
+/// A line's or a span's fields, in their order.
+#[derive(Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(field, _)| *field == name)?;
+        Some(self.0.remove(at).1)
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push((field.name(), Value::from(format!("{value:?}"))));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+}
+
+/// Writes lines to standard output.
+struct Lines {
+    instance: String,
+    text: bool,
+    color: bool,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(outer) = span.extensions().get::<Fields>() {
+                let new = outer.0.iter().filter(|(name, _)| !fields.0.iter().any(|(own, _)| own == name));
+                let new = new.cloned().collect::<Vec<_>>();
+                fields.0.extend(new);
+            }
+        }
+        let level = *event.metadata().level();
+        let line = if self.text { self.text(level, fields) } else { self.json(level, fields) };
+        // A closed standard output is no reason to stop working.
+        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    }
+}
+
+impl Lines {
+    /// `vipservice.2      hop=7 consumer  got a message: {...}     request=7f3a`
+    fn text(&self, level: Level, mut fields: Fields) -> String {
+        let message = fields.take("message").map(|message| shown(&message)).unwrap_or_default();
+        let head = match (fields.take("hop"), fields.take("name")) {
+            (Some(hop), Some(name)) => format!("hop={hop} {:<9}", shown(&name)),
+            _ => format!("{level:<15}"),
+        };
+        let color = match level {
+            _ if !self.color => None,
+            Level::ERROR => Some(31),
+            Level::WARN => Some(33),
+            _ if head.starts_with("hop") => Some(36),
+            _ => None,
+        };
+        let head = color.map_or(head.clone(), |color| format!("\u{1b}[{color}m{head}\u{1b}[0m"));
+        // What only machines look for - the trace, `message.id` - is in the JSON lines.
+        let tail = fields.0.iter().filter(|(name, _)| *name != "trace" && !name.contains('.'));
+        let tail: String = tail.map(|(name, value)| format!(" {name}={}", shown(value))).collect();
+        format!("{:<17} {head} {message:<60} {tail}\n", self.instance)
+    }
+
+    fn json(&self, level: Level, fields: Fields) -> String {
+        let mut line = Map::new();
+        line.insert("timestamp".into(), format!("{:.6}", Timestamp::now()).into());
+        line.insert("level".into(), level.as_str().into());
+        line.insert("instance".into(), self.instance.as_str().into());
+        line.extend(fields.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        format!("{}\n", Value::from(line))
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| text.replace(['\n', '\r'], " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: bool) -> String {
+        let lines = Lines { instance: "vipservice.2".into(), text, color: false };
+        let fields = Fields(vec![
+            ("message", "got a message: {}\nforged".into()),
+            ("hop", 7.into()),
+            ("name", "consumer".into()),
+            ("request", "7f3a".into()),
+            ("trace", "4bf9".into()),
+        ]);
+        if text { lines.text(Level::INFO, fields) } else { lines.json(Level::INFO, fields) }
+    }
+
+    #[test]
+    fn a_hop_line_for_people_is_one_line() {
+        let line = line(true);
+        assert!(line.starts_with("vipservice.2      hop=7 consumer  got a message: {} forged "), "{line}");
+        assert!(line.ends_with(" request=7f3a\n"), "{line}");
+    }
+
+    #[test]
+    fn a_line_for_machines_is_one_object_with_every_field_at_its_top() {
+        let line = line(false);
+        assert_eq!(line.matches('\n').count(), 1);
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&object["hop"], &object["request"], &object["level"]),
+            (&7.into(), &"7f3a".into(), &"INFO".into())
+        );
+        assert_eq!(object["instance"], "vipservice.2");
+    }
+}

@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# The RabbitMQ that the tests need, in a container.
+#
+#   e2e/rabbitmq.sh start [IMAGE]              run a broker and wait until it takes AMQP and management requests
+#   e2e/rabbitmq.sh stop                       remove it, with what was in its queues
+#   e2e/rabbitmq.sh build [4.0|3.10] [--force] make the image hops-rabbitmq:4.0 (or :3.10) from Debian's packages
+#
+# `start` takes hops-rabbitmq:4.0 if that image is here, else the official rabbitmq:4-management: where an image registry
+# can be reached, nothing has to be built. User and password are guest and guest, on loopback only.
+#
+# Several brokers side by side, each with its own:
+#   HOPS_BROKER_NAME        name of the container  (hops-rabbitmq)
+#   HOPS_BROKER_PORT        AMQP                   (5672)
+#   HOPS_BROKER_ADMIN_PORT  management             (15672)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+name=${HOPS_BROKER_NAME:-hops-rabbitmq}
+port=${HOPS_BROKER_PORT:-5672}
+admin_port=${HOPS_BROKER_ADMIN_PORT:-15672}
+wait_seconds=90
+apt_install='apt-get install -y --no-install-recommends'
+
+main() {
+    local verb=${1:-}
+    [ $# = 0 ] || shift
+    case $verb in
+        build) build "$@" ;;
+        start) start "$@" ;;
+        stop) stop "$@" ;;
+        -h | --help | help) usage ;;
+        *) usage >&2; exit 2 ;;
+    esac
+}
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+
+fail() { printf 'rabbitmq.sh: %s\n' "$@" >&2; exit 1; }
+
+build() {
+    local version=4.0 force=no arg suite image scratch
+    for arg; do
+        case $arg in
+            4.0 | 3.10) version=$arg ;;
+            --force) force=yes ;;
+            *) fail "build: '$arg' is neither 4.0 nor 3.10 nor --force" ;;
+        esac
+    done
+    case $version in
+        4.0) suite=trixie ;;
+        3.10) suite=bookworm ;;
+    esac
+    image=hops-rabbitmq:$version
+
+    need_docker
+    if [ "$force" = no ] && has_image "$image"; then
+        echo "$image is here already (--force builds it again)"
+        return
+    fi
+    [ "$(id -u)" = 0 ] || fail 'build needs root, since mmdebstrap makes a whole Debian system: run it with sudo'
+    command -v mmdebstrap >/dev/null || fail "build needs mmdebstrap: $apt_install mmdebstrap"
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+        fail "build needs Debian's keys: $apt_install debian-archive-keyring"
+
+    scratch=$(mktemp -d)
+    # shellcheck disable=SC2064 # the folder's name is wanted as it is now
+    trap "rm -rf '$scratch'" EXIT
+    echo "building $image from Debian $suite, which takes about a minute"
+    RABBITMQ_VERSION=$version mmdebstrap --mode=root --variant=essential --format=tar \
+        --include=rabbitmq-server \
+        --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' \
+        --dpkgopt=force-unsafe-io \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --customize-hook="$here/rabbitmq/customize.sh" \
+        "$suite" "$scratch/root.tar" >"$scratch/log" 2>&1 </dev/null || {
+        tail -n 40 "$scratch/log" >&2
+        fail "mmdebstrap could not make Debian $suite, its last lines are above"
+    }
+    docker import \
+        --change 'ENV HOME=/var/lib/rabbitmq LANG=C.UTF-8' \
+        --change 'EXPOSE 4369 5672 15672 15692 25672' \
+        --change 'VOLUME /var/lib/rabbitmq' \
+        --change 'CMD ["rabbitmq-server"]' \
+        "$scratch/root.tar" "$image" >/dev/null
+    echo "$image is built: $(grep -m 1 '^rabbitmq-server ' "$scratch/log")"
+}
+
+start() {
+    [ $# -le 1 ] || fail 'start takes at most one image'
+    local wanted=${1:-} image other id why
+    need_docker
+    command -v curl >/dev/null || fail "start needs curl: $apt_install curl"
+
+    if [ "$(container '{{.State.Running}}')" = true ]; then
+        check_that_it_is_the_one "$wanted"
+        image=$(container '{{.Config.Image}}')
+    else
+        image=$wanted
+        [ -n "$image" ] || image=$(default_image)
+        for other in "$port" "$admin_port"; do
+            ! is_open "$other" || fail_taken "$other"
+        done
+        # A container that is there and does not run is a leftover: it may have died of what is in it.
+        docker rm --force --volumes "$name" >/dev/null 2>&1 || true
+        # The node's name, and with it the folder of its data, comes from the host name.
+        if ! id=$(docker run --detach --name "$name" --hostname rabbitmq \
+            --publish "127.0.0.1:$port:5672" --publish "127.0.0.1:$admin_port:15672" "$image"); then
+            docker rm --force --volumes "$name" >/dev/null 2>&1 || true
+            has_image "$image" || fail "$image is not here and could not be pulled, the reason is above: e2e/rabbitmq.sh build makes one"
+            fail "docker could not run $image, its reason is above"
+        fi
+        echo "started $name from $image, container ${id:0:12}"
+    fi
+
+    why=$(wait_until_ready) || {
+        echo "--- the last lines of docker logs $name ---" >&2
+        docker logs --tail 40 "$name" >&2 || true
+        fail "$name: $why" "it is left as it is; e2e/rabbitmq.sh stop removes it"
+    }
+    echo "$name ($image) takes AMQP on 127.0.0.1:$port and management requests on http://127.0.0.1:$admin_port, as guest/guest"
+    if [ "$port" != 5672 ] || [ "$admin_port" != 15672 ]; then
+        echo "for the tests: export HOPS_BROKER=amqp://127.0.0.1:$port HOPS_BROKER_ADMIN=http://127.0.0.1:$admin_port"
+    fi
+}
+
+stop() {
+    [ $# = 0 ] || fail 'stop takes nothing: HOPS_BROKER_NAME says which container'
+    need_docker
+    if [ -z "$(container '{{.Id}}')" ]; then
+        echo "$name is not there, nothing to stop"
+        return
+    fi
+    docker rm --force --volumes "$name" >/dev/null
+    echo "$name is removed"
+}
+
+# --- what they stand on ---
+
+need_docker() {
+    command -v docker >/dev/null || fail 'docker is missing: install Docker Engine'
+    docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start it (dockerd), or run this as a user who may use it'
+}
+
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+default_image() { if has_image hops-rabbitmq:4.0; then echo hops-rabbitmq:4.0; else echo rabbitmq:4-management; fi; }
+
+# container FORMAT: one property of our container, nothing when there is none.
+container() { docker container inspect --format "$1" "$name" 2>/dev/null || true; }
+
+check_that_it_is_the_one() {
+    local image ports
+    image=$(container '{{.Config.Image}}')
+    [ -z "$1" ] || [ "$1" = "$image" ] ||
+        fail "$name runs already, from $image and not from $1: e2e/rabbitmq.sh stop first, or take another HOPS_BROKER_NAME"
+    ports="$(docker port "$name" 5672 || true) $(docker port "$name" 15672 || true)"
+    [ "$ports" = "127.0.0.1:$port 127.0.0.1:$admin_port" ] ||
+        fail "$name runs already, at $ports and not at ports $port and $admin_port: e2e/rabbitmq.sh stop first, or take another HOPS_BROKER_NAME"
+}
+
+is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+fail_taken() {
+    local by
+    by=$(docker ps --filter "publish=$1" --format '{{.Names}}' | head -n 1)
+    fail "port $1 is taken by ${by:+container }${by:-another program}" \
+        "if that is a RabbitMQ 3.10 or later with the management plugin, the tests can use it as it is: set HOPS_BROKER and HOPS_BROKER_ADMIN" \
+        "else stop it, or take other ports: HOPS_BROKER_PORT=5673 HOPS_BROKER_ADMIN_PORT=15673 e2e/rabbitmq.sh start"
+}
+
+# Says why not on stdout when it gives up.
+wait_until_ready() {
+    local until=$((SECONDS + wait_seconds))
+    while ! { takes_amqp && takes_management; }; do
+        if [ "$(container '{{.State.Running}}')" != true ]; then
+            echo "stopped by itself, exit code $(container '{{.State.ExitCode}}')"
+            return 1
+        fi
+        if [ "$SECONDS" -ge "$until" ]; then
+            echo "not ready after $wait_seconds s"
+            return 1
+        fi
+        sleep 0.5
+    done
+}
+
+# An open port means nothing, since docker opens it before the broker does: the answer to AMQP's greeting is a frame of type 1 (method).
+takes_amqp() (
+    exec 2>/dev/null
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1
+    printf 'AMQP\0\0\x09\x01' >&3
+    IFS= LC_ALL=C read -r -t 2 -n 1 -u 3 frame_type
+    [ "$frame_type" = $'\x01' ]
+)
+
+takes_management() {
+    curl --silent --fail --noproxy '*' --max-time 5 --user guest:guest --output /dev/null "http://127.0.0.1:$admin_port/api/overview"
+}
+
+main "$@"

@@ -1,0 +1,113 @@
+//! Real brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, and [`PrivateBroker`],
+//! a container that one test may kill, freeze and starve.
+//!
+//! A missing broker fails the test: nothing is skipped.
+
+mod vhost;
+mod private;
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::environment;
+
+pub use self::private::PrivateBroker;
+pub use self::vhost::{StoredMessage, Vhost};
+
+/// The broker that all tests share, as `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name it.
+#[derive(Debug, Clone)]
+pub struct SharedBroker {
+    amqp: String,
+    admin: String,
+}
+
+impl SharedBroker {
+    /// The broker of this run.
+    pub fn from_environment() -> Self {
+        Self {
+            amqp: environment::broker(),
+            admin: environment::broker_admin(),
+        }
+    }
+
+    /// A new virtual host, named after the running test and deleted when it is dropped.
+    pub async fn vhost(&self) -> Vhost {
+        let test = std::thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace("::", ".");
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let vhost = Vhost::owned(&self.amqp, &self.admin, &format!("{test}.{}", &id[20..]));
+        if vhost.create().await.is_err() {
+            panic!(
+                "no RabbitMQ at {}: start one with e2e/rabbitmq.sh start",
+                self.amqp
+            );
+        }
+        vhost
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from:
+/// it is still free when a broker or a proxy comes back to it.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The socket address in an AMQP address.
+fn socket_address(amqp: &str) -> SocketAddr {
+    use std::net::ToSocketAddrs;
+    let rest = amqp.split_once("://").map_or(amqp, |(_, rest)| rest);
+    let host = rest
+        .split('/')
+        .next()
+        .unwrap_or(rest)
+        .rsplit('@')
+        .next()
+        .unwrap_or(rest);
+    let mut addresses = host
+        .to_socket_addrs()
+        .unwrap_or_else(|e| panic!("{amqp}: {e}"));
+    addresses
+        .find(SocketAddr::is_ipv4)
+        .unwrap_or_else(|| panic!("{amqp} has no IPv4 address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldTable;
+
+    use super::{SharedBroker, socket_address};
+
+    #[tokio::test]
+    async fn a_vhost_of_the_shared_broker_lives_as_long_as_its_value() {
+        let vhost = SharedBroker::from_environment().vhost().await;
+        vhost.declare("here", FieldTable::default()).await;
+        assert_eq!(vhost.ready("here").await, Some(0));
+        assert_eq!(vhost.consumers("here").await, Some(0));
+        assert_eq!(vhost.ready("not here").await, None);
+        assert!(vhost.messages("not here").await.is_empty());
+        assert_eq!(vhost.queues().await["here"]["type"], "classic");
+
+        let url = vhost.amqp_url();
+        drop(vhost);
+        let properties = lapin::ConnectionProperties::default();
+        lapin::Connection::connect(&url, properties)
+            .await
+            .expect_err("the virtual host is gone");
+    }
+
+    #[test]
+    fn the_socket_address_of_an_amqp_address_is_its_host_and_port() {
+        for address in [
+            "amqp://127.0.0.1:5672",
+            "amqp://guest:guest@127.0.0.1:5672/vhost",
+        ] {
+            assert_eq!(socket_address(address).to_string(), "127.0.0.1:5672");
+        }
+    }
+}

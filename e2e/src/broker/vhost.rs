@@ -1,0 +1,257 @@
+//! One virtual host as a test sees it: its address for services, its queues over AMQP, their arguments over the management API.
+
+use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
+
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, Queue,
+    message::Delivery,
+    options::{BasicGetOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::socket_address;
+use crate::{
+    http::{self, Reply},
+    wait::{PATIENCE, until},
+};
+
+/// No single operation of a healthy broker takes longer.
+const OPERATION: Duration = Duration::from_secs(10);
+
+/// A virtual host of a broker.
+#[derive(Debug)]
+pub struct Vhost {
+    amqp: String,
+    admin: String,
+    name: String,
+    delete_on_drop: bool,
+}
+
+/// A message as it lies in a queue.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    /// The body.
+    pub body: Vec<u8>,
+    /// All properties.
+    pub properties: BasicProperties,
+}
+
+impl StoredMessage {
+    /// A header that holds text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        match self.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The request id that the message carries as its correlation id.
+    pub fn request_id(&self) -> String {
+        self.properties
+            .correlation_id()
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+}
+
+impl From<Delivery> for StoredMessage {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            body: delivery.data,
+            properties: delivery.properties,
+        }
+    }
+}
+
+impl Vhost {
+    /// A virtual host that lives as long as this value.
+    pub(super) fn owned(amqp: &str, admin: &str, name: &str) -> Self {
+        Self {
+            amqp: amqp.to_owned(),
+            admin: admin.to_owned(),
+            name: name.to_owned(),
+            delete_on_drop: true,
+        }
+    }
+
+    /// The default virtual host of a broker that a test has for itself.
+    pub(super) fn default_of(amqp: &str, admin: &str) -> Self {
+        Self {
+            amqp: amqp.to_owned(),
+            admin: admin.to_owned(),
+            name: "/".to_owned(),
+            delete_on_drop: false,
+        }
+    }
+
+    /// The value of `amqp_server_url` for it.
+    pub fn amqp_url(&self) -> String {
+        format!("{}/{}", self.amqp, self.encoded_name())
+    }
+
+    /// The same virtual host behind another port of this machine: a proxy's, or one where nobody listens.
+    pub fn amqp_url_at(&self, port: u16) -> String {
+        format!("amqp://127.0.0.1:{port}/{}", self.encoded_name())
+    }
+
+    /// Where the broker itself listens: the target for a proxy.
+    pub fn address(&self) -> SocketAddr {
+        socket_address(&self.amqp)
+    }
+
+    /// Creates it, with all rights for the user `guest`.
+    pub(super) async fn create(&self) -> reqwest::Result<()> {
+        let name = self.encoded_name();
+        let rights = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        for (path, body) in [
+            (format!("vhosts/{name}"), json!({})),
+            (format!("permissions/{name}/guest"), rights),
+        ] {
+            self.admin(&Method::PUT, &path)
+                .json(&body)
+                .send()
+                .await?
+                .error_for_status()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until AMQP and the management API both answer.
+    pub async fn until_ready(&self) {
+        until("the broker answers", PATIENCE, async || {
+            let connection = self.try_connect().await?;
+            let _ = timeout(OPERATION, connection.close(200, "ready".into())).await;
+            let overview = Reply::of(self.admin(&Method::GET, "overview")).await.ok()?;
+            (overview.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// A connection of the test's own, with a channel; the channel lives as long as the connection.
+    pub async fn channel(&self) -> (Connection, Channel) {
+        let connection = until("a connection to the broker", PATIENCE, async || {
+            self.try_connect().await
+        })
+        .await;
+        let channel = timeout(OPERATION, connection.create_channel()).await;
+        (
+            connection,
+            channel
+                .expect("a channel opens in time")
+                .expect("a channel opens"),
+        )
+    }
+
+    /// Declares a durable queue with these arguments, which is how a test makes drift.
+    pub async fn declare(&self, queue: &str, arguments: FieldTable) {
+        let (_connection, channel) = self.channel().await;
+        channel
+            .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
+            .await
+            .unwrap_or_else(|e| panic!("cannot declare {queue}: {e}"));
+    }
+
+    /// How many messages are ready in a queue, as the queue itself counts them; `None` where there is no such queue.
+    pub async fn ready(&self, queue: &str) -> Option<u32> {
+        Some(self.passive(queue).await?.message_count())
+    }
+
+    /// How many consumers have subscribed to a queue, likewise.
+    pub async fn consumers(&self, queue: &str) -> Option<u32> {
+        Some(self.passive(queue).await?.consumer_count())
+    }
+
+    /// A passive declaration: exact where the management API's counters lag by seconds.
+    async fn passive(&self, queue: &str) -> Option<Queue> {
+        let (_connection, channel) = self.channel().await;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
+        timeout(OPERATION, declared).await.ok()?.ok()
+    }
+
+    /// The messages of a queue, which go back to it; empty where there is no such queue.
+    /// Each look counts as a delivery.
+    pub async fn messages(&self, queue: &str) -> Vec<StoredMessage> {
+        let (connection, channel) = self.channel().await;
+        let mut messages = vec![];
+        while let Ok(Ok(Some(message))) = timeout(
+            OPERATION,
+            channel.basic_get(queue.into(), BasicGetOptions::default()),
+        )
+        .await
+        {
+            messages.push(message.delivery.into());
+        }
+        let _ = timeout(OPERATION, connection.close(200, "looked".into())).await;
+        messages
+    }
+
+    /// The queues with what the management API says of them, by name.
+    pub async fn queues(&self) -> BTreeMap<String, Value> {
+        let reply =
+            Reply::of(self.admin(&Method::GET, &format!("queues/{}", self.encoded_name()))).await;
+        let queues = reply.expect("the management API answers").json();
+        let queues = queues.as_array().expect("a list of queues").iter();
+        queues
+            .map(|queue| {
+                (
+                    queue["name"].as_str().unwrap_or_default().to_owned(),
+                    queue.clone(),
+                )
+            })
+            .collect()
+    }
+
+    /// A request to the management API.
+    fn admin(&self, method: &Method, path: &str) -> RequestBuilder {
+        admin(&self.admin, method, path)
+    }
+
+    async fn try_connect(&self) -> Option<Connection> {
+        let properties = ConnectionProperties::default().with_connection_name("e2e".into());
+        timeout(OPERATION, Connection::connect(&self.amqp_url(), properties))
+            .await
+            .ok()?
+            .ok()
+    }
+
+    fn encoded_name(&self) -> String {
+        self.name.replace('/', "%2F")
+    }
+}
+
+fn admin(base: &str, method: &Method, path: &str) -> RequestBuilder {
+    http::client()
+        .request(method.clone(), format!("{base}/api/{path}"))
+        .basic_auth("guest", Some("guest"))
+}
+
+impl Drop for Vhost {
+    /// On a thread of its own, since a test's runtime cannot be waited for from inside.
+    fn drop(&mut self) {
+        if !self.delete_on_drop {
+            return;
+        }
+        let (base, path) = (
+            self.admin.clone(),
+            format!("vhosts/{}", self.encoded_name()),
+        );
+        let deletion = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let _ = runtime.map(|runtime| {
+                runtime.block_on(async { admin(&base, &Method::DELETE, &path).send().await })
+            });
+        });
+        let _ = deletion.join();
+    }
+}

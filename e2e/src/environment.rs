@@ -1,0 +1,50 @@
+//! The environment variables that tell a test run what to use: all of them, in one place.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test run is told by its environment, as `main` is by its own"
+)]
+
+use std::{env, ffi::OsString, path::PathBuf};
+
+/// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host.
+pub fn broker() -> String {
+    address("HOPS_BROKER", "amqp://127.0.0.1:5672")
+}
+
+/// `HOPS_BROKER_ADMIN`: the management API of the same broker.
+pub fn broker_admin() -> String {
+    address("HOPS_BROKER_ADMIN", "http://127.0.0.1:15672")
+}
+
+/// `HOPS_RABBITMQ_IMAGE`: the image for private brokers.
+pub fn rabbitmq_image() -> Option<String> {
+    env::var("HOPS_RABBITMQ_IMAGE").ok()
+}
+
+/// `HOPS_TESTS=full`: the long variants.
+pub fn is_full() -> bool {
+    env::var("HOPS_TESTS").is_ok_and(|value| value == "full")
+}
+
+/// `HOPS_BIN_DIR`: a folder of binaries that are built already.
+pub fn bin_dir() -> Option<PathBuf> {
+    env::var_os("HOPS_BIN_DIR").map(PathBuf::from)
+}
+
+/// The cargo that runs the tests.
+pub fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Variables of this shell that would reach into a service under test.
+pub fn settings_of_services() -> impl Iterator<Item = OsString> {
+    env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("APP_") || name == "INSTANCE_NAME" || name == "RUST_LOG"
+    })
+}
+
+fn address(name: &str, default: &str) -> String {
+    let address = env::var(name).unwrap_or_else(|_| default.to_owned());
+    address.trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,29 @@
+//! The test kit: what the tests in `tests/it` use to run the real binaries against a real broker and to break both.
+//!
+//! In reading order:
+//! - [`fixture`]: `TestSystem`, one method per thing a user does; start here,
+//! - [`process`]: one running service: its flags, its signals, its exit,
+//! - [`log`]: what it printed,
+//! - [`http`]: what it answered,
+//! - [`binaries`]: where the binaries come from,
+//! - [`broker`]: the shared broker with a vhost per test, and private brokers that a test may kill,
+//! - [`proxy`]: a TCP proxy that cuts, freezes, delays and refuses,
+//! - [`load`]: many VIP reads at once, and what was answered,
+//! - [`sets`]: the promise, as an equation over request ids,
+//! - [`environment`]: the variables that tell a run what to use,
+//! - [`wait`]: waiting for a condition with a deadline.
+//!
+//! The kit knows the services only by what a user sees: flags, HTTP, log lines, exit codes and queues.
+//! It links none of their code, so a test cannot pass by sharing a fault with what it tests.
+
+pub mod fixture;
+pub mod process;
+pub mod log;
+pub mod http;
+pub mod binaries;
+pub mod broker;
+pub mod proxy;
+pub mod load;
+pub mod sets;
+pub mod environment;
+pub mod wait;

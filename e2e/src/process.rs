@@ -1,0 +1,277 @@
+//! One service as its own process: flags in, signals in, log lines and an exit code out. Killed when dropped.
+
+use std::{
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    binaries::binary,
+    environment,
+    http::{self, Reply},
+    log::{Line, Log, Stream},
+    wait::{PATIENCE, until, until_true},
+};
+
+/// How a process is to be started: everything but the moment. The environment's settings (`APP_*`) never reach it.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    binary: &'static str,
+    arguments: Vec<String>,
+    flags: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// A binary of the workspace, as the instance of that name.
+    pub fn new(binary: &'static str, instance: &str) -> Self {
+        let launch = Self {
+            binary,
+            arguments: vec![],
+            flags: vec![],
+            environment: vec![],
+        };
+        launch.env("INSTANCE_NAME", instance)
+    }
+
+    /// A word before the flags: a subcommand.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// `--name value`; a later value replaces an earlier one.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.retain(|(known, _)| known != name);
+        self.flags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it takes requests; panics with its output when it does not.
+    pub async fn start(self) -> Service {
+        let mut service = self.spawn();
+        service.until_listening(0).await;
+        service
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(self) -> Service {
+        let mut service = Service {
+            launch: self,
+            child: None,
+            readers: vec![],
+            log: Arc::default(),
+            address: Address::default(),
+            client: http::client(),
+        };
+        service.spawn();
+        service
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary(self.binary));
+        for name in environment::settings_of_services() {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(&self.arguments);
+        for (name, value) in &self.flags {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Where a service listens, kept up to date over restarts, so that a load client finds it again.
+#[derive(Debug, Clone, Default)]
+pub struct Address(Arc<AtomicU16>);
+
+impl Address {
+    /// The port that it printed last; 0 before the first.
+    pub fn port(&self) -> u16 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The URL of a path that starts with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port())
+    }
+}
+
+/// A process that was started, perhaps several times, with one log.
+#[derive(Debug)]
+pub struct Service {
+    launch: Launch,
+    child: Option<Child>,
+    readers: Vec<JoinHandle<()>>,
+    log: Arc<Log>,
+    address: Address,
+    client: reqwest::Client,
+}
+
+impl Service {
+    /// What it printed, in all its lives.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Where it listens now.
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// A request to it, to be sent with [`Reply::of`].
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method's name");
+        self.client.request(method, self.address.url(path))
+    }
+
+    /// `GET path`; panics when nobody answers.
+    pub async fn get(&self, path: &str) -> Reply {
+        let reply = Reply::of(self.request("GET", path)).await;
+        reply.unwrap_or_else(|e| panic!("GET {path}: {e:?}"))
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn until_ready(&self) {
+        until_true("/readyz answers 200", PATIENCE, async || {
+            Reply::of(self.request("GET", "/readyz"))
+                .await
+                .is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+    }
+
+    /// Asks it to stop, as an orchestrator does.
+    pub fn sigterm(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to stop, as Ctrl-C does.
+    pub fn sigint(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        self.exit(PATIENCE).await;
+    }
+
+    /// Starts it again with the same flags, environment and data, and waits until it takes requests.
+    pub async fn restart(&mut self) {
+        let before = self.listening().len();
+        self.spawn();
+        self.until_listening(before).await;
+    }
+
+    /// Waits until it has ended by itself or by a signal, with all that it printed in the log.
+    pub async fn exit(&mut self, within: Duration) -> ExitStatus {
+        let status = until("the process ends", within, async || self.ended()).await;
+        self.child = None;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader of lines does not panic");
+        }
+        status
+    }
+
+    /// Its exit code when it ends by itself in time.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        self.exit(PATIENCE).await.code()
+    }
+
+    fn spawn(&mut self) {
+        let mut child = self
+            .launch
+            .command()
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", self.launch.binary));
+        let (out, err) = (
+            child.stdout.take().expect("piped"),
+            child.stderr.take().expect("piped"),
+        );
+        let (for_out, for_err) = (self.log.clone(), self.log.clone());
+        self.readers
+            .push(thread::spawn(move || for_out.fill(Stream::Out, out)));
+        self.readers
+            .push(thread::spawn(move || for_err.fill(Stream::Err, err)));
+        self.child = Some(child);
+    }
+
+    /// The lines that say where it listens, one per life.
+    fn listening(&self) -> Vec<Line> {
+        self.log.filter(|line| {
+            line.field("message").starts_with("listening on") && line.fields["port"].is_u64()
+        })
+    }
+
+    async fn until_listening(&mut self, before: usize) {
+        let line = until(
+            "the line that says where it listens",
+            PATIENCE,
+            async || {
+                let line = self.listening().into_iter().nth(before);
+                if line.is_none()
+                    && let Some(status) = self.ended()
+                {
+                    panic!("{} ended at its start, {status}", self.launch.binary);
+                }
+                line
+            },
+        )
+        .await;
+        let port = line.fields["port"]
+            .as_u64()
+            .and_then(|port| port.try_into().ok());
+        self.address
+            .0
+            .store(port.expect("a port has 16 bits"), Ordering::Relaxed);
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("the process was started");
+        child.try_wait().expect("a child can be waited for")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the process was started");
+        kill_process(Pid::from_child(child), signal)
+            .expect("a child that was not waited for can be signalled");
+    }
+}
+
+impl Drop for Service {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failed test shows what its services printed"
+    )]
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            eprintln!("--- {:?}\n{}", self.launch, self.log.tail(60));
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! What the person sees who runs the services: failed starts, exit codes, checks, problems, metrics, the outbox by hand.
+
+use std::{net::TcpListener, time::Duration};
+
+use e2e::{
+    broker::{SharedBroker, free_port},
+    fixture::TestSystem,
+    http::Reply,
+    log::Stream,
+    process::{Launch, Service},
+    proxy::Proxy,
+    wait::{PATIENCE, until, until_true},
+};
+use lapin::types::FieldTable;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// A system whose broker nobody has started; the tests on it need no broker at all.
+async fn without_broker() -> TestSystem {
+    TestSystem::new().await.behind(free_port())
+}
+
+/// Starts what cannot start: its exit code and what it said on standard error.
+async fn failed(launch: Launch) -> (Option<i32>, String) {
+    let mut service = launch.spawn();
+    let code = service.exit_code().await;
+    (code, service.log().text(Stream::Err))
+}
+
+/// One line that begins with `error: ` and holds all of `words`.
+#[track_caller]
+fn assert_one_line(said: &str, words: &[&str]) {
+    assert!(said.starts_with("error: "), "{said:?}");
+    assert_eq!(said.lines().count(), 1, "{said:?}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing in {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_one_clear_line() {
+    let system = without_broker().await;
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    for service in ["accountservice", "vipservice"] {
+        let (code, said) = failed(system.launch(service, 1).flag("server-port", &port)).await;
+        assert_eq!(code, Some(1));
+        assert_one_line(&said, &[&port, "--server-port"]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_open_already_is_one_clear_line() {
+    let system = without_broker().await;
+    let _first = system.launch("accountservice", 1).start().await;
+    let (code, said) = failed(system.launch("accountservice", 1)).await;
+    assert_eq!(code, Some(1));
+    assert_one_line(&said, &["accountservice.1", "INSTANCE_NAME"]);
+}
+
+#[tokio::test]
+async fn a_bad_setting_is_named_with_its_value() {
+    let system = without_broker().await;
+    for (flag, value, word) in [
+        ("amqp-server-url", "http://localhost:5672", "amqp://"),
+        (
+            "amqp-server-url",
+            "amqp://localhost:5672/",
+            "amqp://localhost:5672",
+        ),
+        ("amqp-server-url", "amqp://localhost:notaport", "notaport"),
+        ("amqp-server-url", "amqp://[::1]:5672", "[::1]"),
+        ("shutdown-grace", "soon", "soon"),
+        ("consumer-prefetch", "0", "0"),
+        ("log-level", "loud", "loud"),
+    ] {
+        let (code, said) = failed(system.launch("vipservice", 1).flag(flag, value)).await;
+        assert_eq!(code, Some(1), "--{flag} {value}: {said}");
+        assert_one_line(&said, &[&flag.replace('-', "_"), value, word]);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_flag_is_answered_with_the_nearest_known_one() {
+    let system = without_broker().await;
+    let (code, said) = failed(
+        system
+            .launch("accountservice", 1)
+            .flag("amqp-server-uri", "amqp://localhost"),
+    )
+    .await;
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("--amqp-server-uri") && said.contains("--amqp-server-url"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn both_signals_end_both_services_with_exit_code_0() {
+    let system = TestSystem::new().await;
+    for stop in [Service::sigterm, Service::sigint] {
+        let (mut account, mut vip) = tokio::join!(system.accountservice(), system.vipservice(1));
+        for service in [&mut account, &mut vip] {
+            stop(service);
+            assert_eq!(service.exit_code().await, Some(0));
+            assert_eq!(service.log().text(Stream::Err), "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_it_lingers_a_service_is_not_ready_and_answers_and_a_second_signal_ends_it_at_once() {
+    let system = TestSystem::new().await;
+    for binary in ["accountservice", "vipservice"] {
+        let launch = system
+            .launch(binary, 1)
+            .flag("shutdown-linger", "50s")
+            .flag("shutdown-grace", "55s");
+        let mut service = launch.start().await;
+        service.until_ready().await;
+
+        service.sigterm();
+        let ready = until("/readyz says that it drains", PATIENCE, async || {
+            Some(service.get("/readyz").await).filter(|reply| reply.status == 503)
+        })
+        .await;
+        assert!(ready.text.contains("draining"), "{}", ready.text);
+        let path = if binary == "accountservice" {
+            "/accounts/10001"
+        } else {
+            "/offers"
+        };
+        let reply = service.get(path).await;
+        assert_eq!((reply.status, reply.header("connection")), (200, "close"));
+        assert_eq!(service.get("/livez").await.status, 200);
+
+        let start = Instant::now();
+        service.sigterm();
+        assert_eq!(service.exit_code().await, Some(130));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_hand_is_finished_before_the_end() {
+    let system = TestSystem::new().await;
+    let mut account = system.accountservice().await;
+    let port = account.address().port();
+    let mut in_hand = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("it listens");
+    in_hand
+        .write_all(b"GET /accounts/10000 HTTP/1.1\r\nhost: localhost\r\n")
+        .await
+        .expect("written");
+    // The server has read the half request once it has answered a whole one that came later.
+    for _ in 0..3 {
+        assert_eq!(account.get("/livez").await.status, 200);
+    }
+
+    account.sigterm();
+    until_true("new connections are refused", PATIENCE, async || {
+        TcpStream::connect(("127.0.0.1", port)).await.is_err()
+    })
+    .await;
+    in_hand.write_all(b"\r\n").await.expect("written");
+
+    let mut answer = String::new();
+    let end = timeout(PATIENCE, in_hand.read_to_string(&mut answer)).await;
+    end.expect("the connection ends")
+        .expect("the answer is whole");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("connection: close\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with('}'), "{answer}");
+    assert_eq!(account.exit_code().await, Some(0));
+    assert_eq!(
+        system.vhost().ready("vip_queue").await,
+        Some(1),
+        "its notification was sent on the way out"
+    );
+}
+
+#[tokio::test]
+async fn the_outbox_can_be_listed_and_drained_by_hand() {
+    let system = TestSystem::new().await;
+    // Its broker is away, so the notifications are still there when the service has stopped.
+    let away = system.vhost().amqp_url_at(free_port());
+    let mut account = system
+        .launch("accountservice", 1)
+        .flag("amqp-server-url", &away)
+        .start()
+        .await;
+    let mut ids = vec![];
+    for _ in 0..3 {
+        ids.push(system.read_vip(&account).await);
+    }
+    account.sigterm();
+    assert_eq!(account.exit_code().await, Some(0));
+    let told = account
+        .log()
+        .filter(|line| line.field("level") == "WARN" && line.text.contains("outbox"));
+    assert!(
+        told.iter().any(|line| line.text.contains('3')),
+        "it says what it left behind: {told:#?}"
+    );
+
+    let outbox = async |verb: &str| {
+        let mut command = system
+            .launch("accountservice", 1)
+            .argument("outbox")
+            .argument(verb)
+            .spawn();
+        let code = command.exit_code().await;
+        let (out, err) = (
+            command.log().text(Stream::Out),
+            command.log().text(Stream::Err),
+        );
+        assert_eq!(code, Some(0), "outbox {verb}: {out}{err}");
+        out
+    };
+    let listed = outbox("list").await;
+    assert!(ids.iter().all(|id| listed.contains(id)), "{listed}");
+    outbox("drain").await;
+    let queued = system.vhost().messages("vip_queue").await;
+    assert_eq!(
+        queued
+            .iter()
+            .map(e2e::broker::StoredMessage::request_id)
+            .collect::<Vec<_>>(),
+        ids
+    );
+    let listed = outbox("list").await;
+    assert!(!ids.iter().any(|id| listed.contains(id)), "{listed}");
+}
+
+#[tokio::test]
+async fn refused_credentials_are_shown_and_neither_retried_hotly_nor_printed() {
+    const SECRET: &str = "swordfish-81";
+    let vhost = SharedBroker::from_environment().vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let system = TestSystem::on(vhost).behind(proxy.port());
+    for binary in ["accountservice", "vipservice"] {
+        let launch = system
+            .launch(binary, 1)
+            .env("APP_AMQP_USERNAME", "nobody")
+            .env("APP_AMQP_PASSWORD", SECRET);
+        let service = launch.start().await;
+        until_true(
+            "/readyz says that the credentials are refused",
+            PATIENCE,
+            async || {
+                let reply = service.get("/readyz").await;
+                reply.status == 503 && reply.text.contains("refused")
+            },
+        )
+        .await;
+
+        // A rate can only be measured over time.
+        let before = proxy.accepted();
+        sleep_until(Instant::now() + Duration::from_secs(3)).await;
+        let attempts = proxy.accepted() - before;
+        assert!(attempts <= 10, "{attempts} attempts in 3 s");
+
+        assert_eq!(service.get("/livez").await.status, 200);
+        for text in [
+            service.log().text(Stream::Out),
+            service.log().text(Stream::Err),
+            service.get("/readyz").await.text,
+            service.get("/metrics").await.text,
+        ] {
+            assert!(!text.contains(SECRET), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_named_in_readyz() {
+    let system = TestSystem::new().await;
+    system
+        .vhost()
+        .declare("vip_queue", FieldTable::default())
+        .await;
+    for binary in ["accountservice", "vipservice"] {
+        let service = system.launch(binary, 1).start().await;
+        until_true("/readyz names the queue", PATIENCE, async || {
+            let reply = service.get("/readyz").await;
+            reply.status == 503 && reply.text.contains("vip_queue")
+        })
+        .await;
+        assert_eq!(service.get("/livez").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn problems_are_json_with_the_request_id() {
+    let system = without_broker().await;
+    let (account, vip) = (
+        system
+            .launch("accountservice", 1)
+            .flag("outbox-max", "1")
+            .start()
+            .await,
+        system.launch("vipservice", 1).start().await,
+    );
+    system.read_vip(&account).await;
+
+    for (service, method, path, status) in [
+        (&account, "GET", "/accounts/abc", 400),
+        (&account, "GET", "/accounts?limit=nothing", 400),
+        (&account, "GET", "/accounts/10100", 404),
+        (&account, "GET", "/nothing", 404),
+        (&account, "DELETE", "/accounts/10000", 405),
+        (&account, "GET", "/accounts/10000", 503),
+        (&vip, "GET", "/offers?limit=nothing", 400),
+        (&vip, "GET", "/nothing", 404),
+        (&vip, "POST", "/offers", 405),
+        (&vip, "GET", "/offers", 503),
+        (&vip, "GET", "/offers/by-replica", 503),
+    ] {
+        let request = service
+            .request(method, path)
+            .header("x-request-id", "who-asks");
+        let reply = Reply::of(request).await.expect("an answer");
+        let what = format!("{method} {path}: {} {}", reply.status, reply.text);
+        assert_eq!(reply.status, status, "{what}");
+        assert_eq!(
+            reply.header("content-type"),
+            "application/problem+json",
+            "{what}"
+        );
+        assert_eq!(reply.header("x-request-id"), "who-asks", "{what}");
+        let problem = reply.json();
+        assert_eq!(problem["request_id"], "who-asks", "{what}");
+        assert_eq!(problem["status"], status, "{what}");
+        assert!(problem["title"].is_string(), "{what}");
+        assert_eq!(
+            reply.header("allow").contains("GET"),
+            status == 405,
+            "{what}"
+        );
+        assert_eq!(
+            reply.header("retry-after").is_empty(),
+            status != 503,
+            "{what}"
+        );
+    }
+    assert!(vip.get("/offers").await.text.contains("replaying"));
+
+    // The outbox is full: plain reads go on, and /readyz says why VIP reads do not.
+    assert_eq!(account.get("/accounts/10001").await.status, 200);
+    let ready = account.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text.contains("outbox"), "{}", ready.text);
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_that_dashboards_use() {
+    let system = TestSystem::new().await;
+    let (account, vip) = (system.accountservice().await, system.vipservice(1).await);
+    system.read_vip(&account).await;
+    system.until_offers(&vip, 1).await;
+
+    for (service, names) in [
+        (
+            &account,
+            [
+                "published",
+                "confirmed",
+                "returned",
+                "nacked",
+                "unknown",
+                "connected",
+                "blocked",
+                "outbox",
+            ]
+            .as_slice(),
+        ),
+        (
+            &vip,
+            &[
+                "consumed",
+                "acked",
+                "ack_lost",
+                "retried",
+                "dead_lettered",
+                "duplicates",
+                "connected",
+                "handler",
+                "read_to_offer",
+            ],
+        ),
+    ] {
+        let reply = service.get("/metrics").await;
+        assert_eq!(reply.status, 200);
+        assert!(
+            reply.header("content-type").starts_with("text/plain")
+                || reply.header("content-type").contains("openmetrics")
+        );
+        for name in names {
+            assert!(
+                reply.text.contains(name),
+                "{name} is missing in\n{}",
+                reply.text
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_checks_of_a_healthy_service_all_pass() {
+    let system = TestSystem::new().await;
+    let (account, vip) = (system.accountservice().await, system.vipservice(1).await);
+    for service in [&account, &vip] {
+        assert_eq!(service.get("/livez").await.status, 200);
+        assert_eq!(service.get("/readyz").await.status, 200);
+        let health = service.get("/health").await;
+        assert_eq!(
+            (health.status, health.json()),
+            (200, serde_json::json!({"status": "UP"}))
+        );
+    }
+}

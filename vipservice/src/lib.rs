@@ -1,0 +1,113 @@
+//! Consumes VIP notifications in competition with its replicas, and makes offers.
+//!
+//! In the order of the walk:
+//! - [`consumer`]: hop 7, a delivery becomes an outcome
+//! - [`offer`]: hop 8, the rule, pure
+//! - [`offers`]: hop 9, the stream of offers and every replica's view of it
+//!
+//! Around them: [`settings`]. It keeps nothing on disk: what it knows is in the stream.
+
+pub mod consumer;
+pub mod offer;
+pub mod offers;
+pub mod settings;
+
+use std::{ffi::OsString, sync::Arc};
+
+use common::{
+    http::{self, Health},
+    messaging::{
+        MessagingClient,
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::{OFFERS, Topology, VIP_QUEUE},
+    },
+    settings::{ServiceSettings as _, Sources, command},
+    shutdown::{self, Service},
+    startup::{self, Failure, Instance},
+    telemetry,
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    consumer::Consumer,
+    offers::{Offers, view::View},
+    settings::Settings,
+};
+
+/// Where it listens if nothing else is said.
+const PORT: u16 = 6868;
+
+/// From the command line and the environment to a running service.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+pub async fn start(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), Failure> {
+    let command =
+        command::<Settings>().about("Consumes vip_queue, in competition with its replicas, and makes offers");
+    let (sources, _) = Sources::parse::<Settings>(command, args, environment)?;
+    let settings: Settings = sources.load()?;
+    let shared = &settings.shared;
+    let instance =
+        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
+    let topology = Topology::default()
+        .with_vip_queue(shared.vip_queue_max_length)
+        .with_offers(settings.offers_max_bytes);
+    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    let mut registry = Registry::with_prefix("hops");
+    let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
+
+    telemetry::init(&instance.name, shared.log_level, shared.log_format);
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
+    sources.announce(&settings);
+    Ok(run(&settings, &instance.name, listener, client, registry, stop).await?)
+}
+
+/// Runs the service until `stop`.
+///
+/// # Errors
+/// What was left at the end of the grace period.
+pub async fn run(
+    settings: &Settings,
+    instance: &str,
+    listener: TcpListener,
+    client: Arc<dyn MessagingClient>,
+    mut registry: Registry,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let view = Arc::new(View::new(settings.offers_max, &mut registry));
+    let offers = Offers::new(Arc::clone(&client), instance, &mut registry);
+    let consumer = Arc::new(Consumer::new(settings.rules(), offers, &mut registry));
+
+    client.connect();
+    let replay = client.replay(OFFERS, view.reader());
+    let consuming = client.subscribe_to_queue(VIP_QUEUE, settings.consume_options(), consumer.handler());
+    let health = Health::default()
+        .with("broker", {
+            let client = Arc::clone(&client);
+            move || client.status().check()
+        })
+        .with("consumer", {
+            let consuming = consuming.clone();
+            move || match consuming.is_active() {
+                true => Ok(format!("subscribed to {VIP_QUEUE}")),
+                false => Err(format!("not subscribed to {VIP_QUEUE}")),
+            }
+        })
+        .with("offers", {
+            let view = Arc::clone(&view);
+            move || view.check()
+        });
+    let health = Arc::new(health);
+    let router = http::service(offers::router(view), &settings.shared, &health, registry);
+    let subscriptions = vec![consuming, replay];
+    Service { listener, router, health, client, subscriptions, outbox: None }
+        .run(&settings.shared, stop)
+        .await
+}

@@ -1,0 +1,181 @@
+//! Hop 9, offers: appended to the stream, applied to every replica's view, answered over HTTP.
+//!
+//! The stream is the truth. A delivery that is repeated appends the same offer again, with the same id;
+//! the view keeps the first.
+
+pub mod view;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    routing::get,
+};
+use common::{
+    contracts::millis,
+    http::Problem,
+    messaging::{Delivery, Message, MessagingClient, PublishError, metrics::seconds, topology::OFFERS},
+    trace::RequestContext,
+};
+use jiff::Timestamp;
+use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
+use serde::{Deserialize, Serialize};
+
+use self::view::View;
+use crate::offer::Offer;
+
+/// The `type` of an entry.
+const OFFER: &str = "offer.v1";
+
+/// An offer as it stands in the stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferMade {
+    /// The notification's id: by it a repetition is told.
+    pub id: String,
+    /// To whom.
+    pub account_id: String,
+    /// What.
+    pub text: String,
+    /// The read that led to it.
+    #[serde(serialize_with = "millis")]
+    pub read_at: Timestamp,
+    /// When it was made.
+    #[serde(serialize_with = "millis")]
+    pub made_at: Timestamp,
+    /// Until when it is good.
+    #[serde(serialize_with = "millis")]
+    pub valid_until: Timestamp,
+    /// The request that read the account.
+    pub request_id: String,
+    /// The replica that made it.
+    pub made_by: String,
+}
+
+/// An offer as it is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OfferAnswer {
+    /// Where it stands in the stream.
+    pub offset: u64,
+    /// The offer.
+    #[serde(flatten)]
+    pub offer: Arc<OfferMade>,
+}
+
+/// Appends offers to the stream.
+pub struct Offers {
+    client: Arc<dyn MessagingClient>,
+    made_by: String,
+    read_to_offer: Histogram,
+}
+
+impl Offers {
+    /// Appends through `client`, in the name of this instance.
+    pub fn new(client: Arc<dyn MessagingClient>, made_by: &str, registry: &mut Registry) -> Self {
+        let read_to_offer = seconds();
+        let help = "From the read of a VIP's account to its offer in the stream";
+        registry.register("read_to_offer_seconds", help, read_to_offer.clone());
+        Self { client, made_by: made_by.to_owned(), read_to_offer }
+    }
+
+    /// Appends an offer. Ready means: the broker has confirmed it, so the delivery can be acknowledged.
+    ///
+    /// # Errors
+    /// It can never be published, or we are stopping.
+    pub async fn append(
+        &self,
+        delivery: &Delivery,
+        id: &str,
+        Offer { account_id, text, read_at, valid_until }: Offer,
+        context: &RequestContext,
+    ) -> Result<(), PublishError> {
+        let made_at = Timestamp::now();
+        let (id, request_id, made_by) = (id.to_owned(), context.request_id.clone(), self.made_by.clone());
+        let made = OfferMade { id, account_id, text, read_at, made_at, valid_until, request_id, made_by };
+        let event = Message::event(OFFER, "vipservice", &made.account_id, context, &made)?;
+        let entry = Message { id: Some(made.id.clone()), ..event };
+        delivery.until_confirmed(|| self.client.append(OFFERS, entry.clone())).await?;
+        self.read_to_offer.observe(Timestamp::now().duration_since(read_at).as_secs_f64().max(0.0));
+        tracing::info!(
+            hop = 9,
+            name = "offers",
+            message.id = made.id,
+            "offer {} for account {} is in the stream",
+            made.id,
+            made.account_id,
+        );
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Offers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offers").field("made_by", &self.made_by).finish_non_exhaustive()
+    }
+}
+
+/// The routes of the vipservice.
+pub fn router(view: Arc<View>) -> Router {
+    Router::new()
+        .route("/offers", get(list))
+        .route("/offers/by-replica", get(by_replica))
+        .route("/offers/{id}", get(one))
+        .with_state(view)
+}
+
+/// Which offers are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageQuery {
+    #[serde(default = "default_limit")]
+    limit: usize,
+    after: Option<u64>,
+    account_id: Option<String>,
+}
+
+fn default_limit() -> usize {
+    100
+}
+
+/// A page of offers, oldest first.
+#[derive(Debug, Serialize)]
+struct OfferList {
+    offers: Vec<OfferAnswer>,
+    /// What to ask for with `after`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+async fn list(
+    State(view): State<Arc<View>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<OfferList>, Problem> {
+    let Query(page) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    if !(1..=1000).contains(&page.limit) {
+        return Err(Problem::bad_request("limit: from 1 to 1000"));
+    }
+    let mut offers = read(&view, |rows| rows.page(page.after, page.account_id.as_deref(), page.limit + 1))?;
+    let more = offers.len() > page.limit;
+    offers.truncate(page.limit);
+    let next = offers.last().filter(|_| more).map(|answer| answer.offset);
+    Ok(Json(OfferList { offers, next }))
+}
+
+async fn one(State(view): State<Arc<View>>, Path(id): Path<String>) -> Result<Json<OfferAnswer>, Problem> {
+    let found = read(&view, |rows| rows.find(&id))?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("there is no offer with this id, or it is no longer shown"))
+}
+
+async fn by_replica(State(view): State<Arc<View>>) -> Result<Json<BTreeMap<String, usize>>, Problem> {
+    read(&view, view::Rows::by_replica).map(Json)
+}
+
+fn read<T>(view: &View, what: impl FnOnce(&view::Rows) -> T) -> Result<T, Problem> {
+    view.read(what).ok_or_else(|| Problem::unavailable("replaying: the stream of offers is still being read"))
+}
+
+#[cfg(test)]
+mod tests;
