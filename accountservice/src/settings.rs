@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use common::settings::{ServiceSettings, SharedSettings};
+use common::settings::{ServiceSettings, SharedSettings, more_than_zero};
 use documented::DocumentedFields;
 use serde::Deserialize;
 
@@ -42,9 +42,7 @@ impl ServiceSettings for Settings {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.outbox_max == 0 {
-            return Err("outbox_max: must be more than 0".into());
-        }
+        more_than_zero([("outbox_max", self.outbox_max == 0)])?;
         let mut seen = HashSet::new();
         match self.accounts.iter().find(|account| !seen.insert(&account.id)) {
             Some(twice) => Err(format!("accounts: {} is there twice", twice.id)),

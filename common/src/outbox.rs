@@ -17,6 +17,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio::sync::{Notify, watch};
+use tracing::Instrument as _;
 
 use crate::{
     backoff::Backoff,
@@ -130,7 +131,7 @@ impl Outbox {
         }
         match self.len() {
             full if full >= self.max => Err(OutboxError::Full(full).to_string()),
-            waiting => Ok(format!("{waiting} messages wait")),
+            waiting => Ok(format!("{waiting} waiting")),
         }
     }
 
@@ -274,15 +275,13 @@ pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
 }
 
 async fn send(client: &dyn MessagingClient, Entry { queue, message }: Entry) -> Result<(), PublishError> {
-    let (id, request) = (message.shown_id(), message.correlation_id.as_deref());
-    tracing::info!(
-        hop = 5,
-        name = "outbox",
-        request,
-        message.id = id,
-        "the relay publishes message {id} to {queue}"
-    );
-    client.publish_on_queue(&queue, message).await
+    let context = message.context();
+    let span = tracing::info_span!("relay", request = %context.request_id, trace = %context.trace.trace_id());
+    let id = message.shown_id();
+    span.in_scope(|| {
+        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {queue}")
+    });
+    client.publish_on_queue(&queue, message).instrument(span).await
 }
 
 /// A line of JSON with everything but the body, then the body as it is.

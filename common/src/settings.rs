@@ -9,7 +9,7 @@ pub mod broker;
 pub mod secret;
 mod shared;
 
-use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 
 use clap::{Arg, Command, error::ContextKind};
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value};
@@ -92,6 +92,7 @@ pub fn command<S: ServiceSettings>() -> Command {
                 .long("profile")
                 .value_name("NAME")
                 .default_value("dev")
+                .value_parser(["dev", "test"])
                 .global(true)
                 .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
         )
@@ -137,8 +138,8 @@ impl Sources {
     pub fn announce<S: ServiceSettings>(&self, settings: &S) {
         let from =
             self.config_repo.as_ref().map_or("compiled defaults".into(), |path| path.display().to_string());
-        let name = &settings.shared().server_name;
-        tracing::info!("settings for {} (profile {}) from {from} {name}", S::SERVICE, self.profile);
+        let name = Some(settings.shared().server_name.as_str()).filter(|name| !name.is_empty());
+        tracing::info!(server.name = name, profile = self.profile, "settings for {} from {from}", S::SERVICE);
     }
 
     /// All layers, merged, read and checked.
@@ -167,7 +168,7 @@ impl Sources {
         let merged = merged.build().map_err(|e| unreadable(&e, &Value::default()))?;
         let values = merged.cache.clone();
         let settings = read::<S>(merged).map_err(|e| unreadable(&e, &values))?;
-        settings.shared().check().and_then(|()| settings.check()).map_err(SettingsError::Invalid)?;
+        settings.shared().check().and_then(|()| settings.check()).map_err(|why| invalid(&why, &values))?;
         Ok(settings)
     }
 
@@ -253,14 +254,26 @@ fn read<S: DeserializeOwned>(merged: Config) -> Result<S, ConfigError> {
     Config::builder().add_source(merged).set_override("shared", all)?.build()?.try_deserialize()
 }
 
-/// The error with its key and its source. `config` leaves the source out of some errors, and it speaks of
-/// `shared.server_port`, which nobody wrote.
+/// The error with its key, its source and its value. `config` leaves some of them out of some errors, and
+/// it speaks of `shared.server_port`, which nobody wrote.
 fn unreadable(error: &ConfigError, values: &Value) -> SettingsError {
     let text = error.to_string().replace("`shared.", "`");
     let values = values.clone().into_table().unwrap_or_default();
     let named = values.iter().find(|(key, _)| text.contains(&format!("`{key}`")));
-    let origin = named.and_then(|(_, value)| value.origin()).filter(|origin| !text.contains(origin));
-    SettingsError::Unreadable(origin.map_or(text.clone(), |origin| format!("{origin}: {text}")))
+    let Some((key, value)) = named else { return SettingsError::Unreadable(text) };
+    let origin = value.origin().filter(|origin| !text.contains(origin));
+    // An address may have a password in it.
+    let shown =
+        value.clone().into_string().ok().filter(|value| !key.starts_with("amqp_") && !text.contains(value));
+    let value = shown.map_or_else(String::new, |value| format!("`{value}`: "));
+    SettingsError::Unreadable(origin.map_or(text.clone(), |origin| format!("{origin}: {value}{text}")))
+}
+
+/// What a check says begins with the key; this adds where the key was set.
+fn invalid(text: &str, values: &Value) -> SettingsError {
+    let values = values.clone().into_table().unwrap_or_default();
+    let set = text.split_once(':').and_then(|(key, _)| values.get(key)).and_then(Value::origin);
+    SettingsError::Invalid(set.map_or(text.to_owned(), |origin| format!("{origin}: {text}")))
 }
 
 fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
@@ -283,9 +296,15 @@ fn unknown_key(key: &str, origin: String, known: &BTreeSet<&str>) -> SettingsErr
     SettingsError::UnknownKey { key: key.to_owned(), origin, nearest }
 }
 
-/// Refuses a duration of zero where zero would mean "never" or "at once, for ever".
-pub(crate) fn positive(key: &str, value: Duration) -> Result<(), String> {
-    if value.is_zero() { Err(format!("{key}: must be more than 0s")) } else { Ok(()) }
+/// Refuses the first key that is zero where zero would mean "never" or "without limit".
+///
+/// # Errors
+/// The sentence with its name.
+pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), String> {
+    match keys.into_iter().find(|(_, is_zero)| *is_zero) {
+        Some((key, _)) => Err(format!("{key}: must be more than 0")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -23,10 +23,7 @@ pub fn binary(name: &str) -> PathBuf {
         return folder.join(name);
     }
     let binaries = BINARIES.get_or_init(build_and_copy);
-    binaries
-        .get(name)
-        .unwrap_or_else(|| panic!("the workspace has no binary {name}"))
-        .clone()
+    binaries.get(name).unwrap_or_else(|| panic!("the workspace has no binary {name}")).clone()
 }
 
 /// Under a lock between processes: two test runs neither build nor copy into each other.
@@ -56,23 +53,14 @@ fn build_and_copy() -> BTreeMap<String, PathBuf> {
 fn build() -> Vec<PathBuf> {
     let mut command = Command::new(environment::cargo());
     command
-        .args([
-            "build",
-            "--workspace",
-            "--bins",
-            "--message-format=json",
-            "--quiet",
-        ])
+        .args(["build", "--workspace", "--bins", "--message-format=json", "--quiet"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let output = command.output().expect("cargo can be started");
-    assert!(
-        output.status.success(),
-        "cargo could not build the binaries under test"
-    );
+    assert!(output.status.success(), "cargo could not build the binaries under test");
     output
         .stdout
         .split(|byte| *byte == b'\n')

@@ -23,25 +23,16 @@ pub struct SharedBroker {
 impl SharedBroker {
     /// The broker of this run.
     pub fn from_environment() -> Self {
-        Self {
-            amqp: environment::broker(),
-            admin: environment::broker_admin(),
-        }
+        Self { amqp: environment::broker(), admin: environment::broker_admin() }
     }
 
     /// A new virtual host, named after the running test and deleted when it is dropped.
     pub async fn vhost(&self) -> Vhost {
-        let test = std::thread::current()
-            .name()
-            .unwrap_or("test")
-            .replace("::", ".");
+        let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
         let id = uuid::Uuid::now_v7().simple().to_string();
         let vhost = Vhost::owned(&self.amqp, &self.admin, &format!("{test}.{}", &id[20..]));
         if vhost.create().await.is_err() {
-            panic!(
-                "no RabbitMQ at {}: start one with e2e/rabbitmq.sh start",
-                self.amqp
-            );
+            panic!("no RabbitMQ at {}: start one with e2e/rabbitmq.sh start", self.amqp);
         }
         vhost
     }
@@ -62,19 +53,9 @@ pub fn free_port() -> u16 {
 fn socket_address(amqp: &str) -> SocketAddr {
     use std::net::ToSocketAddrs;
     let rest = amqp.split_once("://").map_or(amqp, |(_, rest)| rest);
-    let host = rest
-        .split('/')
-        .next()
-        .unwrap_or(rest)
-        .rsplit('@')
-        .next()
-        .unwrap_or(rest);
-    let mut addresses = host
-        .to_socket_addrs()
-        .unwrap_or_else(|e| panic!("{amqp}: {e}"));
-    addresses
-        .find(SocketAddr::is_ipv4)
-        .unwrap_or_else(|| panic!("{amqp} has no IPv4 address"))
+    let host = rest.split('/').next().unwrap_or(rest).rsplit('@').next().unwrap_or(rest);
+    let mut addresses = host.to_socket_addrs().unwrap_or_else(|e| panic!("{amqp}: {e}"));
+    addresses.find(SocketAddr::is_ipv4).unwrap_or_else(|| panic!("{amqp} has no IPv4 address"))
 }
 
 #[cfg(test)]
@@ -96,17 +77,12 @@ mod tests {
         let url = vhost.amqp_url();
         drop(vhost);
         let properties = lapin::ConnectionProperties::default();
-        lapin::Connection::connect(&url, properties)
-            .await
-            .expect_err("the virtual host is gone");
+        lapin::Connection::connect(&url, properties).await.expect_err("the virtual host is gone");
     }
 
     #[test]
     fn the_socket_address_of_an_amqp_address_is_its_host_and_port() {
-        for address in [
-            "amqp://127.0.0.1:5672",
-            "amqp://guest:guest@127.0.0.1:5672/vhost",
-        ] {
+        for address in ["amqp://127.0.0.1:5672", "amqp://guest:guest@127.0.0.1:5672/vhost"] {
             assert_eq!(socket_address(address).to_string(), "127.0.0.1:5672");
         }
     }

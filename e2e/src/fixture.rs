@@ -57,19 +57,12 @@ impl TestSystem {
     /// On a given virtual host.
     pub fn on(vhost: Vhost) -> Self {
         let data = tempfile::tempdir().expect("the folder for temporary files can be written");
-        Self {
-            amqp_url: vhost.amqp_url(),
-            vhost,
-            data,
-        }
+        Self { amqp_url: vhost.amqp_url(), vhost, data }
     }
 
     /// Its services look for the broker on another port of this machine: a proxy's, or one where nobody listens.
     pub fn behind(self, port: u16) -> Self {
-        Self {
-            amqp_url: self.vhost.amqp_url_at(port),
-            ..self
-        }
+        Self { amqp_url: self.vhost.amqp_url_at(port), ..self }
     }
 
     /// Its virtual host.
@@ -103,9 +96,8 @@ impl TestSystem {
     /// Reads an account, with a request id of its own.
     pub async fn read(&self, accountservice: &Service, account: &str) -> (String, Reply) {
         let id = request_id();
-        let request = accountservice
-            .request("GET", &format!("/accounts/{account}"))
-            .header("x-request-id", &id);
+        let request =
+            accountservice.request("GET", &format!("/accounts/{account}")).header("x-request-id", &id);
         let reply = Reply::of(request).await;
         (id, reply.expect("the accountservice answers"))
     }
@@ -139,10 +131,8 @@ impl TestSystem {
 
     /// Waits until a replica shows that many offers.
     pub async fn until_offers(&self, vipservice: &Service, count: usize) -> Vec<Offer> {
-        until_true("the offers are there", PATIENCE, async || {
-            self.offers(vipservice).await.len() >= count
-        })
-        .await;
+        until_true("the offers are there", PATIENCE, async || self.offers(vipservice).await.len() >= count)
+            .await;
         self.offers(vipservice).await
     }
 
@@ -154,25 +144,15 @@ impl TestSystem {
 
     /// Waits until every read that was answered 200 has its offer in every given replica, then holds the promise against them:
     /// A in O, O in S, no id twice, nothing left in the queue, nothing in `vip_queue.dead`.
-    pub async fn assert_promise(
-        &self,
-        record: &Record,
-        accountservice: &Service,
-        vipservices: &[&Service],
-    ) {
-        let logs: Vec<&Log> = vipservices
-            .iter()
-            .map(|service| service.log())
-            .chain([accountservice.log()])
-            .collect();
+    pub async fn assert_promise(&self, record: &Record, accountservice: &Service, vipservices: &[&Service]) {
+        let logs: Vec<&Log> =
+            vipservices.iter().map(|service| service.log()).chain([accountservice.log()]).collect();
         for vipservice in vipservices {
             let deadline = tokio::time::Instant::now() + PATIENCE;
             loop {
                 let offers = self.offers(vipservice).await;
-                let difference = Difference::between(
-                    record,
-                    offers.iter().map(|offer| offer.request_id.as_str()),
-                );
+                let difference =
+                    Difference::between(record, offers.iter().map(|offer| offer.request_id.as_str()));
                 if difference.is_empty() {
                     break;
                 }
@@ -182,10 +162,8 @@ impl TestSystem {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         }
-        until_true("vip_queue is empty", PATIENCE, async || {
-            self.vhost.ready("vip_queue").await == Some(0)
-        })
-        .await;
+        until_true("vip_queue is empty", PATIENCE, async || self.vhost.ready("vip_queue").await == Some(0))
+            .await;
         let dead = self.vhost.messages("vip_queue.dead").await;
         assert!(dead.is_empty(), "vip_queue.dead holds {dead:#?}");
     }

@@ -32,11 +32,7 @@ impl Reply {
     pub async fn of(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self {
-            status,
-            headers,
-            text: response.text().await?,
-        })
+        Ok(Self { status, headers, text: response.text().await? })
     }
 
     /// The body as JSON; panics with the body when it is none.
@@ -47,9 +43,6 @@ impl Reply {
 
     /// A header's value, or `""` where it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }

@@ -68,20 +68,12 @@ pub struct Load {
 impl Load {
     /// That many reads answered 200, eight at a time: a read that is not answered so is followed by another, with another id.
     pub fn answered(reads: usize) -> Self {
-        Self {
-            reads,
-            at_a_time: 8,
-            every: Duration::ZERO,
-            is_retrying: true,
-        }
+        Self { reads, at_a_time: 8, every: Duration::ZERO, is_retrying: true }
     }
 
     /// That many reads sent, whatever the answers.
     pub fn sent(reads: usize) -> Self {
-        Self {
-            is_retrying: false,
-            ..Self::answered(reads)
-        }
+        Self { is_retrying: false, ..Self::answered(reads) }
     }
 
     /// How many reads wait for their answers at the same time.
@@ -127,18 +119,14 @@ pub struct RunningLoad {
 impl RunningLoad {
     /// Waits until that many reads were answered 200.
     pub async fn until_answered(&self, count: usize) {
-        until_true("the reads are answered", PATIENCE, async || {
-            self.shared.record().answered.len() >= count
-        })
-        .await;
+        until_true("the reads are answered", PATIENCE, async || self.shared.record().answered.len() >= count)
+            .await;
     }
 
     /// Waits until that many reads were sent and not answered 200.
     pub async fn until_refused(&self, count: usize) {
-        until_true("the reads are refused", PATIENCE, async || {
-            self.shared.record().refused.len() >= count
-        })
-        .await;
+        until_true("the reads are refused", PATIENCE, async || self.shared.record().refused.len() >= count)
+            .await;
     }
 
     /// Waits until all is sent and answered.
@@ -148,9 +136,7 @@ impl RunningLoad {
                 ended.expect("a worker of the load does not panic");
             }
         };
-        timeout(PATIENCE, ended)
-            .await
-            .expect("the load ends in time");
+        timeout(PATIENCE, ended).await.expect("the load ends in time");
         self.shared.record().clone()
     }
 }
@@ -173,10 +159,7 @@ impl Shared {
     async fn read(&self) -> bool {
         let id = request_id();
         self.record().sent.insert(id.clone());
-        let request = self
-            .client
-            .get(self.address.url("/accounts/10000"))
-            .header("x-request-id", &id);
+        let request = self.client.get(self.address.url("/accounts/10000")).header("x-request-id", &id);
         let refusal = match Reply::of(request).await {
             Ok(reply) if reply.status == 200 => {
                 self.record().answered.insert(id);

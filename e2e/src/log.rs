@@ -61,21 +61,13 @@ impl Log {
             if lines.len() == KEPT {
                 lines.pop_front();
             }
-            lines.push_back(Line {
-                stream,
-                text,
-                fields,
-            });
+            lines.push_back(Line { stream, text, fields });
         }
     }
 
     /// All lines that `wanted` says yes to, oldest first.
     pub fn filter(&self, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
-        self.lock()
-            .iter()
-            .filter(|line| wanted(line))
-            .cloned()
-            .collect()
+        self.lock().iter().filter(|line| wanted(line)).cloned().collect()
     }
 
     /// How many lines `wanted` says yes to.
@@ -85,8 +77,7 @@ impl Log {
 
     /// The hop lines of one request, in hop order.
     pub fn hops(&self, request: &str) -> Vec<Line> {
-        let mut lines =
-            self.filter(|line| line.hop().is_some() && line.field("request") == request);
+        let mut lines = self.filter(|line| line.hop().is_some() && line.field("request") == request);
         lines.sort_by_key(Line::hop);
         lines
     }
@@ -111,8 +102,6 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.lines
-            .lock()
-            .expect("nobody panics while holding the lines")
+        self.lines.lock().expect("nobody panics while holding the lines")
     }
 }

@@ -32,12 +32,7 @@ pub struct Launch {
 impl Launch {
     /// A binary of the workspace, as the instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
-        let launch = Self {
-            binary,
-            arguments: vec![],
-            flags: vec![],
-            environment: vec![],
-        };
+        let launch = Self { binary, arguments: vec![], flags: vec![], environment: vec![] };
         launch.env("INSTANCE_NAME", instance)
     }
 
@@ -91,10 +86,7 @@ impl Launch {
         for (name, value) in &self.flags {
             command.arg(format!("--{name}")).arg(value);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 }
@@ -152,9 +144,7 @@ impl Service {
     /// Waits until `/readyz` answers 200.
     pub async fn until_ready(&self) {
         until_true("/readyz answers 200", PATIENCE, async || {
-            Reply::of(self.request("GET", "/readyz"))
-                .await
-                .is_ok_and(|reply| reply.status == 200)
+            Reply::of(self.request("GET", "/readyz")).await.is_ok_and(|reply| reply.status == 200)
         })
         .await;
     }
@@ -203,46 +193,32 @@ impl Service {
             .command()
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {}: {e}", self.launch.binary));
-        let (out, err) = (
-            child.stdout.take().expect("piped"),
-            child.stderr.take().expect("piped"),
-        );
+        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let (for_out, for_err) = (self.log.clone(), self.log.clone());
-        self.readers
-            .push(thread::spawn(move || for_out.fill(Stream::Out, out)));
-        self.readers
-            .push(thread::spawn(move || for_err.fill(Stream::Err, err)));
+        self.readers.push(thread::spawn(move || for_out.fill(Stream::Out, out)));
+        self.readers.push(thread::spawn(move || for_err.fill(Stream::Err, err)));
         self.child = Some(child);
     }
 
     /// The lines that say where it listens, one per life.
     fn listening(&self) -> Vec<Line> {
-        self.log.filter(|line| {
-            line.field("message").starts_with("listening on") && line.fields["port"].is_u64()
-        })
+        self.log
+            .filter(|line| line.field("message").starts_with("listening on") && line.fields["port"].is_u64())
     }
 
     async fn until_listening(&mut self, before: usize) {
-        let line = until(
-            "the line that says where it listens",
-            PATIENCE,
-            async || {
-                let line = self.listening().into_iter().nth(before);
-                if line.is_none()
-                    && let Some(status) = self.ended()
-                {
-                    panic!("{} ended at its start, {status}", self.launch.binary);
-                }
-                line
-            },
-        )
+        let line = until("the line that says where it listens", PATIENCE, async || {
+            let line = self.listening().into_iter().nth(before);
+            if line.is_none()
+                && let Some(status) = self.ended()
+            {
+                panic!("{} ended at its start, {status}", self.launch.binary);
+            }
+            line
+        })
         .await;
-        let port = line.fields["port"]
-            .as_u64()
-            .and_then(|port| port.try_into().ok());
-        self.address
-            .0
-            .store(port.expect("a port has 16 bits"), Ordering::Relaxed);
+        let port = line.fields["port"].as_u64().and_then(|port| port.try_into().ok());
+        self.address.0.store(port.expect("a port has 16 bits"), Ordering::Relaxed);
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {
@@ -258,10 +234,7 @@ impl Service {
 }
 
 impl Drop for Service {
-    #[expect(
-        clippy::print_stderr,
-        reason = "a failed test shows what its services printed"
-    )]
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its services printed")]
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

@@ -78,11 +78,7 @@ impl Proxy {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(control.clone(), port, Some(listener)));
-        Self {
-            port,
-            control,
-            _tasks: tasks,
-        }
+        Self { port, control, _tasks: tasks }
     }
 
     /// Where it listens on 127.0.0.1.
@@ -150,10 +146,7 @@ impl Control {
 
     async fn until_mode(&self, wanted: impl FnMut(&Mode) -> bool) {
         let mut modes = self.mode.subscribe();
-        modes
-            .wait_for(wanted)
-            .await
-            .expect("the sender lives as long as this task");
+        modes.wait_for(wanted).await.expect("the sender lives as long as this task");
     }
 
     /// How many of these bytes may pass, and whether the cut comes after them.

@@ -29,22 +29,9 @@ impl Difference {
         }
         let owned = |id: &&str| (*id).to_owned();
         Self {
-            missing: record
-                .answered
-                .iter()
-                .filter(|id| !times.contains_key(id.as_str()))
-                .cloned()
-                .collect(),
-            never_sent: times
-                .keys()
-                .filter(|id| !record.sent.contains(**id))
-                .map(owned)
-                .collect(),
-            twice: times
-                .iter()
-                .filter(|(_, times)| **times > 1)
-                .map(|(id, _)| owned(id))
-                .collect(),
+            missing: record.answered.iter().filter(|id| !times.contains_key(id.as_str())).cloned().collect(),
+            never_sent: times.keys().filter(|id| !record.sent.contains(**id)).map(owned).collect(),
+            twice: times.iter().filter(|(_, times)| **times > 1).map(|(id, _)| owned(id)).collect(),
         }
     }
 
@@ -57,18 +44,9 @@ impl Difference {
     pub fn with_lines(&self, logs: &[&Log]) -> String {
         use fmt::Write;
         let mut text = self.to_string();
-        for id in self
-            .missing
-            .iter()
-            .chain(&self.never_sent)
-            .chain(&self.twice)
-            .take(5)
-        {
+        for id in self.missing.iter().chain(&self.never_sent).chain(&self.twice).take(5) {
             let _ = writeln!(text, "lines of {id}:");
-            for line in logs
-                .iter()
-                .flat_map(|log| log.filter(|line| line.text.contains(id.as_str())))
-            {
+            for line in logs.iter().flat_map(|log| log.filter(|line| line.text.contains(id.as_str()))) {
                 let _ = writeln!(text, "    {}", line.text);
             }
         }
@@ -104,21 +82,9 @@ mod tests {
 
     /// Sent a to d, answered a and b.
     fn check(offers: &[&str], missing: &[&str], never_sent: &[&str], twice: &[&str]) {
-        let record = Record {
-            sent: set(&["a", "b", "c", "d"]),
-            answered: set(&["a", "b"]),
-            refused: vec![],
-        };
-        let expected = Difference {
-            missing: set(missing),
-            never_sent: set(never_sent),
-            twice: set(twice),
-        };
-        assert_eq!(
-            Difference::between(&record, offers.iter().copied()),
-            expected,
-            "offers {offers:?}"
-        );
+        let record = Record { sent: set(&["a", "b", "c", "d"]), answered: set(&["a", "b"]), refused: vec![] };
+        let expected = Difference { missing: set(missing), never_sent: set(never_sent), twice: set(twice) };
+        assert_eq!(Difference::between(&record, offers.iter().copied()), expected, "offers {offers:?}");
     }
 
     #[test]
@@ -134,13 +100,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_said_in_words() {
-        let difference = Difference {
-            missing: set(&["a"]),
-            ..Difference::default()
-        };
-        assert_eq!(
-            difference.to_string(),
-            "1 answered 200 but without an offer: {\"a\"}\n"
-        );
+        let difference = Difference { missing: set(&["a"]), ..Difference::default() };
+        assert_eq!(difference.to_string(), "1 answered 200 but without an offer: {\"a\"}\n");
     }
 }

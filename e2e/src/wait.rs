@@ -14,10 +14,7 @@ pub async fn until<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() 
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(
-            start.elapsed() < limit,
-            "waited {limit:?} in vain for: {what}"
-        );
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for: {what}");
         tokio::time::sleep(PAUSE).await;
     }
 }

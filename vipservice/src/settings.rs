@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::{
     messaging::{ConsumeOptions, topology::VIP_DEAD},
-    settings::{ServiceSettings, SharedSettings},
+    settings::{ServiceSettings, SharedSettings, more_than_zero},
 };
 use documented::DocumentedFields;
 use serde::Deserialize;
@@ -77,12 +77,12 @@ impl ServiceSettings for Settings {
 
     fn check(&self) -> Result<(), String> {
         const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-        if self.consumer_prefetch == 0 {
-            return Err("consumer_prefetch: must be more than 0, which would mean without limit".into());
-        }
-        if self.handler_timeout.is_zero() || self.offers_max == 0 || self.offers_max_bytes == 0 {
-            return Err("handler_timeout, offers_max, offers_max_bytes: must be more than 0".into());
-        }
+        more_than_zero([
+            ("consumer_prefetch", self.consumer_prefetch == 0),
+            ("handler_timeout", self.handler_timeout.is_zero()),
+            ("offers_max", self.offers_max == 0),
+            ("offers_max_bytes", self.offers_max_bytes == 0),
+        ])?;
         if self.offer_valid_for.is_zero() || self.offer_valid_for > TEN_YEARS {
             return Err("offer_valid_for: must be more than 0s and at most ten years".into());
         }

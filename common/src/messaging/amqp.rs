@@ -126,15 +126,13 @@ impl MessagingClient for AmqpClient {
     }
 
     async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
-        let (id, request) = (message.shown_id().to_owned(), message.correlation_id.clone());
+        let id = message.shown_id().to_owned();
         self.publish("", queue, message).await?;
-        let request = request.as_deref();
         tracing::info!(
             hop = 6,
             name = "broker",
-            request,
             message.id = id,
-            "{queue} has message {id}: confirmed"
+            "{queue} has {id}: the broker has confirmed it"
         );
         Ok(())
     }

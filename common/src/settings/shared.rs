@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     broker::{Broker, BrokerUrls, Credentials},
-    positive,
+    more_than_zero,
     secret::Secret,
 };
 
@@ -75,7 +75,7 @@ pub struct SharedSettings {
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 #[expect(missing_docs, reason = "the usual five")]
 pub enum LogLevel {
     Error,
@@ -87,7 +87,7 @@ pub enum LogLevel {
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum LogFormat {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
@@ -95,6 +95,34 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        match text.as_str() {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err("is none of error, warn, info, debug, trace"),
+        }
+    }
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("is none of auto, text, json"),
+        }
+    }
 }
 
 impl Default for SharedSettings {
@@ -143,20 +171,20 @@ impl SharedSettings {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        positive("amqp_connect_timeout", self.amqp_connect_timeout)?;
-        positive("amqp_operation_timeout", self.amqp_operation_timeout)?;
-        positive("amqp_backoff_min", self.amqp_backoff_min)?;
-        positive("request_timeout", self.request_timeout)?;
-        if self.amqp_heartbeat < Duration::from_secs(1) || self.amqp_heartbeat > Duration::from_secs(600) {
+        more_than_zero([
+            ("amqp_connect_timeout", self.amqp_connect_timeout.is_zero()),
+            ("amqp_operation_timeout", self.amqp_operation_timeout.is_zero()),
+            ("amqp_backoff_min", self.amqp_backoff_min.is_zero()),
+            ("vip_queue_max_length", self.vip_queue_max_length == 0),
+            ("request_timeout", self.request_timeout.is_zero()),
+            ("request_concurrency", self.request_concurrency == 0),
+            ("connection_limit", self.connection_limit == 0),
+        ])?;
+        if !(1..=600).contains(&self.amqp_heartbeat.as_secs()) {
             return Err("amqp_heartbeat: must be between 1s and 10min (5s to 20s is usual)".into());
         }
         if self.amqp_backoff_max < self.amqp_backoff_min {
-            return Err("amqp_backoff_max: must not be below amqp_backoff_min".into());
-        }
-        if self.request_concurrency == 0 || self.connection_limit == 0 || self.vip_queue_max_length == 0 {
-            return Err(
-                "request_concurrency, connection_limit, vip_queue_max_length: must be more than 0".into()
-            );
+            return Err("amqp_backoff_min: must not be longer than amqp_backoff_max".into());
         }
         if self.shutdown_grace <= self.shutdown_linger {
             return Err("shutdown_grace: must be longer than shutdown_linger, which is a part of it".into());

@@ -41,10 +41,7 @@ impl PrivateBroker {
     pub async fn appear(&mut self) {
         self.reaper = Some(reaper(&self.name));
         let [amqp, admin] = self.ports;
-        let (amqp, admin) = (
-            format!("127.0.0.1:{amqp}:5672"),
-            format!("127.0.0.1:{admin}:15672"),
-        );
+        let (amqp, admin) = (format!("127.0.0.1:{amqp}:5672"), format!("127.0.0.1:{admin}:15672"));
         docker(&[
             "run",
             "-d",
@@ -64,10 +61,7 @@ impl PrivateBroker {
     /// Its default virtual host.
     pub fn vhost(&self) -> Vhost {
         let [amqp, admin] = self.ports;
-        Vhost::default_of(
-            &format!("amqp://127.0.0.1:{amqp}"),
-            &format!("http://127.0.0.1:{admin}"),
-        )
+        Vhost::default_of(&format!("amqp://127.0.0.1:{amqp}"), &format!("http://127.0.0.1:{admin}"))
     }
 
     /// `kill -9`: nothing is flushed, nothing is said.
@@ -135,23 +129,13 @@ async fn image() -> String {
 }
 
 async fn docker(arguments: &[&str]) -> String {
-    try_docker(arguments)
-        .await
-        .unwrap_or_else(|said| panic!("docker {}: {said}", arguments.join(" ")))
+    try_docker(arguments).await.unwrap_or_else(|said| panic!("docker {}: {said}", arguments.join(" ")))
 }
 
 async fn try_docker(arguments: &[&str]) -> Result<String, String> {
-    let output = process::Command::new("docker")
-        .args(arguments)
-        .output()
-        .await
-        .map_err(|e| e.to_string())?;
+    let output = process::Command::new("docker").args(arguments).output().await.map_err(|e| e.to_string())?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(text(&output.stderr))
-    }
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 #[cfg(test)]
@@ -176,42 +160,17 @@ mod tests {
         broker.restart().await;
 
         let kept = vhost.messages("kept").await;
-        assert_eq!(
-            kept.iter()
-                .map(|message| message.request_id())
-                .collect::<Vec<_>>(),
-            ["one"]
-        );
-        assert_eq!(
-            vhost.ready("kept").await,
-            Some(1),
-            "a look puts the messages back"
-        );
-        assert!(
-            broker
-                .rabbitmqctl(&["list_queues", "name"])
-                .await
-                .contains("kept")
-        );
+        assert_eq!(kept.iter().map(|message| message.request_id()).collect::<Vec<_>>(), ["one"]);
+        assert_eq!(vhost.ready("kept").await, Some(1), "a look puts the messages back");
+        assert!(broker.rabbitmqctl(&["list_queues", "name"]).await.contains("kept"));
     }
 
     async fn publish(vhost: &Vhost, queue: &str, id: &str) {
         let (_connection, channel) = vhost.channel().await;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .expect("confirms");
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_correlation_id(id.into());
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        let properties = BasicProperties::default().with_delivery_mode(2).with_correlation_id(id.into());
         let confirm = channel
-            .basic_publish(
-                "".into(),
-                queue.into(),
-                BasicPublishOptions::default(),
-                b"{}",
-                properties,
-            )
+            .basic_publish("".into(), queue.into(), BasicPublishOptions::default(), b"{}", properties)
             .await;
         confirm.expect("published").await.expect("confirmed");
     }

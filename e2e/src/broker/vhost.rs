@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Queue,
     message::Delivery,
-    options::{BasicGetOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 use reqwest::{Method, RequestBuilder};
@@ -51,42 +51,25 @@ impl StoredMessage {
 
     /// The request id that the message carries as its correlation id.
     pub fn request_id(&self) -> String {
-        self.properties
-            .correlation_id()
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        self.properties.correlation_id().as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
 impl From<Delivery> for StoredMessage {
     fn from(delivery: Delivery) -> Self {
-        Self {
-            body: delivery.data,
-            properties: delivery.properties,
-        }
+        Self { body: delivery.data, properties: delivery.properties }
     }
 }
 
 impl Vhost {
     /// A virtual host that lives as long as this value.
     pub(super) fn owned(amqp: &str, admin: &str, name: &str) -> Self {
-        Self {
-            amqp: amqp.to_owned(),
-            admin: admin.to_owned(),
-            name: name.to_owned(),
-            delete_on_drop: true,
-        }
+        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned(), delete_on_drop: true }
     }
 
     /// The default virtual host of a broker that a test has for itself.
     pub(super) fn default_of(amqp: &str, admin: &str) -> Self {
-        Self {
-            amqp: amqp.to_owned(),
-            admin: admin.to_owned(),
-            name: "/".to_owned(),
-            delete_on_drop: false,
-        }
+        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: "/".to_owned(), delete_on_drop: false }
     }
 
     /// The value of `amqp_server_url` for it.
@@ -106,19 +89,32 @@ impl Vhost {
 
     /// Creates it, with all rights for the user `guest`.
     pub(super) async fn create(&self) -> reqwest::Result<()> {
-        let name = self.encoded_name();
-        let rights = json!({"configure": ".*", "write": ".*", "read": ".*"});
-        for (path, body) in [
-            (format!("vhosts/{name}"), json!({})),
-            (format!("permissions/{name}/guest"), rights),
-        ] {
-            self.admin(&Method::PUT, &path)
-                .json(&body)
-                .send()
-                .await?
-                .error_for_status()?;
-        }
-        Ok(())
+        self.put(&format!("vhosts/{}", self.encoded_name()), &json!({})).await?;
+        self.let_in("guest").await
+    }
+
+    /// A user's name that nobody else's test has; there is no such user until [`Self::create_user`].
+    pub fn user(&self) -> String {
+        self.encoded_name()
+    }
+
+    /// Creates that user and lets it in.
+    pub async fn create_user(&self, password: &str) {
+        let user = json!({"password": password, "tags": ""});
+        let created = self.put(&format!("users/{}", self.user()), &user).await;
+        created.expect("a user can be created");
+        let rights = self.let_in(&self.user()).await;
+        rights.expect("a user can be given rights");
+    }
+
+    async fn let_in(&self, user: &str) -> reqwest::Result<()> {
+        let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        self.put(&format!("permissions/{}/{user}", self.encoded_name()), &all).await
+    }
+
+    async fn put(&self, path: &str, body: &Value) -> reqwest::Result<()> {
+        let reply = self.admin(&Method::PUT, path).json(body).send().await?;
+        reply.error_for_status().map(drop)
     }
 
     /// Waits until AMQP and the management API both answer.
@@ -134,17 +130,10 @@ impl Vhost {
 
     /// A connection of the test's own, with a channel; the channel lives as long as the connection.
     pub async fn channel(&self) -> (Connection, Channel) {
-        let connection = until("a connection to the broker", PATIENCE, async || {
-            self.try_connect().await
-        })
-        .await;
+        let connection =
+            until("a connection to the broker", PATIENCE, async || self.try_connect().await).await;
         let channel = timeout(OPERATION, connection.create_channel()).await;
-        (
-            connection,
-            channel
-                .expect("a channel opens in time")
-                .expect("a channel opens"),
-        )
+        (connection, channel.expect("a channel opens in time").expect("a channel opens"))
     }
 
     /// Declares a durable queue with these arguments, which is how a test makes drift.
@@ -154,6 +143,13 @@ impl Vhost {
             .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
             .await
             .unwrap_or_else(|e| panic!("cannot declare {queue}: {e}"));
+    }
+
+    /// Deletes a queue with all that is in it.
+    pub async fn delete(&self, queue: &str) {
+        let (_connection, channel) = self.channel().await;
+        let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+        deleted.await.unwrap_or_else(|e| panic!("cannot delete {queue}: {e}"));
     }
 
     /// How many messages are ready in a queue, as the queue itself counts them; `None` where there is no such queue.
@@ -169,10 +165,7 @@ impl Vhost {
     /// A passive declaration: exact where the management API's counters lag by seconds.
     async fn passive(&self, queue: &str) -> Option<Queue> {
         let (_connection, channel) = self.channel().await;
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
         timeout(OPERATION, declared).await.ok()?.ok()
     }
@@ -182,11 +175,8 @@ impl Vhost {
     pub async fn messages(&self, queue: &str) -> Vec<StoredMessage> {
         let (connection, channel) = self.channel().await;
         let mut messages = vec![];
-        while let Ok(Ok(Some(message))) = timeout(
-            OPERATION,
-            channel.basic_get(queue.into(), BasicGetOptions::default()),
-        )
-        .await
+        while let Ok(Ok(Some(message))) =
+            timeout(OPERATION, channel.basic_get(queue.into(), BasicGetOptions::default())).await
         {
             messages.push(message.delivery.into());
         }
@@ -196,18 +186,10 @@ impl Vhost {
 
     /// The queues with what the management API says of them, by name.
     pub async fn queues(&self) -> BTreeMap<String, Value> {
-        let reply =
-            Reply::of(self.admin(&Method::GET, &format!("queues/{}", self.encoded_name()))).await;
+        let reply = Reply::of(self.admin(&Method::GET, &format!("queues/{}", self.encoded_name()))).await;
         let queues = reply.expect("the management API answers").json();
         let queues = queues.as_array().expect("a list of queues").iter();
-        queues
-            .map(|queue| {
-                (
-                    queue["name"].as_str().unwrap_or_default().to_owned(),
-                    queue.clone(),
-                )
-            })
-            .collect()
+        queues.map(|queue| (queue["name"].as_str().unwrap_or_default().to_owned(), queue.clone())).collect()
     }
 
     /// A request to the management API.
@@ -217,10 +199,7 @@ impl Vhost {
 
     async fn try_connect(&self) -> Option<Connection> {
         let properties = ConnectionProperties::default().with_connection_name("e2e".into());
-        timeout(OPERATION, Connection::connect(&self.amqp_url(), properties))
-            .await
-            .ok()?
-            .ok()
+        timeout(OPERATION, Connection::connect(&self.amqp_url(), properties)).await.ok()?.ok()
     }
 
     fn encoded_name(&self) -> String {
@@ -229,28 +208,24 @@ impl Vhost {
 }
 
 fn admin(base: &str, method: &Method, path: &str) -> RequestBuilder {
-    http::client()
-        .request(method.clone(), format!("{base}/api/{path}"))
-        .basic_auth("guest", Some("guest"))
+    http::client().request(method.clone(), format!("{base}/api/{path}")).basic_auth("guest", Some("guest"))
 }
 
 impl Drop for Vhost {
-    /// On a thread of its own, since a test's runtime cannot be waited for from inside.
+    /// With its user. On a thread of its own, since a test's runtime cannot be waited for from inside.
     fn drop(&mut self) {
         if !self.delete_on_drop {
             return;
         }
-        let (base, path) = (
-            self.admin.clone(),
-            format!("vhosts/{}", self.encoded_name()),
-        );
+        let (base, name) = (self.admin.clone(), self.encoded_name());
         let deletion = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let _ = runtime.map(|runtime| {
-                runtime.block_on(async { admin(&base, &Method::DELETE, &path).send().await })
-            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let delete = async {
+                for path in [format!("vhosts/{name}"), format!("users/{name}")] {
+                    let _ = admin(&base, &Method::DELETE, &path).send().await;
+                }
+            };
+            let _ = runtime.map(|runtime| runtime.block_on(delete));
         });
         let _ = deletion.join();
     }

@@ -34,9 +34,7 @@ async fn echo() -> (JoinSet<()>, Proxy, TcpStream) {
 }
 
 async fn connect(proxy: &Proxy) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect("the proxy listens")
+    TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("the proxy listens")
 }
 
 async fn say(client: &mut TcpStream, text: &str) -> String {
@@ -86,9 +84,7 @@ async fn a_frozen_link_is_silent_and_loses_nothing() {
     proxy.set(Mode::Freeze);
     client.write_all(b"hello").await.expect("written");
     let mut answer = [0; 5];
-    timeout(SILENCE, client.read_exact(&mut answer))
-        .await
-        .expect_err("nothing comes");
+    timeout(SILENCE, client.read_exact(&mut answer)).await.expect_err("nothing comes");
     proxy.set(Mode::Forward);
     client.read_exact(&mut answer).await.expect("it comes late");
     assert_eq!(&answer, b"hello");
@@ -115,15 +111,9 @@ async fn a_refusing_proxy_is_not_there_and_comes_back_on_its_port() {
     let (_tasks, proxy, mut client) = echo().await;
     proxy.set(Mode::Refuse);
     assert_eq!(rest(&mut client).await, "");
-    until_true(
-        "connections are refused",
-        Duration::from_secs(5),
-        async || {
-            TcpStream::connect(("127.0.0.1", proxy.port()))
-                .await
-                .is_err()
-        },
-    )
+    until_true("connections are refused", Duration::from_secs(5), async || {
+        TcpStream::connect(("127.0.0.1", proxy.port())).await.is_err()
+    })
     .await;
     proxy.set(Mode::Forward);
     let mut client = until("the proxy is back", Duration::from_secs(5), async || {

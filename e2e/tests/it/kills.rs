@@ -18,16 +18,12 @@ async fn a_killed_accountservice_loses_no_answered_read() {
     let system = TestSystem::new().await;
     let (mut account, vip) = (system.accountservice().await, system.vipservice(1).await);
 
-    let load = Load::answered(in_flight())
-        .at_a_time(32)
-        .start(&account.address());
+    let load = Load::answered(in_flight()).at_a_time(32).start(&account.address());
     load.until_answered(in_flight() / 2).await;
     account.kill9().await;
     account.restart().await;
 
-    system
-        .assert_promise(&load.finish().await, &account, &[&vip])
-        .await;
+    system.assert_promise(&load.finish().await, &account, &[&vip]).await;
 }
 
 #[tokio::test]
@@ -39,10 +35,7 @@ async fn notifications_in_the_outbox_survive_a_killed_accountservice() {
 
     // Nothing is confirmed from here on, so all of them are in the outbox when the process dies; some are on their way too.
     proxy.set(Mode::Freeze);
-    let record = Load::answered(in_flight())
-        .at_a_time(32)
-        .run(&account.address())
-        .await;
+    let record = Load::answered(in_flight()).at_a_time(32).run(&account.address()).await;
     account.kill9().await;
     assert_eq!(system.offers(&vip).await, []);
     proxy.set(Mode::Forward);
@@ -61,22 +54,15 @@ async fn a_vipservice_killed_three_times_loses_no_message() {
     for _ in 0..3 {
         let got = |line: &e2e::log::Line| line.hop() == Some(7);
         let before = two.log().count(got);
-        let load = Load::answered(in_flight())
-            .at_a_time(32)
-            .start(&account.address());
-        until_true("the victim is at work", PATIENCE, async || {
-            two.log().count(got) >= before + 5
-        })
-        .await;
+        let load = Load::answered(in_flight()).at_a_time(32).start(&account.address());
+        until_true("the victim is at work", PATIENCE, async || two.log().count(got) >= before + 5).await;
         two.kill9().await;
         two.restart().await;
         record = record.and(load.finish().await);
         two.until_ready().await;
     }
 
-    system
-        .assert_promise(&record, &account, &[&one, &two])
-        .await;
+    system.assert_promise(&record, &account, &[&one, &two]).await;
 }
 
 #[tokio::test]
@@ -84,17 +70,13 @@ async fn an_accountservice_told_to_stop_loses_no_answered_read() {
     let system = TestSystem::new().await;
     let (mut account, vip) = (system.accountservice().await, system.vipservice(1).await);
 
-    let load = Load::answered(in_flight())
-        .at_a_time(32)
-        .start(&account.address());
+    let load = Load::answered(in_flight()).at_a_time(32).start(&account.address());
     load.until_answered(in_flight() / 2).await;
     account.sigterm();
     assert_eq!(account.exit_code().await, Some(0));
     account.restart().await;
 
-    system
-        .assert_promise(&load.finish().await, &account, &[&vip])
-        .await;
+    system.assert_promise(&load.finish().await, &account, &[&vip]).await;
 }
 
 #[tokio::test]
@@ -103,9 +85,7 @@ async fn a_vipservice_told_to_stop_loses_no_message() {
     let account = system.accountservice().await;
     let (one, mut two) = (system.vipservice(1).await, system.vipservice(2).await);
 
-    let load = Load::answered(in_flight())
-        .at_a_time(32)
-        .start(&account.address());
+    let load = Load::answered(in_flight()).at_a_time(32).start(&account.address());
     until_true("the replica is at work", PATIENCE, async || {
         two.log().count(|line| line.hop() == Some(7)) >= 5
     })
@@ -113,9 +93,7 @@ async fn a_vipservice_told_to_stop_loses_no_message() {
     two.sigterm();
     assert_eq!(two.exit_code().await, Some(0));
 
-    system
-        .assert_promise(&load.finish().await, &account, &[&one])
-        .await;
+    system.assert_promise(&load.finish().await, &account, &[&one]).await;
 }
 
 #[tokio::test]
@@ -127,29 +105,18 @@ async fn a_killed_broker_loses_no_answered_read() {
     let system = TestSystem::on(broker.vhost());
     let (account, vip) = (system.accountservice().await, system.vipservice(1).await);
     let is_old = Instant::now() + SAFE_AGE;
-    let early = Load::answered(20)
-        .at_a_time(1)
-        .every(Duration::from_millis(500))
-        .run(&account.address())
-        .await;
+    let early =
+        Load::answered(20).at_a_time(1).every(Duration::from_millis(500)).run(&account.address()).await;
     sleep_until(is_old).await;
 
-    let load = Load::answered(in_flight())
-        .at_a_time(32)
-        .start(&account.address());
+    let load = Load::answered(in_flight()).at_a_time(32).start(&account.address());
     load.until_answered(in_flight() / 2).await;
     broker.kill9().await;
     // The reads go on without a broker.
-    let record = load
-        .finish()
-        .await
-        .and(early)
-        .and(Load::answered(10).run(&account.address()).await);
-    until_true(
-        "/readyz says that the broker is away",
-        PATIENCE,
-        async || account.get("/readyz").await.status == 503,
-    )
+    let record = load.finish().await.and(early).and(Load::answered(10).run(&account.address()).await);
+    until_true("/readyz says that the broker is away", PATIENCE, async || {
+        account.get("/readyz").await.status == 503
+    })
     .await;
     broker.restart().await;
 
@@ -192,10 +159,8 @@ async fn services_start_before_their_broker_and_send_what_waits() {
     let start = Instant::now();
     let mut broker = PrivateBroker::absent().await;
     let system = TestSystem::on(broker.vhost());
-    let (account, vip) = tokio::join!(
-        system.launch("accountservice", 1).start(),
-        system.launch("vipservice", 1).start(),
-    );
+    let (account, vip) =
+        tokio::join!(system.launch("accountservice", 1).start(), system.launch("vipservice", 1).start(),);
 
     let record = Load::answered(in_flight()).run(&account.address()).await;
     for service in [&account, &vip] {

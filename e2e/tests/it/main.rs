@@ -1,9 +1,13 @@
 //! Tests over the running system: real binaries, a real broker, real signals.
 //!
+//! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `operations`: what the person sees who runs the services.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
+
+mod messaging;
 mod walk;
 mod kills;
 mod operations;

@@ -59,7 +59,7 @@ impl View {
             Replay::Restarted => *state = State::default(),
             Replay::CaughtUp => {
                 state.caught_up = true;
-                tracing::info!("the stream is replayed: {} offers", state.rows.by_offset.len());
+                tracing::info!(offers = state.rows.by_offset.len(), "the stream of offers is replayed");
             }
             Replay::Entry(offset, message) => match read_entry(&message) {
                 Ok(offer) if state.rows.by_id.contains_key(&offer.id) => {
@@ -83,7 +83,7 @@ impl View {
     /// # Errors
     /// Not yet.
     pub fn check(&self) -> Result<String, String> {
-        self.read(|rows| format!("{} offers", rows.by_offset.len())).ok_or_else(|| "replaying".into())
+        self.read(|rows| format!("{} in view", rows.by_offset.len())).ok_or_else(|| "replaying".into())
     }
 }
 

@@ -1,0 +1,653 @@
+//! The messaging client against a real broker: what its interface promises, and what becomes of it when the broker
+//! is in trouble. These tests know AMQP and the client, and no service.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    messaging::{
+        ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
+        Replay,
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::{OFFERS, Topology, VIP_DEAD, VIP_QUEUE},
+    },
+    settings::{SharedSettings, broker::BrokerUrls, secret::Secret},
+    trace::RequestContext,
+};
+use e2e::{
+    broker::{PrivateBroker, SharedBroker, Vhost},
+    proxy::{Mode, Proxy},
+    wait::{PATIENCE, until, until_true},
+};
+
+/// A client of this test's vhost, with the topology of the services.
+struct Client {
+    client: AmqpClient,
+    seen: Arc<Mutex<Vec<Message>>>,
+}
+
+impl std::ops::Deref for Client {
+    type Target = AmqpClient;
+
+    fn deref(&self) -> &AmqpClient {
+        &self.client
+    }
+}
+
+fn settings(url: &str) -> SharedSettings {
+    SharedSettings {
+        amqp_server_url: BrokerUrls::parse(url).unwrap(),
+        amqp_operation_timeout: Duration::from_secs(5),
+        amqp_connect_timeout: Duration::from_secs(3),
+        amqp_heartbeat: Duration::from_secs(2),
+        amqp_backoff_max: Duration::from_secs(1),
+        ..SharedSettings::default()
+    }
+}
+
+fn topology() -> Topology {
+    Topology::default().with_vip_queue(1000).with_offers(100_000_000)
+}
+
+impl Client {
+    fn new(settings: &SharedSettings, topology: Topology) -> Self {
+        let options = AmqpOptions::new(settings, "test.1", topology).unwrap();
+        let metrics = Metrics::registered(&mut prometheus_client::registry::Registry::default());
+        let client = AmqpClient::new(options, metrics);
+        client.connect();
+        Self { client, seen: Arc::default() }
+    }
+
+    async fn up(url: &str) -> Self {
+        let client = Self::new(&settings(url), topology());
+        client.until(&LinkStatus::Up).await;
+        client
+    }
+
+    async fn until(&self, wanted: &LinkStatus) {
+        until_true(&format!("the client is {wanted}"), PATIENCE, async || {
+            let status = self.status();
+            status.publishing == *wanted && status.consuming == *wanted
+        })
+        .await;
+    }
+
+    /// A handler that remembers what it got, and answers with `outcome`.
+    fn handler(&self, outcome: impl Fn(&Delivery) -> Outcome + Send + Sync + 'static) -> Handler {
+        let (seen, outcome) = (Arc::clone(&self.seen), Arc::new(outcome));
+        Arc::new(move |delivery| {
+            let (seen, outcome) = (Arc::clone(&seen), Arc::clone(&outcome));
+            Box::pin(async move {
+                let outcome = outcome(&delivery);
+                seen.lock().unwrap().push(delivery.message);
+                outcome
+            })
+        })
+    }
+
+    /// The ids of what the handler got.
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|message| message.id.clone().unwrap_or_default()).collect()
+    }
+
+    async fn until_seen(&self, ids: &BTreeSet<String>) {
+        until_true("every message was seen", PATIENCE, async || {
+            let seen: BTreeSet<_> = self.seen().into_iter().collect();
+            seen.is_superset(ids)
+        })
+        .await;
+    }
+
+    /// Publishes, again and again until it is confirmed, as the relay and the handlers do.
+    async fn publish_surely(&self, queue: &str, message: &Message) {
+        let delivery = Delivery::new(message.clone(), false);
+        let publish = || self.client.publish_on_queue(queue, message.clone());
+        tokio::time::timeout(PATIENCE, delivery.until_confirmed(publish)).await.expect("in time").unwrap();
+    }
+}
+
+fn options() -> ConsumeOptions {
+    ConsumeOptions {
+        prefetch: 10,
+        handler_timeout: Duration::from_secs(5),
+        dead_letter_queue: Some(VIP_DEAD.into()),
+    }
+}
+
+fn message(n: usize) -> Message {
+    let context = RequestContext::continued(Some(&format!("request-{n}")), None, None);
+    Message::event("test.v1", "e2e", "subject", &context, &n).unwrap()
+}
+
+fn ids(messages: &[Message]) -> BTreeSet<String> {
+    messages.iter().map(|message| message.id.clone().unwrap()).collect()
+}
+
+async fn vhost() -> Vhost {
+    SharedBroker::from_environment().vhost().await
+}
+
+#[tokio::test]
+async fn every_queue_is_declared_with_its_arguments_as_the_broker_reports_them() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let queues = until("the broker lists the queues", PATIENCE, async || {
+        let queues = vhost.queues().await;
+        (queues.len() == 3).then_some(queues)
+    })
+    .await;
+    let reported = |name: &str| {
+        let queue = &queues[name];
+        assert_eq!((&queue["durable"], &queue["auto_delete"]), (&true.into(), &false.into()), "{name}");
+        queue["arguments"].clone()
+    };
+    assert_eq!(
+        reported(VIP_QUEUE),
+        serde_json::json!({
+            "x-queue-type": "quorum", "x-delivery-limit": 100, "x-max-length": 1000, "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "vip_queue.dead",
+            "x-dead-letter-strategy": "at-least-once",
+        })
+    );
+    assert_eq!(
+        reported(VIP_DEAD),
+        serde_json::json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
+    );
+    assert_eq!(
+        reported(OFFERS),
+        serde_json::json!({"x-queue-type": "stream", "x-max-length-bytes": 100_000_000})
+    );
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_message_arrives_persistent_and_with_all_its_properties() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let sent = message(1);
+    client.publish_on_queue(VIP_QUEUE, sent.clone()).await.unwrap();
+    let [stored] = &vhost.messages(VIP_QUEUE).await[..] else { panic!("one message") };
+    assert_eq!(stored.properties.delivery_mode(), &Some(2));
+    assert_eq!(stored.properties.message_id().as_ref().map(ToString::to_string), sent.id);
+    assert_eq!(stored.request_id(), "request-1");
+    assert_eq!(stored.header("traceparent"), sent.headers.get("traceparent").cloned());
+
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
+    client.until_seen(&ids(std::slice::from_ref(&sent))).await;
+    let mut seen = client.seen.lock().unwrap().remove(0);
+    // Put there by the look above.
+    seen.headers.retain(|name, _| !name.starts_with("x-"));
+    assert_eq!(seen, sent);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn of_many_messages_in_flight_exactly_the_unroutable_ones_are_named() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let publish = async |n: usize| {
+        let queue = if n % 7 == 0 { "nowhere" } else { VIP_QUEUE };
+        (n, client.publish_on_queue(queue, message(n)).await)
+    };
+    let mut confirmed = 0;
+    for (n, result) in futures_util::future::join_all((0..900).map(publish)).await {
+        match result {
+            Ok(()) => confirmed += 1,
+            Err(PublishError::Unroutable(why)) => {
+                assert!(n % 7 == 0 && why.contains("nowhere"), "{n}: {why}")
+            }
+            Err(other) => panic!("{n}: {other}"),
+        }
+    }
+    assert_eq!(confirmed, 900 - 129);
+    assert_eq!(vhost.ready(VIP_QUEUE).await, Some(confirmed));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn what_can_never_be_published_says_so_at_once() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let large = Message { body: vec![b'x'; 2_000_000].into(), ..message(1) };
+    for (queue, message) in [(VIP_QUEUE, large), (&*"q".repeat(256), message(2))] {
+        let result = client.publish_on_queue(queue, message).await;
+        assert!(matches!(result, Err(PublishError::Invalid(_))), "{result:?}");
+    }
+    let lost = client.publish("no such exchange", "key", message(3)).await;
+    assert!(matches!(lost, Err(PublishError::Unconfirmed(_))), "{lost:?}");
+    client.publish_on_queue(VIP_QUEUE, message(4)).await.expect("the client goes on");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_takes_messages_again_when_there_is_room() {
+    let vhost = vhost().await;
+    let client = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_vip_queue(5));
+    // A quorum queue goes over its limit by what is under way: so one after the other.
+    let mut results = vec![];
+    while results.len() < 100 && !results.contains(&Err(PublishError::Nacked)) {
+        results.push(client.publish_on_queue(VIP_QUEUE, message(results.len())).await);
+    }
+    assert_eq!(results.pop(), Some(Err(PublishError::Nacked)));
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
+    client.publish_surely(VIP_QUEUE, &message(100)).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_message_is_retried_until_its_limit_and_then_waits_with_the_dead() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let (bad, good) = (message(1), message(2));
+    let id = bad.id.clone();
+    let fails = move |delivery: &Delivery| match delivery.message.id == id {
+        true => Outcome::Retry("not today".into()),
+        false => Outcome::Ack,
+    };
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(fails));
+    client.publish_on_queue(VIP_QUEUE, bad.clone()).await.unwrap();
+    client.publish_on_queue(VIP_QUEUE, good.clone()).await.unwrap();
+    until_true("it is with the dead", PATIENCE, async || vhost.ready(VIP_DEAD).await == Some(1)).await;
+    let tries = client.seen().into_iter().filter(|id| Some(id) == bad.id.as_ref()).count();
+    assert_eq!(tries, 101, "the first delivery and a hundred more");
+    assert!(client.seen().contains(&good.id.unwrap()));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_waits_with_its_reason() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::DeadLetter("poison".into())));
+    client.publish_on_queue(VIP_QUEUE, message(1)).await.unwrap();
+    until_true("it is with the dead", PATIENCE, async || vhost.ready(VIP_DEAD).await == Some(1)).await;
+    let [dead] = &vhost.messages(VIP_DEAD).await[..] else { panic!("one message") };
+    assert_eq!(
+        (dead.header("x-hops-reason").as_deref(), dead.request_id().as_str()),
+        (Some("poison"), "request-1")
+    );
+    until_true("the original is acked", PATIENCE, async || vhost.ready(VIP_QUEUE).await == Some(0)).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_or_hangs_fails_its_message_and_no_other() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let counter = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::clone(&counter);
+    let seen = Arc::clone(&client.seen);
+    let handler: Handler = Arc::new(move |delivery| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        assert!(call != 0, "a bug, on purpose");
+        let seen = Arc::clone(&seen);
+        Box::pin(async move {
+            if call == 1 {
+                std::future::pending::<()>().await;
+            }
+            seen.lock().unwrap().push(delivery.message);
+            Outcome::Ack
+        })
+    });
+    let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200), ..options() };
+    client.subscribe_to_queue(VIP_QUEUE, impatient, handler);
+    let messages: Vec<_> = (0..10).map(message).collect();
+    for message in &messages {
+        client.publish_on_queue(VIP_QUEUE, message.clone()).await.unwrap();
+    }
+    client.until_seen(&ids(&messages)).await;
+    assert_eq!(counter.load(Ordering::SeqCst), 12);
+    assert_eq!(vhost.ready(VIP_DEAD).await, Some(0));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn no_more_is_handled_at_a_time_than_was_asked_for_and_a_stop_finishes_what_is_in_hand() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    for n in 0..20 {
+        client.publish_on_queue(VIP_QUEUE, message(n)).await.unwrap();
+    }
+    let (in_hand, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (working, open) = (Arc::clone(&in_hand), Arc::clone(&gate));
+    let handler: Handler = Arc::new(move |_| {
+        let (working, open) = (Arc::clone(&working), Arc::clone(&open));
+        Box::pin(async move {
+            working.fetch_add(1, Ordering::SeqCst);
+            open.acquire().await.unwrap().forget();
+            Outcome::Ack
+        })
+    });
+    let subscription =
+        client.subscribe_to_queue(VIP_QUEUE, ConsumeOptions { prefetch: 4, ..options() }, handler);
+    until_true("four are in hand", PATIENCE, async || in_hand.load(Ordering::SeqCst) == 4).await;
+    until_true("sixteen wait at the broker", PATIENCE, async || vhost.ready(VIP_QUEUE).await == Some(16))
+        .await;
+    assert_eq!(in_hand.load(Ordering::SeqCst), 4);
+
+    subscription.cancel();
+    gate.add_permits(4);
+    tokio::time::timeout(PATIENCE, subscription.finished()).await.expect("it finishes");
+    assert_eq!(in_hand.load(Ordering::SeqCst), 4, "none was begun after the stop");
+    assert_eq!(vhost.ready(VIP_QUEUE).await, Some(16), "four were acked, and sixteen were left alone");
+    let left = vhost.messages(VIP_QUEUE).await;
+    assert!(left.iter().all(|message| message.header("x-delivery-count").is_none()));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_under_its_consumer_is_made_again_and_consumed() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let consuming = client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
+    until_true("it is subscribed", PATIENCE, async || consuming.is_active()).await;
+    let (_connection, channel) = vhost.channel().await;
+    channel.queue_delete(VIP_QUEUE.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    let message = message(1);
+    client.publish_surely(VIP_QUEUE, &message).await;
+    client.until_seen(&ids(&[message])).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn after_a_cut_of_all_connections_publishing_and_consuming_go_on() {
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let client = Client::up(&vhost.amqp_url_at(proxy.port())).await;
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
+    let messages: Vec<_> = (0..100).map(message).collect();
+    for (n, message) in messages.iter().enumerate() {
+        if n % 20 == 10 {
+            proxy.cut();
+        }
+        client.publish_surely(VIP_QUEUE, message).await;
+    }
+    client.until_seen(&ids(&messages)).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_link_that_goes_silent_is_found_dead_and_replaced() {
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let client = Client::up(&vhost.amqp_url_at(proxy.port())).await;
+    proxy.set(Mode::Freeze);
+    let sent = message(1);
+    let publish = client.publish_surely(VIP_QUEUE, &sent);
+    let thaw = async {
+        until_true("the loss is noticed", PATIENCE, async || {
+            matches!(client.status().publishing, LinkStatus::Connecting(Some(_)))
+        })
+        .await;
+        proxy.set(Mode::Forward);
+    };
+    tokio::join!(publish, thaw);
+    assert!(vhost.ready(VIP_QUEUE).await >= Some(1));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_and_leaves_no_thread_behind() {
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    proxy.set(Mode::Freeze);
+    let impatient = SharedSettings {
+        amqp_connect_timeout: Duration::from_millis(200),
+        amqp_backoff_max: Duration::from_millis(100),
+        ..settings(&vhost.amqp_url_at(proxy.port()))
+    };
+    let client = Client::new(&impatient, topology());
+    until_true("many attempts were made", PATIENCE, async || proxy.accepted() >= 10).await;
+    let why = client.status().check().unwrap_err();
+    assert!(why.contains("no answer to connecting within 200ms"), "{why}");
+    client.close().await;
+    until_true("the sockets are closed", PATIENCE, async || sockets_to(proxy.port()) == 0).await;
+}
+
+/// Established connections of this process to a local port: a thread of lapin's lives as long as its socket.
+fn sockets_to(port: u16) -> usize {
+    let wanted = format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table
+        .lines()
+        .filter(|line| line.split_whitespace().nth(2) == Some(&wanted) && line.contains(" 01 "))
+        .count()
+}
+
+#[tokio::test]
+async fn refused_credentials_are_a_state_that_is_shown_and_no_hot_loop() {
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let wrong = SharedSettings {
+        amqp_username: Some("guest".into()),
+        amqp_password: Some(Secret::new("hunter2")),
+        amqp_backoff_max: Duration::from_secs(5),
+        ..settings(&vhost.amqp_url_at(proxy.port()))
+    };
+    let client = Client::new(&wrong, topology());
+    let why = until("it is refused", PATIENCE, async || match client.status().publishing {
+        LinkStatus::Refused(why) => Some(why),
+        _ => None,
+    })
+    .await;
+    assert!(why.contains("ACCESS_REFUSED") && why.contains("APP_AMQP_PASSWORD"), "{why}");
+    assert!(!why.contains("hunter2"));
+    // The thing under test is that little happens in this time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(proxy.accepted() <= 4, "{} connections in two seconds", proxy.accepted());
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_vhost_that_is_not_there_is_named() {
+    let url = vhost().await.amqp_url();
+    let missing = format!("{url}.missing");
+    let client = Client::new(&settings(&missing), topology());
+    let why = until("it is refused", PATIENCE, async || match client.status().publishing {
+        LinkStatus::Refused(why) => Some(why),
+        _ => None,
+    })
+    .await;
+    assert!(why.contains(".missing") && why.contains("create the vhost"), "{why}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_differs_from_what_is_declared_is_named_with_both_values() {
+    let vhost = vhost().await;
+    let older = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_vip_queue(5));
+    older.until(&LinkStatus::Up).await;
+    older.close().await;
+    let client = Client::new(&settings(&vhost.amqp_url()), topology());
+    let why = until("it is refused", PATIENCE, async || match client.status().consuming {
+        LinkStatus::Refused(why) => Some(why),
+        _ => None,
+    })
+    .await;
+    for part in ["vip_queue", "x-max-length", "'1000'", "'5'", "other arguments"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let (_connection, channel) = vhost.channel().await;
+    channel.queue_delete(VIP_QUEUE.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    client.until(&LinkStatus::Up).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no_queue() {
+    let vhost = vhost().await;
+    let topology = || Topology::default().with_exchange("news", "topic");
+    let new = || Client::new(&settings(&vhost.amqp_url()), topology());
+    let (first, second) = (new(), new());
+    for client in [&first, &second] {
+        let active = client.subscribe("news", "weather.#", options(), client.handler(|_| Outcome::Ack));
+        until_true("it is subscribed", PATIENCE, async || active.is_active()).await;
+    }
+    let (sun, goal) = (message(1), message(2));
+    first.publish("news", "weather.sun", sun.clone()).await.unwrap();
+    let other = first.publish("news", "sports.goal", goal).await;
+    assert!(matches!(other, Err(PublishError::Unroutable(_))), "{other:?}");
+    for client in [&first, &second] {
+        client.until_seen(&ids(std::slice::from_ref(&sun))).await;
+        assert_eq!(client.seen().len(), 1);
+    }
+    let queues = until("the broker lists both queues", PATIENCE, async || {
+        let queues = vhost.queues().await;
+        (queues.len() == 2).then_some(queues)
+    })
+    .await;
+    assert!(queues.values().all(|queue| queue["exclusive"] == true && queue["auto_delete"] == true));
+    first.close().await;
+    second.close().await;
+    until_true("the queues are gone", PATIENCE, async || vhost.queues().await.is_empty()).await;
+}
+
+/// What a replay tells, in the order it tells it.
+fn replayed(client: &Client) -> Arc<Mutex<Vec<Replay>>> {
+    let steps = Arc::new(Mutex::new(vec![]));
+    let seen = Arc::clone(&steps);
+    client.replay(OFFERS, Box::new(move |step| seen.lock().unwrap().push(step)));
+    steps
+}
+
+/// Each step as a word: the offset of an entry, or what else happened.
+fn words(steps: &Mutex<Vec<Replay>>) -> Vec<String> {
+    let steps = steps.lock().unwrap();
+    let word = |step: &Replay| match step {
+        Replay::Restarted => "restarted".into(),
+        Replay::Entry(offset, _) => offset.to_string(),
+        Replay::CaughtUp => "caught up".into(),
+    };
+    steps.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn a_stream_is_read_from_its_first_entry_and_then_followed() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    for n in 0..1200 {
+        client.append(OFFERS, message(n)).await.unwrap();
+    }
+    let steps = replayed(&client);
+    until_true("it has caught up", PATIENCE, async || words(&steps).contains(&"caught up".into())).await;
+    let expected = |upto: u64| (0..upto).map(|offset| offset.to_string());
+    let start = ["restarted".to_owned()].into_iter();
+    assert_eq!(words(&steps), start.chain(expected(1200)).chain(["caught up".into()]).collect::<Vec<_>>());
+    client.append(OFFERS, message(1200)).await.unwrap();
+    until_true("it follows", PATIENCE, async || words(&steps).last() == Some(&"1200".into())).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn an_empty_stream_is_replayed_at_once() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let steps = replayed(&client);
+    until_true("it has caught up", PATIENCE, async || words(&steps) == ["restarted", "caught up"]).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn after_a_cut_a_stream_is_read_on_and_no_entry_comes_twice() {
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let client = Client::up(&vhost.amqp_url_at(proxy.port())).await;
+    let steps = replayed(&client);
+    let mut appended = 0;
+    for round in 0..3 {
+        for n in 0..50 {
+            client.publish_surely(OFFERS, &message(round * 50 + n)).await;
+        }
+        appended += 50;
+        until_true("the entries are read", PATIENCE, async || {
+            words(&steps).iter().filter(|word| word.parse::<u64>().is_ok()).count() >= appended
+        })
+        .await;
+        proxy.cut();
+    }
+    client.publish_surely(OFFERS, &message(999)).await;
+    let last = message(1000);
+    client.publish_surely(OFFERS, &last).await;
+    until_true("the last entry is read", PATIENCE, async || {
+        let steps = steps.lock().unwrap();
+        steps.iter().any(|step| matches!(step, Replay::Entry(_, message) if message.id == last.id))
+    })
+    .await;
+    let words = words(&steps);
+    let offsets: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    assert!(offsets.is_sorted_by(|a, b| a < b), "{offsets:?}");
+    assert_eq!(words.iter().filter(|word| *word == "restarted").count(), 1);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_made_anew_is_read_from_its_first_entry() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let steps = replayed(&client);
+    for n in 0..20 {
+        client.append(OFFERS, message(n)).await.unwrap();
+    }
+    until_true("twenty are read", PATIENCE, async || words(&steps).contains(&"19".into())).await;
+    let (_connection, channel) = vhost.channel().await;
+    channel.queue_delete(OFFERS.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    let first = message(100);
+    client.publish_surely(OFFERS, &first).await;
+    until_true("the new stream is read", PATIENCE, async || {
+        let steps = steps.lock().unwrap();
+        let restarts = steps.iter().filter(|step| **step == Replay::Restarted).count();
+        let read =
+            steps.iter().any(|step| matches!(step, Replay::Entry(_, message) if message.id == first.id));
+        restarts >= 2 && read
+    })
+    .await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_broker_short_of_memory_slows_publishers_only() {
+    let broker = PrivateBroker::start().await;
+    let vhost = broker.vhost();
+    let client = Client::up(&vhost.amqp_url()).await;
+    let waiting: Vec<_> = (0..20).map(message).collect();
+    for message in &waiting {
+        client.publish_on_queue(VIP_QUEUE, message.clone()).await.unwrap();
+    }
+    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    let late = message(100);
+    let publish = client.publish_surely(VIP_QUEUE, &late);
+    let meanwhile = async {
+        until_true("the alarm is shown", PATIENCE, async || {
+            matches!(client.status().publishing, LinkStatus::Blocked(_))
+        })
+        .await;
+        client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
+        client.until_seen(&ids(&waiting)).await;
+        until_true("they are acked", PATIENCE, async || vhost.ready(VIP_QUEUE).await == Some(0)).await;
+        broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.6"]).await;
+    };
+    tokio::join!(publish, meanwhile);
+    client.until_seen(&ids(&[late])).await;
+    assert_eq!(vhost.ready(VIP_DEAD).await, Some(0));
+
+    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    let stuck = async { client.publish_on_queue(VIP_QUEUE, message(101)).await };
+    let close = async {
+        until_true("the alarm is shown again", PATIENCE, async || {
+            matches!(client.status().publishing, LinkStatus::Blocked(_))
+        })
+        .await;
+        client.close().await;
+    };
+    let both = async { tokio::join!(stuck, close) };
+    let (result, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("closing is bounded");
+    assert!(result.is_err(), "{result:?}");
+}
