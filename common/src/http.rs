@@ -53,7 +53,6 @@ pub fn service(
         .route("/health", get(health::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
-        .with_state(())
         .layer(axum::Extension(Arc::clone(health)))
         .route("/metrics", get(metrics).with_state(Arc::new(registry)))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))

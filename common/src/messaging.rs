@@ -1,4 +1,4 @@
-//! Hop 6: the messaging client as the services see it.
+//! The messaging client as the services see it. Hop 6, the broker itself, is in [`amqp`].
 //!
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What it did not have: every publish is confirmed, every delivery is

@@ -35,8 +35,8 @@ pub enum OutboxError {
     /// As many messages as it may hold are waiting already: try later.
     #[error("the outbox is full: {0} messages wait for the broker")]
     Full(usize),
-    /// The disk refuses: full, read-only, broken.
-    #[error("the outbox cannot be written: {0}")]
+    /// The disk refuses: full, read-only, broken. sled takes nothing more after its first such error.
+    #[error("the outbox cannot be written: {0}; put that right and restart this service")]
     Unwritable(#[from] sled::Error),
     /// The message can never be published.
     #[error(transparent)]
@@ -151,14 +151,15 @@ impl Outbox {
             Ok(()) => self.flush().await,
             Err(error) => Err(error),
         };
-        let trouble = result.as_ref().err().map(|error| format!("the outbox cannot be written: {error}"));
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        Ok(result?)
+        let result = result.map_err(OutboxError::Unwritable);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
+            result.as_ref().err().map(ToString::to_string);
+        result
     }
 
-    /// The messages that wait, oldest first; an entry that cannot be read is an error with its key.
+    /// The messages that wait, oldest first; one that cannot be read says why.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, String>> {
-        self.after(None).map(|item| item.map(|(_, entry)| entry))
+        self.after(None).map(|(_, entry)| entry)
     }
 
     fn insert(&self, value: Vec<u8>) -> Result<(), sled::Error> {
@@ -203,13 +204,12 @@ impl Outbox {
         });
     }
 
-    fn after(&self, key: Option<sled::IVec>) -> impl Iterator<Item = Result<(sled::IVec, Entry), String>> {
+    /// The messages after a key, each with its own; what cannot be read says why.
+    fn after(&self, key: Option<sled::IVec>) -> impl Iterator<Item = (sled::IVec, Result<Entry, String>)> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.tree.range((from, Bound::Unbounded)).map(|item| {
-            let (key, value) = item.map_err(|e| e.to_string())?;
-            let entry = decode(&value).map_err(|e| format!("outbox entry {key:?} cannot be read: {e}"))?;
-            Ok((key, entry))
-        })
+        // sled's own errors end it: they come again, and louder, with the next write.
+        let items = self.tree.range((from, Bound::Unbounded)).map_while(Result::ok);
+        items.map(|(key, value)| (key, decode(&value)))
     }
 }
 
@@ -226,61 +226,78 @@ impl Drop for Wake<'_> {
 /// is not confirmed stays, and is published again after a back-off, with the same id.
 pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
     let mut backoff = Backoff::default();
+    let mut newest = None;
+    loop {
+        let setback = pass(outbox, client, &mut newest).await;
+        tracing::warn!("{} messages wait in the outbox: {}", outbox.len(), setback.why);
+        if setback.confirmed > 0 {
+            backoff.reset();
+        }
+        backoff.wait().await;
+    }
+}
+
+/// How a pass ended.
+struct Setback {
+    confirmed: usize,
+    why: String,
+}
+
+/// Publishes from the oldest message on, and those that are appended meanwhile, until one fails; then waits
+/// for those on their way. `newest` is the newest message that was ever sent.
+async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> Setback {
     let mut sent_up_to: Option<sled::IVec> = None;
     let mut on_their_way = FuturesUnordered::new();
-    let mut failure: Option<String> = None;
+    let (mut confirmed, mut failure) = (0, None);
     loop {
-        if failure.is_none() {
-            for item in outbox.after(sent_up_to.clone()).take(WINDOW - on_their_way.len()) {
-                match item {
-                    Ok((key, entry)) => {
-                        sent_up_to = Some(key.clone());
-                        on_their_way.push(async move { (key, send(client, entry).await) });
-                    }
-                    Err(error) => {
-                        failure = Some(error);
-                        break;
-                    }
-                }
+        let room = if failure.is_none() { WINDOW - on_their_way.len() } else { 0 };
+        for (key, entry) in outbox.after(sent_up_to.clone()).take(room) {
+            let is_new = newest.as_ref() < Some(&key);
+            sent_up_to = Some(key.clone());
+            match entry {
+                Ok(entry) => on_their_way.push(async move { (key, send(client, entry, is_new).await) }),
+                // It stays where it is, for a person; the others must not wait for it.
+                Err(why) if is_new => tracing::error!("a message in the outbox cannot be read: {why}"),
+                Err(_) => {}
             }
         }
+        *newest = newest.take().max(sent_up_to.clone());
         tokio::select! {
             Some(first) = on_their_way.next() => {
                 let more = std::iter::from_fn(|| on_their_way.next().now_or_never().flatten());
-                let mut confirmed = Vec::new();
+                let mut done = Vec::new();
                 for (key, result) in std::iter::once(first).chain(more) {
                     match result {
-                        Ok(()) => confirmed.push(key),
+                        Ok(()) => done.push(key),
                         Err(error) => failure = Some(error.to_string()),
                     }
                 }
-                if let Err(error) = outbox.remove(&confirmed) {
-                    failure = Some(error.to_string());
+                match outbox.remove(&done) {
+                    Ok(()) => confirmed += done.len(),
+                    Err(error) => failure = Some(error.to_string()),
                 }
             }
             () = outbox.appended.notified(), if failure.is_none() && on_their_way.len() < WINDOW => {}
             else => {}
         }
-        if on_their_way.is_empty() {
-            match failure.take() {
-                Some(error) => {
-                    tracing::warn!("{} messages wait in the outbox: {error}", outbox.len());
-                    sent_up_to = None;
-                    backoff.wait().await;
-                }
-                None => backoff.reset(),
-            }
+        if on_their_way.is_empty()
+            && let Some(why) = failure
+        {
+            return Setback { confirmed, why };
         }
     }
 }
 
-async fn send(client: &dyn MessagingClient, Entry { queue, message }: Entry) -> Result<(), PublishError> {
+/// Publishes one message; its line is logged the first time.
+async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
+    let Entry { queue, message } = entry;
     let context = message.context();
     let span = tracing::info_span!("relay", request = %context.request_id, trace = %context.trace.trace_id());
-    let id = message.shown_id();
-    span.in_scope(|| {
-        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {queue}")
-    });
+    if is_new {
+        let _in_span = span.enter();
+        let id = message.shown_id();
+        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {queue}");
+    }
     client.publish_on_queue(&queue, message).instrument(span).await
 }
 

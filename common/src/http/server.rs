@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a client may take to send a request's head, and how long a connection may idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
@@ -23,10 +23,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
     let slots = Arc::new(Semaphore::new(connections));
     let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES)
-        .pipeline_flush(true);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES);
     let accept = async {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {

@@ -60,12 +60,16 @@ impl AmqpOptions {
     /// From the settings.
     ///
     /// # Errors
-    /// As [`SharedSettings::broker`].
+    /// As [`SharedSettings::broker`], or an `amqps://` address in a build without feature `tls`.
     pub fn new(settings: &SharedSettings, instance: &str, topology: Topology) -> Result<Self, String> {
+        let broker = settings.broker()?;
+        if broker.addresses().iter().any(|address| address.tls) && !cfg!(feature = "tls") {
+            return Err("amqp_server_url: this build speaks no TLS: build it with `--features tls`".into());
+        }
         Ok(Self {
             instance: instance.into(),
             topology,
-            broker: settings.broker()?,
+            broker,
             ca_file: settings.amqp_ca_file.clone(),
             connect_timeout: settings.amqp_connect_timeout,
             operation_timeout: settings.amqp_operation_timeout,

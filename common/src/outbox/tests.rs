@@ -42,7 +42,7 @@ async fn a_full_outbox_refuses_and_takes_messages_again_when_there_is_room() {
     outbox.append("q", &message(2)).await.unwrap();
     assert!(matches!(outbox.append("q", &message(3)).await, Err(OutboxError::Full(2))));
     assert!(outbox.check().unwrap_err().contains("full"));
-    let (key, _) = outbox.after(None).next().unwrap().unwrap();
+    let (key, _) = outbox.after(None).next().unwrap();
     outbox.remove(&[key]).unwrap();
     outbox.append("q", &message(4)).await.unwrap();
     assert_eq!(outbox.len(), 2);
@@ -127,6 +127,19 @@ mod relaying {
         assert_eq!(tries.len(), 30);
         assert_eq!(tries.values().filter(|n| **n == 4).count(), 3);
         assert_eq!(tries.values().filter(|n| **n == 1).count(), 27);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_entry_stays_and_holds_up_no_other() {
+        let store = store();
+        let outbox = Outbox::open(&store, 100).unwrap();
+        outbox.append("q", &message(1)).await.unwrap();
+        outbox.tree.insert(store.generate_id().unwrap().to_be_bytes(), "damaged").unwrap();
+        outbox.append("q", &message(2)).await.unwrap();
+        let tries = relayed(&outbox, |_, _| Ok(())).await;
+        assert_eq!(tries.len(), 2);
+        assert!(outbox.entries().all(|entry| entry.is_err()));
+        assert_eq!(outbox.entries().count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -89,6 +89,7 @@ impl PublishChannel {
     pub(super) async fn run(self) {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(session) = self.link.session().await {
+            session.unblocked().await;
             match self.open(&session).await {
                 Ok(channel) => self.serve(&session, &channel, &mut batch).await,
                 Err(fault) => {
