@@ -30,7 +30,7 @@ use common::{
     },
     outbox::Outbox,
     settings::{ServiceSettings as _, Sources, command},
-    shutdown::{self, Service},
+    shutdown::{self, OutboxOnDisk, Service},
     startup::{self, Failure, Instance},
     telemetry,
 };
@@ -73,12 +73,12 @@ pub async fn start(
         let store = open_store(&instance.folder)?;
         return Ok(outbox_command::run(verb, &store, settings.outbox_max, &*client).await?);
     }
-    telemetry::init(&instance.name, shared.log_level, shared.log_format);
+    telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
     sources.announce(&settings);
-    Ok(run(&settings, &instance.name, listener, store, client, registry, stop).await?)
+    Ok(run(&settings, &instance, listener, store, client, registry, stop).await?)
 }
 
 /// Runs the service until `stop`.
@@ -87,7 +87,7 @@ pub async fn start(
 /// A store that cannot be used, or what was left at the end of the grace period.
 pub async fn run(
     settings: &Settings,
-    instance: &str,
+    instance: &Instance,
     listener: TcpListener,
     store: sled::Db,
     client: Arc<dyn MessagingClient>,
@@ -118,10 +118,19 @@ pub async fn run(
             move || outbox.check()
         });
     let health = Arc::new(health);
-    let state =
-        AppState { accounts, notifier: Notifier::new(Arc::clone(&outbox)), served_by: instance.into() };
+    let state = AppState {
+        accounts,
+        notifier: Notifier::new(Arc::clone(&outbox)),
+        served_by: instance.name.as_str().into(),
+    };
     let router = http::service(routes::router(state), &settings.shared, &health, registry);
-    let service =
-        Service { listener, router, health, client, subscriptions: vec![], outbox: Some((outbox, store)) };
+    let service = Service {
+        listener,
+        router,
+        health,
+        client,
+        subscriptions: vec![],
+        outbox: Some(OutboxOnDisk { outbox, store, folder: instance.folder.clone() }),
+    };
     service.run(&settings.shared, stop).await
 }

@@ -70,12 +70,22 @@ async fn drain(outbox: &Outbox, client: &dyn MessagingClient) -> Result<(), Stri
             () = outbox.drained() => {}
         }
     };
-    let done = timeout(PATIENCE, emptied).await;
+    tokio::pin!(emptied);
+    let mut waiting = before;
+    let done = loop {
+        match timeout(PATIENCE, &mut emptied).await {
+            Err(_) if outbox.len() < waiting => waiting = outbox.len(),
+            done => break done,
+        }
+    };
     let why = client.status().publishing;
     client.close().await;
     let sent = before - outbox.len();
     let _ = writeln!(std::io::stdout(), "{sent} sent, {} waiting", outbox.len());
     done.map_err(|_| {
-        format!("{} notifications still wait after {PATIENCE:?}; the broker: {why}", outbox.len())
+        format!(
+            "{} notifications wait and nothing has moved for {PATIENCE:?}; the broker: {why}",
+            outbox.len()
+        )
     })
 }

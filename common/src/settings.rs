@@ -138,8 +138,11 @@ impl Sources {
     pub fn announce<S: ServiceSettings>(&self, settings: &S) {
         let from =
             self.config_repo.as_ref().map_or("compiled defaults".into(), |path| path.display().to_string());
-        let name = Some(settings.shared().server_name.as_str()).filter(|name| !name.is_empty());
-        tracing::info!(server.name = name, profile = self.profile, "settings for {} from {from}", S::SERVICE);
+        let name = match settings.shared().server_name.as_str() {
+            "" => S::SERVICE,
+            name => name,
+        };
+        tracing::info!(profile = self.profile, "settings for {name} from {from}");
     }
 
     /// All layers, merged, read and checked.

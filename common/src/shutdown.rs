@@ -4,6 +4,7 @@
 //! finished while everything that it needs still works, and only then are the connections closed.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,8 +40,19 @@ pub struct Service {
     pub client: Arc<dyn MessagingClient>,
     /// Its consumers.
     pub subscriptions: Vec<Subscription>,
-    /// Its outbox and the folder it is in, if it has one.
-    pub outbox: Option<(Arc<Outbox>, sled::Db)>,
+    /// Its outbox, if it has one.
+    pub outbox: Option<OutboxOnDisk>,
+}
+
+/// An outbox and where it is.
+#[derive(Debug)]
+pub struct OutboxOnDisk {
+    /// The outbox.
+    pub outbox: Arc<Outbox>,
+    /// The store it is in, which is flushed at the end.
+    pub store: sled::Db,
+    /// The store's folder.
+    pub folder: PathBuf,
 }
 
 /// The first SIGTERM or SIGINT cancels the token; a second ends the process at once, with code 130.
@@ -83,7 +95,7 @@ impl Service {
         let accepting = CancellationToken::new();
         let relaying = CancellationToken::new();
         let tasks = TaskTracker::new();
-        if let Some((outbox, _)) = &self.outbox {
+        if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
             let (outbox, client, stop) = (Arc::clone(outbox), Arc::clone(&self.client), relaying.clone());
             tasks.spawn(async move { stop.run_until_cancelled(outbox::relay(&outbox, &*client)).await });
         }
@@ -112,7 +124,7 @@ impl Service {
             }
             // 5. What is in the outbox is published, as far as it goes.
             reached("the outbox");
-            if let Some((outbox, _)) = &self.outbox {
+            if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
                 let _ = timeout(DRAIN, outbox.drained()).await;
             }
             relaying.cancel();
@@ -123,13 +135,11 @@ impl Service {
             self.client.close().await;
         };
         let in_time = timeout(settings.shutdown_grace, in_order).await;
-        if let Some((outbox, store)) = &self.outbox {
+        if let Some(OutboxOnDisk { outbox, store, folder }) = &self.outbox {
             store.flush().map_err(|e| format!("the store cannot be flushed: {e}"))?;
             if !outbox.is_empty() {
-                let left = outbox.len();
-                tracing::warn!(
-                    "{left} notifications wait in the outbox on disk: they are sent at the next start"
-                );
+                let (left, folder) = (outbox.len(), folder.display());
+                tracing::warn!("{left} waiting in the outbox in {folder}: sent at the next start");
             }
         }
         let stage = *at.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,12 +25,12 @@ use tracing_subscriber::{
 
 use crate::settings::{LogFormat, LogLevel};
 
-/// Starts logging to standard output. `level` is for this project's crates; others speak up from
-/// warnings on. Called once, by `main`.
-pub fn init(instance: &str, level: LogLevel, format: LogFormat) {
+/// Starts logging to standard output. `level` is for the service's own code and for this crate; others speak
+/// up from warnings on. Called once, when the service starts.
+pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) {
     let level = format!("{level:?}").to_lowercase();
     // lapin reports each lost connection as an error; the client says the same once, in its own words.
-    let filter = format!("warn,lapin=off,common={level},accountservice={level},vipservice={level}");
+    let filter = format!("warn,lapin=off,common={level},{service}={level}");
     let terminal = std::io::stdout().is_terminal();
     let text = match format {
         LogFormat::Auto => terminal,

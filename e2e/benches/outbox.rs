@@ -144,7 +144,7 @@ async fn relayed(url: &str, figures: &Path, with_log: bool) {
         ..SharedSettings::default()
     };
     if with_log {
-        telemetry::init("accountservice.1", LogLevel::Info, LogFormat::Json);
+        telemetry::init("accountservice", "accountservice.1", LogLevel::Info, LogFormat::Json);
     }
     let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
     let store = sled::Config::new().path(folder.path()).cache_capacity(4 * 1024 * 1024).open();

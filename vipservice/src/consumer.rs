@@ -93,18 +93,19 @@ impl Consumer {
             redelivered = delivery.redelivered,
             "got a message: {body}"
         );
-        let Some(offer) = offer_for(&notification, &self.rules) else {
-            tracing::info!(
-                hop = 8,
-                name = "offer",
-                message.id = id,
-                "no offer for a read at {}",
-                notification.read_at
-            );
+        let offer = offer_for(&notification, &self.rules);
+        let decision = if offer.is_some() { "an offer" } else { "no offer" };
+        let (account, read_at) = (&notification.account_id, notification.read_at);
+        tracing::info!(
+            hop = 8,
+            name = "offer",
+            message.id = id,
+            "{decision} for account {account}, read at {read_at}"
+        );
+        let Some(offer) = offer else {
             self.declined.inc();
             return Err(Failed::Declined);
         };
-        tracing::info!(hop = 8, name = "offer", message.id = id, "an offer for account {}", offer.account_id);
         self.offers.append(delivery, id, offer, context).await?;
         Ok(())
     }

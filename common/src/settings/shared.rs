@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug, Clone, Deserialize, DocumentedFields)]
 #[serde(default)]
 pub struct SharedSettings {
-    /// The name shown in the log when the settings are loaded (default: none)
+    /// The name shown in the log when the settings are loaded (default: the service's)
     pub server_name: String,
     /// The address to listen on (default "127.0.0.1": this machine only; "0.0.0.0" in a container)
     pub server_host: std::net::IpAddr,

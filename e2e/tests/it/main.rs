@@ -3,7 +3,9 @@
 //! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
-//! - `operations`: what the person sees who runs the services.
+//! - `operations`: what the person sees who runs the services,
+//! - `readme`: the README's quick start, run as it is printed,
+//! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 
@@ -11,3 +13,5 @@ mod messaging;
 mod walk;
 mod kills;
 mod operations;
+mod readme;
+mod tidy;

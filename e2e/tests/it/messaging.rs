@@ -193,7 +193,7 @@ async fn of_many_messages_in_flight_exactly_the_unroutable_ones_are_named() {
     let vhost = vhost().await;
     let client = Client::up(&vhost.amqp_url()).await;
     let publish = async |n: usize| {
-        let queue = if n % 7 == 0 { "nowhere" } else { VIP_QUEUE };
+        let queue = if n.is_multiple_of(7) { "nowhere" } else { VIP_QUEUE };
         (n, client.publish_on_queue(queue, message(n)).await)
     };
     let mut confirmed = 0;
@@ -201,7 +201,7 @@ async fn of_many_messages_in_flight_exactly_the_unroutable_ones_are_named() {
         match result {
             Ok(()) => confirmed += 1,
             Err(PublishError::Unroutable(why)) => {
-                assert!(n % 7 == 0 && why.contains("nowhere"), "{n}: {why}")
+                assert!(n.is_multiple_of(7) && why.contains("nowhere"), "{n}: {why}")
             }
             Err(other) => panic!("{n}: {other}"),
         }

@@ -1,0 +1,341 @@
+//! What holds of the repository itself: the walk's marks, the manifests, `config-repo`, and that the pages speak of what is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use common::settings::{ServiceSettings, Sources, command};
+use e2e::{binaries::binary, environment};
+use serde_json::Value;
+
+/// The hops, their names and files, in the order of the walk.
+const WALK: [(&str, &str); 9] = [
+    ("request", "accountservice/src/routes.rs"),
+    ("handler", "accountservice/src/handlers.rs"),
+    ("store", "accountservice/src/store.rs"),
+    ("notify", "accountservice/src/notifier.rs"),
+    ("outbox", "common/src/outbox.rs"),
+    ("broker", "common/src/messaging/amqp.rs"),
+    ("consumer", "vipservice/src/consumer.rs"),
+    ("offer", "vipservice/src/offer.rs"),
+    ("offers", "vipservice/src/offers.rs"),
+];
+const PAGES: [&str; 3] = ["README.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")
+}
+
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The repository's files, by their paths from the root; neither what is built nor what git or a service keeps.
+fn files() -> Vec<String> {
+    let (mut folders, mut found) = (vec![root().to_owned()], vec![]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !path.is_dir() {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+            } else if ![".git", ".hops"].contains(&name) && !path.join("CACHEDIR.TAG").exists() {
+                folders.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> impl Iterator<Item = String> {
+    files().into_iter().filter(|path| path.ends_with(".rs"))
+}
+
+/// What stands between backticks outside of fenced blocks.
+fn code_spans(page: &str) -> Vec<String> {
+    let text: Vec<_> = read(page).split("```").step_by(2).map(str::to_owned).collect();
+    text.concat().split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_nine_files_of_the_walk_say_which_hop_they_are_and_no_other_does() {
+    let mark = |path: &String| read(path).lines().next().unwrap_or_default().to_owned();
+    let marked: BTreeMap<_, _> = sources()
+        .map(|path| (mark(&path), path))
+        .filter(|(mark, _)| mark.starts_with("//! Hop "))
+        .map(|(mark, path)| (mark.split_inclusive(':').next().unwrap().to_owned(), path))
+        .collect();
+    let expected = WALK.iter().enumerate();
+    let expected =
+        expected.map(|(n, (name, path))| (format!("//! Hop {}, {name}:", n + 1), (*path).to_owned()));
+    assert_eq!(marked, expected.collect());
+}
+
+#[test]
+fn modules_stand_in_the_order_of_the_walk() {
+    for member in ["accountservice", "vipservice", "common"] {
+        let code = read(format!("{member}/src/lib.rs"));
+        let modules: Vec<_> =
+            code.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+        let hops = WALK.iter().filter_map(|(_, path)| path.strip_prefix(member)?.strip_prefix("/src/"));
+        let hops: Vec<_> = hops.map(|path| path.split(['.', '/']).next().unwrap()).collect();
+        let present: Vec<_> = modules.iter().copied().filter(|module| hops.contains(module)).collect();
+        assert_eq!(present, hops, "{member}/src/lib.rs");
+        let listed: Vec<_> =
+            code.lines().filter_map(|line| line.strip_prefix("//! - [`")?.split('`').next()).collect();
+        assert!(modules.starts_with(&listed), "{member}: listed {listed:?}, declared {modules:?}");
+    }
+}
+
+#[test]
+fn every_hop_is_logged_in_exactly_one_place() {
+    // `offer.rs` does no I/O, so its line is its caller's.
+    let places = WALK.map(|(name, path)| (name, path.replace("/offer.rs", "/consumer.rs")));
+    for (n, (name, path)) in (1..).zip(places) {
+        let field = format!("hop = {n},");
+        let found: Vec<_> = sources()
+            .filter(|path| !path.starts_with("e2e/"))
+            .flat_map(|path| vec![path.clone(); read(&path).matches(&field).count()])
+            .collect();
+        assert_eq!(found, [path.as_str()], "{field}");
+        let line: String = read(&path).split_once(&field).unwrap().1.chars().take(60).collect();
+        assert!(line.trim_start().starts_with(&format!("name = \"{name}\"")), "{path}: {field} {line}");
+    }
+}
+
+#[test]
+fn the_tables_of_the_walk_name_its_files() {
+    for (page, up) in [("README.md", ""), ("docs/ARCHITECTURE.md", "../")] {
+        let text = read(page);
+        let rows = text.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
+        let rows: Vec<_> = rows.map(|row| row.split(" | ").take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(rows.len(), WALK.len(), "{page}");
+        for (n, ((name, path), row)) in (1..).zip(WALK.iter().zip(rows)) {
+            let expected = format!("| {n} {name} [{path}]({up}{path})");
+            assert!(row.starts_with(&expected), "{page}: {row:?}, expected {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn members_take_their_lints_and_their_versions_from_the_workspace() {
+    let members = cargo(&["metadata", "--no-deps", "--locked", "--format-version=1"]);
+    let members: Value = serde_json::from_str(&members).unwrap();
+    let members = members["packages"].as_array().unwrap();
+    assert!(members.len() >= 4);
+    for member in members {
+        let path = member["manifest_path"].as_str().unwrap();
+        let manifest = read(path);
+        assert!(manifest.contains("[lints]\nworkspace = true\n"), "{path}: lints");
+        for key in ["version", "edition", "rust-version", "license", "publish"] {
+            assert!(manifest.contains(&format!("\n{key}.workspace = true\n")), "{path}: {key}");
+        }
+        let mut section = "";
+        for line in manifest.lines().map(str::trim) {
+            if line.starts_with('[') {
+                section = line;
+            } else if section.ends_with("dependencies]") && !line.is_empty() && !line.starts_with('#') {
+                assert!(line.contains("workspace = true"), "{path}: {section} {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_shipped_binary_contains_the_doubles() {
+    let tree =
+        cargo(&["tree", "--edges=normal", "--locked", "--package=accountservice", "--package=vipservice"]);
+    assert!(tree.contains("lapin"), "{tree}");
+    assert!(!tree.contains("mockall"), "{tree}");
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(environment::cargo()).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The keys of a service, as its command line has them.
+fn keys<S: ServiceSettings>() -> BTreeSet<String> {
+    command::<S>().get_arguments().map(|argument| argument.get_id().to_string()).collect()
+}
+
+#[test]
+fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
+    type Account = accountservice::settings::Settings;
+    type Vip = vipservice::settings::Settings;
+    fn load<S: ServiceSettings>(profile: &str) {
+        let config_repo = Some(root().join("config-repo"));
+        let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
+        let settings = sources.load::<S>().unwrap_or_else(|e| panic!("{profile}: {e}"));
+        let name = format!("{} {profile}", S::SERVICE);
+        assert_eq!(settings.shared().server_name.to_lowercase(), name);
+    }
+    let mut expected = BTreeSet::from(["application.yml".into()]);
+    for name in ["application", Account::SERVICE, Vip::SERVICE] {
+        expected.extend([format!("{name}.yml"), format!("{name}-dev.yml"), format!("{name}-test.yml")]);
+    }
+    let there = files().into_iter().filter_map(|path| Some(path.strip_prefix("config-repo/")?.to_owned()));
+    assert_eq!(there.collect::<BTreeSet<_>>(), expected, "a file that no service reads");
+    for profile in ["dev", "test"] {
+        load::<Account>(profile);
+        load::<Vip>(profile);
+    }
+
+    let (account, vip) = (keys::<Account>(), keys::<Vip>());
+    for file in expected {
+        let text = read(format!("config-repo/{file}"));
+        assert!(text.starts_with("# "), "{file} says what it is for");
+        for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic())) {
+            let (key, value) = line.split_once(':').unwrap();
+            assert!(account.contains(key) || vip.contains(key), "{file}: nobody knows {key}");
+            assert!(key != "amqp_password" && !value.contains('@'), "{file}: no secrets in clear: {key}");
+        }
+    }
+}
+
+#[test]
+fn commands_in_the_readme_exist_with_their_flags() {
+    let readme = read("README.md");
+    let commands: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for (program, arguments) in
+        commands.iter().filter_map(|c| c.strip_prefix("cargo run -p ")?.split_once(" -- "))
+    {
+        let help = Command::new(binary(program)).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let mut is_value = false;
+        for word in arguments.split_whitespace() {
+            assert!(
+                is_value || help.split_whitespace().any(|known| known == word) || is_verb(program, word),
+                "{program} {word}"
+            );
+            is_value = word.starts_with("--");
+        }
+    }
+    for bench in readme.split("cargo bench -p e2e --bench ").skip(1) {
+        let name = bench.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        assert!(root().join(format!("e2e/benches/{name}.rs")).exists(), "benchmark {name}");
+    }
+    let test = readme.split_once("<!-- test-command -->\n```sh\n").expect("CI looks for the test command").1;
+    assert_eq!(test.split("```").next(), Some("e2e/rabbitmq.sh start\ncargo test --workspace --locked\n"));
+}
+
+fn is_verb(program: &str, word: &str) -> bool {
+    let help = Command::new(binary(program)).args(["outbox", "--help"]).output().unwrap();
+    String::from_utf8_lossy(&help.stdout).lines().any(|line| line.split_whitespace().next() == Some(word))
+}
+
+#[test]
+fn files_and_links_in_the_pages_exist() {
+    for page in PAGES {
+        let folder = root().join(page).parent().unwrap().to_owned();
+        for link in read(page).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.starts_with("http") {
+                continue;
+            }
+            let target = folder.join(path);
+            assert!(target.exists(), "{page}: {link}");
+            let headings = fs::read_to_string(&target).unwrap_or_default();
+            let is_heading =
+                |line: &str| line.to_lowercase().replace(' ', "-").trim_start_matches(['#', '-']) == anchor;
+            assert!(anchor.is_empty() || headings.lines().any(is_heading), "{page}: {link}");
+        }
+        for span in code_spans(page) {
+            let word = span.split_whitespace().next().unwrap_or_default();
+            let is_file = [".rs", ".sh", ".yml", ".md"].iter().any(|end| word.ends_with(end));
+            let is_folder = word.ends_with('/') && word.starts_with(|c: char| c.is_ascii_alphabetic());
+            // A placeholder, or a name without its folder, is no path.
+            if (is_file && word.contains('/') || is_folder && word != "amqp/")
+                && !word.contains("SERVICE")
+                && !word.contains("PROFILE")
+            {
+                let path: PathBuf = root().join(word);
+                assert!(path.exists(), "{page}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_named_in_the_guarantees_exists() {
+    let named: BTreeSet<_> =
+        code_spans("docs/GUARANTEES.md").into_iter().filter(|span| span.contains("::")).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for name in named {
+        let (module, test) = name.rsplit_once("::").unwrap();
+        let candidates = match module.split_once("::") {
+            None => vec![format!("e2e/tests/it/{module}.rs")],
+            Some((member, module)) => {
+                let module = module.replace("::", "/");
+                vec![format!("{member}/src/{module}.rs"), format!("{member}/src/{module}/tests.rs")]
+            }
+        };
+        let is_test = |path: &String| {
+            let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+            let before = text.split_once(&format!("fn {test}()")).map(|(before, _)| before.to_owned());
+            before.is_some_and(|before| before.lines().rev().take(3).any(|line| line.contains("test")))
+        };
+        assert!(
+            candidates.iter().any(is_test),
+            "docs/GUARANTEES.md names {name}, which is no test of {candidates:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_to_be_done_and_no_test_is_skipped() {
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("to", "do!("),
+        concat!("#[ig", "nore"),
+        concat!("unimpl", "emented!("),
+    ];
+    for path in files().iter().filter(|path| *path != "Cargo.lock") {
+        let text = String::from_utf8_lossy(&fs::read(root().join(path)).unwrap()).into_owned();
+        for word in words {
+            assert!(!text.contains(word), "{path}: {word}");
+        }
+    }
+}
+
+#[test]
+fn types_of_the_amqp_library_stay_in_the_adapter() {
+    let lapin = concat!("lapin", "::");
+    let users: Vec<_> =
+        sources().filter(|path| !path.starts_with("e2e/") && read(path).contains(lapin)).collect();
+    let is_adapter = |path: &String| path.starts_with("common/src/messaging/amqp");
+    assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
+}
+
+#[test]
+fn what_a_learner_reads_stays_small() {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "\nlines without tests       all   code (neither blank nor comment)");
+    let mut total = [0, 0];
+    for member in ["accountservice", "vipservice", "common"] {
+        let mut lines = [0, 0];
+        for path in
+            sources().filter(|path| path.starts_with(&format!("{member}/")) && !path.ends_with("/tests.rs"))
+        {
+            let text = read(&path);
+            // Tests stand last in a file.
+            let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            lines[0] += shipped.lines().count();
+            lines[1] +=
+                shipped.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).count();
+        }
+        let _ = writeln!(out, "{member:<20} {:>8} {:>6}", lines[0], lines[1]);
+        total = [total[0] + lines[0], total[1] + lines[1]];
+    }
+    let _ = writeln!(out, "{:<20} {:>8} {:>6}", "together", total[0], total[1]);
+    assert!(total[1] > 0);
+}
