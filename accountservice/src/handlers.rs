@@ -66,11 +66,12 @@ pub async fn get_account(
 ) -> Result<AccountAnswer, Problem> {
     let id = AccountId::parse(segment).map_err(|e| Problem::bad_request(e.to_string()))?;
     tracing::debug!(hop = 2, name = "handler", account.id = %id, "{id} is an account id");
-    let account = state.accounts.find(&id).map_err(|e| unavailable(&e))?;
+    let account = state.accounts.find(&id).map_err(|e| unreadable(&e))?;
     let account = account.ok_or_else(|| Problem::not_found(format!("there is no account {id}")))?;
     if let Some(context) = notify {
         state.notifier.notify_if_vip(&account, context).await.map_err(|error| {
-            tracing::error!(account.id = %id, "the read of VIP account {id} is answered 503: {error}");
+            // The outbox says so once, and louder.
+            tracing::debug!(account.id = %id, "the read of VIP account {id} is answered 503: {error}");
             Problem::unavailable("the VIP's notification cannot be kept at the moment")
         })?;
     }
@@ -88,7 +89,7 @@ pub fn list_accounts(state: &AppState, page: &PageQuery) -> Result<AccountList, 
     let after = page.after.as_deref().map(AccountId::parse).transpose();
     let after = after.map_err(|e| Problem::bad_request(format!("after: {e}")))?;
     // One more than wanted tells whether there is a next page.
-    let mut accounts = state.accounts.list(after.as_ref(), page.limit + 1).map_err(|e| unavailable(&e))?;
+    let mut accounts = state.accounts.list(after.as_ref(), page.limit + 1).map_err(|e| unreadable(&e))?;
     let more = accounts.len() > page.limit;
     accounts.truncate(page.limit);
     let next = accounts.last().filter(|_| more).map(|account| account.id.clone());
@@ -99,9 +100,12 @@ fn answer(state: &AppState, Account { id, name, vip }: Account) -> AccountAnswer
     AccountAnswer { id, name, vip, served_by: Arc::clone(&state.served_by) }
 }
 
-fn unavailable(error: &StoreError) -> Problem {
+fn unreadable(error: &StoreError) -> Problem {
     tracing::error!("the store fails: {error}");
-    Problem::unavailable("the accounts cannot be read at the moment")
+    match error {
+        StoreError::Sled(_) => Problem::unavailable("the accounts cannot be read at the moment"),
+        StoreError::Damaged(_) => Problem::internal(),
+    }
 }
 
 #[cfg(test)]

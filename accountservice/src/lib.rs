@@ -29,7 +29,7 @@ use common::{
         topology::Topology,
     },
     outbox::Outbox,
-    settings::{ServiceSettings as _, Sources, command},
+    settings::{ServiceSettings as _, SharedSettings, Sources, command},
     shutdown::{self, OutboxOnDisk, Service},
     startup::{self, Failure, Instance},
     telemetry,
@@ -62,23 +62,30 @@ pub async fn start(
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     let settings: Settings = sources.load()?;
     let shared = &settings.shared;
+    if let Some(verb) = matches.subcommand_matches("outbox") {
+        return Ok(outbox_command::run(verb, &sources, &settings).await?);
+    }
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
-    let topology = Topology::default().with_vip_queue(shared.vip_queue_max_length);
-    let options = AmqpOptions::new(shared, &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
-    let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
-
-    if let Some(verb) = matches.subcommand_matches("outbox") {
-        let store = open_store(&instance.folder)?;
-        return Ok(outbox_command::run(verb, &store, settings.outbox_max, &*client).await?);
-    }
+    let client = Arc::new(client(shared, &instance, &mut registry)?);
     telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
     sources.announce(&settings);
     Ok(run(&settings, &instance, listener, store, client, registry, stop).await?)
+}
+
+/// The client of the broker, with what this service declares there.
+fn client(
+    shared: &SharedSettings,
+    instance: &Instance,
+    registry: &mut Registry,
+) -> Result<AmqpClient, String> {
+    let topology = Topology::default().with_vip_queue(shared.vip_queue_max_length);
+    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    Ok(AmqpClient::new(options, Metrics::registered(registry)))
 }
 
 /// Runs the service until `stop`.
@@ -97,10 +104,10 @@ pub async fn run(
     let unusable = |e: &dyn std::fmt::Display| format!("the store cannot be used: {e}");
     let accounts = SledAccountStore::seeded(&store, &settings.accounts).map_err(|e| unusable(&e))?;
     let accounts = Arc::new(accounts);
-    let outbox = Arc::new(Outbox::open(&store, settings.outbox_max).map_err(|e| unusable(&e))?);
-    outbox.register(&mut registry);
+    let outbox = Outbox::open(&store, settings.outbox_max, &mut registry).map_err(|e| unusable(&e))?;
+    let outbox = Arc::new(outbox);
     if !outbox.is_empty() {
-        tracing::info!("{} notifications wait in the outbox from an earlier run", outbox.len());
+        tracing::info!("waiting in the outbox from an earlier run: {}", outbox.len());
     }
 
     client.connect();
@@ -123,7 +130,7 @@ pub async fn run(
         notifier: Notifier::new(Arc::clone(&outbox)),
         served_by: instance.name.as_str().into(),
     };
-    let router = http::service(routes::router(state), &settings.shared, &health, registry);
+    let router = http::router(routes::router(state), &settings.shared, &health, registry);
     let service = Service {
         listener,
         router,

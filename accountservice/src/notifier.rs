@@ -27,7 +27,7 @@ impl Notifier {
         Self { outbox }
     }
 
-    /// Puts a notification into the outbox if the account is a VIP's. Ready means: it is on disk.
+    /// Puts a notification into the outbox if the account is a VIP's. `Ok` means: if so, it is on disk.
     ///
     /// # Errors
     /// The outbox is full, or cannot be written.

@@ -8,8 +8,15 @@ use clap::{ArgMatches, Command};
 use common::{
     messaging::MessagingClient,
     outbox::{Outbox, relay},
+    settings::{LogLevel, ServiceSettings as _, Sources},
+    startup::Instance,
+    telemetry,
 };
+use prometheus_client::registry::Registry;
 use tokio::time::timeout;
+use tracing::Level;
+
+use crate::{settings::Settings, store::open_store};
 
 /// How long `drain` goes on when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn command() -> Command {
     Command::new("outbox")
-        .about("Shows or sends what waits for the broker, while the service is down")
+        .about("Shows or sends what waits for the broker, of an instance that is down: accountservice.1, or INSTANCE_NAME")
         .subcommand_required(true)
         .subcommand(Command::new("list").about("Prints a line for each waiting notification"))
         .subcommand(
@@ -26,19 +33,27 @@ pub fn command() -> Command {
         )
 }
 
-/// Does what was asked for.
+/// Does what was asked for, on the outbox of `INSTANCE_NAME`, or of the first instance on this machine.
 ///
 /// # Errors
-/// A store that cannot be read; for `drain`, what still waits and why.
-pub async fn run(
-    matches: &ArgMatches,
-    store: &sled::Db,
-    max: usize,
-    client: &dyn MessagingClient,
-) -> Result<(), String> {
-    let outbox = Outbox::open(store, max).map_err(|e| format!("the outbox cannot be read: {e}"))?;
+/// An outbox that is not there, is in use, or cannot be read; for `drain`, what still waits and why.
+pub async fn run(matches: &ArgMatches, sources: &Sources, settings: &Settings) -> Result<(), String> {
+    let shared = &settings.shared;
+    let first = (sources.profile == "dev").then(|| format!("{}.1", Settings::SERVICE));
+    let instance = Instance::named(sources.instance_name().or(first.as_deref()), &shared.data_dir)?;
+    if !instance.folder.is_dir() {
+        return Err(format!(
+            "there is no outbox in {}: set --data-dir and INSTANCE_NAME to those of the instance",
+            instance.folder.display()
+        ));
+    }
+    telemetry::init(Settings::SERVICE, &instance.name, LogLevel(Level::WARN), shared.log_format);
+    let mut registry = Registry::default();
+    let store = open_store(&instance.folder)?;
+    let outbox = Outbox::open(&store, settings.outbox_max, &mut registry);
+    let outbox = outbox.map_err(|e| format!("the outbox cannot be read: {e}"))?;
     match matches.subcommand_name() {
-        Some("drain") => drain(&outbox, client).await,
+        Some("drain") => drain(&outbox, &crate::client(shared, &instance, &mut registry)?).await,
         _ => list(&outbox),
     }
 }
@@ -58,31 +73,32 @@ fn list(outbox: &Outbox) -> Result<(), String> {
         print(format!("{:<36}  {request:<36}  {:<10}  {body}", message.shown_id(), entry.queue));
     }
     print(format!("{} waiting", outbox.len()));
+    match outbox.put_aside_len() {
+        0 => {}
+        n => print(format!("{n} put aside, since they can never be published")),
+    }
     Ok(())
 }
 
 async fn drain(outbox: &Outbox, client: &dyn MessagingClient) -> Result<(), String> {
     let before = outbox.len();
     client.connect();
+    let mut waiting = outbox.waiting();
     let emptied = async {
-        tokio::select! {
-            () = relay(outbox, client) => {}
-            () = outbox.drained() => {}
+        while *waiting.borrow_and_update() > 0 {
+            timeout(PATIENCE, waiting.changed()).await.map_err(drop)?.map_err(drop)?;
         }
+        Ok(())
     };
-    tokio::pin!(emptied);
-    let mut waiting = before;
-    let done = loop {
-        match timeout(PATIENCE, &mut emptied).await {
-            Err(_) if outbox.len() < waiting => waiting = outbox.len(),
-            done => break done,
-        }
+    let done = tokio::select! {
+        () = relay(outbox, client) => Err(()),
+        done = emptied => done,
     };
     let why = client.status().publishing;
     client.close().await;
     let sent = before - outbox.len();
     let _ = writeln!(std::io::stdout(), "{sent} sent, {} waiting", outbox.len());
-    done.map_err(|_| {
+    done.map_err(|()| {
         format!(
             "{} notifications wait and nothing has moved for {PATIENCE:?}; the broker: {why}",
             outbox.len()

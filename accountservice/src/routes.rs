@@ -33,6 +33,6 @@ async fn accounts(
     State(state): State<AppState>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<AccountList>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    handlers::list_accounts(&state, &query).map(Json)
+    let Query(page) = query?;
+    handlers::list_accounts(&state, &page).map(Json)
 }

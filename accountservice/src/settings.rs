@@ -36,6 +36,7 @@ impl Default for Settings {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "accountservice";
+    const IN_FILES_ONLY: &'static [&'static str] = &["accounts"];
 
     fn shared(&self) -> &SharedSettings {
         &self.shared

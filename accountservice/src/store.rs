@@ -107,7 +107,7 @@ impl AccountStore for SledAccountStore {
     fn find(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         let stored = self.tree.get(id.as_str())?;
         let account: Option<Account> = stored.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
-        tracing::debug!(hop = 3, name = "store", account.id = %id, found = account.is_some(), "looked for account {id}");
+        tracing::debug!(hop = 3, name = "store", account.id = %id, account.found = account.is_some(), "looked for account {id}");
         Ok(account)
     }
 

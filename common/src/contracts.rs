@@ -21,6 +21,31 @@ pub struct VipNotification {
     pub read_at: Timestamp,
 }
 
+/// What a message's `type` says to a reader of `ours`, as in `vip.notification.v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours; a minor version, as in `v1.2`, adds to it, and what was there keeps its meaning.
+    Ours,
+    /// The same contract in another major version, in which fields may mean something else.
+    OtherVersion,
+    /// Another contract.
+    Foreign,
+}
+
+impl Kind {
+    /// Compares.
+    #[must_use]
+    pub fn of(kind: &str, ours: &str) -> Self {
+        let Some((contract, our_major)) = ours.rsplit_once(".v") else { return Self::Foreign };
+        let version = kind.strip_prefix(contract).and_then(|rest| rest.strip_prefix(".v"));
+        match version.map(|version| version.split('.').next().unwrap_or_default()) {
+            Some(major) if major == our_major => Self::Ours,
+            Some(major) if major.parse::<u32>().is_ok() => Self::OtherVersion,
+            _ => Self::Foreign,
+        }
+    }
+}
+
 /// An instant as every body of ours writes it: RFC 3339, UTC, three digits of a second.
 ///
 /// # Errors
@@ -49,6 +74,24 @@ mod tests {
         let notification =
             VipNotification { account_id: "1".into(), read_at: "2026-11-20T06:27:33Z".parse().unwrap() };
         assert!(serde_json::to_string(&notification).unwrap().contains("06:27:33.000Z"));
+    }
+
+    #[test]
+    fn a_kind_is_told_by_its_contract_and_its_major_version() {
+        for (kind, is) in [
+            ("vip.notification.v1", Kind::Ours),
+            ("vip.notification.v1.7", Kind::Ours),
+            ("vip.notification.v2", Kind::OtherVersion),
+            ("vip.notification.v2.1", Kind::OtherVersion),
+            ("vip.notification.v10", Kind::OtherVersion),
+            ("vip.notification.v", Kind::Foreign),
+            ("vip.notification", Kind::Foreign),
+            ("vip.notification.vip", Kind::Foreign),
+            ("vip.birthday.v1", Kind::Foreign),
+            ("", Kind::Foreign),
+        ] {
+            assert_eq!(Kind::of(kind, VIP_NOTIFICATION), is, "{kind}");
+        }
     }
 
     #[test]

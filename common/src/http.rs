@@ -10,6 +10,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::{Body, HttpBody as _},
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
@@ -17,12 +18,17 @@ use axum::{
     routing::get,
 };
 use futures_util::FutureExt;
+use http_body_util::Limited;
 use prometheus_client::registry::Registry;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
 pub use self::{health::Health, problem::Problem, server::serve};
-use crate::{messaging::header as amqp, settings::SharedSettings, trace::RequestContext};
+use crate::{
+    settings::SharedSettings,
+    telemetry::panic_text,
+    trace::{RequestContext, TRACEPARENT, TRACESTATE},
+};
 
 /// The header that names a request: accepted or made, and echoed.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -31,21 +37,17 @@ pub const REQUEST_ID: &str = "x-request-id";
 #[derive(Debug)]
 struct Limits {
     timeout: Duration,
-    body: u64,
+    body: usize,
     slots: Semaphore,
     health: Arc<Health>,
 }
 
-/// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`.
-pub fn service(
-    routes: Router,
-    settings: &SharedSettings,
-    health: &Arc<Health>,
-    registry: Registry,
-) -> Router {
+/// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`. A route
+/// finds its request's context as an `Extension<RequestContext>`.
+pub fn router(routes: Router, settings: &SharedSettings, health: &Arc<Health>, registry: Registry) -> Router {
     let limits = Limits {
         timeout: settings.request_timeout,
-        body: settings.request_body_limit as u64,
+        body: settings.request_body_limit,
         slots: Semaphore::new(settings.request_concurrency),
         health: Arc::clone(health),
     };
@@ -65,7 +67,11 @@ async fn guard(State(limits): State<Arc<Limits>>, mut request: Request, next: Ne
     let span =
         tracing::info_span!("request", request = %context.request_id, trace = %context.trace.trace_id());
     request.extensions_mut().insert(context.clone());
+    if !request.body().is_end_stream() {
+        request = request.map(|body| Body::new(Limited::new(body, limits.body)));
+    }
 
+    let _in_hand = limits.health.in_hand();
     let slot = limits.slots.try_acquire();
     let response = if slot.is_err() && !health::is_operation(request.uri().path()) {
         Problem::unavailable("too many requests are worked on at the moment").into_response()
@@ -76,11 +82,14 @@ async fn guard(State(limits): State<Arc<Limits>>, mut request: Request, next: Ne
         let work = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
         match timeout(limits.timeout, work).await {
             Ok(Ok(response)) => response,
-            Ok(Err(_)) => {
-                span.in_scope(|| tracing::error!("the handler panicked"));
+            Ok(Err(panic)) => {
+                span.in_scope(|| tracing::error!("the handler panicked: {}", panic_text(&*panic)));
                 Problem::internal().into_response()
             }
-            Err(_) => Problem::unavailable(format!("not done within {:?}", limits.timeout)).into_response(),
+            Err(_) => {
+                span.in_scope(|| tracing::warn!("not done within {:?}: answered 503", limits.timeout));
+                Problem::unavailable(format!("not done within {:?}", limits.timeout)).into_response()
+            }
         }
     };
     let mut response = problem::rendered(response, &context.request_id);
@@ -95,10 +104,10 @@ async fn guard(State(limits): State<Arc<Limits>>, mut request: Request, next: Ne
 
 fn context(headers: &HeaderMap) -> RequestContext {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    RequestContext::continued(text(REQUEST_ID), text(amqp::TRACEPARENT), text(amqp::TRACESTATE))
+    RequestContext::continued(text(REQUEST_ID), text(TRACEPARENT), text(TRACESTATE))
 }
 
-fn content_length(headers: &HeaderMap) -> u64 {
+fn content_length(headers: &HeaderMap) -> usize {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     length.and_then(|value| value.parse().ok()).unwrap_or(0)
 }

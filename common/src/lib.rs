@@ -4,19 +4,21 @@
 //! - [`settings`]: compiled defaults, files, environment and flags become one struct per service
 //! - [`contracts`]: what one service says to another
 //! - [`trace`]: the request's id and its W3C trace context, which travel with the message
+//! - [`metrics`]: numbers for Prometheus
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
 //! - [`outbox`]: hop 5, messages on disk until the broker has confirmed them
 //! - [`messaging`]: hop 6, the client's interface, the topology, and the AMQP adapter
 //! - [`backoff`]: how long to wait before trying again
 //! - [`startup`]: from the command line to a listening process with a name of its own
 //! - [`telemetry`]: log lines for people and for machines
-//! - [`shutdown`]: from SIGTERM to exit, in order
+//! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
 //!
 //! `common` knows no service, and nothing in it reads the environment: `main` hands it over.
 
 pub mod settings;
 pub mod contracts;
 pub mod trace;
+pub mod metrics;
 pub mod http;
 pub mod outbox;
 pub mod messaging;

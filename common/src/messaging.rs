@@ -27,11 +27,11 @@ pub use self::mock::MockMessagingClient;
 /// A messaging client, as a role: what a service needs of a broker.
 #[async_trait]
 pub trait MessagingClient: Send + Sync {
-    /// Starts connecting, and stays at it until [`close`](Self::close): comes back at once, since a
+    /// Starts connecting, once, and stays at it until [`close`](Self::close). It comes back at once, since a
     /// service starts and answers whether or not its broker is there.
     fn connect(&self);
 
-    /// Publishes to an exchange. Ready means: the broker has confirmed the message and put it into at
+    /// Publishes to an exchange. `Ok` means: the broker has confirmed the message and put it into at
     /// least one queue. While there is no connection it waits; drop it to give up.
     ///
     /// # Errors
@@ -143,21 +143,28 @@ pub struct ConsumeOptions {
 pub struct Subscription {
     stop: CancellationToken,
     tasks: TaskTracker,
-    active: watch::Receiver<bool>,
+    state: watch::Receiver<(bool, usize)>,
 }
 
 impl Subscription {
-    /// For the adapter that runs it: it must end after `stop`, be tracked by `tasks`, and say in
-    /// `active` whether the broker delivers to it.
+    /// A consumer that ends after `stop` and is tracked by `tasks`; the adapter that runs it says through the
+    /// [`Activity`] how it is doing.
     #[must_use]
-    pub fn new(stop: CancellationToken, tasks: TaskTracker, active: watch::Receiver<bool>) -> Self {
-        Self { stop, tasks, active }
+    pub fn new(stop: CancellationToken, tasks: TaskTracker) -> (Self, Activity) {
+        let (sender, state) = watch::channel((false, 0));
+        (Self { stop, tasks, state }, Activity(sender))
     }
 
     /// Whether the broker delivers to it at the moment.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        *self.active.borrow()
+        self.state.borrow().0
+    }
+
+    /// How many deliveries its handler works on at the moment.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.state.borrow().1
     }
 
     /// Takes no more deliveries; those in hand go on.
@@ -169,6 +176,28 @@ impl Subscription {
     pub async fn finished(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// The other end of a [`Subscription`]. Dropping it means: not active, nothing in hand.
+#[derive(Debug)]
+pub struct Activity(watch::Sender<(bool, usize)>);
+
+impl Activity {
+    /// Says whether the broker delivers.
+    pub fn set_active(&self, active: bool) {
+        self.0.send_modify(|state| state.0 = active);
+    }
+
+    /// Says how many deliveries are worked on.
+    pub fn set_in_hand(&self, in_hand: usize) {
+        self.0.send_modify(|state| state.1 = in_hand);
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.0.send_replace((false, 0));
     }
 }
 

@@ -6,26 +6,25 @@
 //! It does not keep an order, and it does not survive a power loss: sled's flush hands the data to the
 //! kernel and does not wait for the disk.
 
+mod relay;
+
 use std::{
     ops::Bound,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio::sync::{Notify, watch};
-use tracing::Instrument as _;
 
+pub use self::relay::relay;
 use crate::{
-    backoff::Backoff,
-    messaging::{Message, MessagingClient, PublishError},
+    messaging::{Message, PublishError},
+    metrics::gauge,
 };
 
-/// How many messages the relay has on their way: two full batches of the publisher.
-const WINDOW: usize = 1000;
 /// The largest body, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -48,17 +47,19 @@ pub enum OutboxError {
 pub struct Outbox {
     store: sled::Db,
     tree: sled::Tree,
+    /// What can never be published is moved here, for a person.
+    aside: sled::Tree,
     max: usize,
+    /// How many wait. Our own count: sled's `len` reads everything.
+    waiting: watch::Sender<usize>,
+    depth: Gauge,
     /// Held from taking a key to using it, so that an entry never appears behind the relay's back.
     in_order: Mutex<()>,
-    /// Our own count: sled's `len` reads everything.
-    len: AtomicUsize,
-    empty: watch::Sender<bool>,
     written: AtomicU64,
     flushed: tokio::sync::Mutex<u64>,
     appended: Notify,
-    trouble: Mutex<Option<String>>,
-    depth: Gauge,
+    /// Why the last append failed, if it did; and whether that is for good.
+    trouble: Mutex<Option<(String, bool)>>,
 }
 
 /// A message and the queue it is for.
@@ -71,43 +72,40 @@ pub struct Entry {
 }
 
 impl Outbox {
-    /// Opens the outbox in `store`, for at most `max` messages; what it held is still there.
+    /// Opens the outbox in `store`, for at most `max` messages; what it held is still there. An entry that
+    /// cannot be read is put aside, so that it holds up no other.
     ///
     /// # Errors
     /// sled's own.
-    pub fn open(store: &sled::Db, max: usize) -> Result<Self, sled::Error> {
-        let tree = store.open_tree("outbox")?;
-        let len = tree.iter().keys().try_fold(0, |n, key| key.map(|_| n + 1))?;
-        let depth = Gauge::default();
-        depth.set(i64::try_from(len).unwrap_or(i64::MAX));
-        Ok(Self {
+    pub fn open(store: &sled::Db, max: usize, registry: &mut Registry) -> Result<Self, sled::Error> {
+        let help = "Messages that wait to be confirmed by the broker";
+        let outbox = Self {
             store: store.clone(),
-            tree,
+            tree: store.open_tree("outbox")?,
+            aside: store.open_tree("outbox_aside")?,
             max,
+            waiting: watch::Sender::new(0),
+            depth: gauge(registry, "outbox_depth", help),
             in_order: Mutex::new(()),
-            len: AtomicUsize::new(len),
-            empty: watch::Sender::new(len == 0),
             written: AtomicU64::new(0),
             flushed: tokio::sync::Mutex::new(0),
             appended: Notify::new(),
             trouble: Mutex::new(None),
-            depth,
-        })
-    }
-
-    /// Shows the number of waiting messages in `registry`.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "outbox_depth",
-            "Messages that wait to be confirmed by the broker",
-            self.depth.clone(),
-        );
+        };
+        for item in &outbox.tree {
+            let (key, value) = item?;
+            outbox.count(|waiting| waiting + 1);
+            if let Err(why) = decode(&value) {
+                outbox.put_aside(&key, &why)?;
+            }
+        }
+        Ok(outbox)
     }
 
     /// How many messages wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len.load(Ordering::SeqCst)
+        *self.waiting.borrow()
     }
 
     /// Whether none waits.
@@ -116,9 +114,21 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// How many messages were put aside, since they can never be published.
+    #[must_use]
+    pub fn put_aside_len(&self) -> usize {
+        self.aside.len()
+    }
+
+    /// The number of waiting messages, to be watched.
+    #[must_use]
+    pub fn waiting(&self) -> watch::Receiver<usize> {
+        self.waiting.subscribe()
+    }
+
     /// Waits until no message waits.
     pub async fn drained(&self) {
-        let _ = self.empty.subscribe().wait_for(|empty| *empty).await;
+        let _ = self.waiting().wait_for(|waiting| *waiting == 0).await;
     }
 
     /// Whether it takes messages, for `/readyz`.
@@ -126,48 +136,47 @@ impl Outbox {
     /// # Errors
     /// Why it does not.
     pub fn check(&self) -> Result<String, String> {
-        if let Some(trouble) = &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Err(trouble.clone());
-        }
-        match self.len() {
-            full if full >= self.max => Err(OutboxError::Full(full).to_string()),
-            waiting => Ok(format!("{waiting} waiting")),
+        match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((trouble, true)) => Err(trouble.clone()),
+            _ if self.len() >= self.max => Err(OutboxError::Full(self.len()).to_string()),
+            _ => Ok(format!("{} waiting", self.len())),
         }
     }
 
-    /// Appends a message for `queue`. Ready means: it is on disk.
+    /// Appends a message for `queue`. `Ok` means: it is on disk.
     ///
     /// # Errors
     /// [`OutboxError`]; after [`OutboxError::Unwritable`] the message may be published all the same.
     pub async fn append(&self, queue: &str, message: &Message) -> Result<(), OutboxError> {
         message.validate(BODY_LIMIT)?;
         let value = encode(queue, message)?;
-        let room = |len| (len < self.max).then_some(len + 1);
-        self.len.fetch_update(Ordering::SeqCst, Ordering::SeqCst, room).map_err(OutboxError::Full)?;
-        let written = self.insert(value).inspect_err(|_| self.count_down(1));
-        // Even if the caller goes away in the middle of the flush.
-        let _wake = Wake(&self.appended);
-        let result = match written {
-            Ok(()) => self.flush().await,
-            Err(error) => Err(error),
-        };
-        let result = result.map_err(OutboxError::Unwritable);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
-            result.as_ref().err().map(ToString::to_string);
+        let result = self.insert_and_flush(value).await;
+        self.tell(result.as_ref().err());
         result
     }
 
-    /// The messages that wait, oldest first; one that cannot be read says why.
+    /// The messages that wait, oldest first.
+    ///
+    /// # Errors
+    /// Each item: sled's own, or an entry that cannot be read.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, String>> {
-        self.after(None).map(|(_, entry)| entry)
+        self.after(None).map(|item| item.map(|(_, entry)| entry))
+    }
+
+    async fn insert_and_flush(&self, value: Vec<u8>) -> Result<(), OutboxError> {
+        if !self.count_if(|waiting| waiting < self.max, |waiting| waiting + 1) {
+            return Err(OutboxError::Full(self.len()));
+        }
+        self.insert(value).inspect_err(|_| self.count(|waiting| waiting - 1))?;
+        // The relay is woken even if the caller is dropped while it waits for the flush.
+        let _wake = Wake(&self.appended);
+        Ok(self.flush().await?)
     }
 
     fn insert(&self, value: Vec<u8>) -> Result<(), sled::Error> {
         let _in_order = self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.store.generate_id()?.to_be_bytes();
         self.tree.insert(key, value)?;
-        self.depth.inc();
-        self.empty.send_replace(false);
         Ok(())
     }
 
@@ -190,26 +199,52 @@ impl Outbox {
             batch.remove(key);
         }
         self.tree.apply_batch(batch)?;
-        self.depth.dec_by(i64::try_from(keys.len()).unwrap_or(i64::MAX));
-        self.count_down(keys.len());
+        self.count(|waiting| waiting - keys.len());
         Ok(())
     }
 
-    fn count_down(&self, n: usize) {
-        let before = self.len.fetch_sub(n, Ordering::SeqCst);
-        self.empty.send_if_modified(|empty| {
-            let changed = before == n && !*empty && self.is_empty();
-            *empty |= changed;
-            changed
-        });
+    fn put_aside(&self, key: &sled::IVec, why: &str) -> Result<(), sled::Error> {
+        if let Some(value) = self.tree.get(key)? {
+            self.aside.insert(key, value)?;
+        }
+        tracing::error!("a message in the outbox is put aside: {why}");
+        self.remove(std::slice::from_ref(key))
     }
 
-    /// The messages after a key, each with its own; what cannot be read says why.
-    fn after(&self, key: Option<sled::IVec>) -> impl Iterator<Item = (sled::IVec, Result<Entry, String>)> {
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        self.count_if(|_| true, change);
+    }
+
+    fn count_if(&self, allowed: impl FnOnce(usize) -> bool, change: impl FnOnce(usize) -> usize) -> bool {
+        self.waiting.send_if_modified(|waiting| {
+            let allowed = allowed(*waiting);
+            if allowed {
+                *waiting = change(*waiting);
+                self.depth.set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+            }
+            allowed
+        })
+    }
+
+    /// Remembers how the last append went, and logs when that changes: not for each of a thousand requests.
+    fn tell(&self, trouble: Option<&OutboxError>) {
+        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = trouble.map(|error| (error.to_string(), matches!(error, OutboxError::Unwritable(_))));
+        match (&*before, &trouble) {
+            (None, Some((trouble, _))) => tracing::error!("{trouble}"),
+            (Some(_), None) => tracing::info!("the outbox takes messages again"),
+            _ => return,
+        }
+        *before = trouble;
+    }
+
+    /// The messages after a key, each with its own.
+    fn after(&self, key: Option<sled::IVec>) -> impl Iterator<Item = Result<(sled::IVec, Entry), String>> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        // sled's own errors end it: they come again, and louder, with the next write.
-        let items = self.tree.range((from, Bound::Unbounded)).map_while(Result::ok);
-        items.map(|(key, value)| (key, decode(&value)))
+        self.tree.range((from, Bound::Unbounded)).map(|item| {
+            let (key, value) = item.map_err(|e| e.to_string())?;
+            decode(&value).map(|entry| (key, entry))
+        })
     }
 }
 
@@ -220,85 +255,6 @@ impl Drop for Wake<'_> {
     fn drop(&mut self) {
         self.0.notify_one();
     }
-}
-
-/// Publishes what is in the outbox and removes what is confirmed, until it is dropped. A message that
-/// is not confirmed stays, and is published again after a back-off, with the same id.
-pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
-    let mut backoff = Backoff::default();
-    let mut newest = None;
-    loop {
-        let setback = pass(outbox, client, &mut newest).await;
-        tracing::warn!("{} messages wait in the outbox: {}", outbox.len(), setback.why);
-        if setback.confirmed > 0 {
-            backoff.reset();
-        }
-        backoff.wait().await;
-    }
-}
-
-/// How a pass ended.
-struct Setback {
-    confirmed: usize,
-    why: String,
-}
-
-/// Publishes from the oldest message on, and those that are appended meanwhile, until one fails; then waits
-/// for those on their way. `newest` is the newest message that was ever sent.
-async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> Setback {
-    let mut sent_up_to: Option<sled::IVec> = None;
-    let mut on_their_way = FuturesUnordered::new();
-    let (mut confirmed, mut failure) = (0, None);
-    loop {
-        let room = if failure.is_none() { WINDOW - on_their_way.len() } else { 0 };
-        for (key, entry) in outbox.after(sent_up_to.clone()).take(room) {
-            let is_new = newest.as_ref() < Some(&key);
-            sent_up_to = Some(key.clone());
-            match entry {
-                Ok(entry) => on_their_way.push(async move { (key, send(client, entry, is_new).await) }),
-                // It stays where it is, for a person; the others must not wait for it.
-                Err(why) if is_new => tracing::error!("a message in the outbox cannot be read: {why}"),
-                Err(_) => {}
-            }
-        }
-        *newest = newest.take().max(sent_up_to.clone());
-        tokio::select! {
-            Some(first) = on_their_way.next() => {
-                let more = std::iter::from_fn(|| on_their_way.next().now_or_never().flatten());
-                let mut done = Vec::new();
-                for (key, result) in std::iter::once(first).chain(more) {
-                    match result {
-                        Ok(()) => done.push(key),
-                        Err(error) => failure = Some(error.to_string()),
-                    }
-                }
-                match outbox.remove(&done) {
-                    Ok(()) => confirmed += done.len(),
-                    Err(error) => failure = Some(error.to_string()),
-                }
-            }
-            () = outbox.appended.notified(), if failure.is_none() && on_their_way.len() < WINDOW => {}
-            else => {}
-        }
-        if on_their_way.is_empty()
-            && let Some(why) = failure
-        {
-            return Setback { confirmed, why };
-        }
-    }
-}
-
-/// Publishes one message; its line is logged the first time.
-async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
-    let Entry { queue, message } = entry;
-    let context = message.context();
-    let span = tracing::info_span!("relay", request = %context.request_id, trace = %context.trace.trace_id());
-    if is_new {
-        let _in_span = span.enter();
-        let id = message.shown_id();
-        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {queue}");
-    }
-    client.publish_on_queue(&queue, message).instrument(span).await
 }
 
 /// A line of JSON with everything but the body, then the body as it is.

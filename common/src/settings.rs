@@ -26,6 +26,9 @@ pub trait ServiceSettings: DeserializeOwned + DocumentedFields {
     /// Package, binary, compose service and configuration file: one name.
     const SERVICE: &'static str;
 
+    /// Keys that only a file can set, such as lists.
+    const IN_FILES_ONLY: &'static [&'static str] = &[];
+
     /// The part that every service has.
     fn shared(&self) -> &SharedSettings;
 
@@ -46,17 +49,24 @@ pub enum SettingsError {
     UnknownKey {
         /// The key as it was written.
         key: String,
-        /// The file or the flag.
+        /// The file.
         origin: String,
         /// The known key that looks most like it.
         nearest: Option<String>,
     },
-    /// A value cannot be read, or a file cannot.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Values that can be read and make no sense.
+    /// A value or a file that cannot be read, or values that make no sense.
     #[error("{0}")]
     Invalid(String),
+    /// A flag that nobody reads; the fields are those of the unknown key.
+    #[error("command line {flag}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
+    UnknownFlag {
+        /// The flag as it was written.
+        flag: String,
+        /// The key it would be.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+    },
     /// Not an error of the settings: what clap has to say (help, version, a flag without its value).
     #[error("{0}")]
     Usage(clap::Error),
@@ -82,7 +92,8 @@ pub struct Sources {
 /// The command line of a service: `--profile`, `--config-repo` and a flag for each key.
 #[must_use]
 pub fn command<S: ServiceSettings>() -> Command {
-    let keys = keys::<S>().into_iter().map(|(key, doc)| {
+    let settable = keys::<S>().into_iter().filter(|(key, _)| !S::IN_FILES_ONLY.contains(key));
+    let keys = settable.map(|(key, doc)| {
         let flag = key.replace('_', "-");
         Arg::new(key).long(flag).value_name("VALUE").help(doc.replace('\n', " ")).global(true)
     });
@@ -116,7 +127,7 @@ impl Sources {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(Self, clap::ArgMatches), SettingsError> {
         let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
-        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
         let flags =
             keys::<S>().into_iter().filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect();
         let sources = Self {
@@ -151,6 +162,12 @@ impl Sources {
     /// The first thing that is wrong, with its key and its source.
     pub fn load<S: ServiceSettings>(&self) -> Result<S, SettingsError> {
         let known = keys::<S>().into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>();
+        if let Some(folder) = self.config_repo.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(SettingsError::Invalid(format!(
+                "--config-repo: {} is not a folder",
+                folder.display()
+            )));
+        }
         let mut merged = Config::builder();
         for (name, own) in self.files(S::SERVICE) {
             let Some(layer) = self.read(&name)? else {
@@ -158,7 +175,8 @@ impl Sources {
             };
             let stranger = layer.0.keys().find(|key| own && !known.contains(key.as_str()));
             if let Some(key) = stranger {
-                return Err(unknown_key(key, layer.origin(), &known));
+                let nearest = nearest(key, &known);
+                return Err(SettingsError::UnknownKey { key: key.clone(), origin: layer.origin(), nearest });
             }
             merged = merged.add_source(layer);
         }
@@ -190,19 +208,13 @@ impl Sources {
         let Some(folder) = &self.config_repo else {
             return Ok(None);
         };
-        if !folder.is_dir() {
-            return Err(SettingsError::Unreadable(format!(
-                "--config-repo: {} is not a folder",
-                folder.display()
-            )));
-        }
         let path = folder.join(name);
         if !path.exists() {
             return Ok(None);
         }
         let file = File::from(path.as_path()).format(FileFormat::Yaml);
         let values =
-            file.collect().map_err(|e| SettingsError::Unreadable(format!("{}: {e}", path.display())))?;
+            file.collect().map_err(|e| SettingsError::Invalid(format!("{}: {e}", path.display())))?;
         // The path as it was given, where `config` has one relative to the working directory.
         let origin = path.display().to_string();
         let values = values.into_iter().map(|(key, value)| (key, Value::new(Some(&origin), value.kind)));
@@ -263,13 +275,13 @@ fn unreadable(error: &ConfigError, values: &Value) -> SettingsError {
     let text = error.to_string().replace("`shared.", "`");
     let values = values.clone().into_table().unwrap_or_default();
     let named = values.iter().find(|(key, _)| text.contains(&format!("`{key}`")));
-    let Some((key, value)) = named else { return SettingsError::Unreadable(text) };
+    let Some((key, value)) = named else { return SettingsError::Invalid(text) };
     let origin = value.origin().filter(|origin| !text.contains(origin));
     // An address may have a password in it.
     let shown =
         value.clone().into_string().ok().filter(|value| !key.starts_with("amqp_") && !text.contains(value));
     let value = shown.map_or_else(String::new, |value| format!("`{value}`: "));
-    SettingsError::Unreadable(origin.map_or(text.clone(), |origin| format!("{origin}: {value}{text}")))
+    SettingsError::Invalid(origin.map_or(text.clone(), |origin| format!("{origin}: {value}{text}")))
 }
 
 /// What a check says begins with the key; this adds where the key was set.
@@ -284,19 +296,19 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
     match unknown {
         Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
             let key = flag.trim_start_matches("--").replace('-', "_");
-            let known = keys::<S>().into_iter().map(|(key, _)| key).collect();
-            unknown_key(&key, format!("command line {flag}"), &known)
+            let nearest = nearest(&key, &keys::<S>().into_iter().map(|(key, _)| key).collect());
+            SettingsError::UnknownFlag { flag, key, nearest }
         }
         _ => SettingsError::Usage(error),
     }
 }
 
-fn unknown_key(key: &str, origin: String, known: &BTreeSet<&str>) -> SettingsError {
+/// The known key that looks most like this one.
+fn nearest(key: &str, known: &BTreeSet<&str>) -> Option<String> {
     // Pairs of letters in common find `amqp_server_url` for `broker_url`, where edit distance does not.
     let likeness = |other: &str| strsim::sorensen_dice(key, other);
     let nearest = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let nearest = nearest.filter(|other| likeness(other) > 0.3).map(str::to_owned);
-    SettingsError::UnknownKey { key: key.to_owned(), origin, nearest }
+    nearest.filter(|other| likeness(other) > 0.3).map(str::to_owned)
 }
 
 /// Refuses the first key that is zero where zero would mean "never" or "without limit".

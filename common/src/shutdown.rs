@@ -1,13 +1,9 @@
-//! From SIGTERM to exit, in order, within the grace period.
+//! A service's run, and from SIGTERM to its exit, in order, within the grace period.
 //!
 //! The order is what keeps the promises: first nobody sends us anything new, then what is in hand is
 //! finished while everything that it needs still works, and only then are the connections closed.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -25,14 +21,14 @@ use crate::{
 };
 
 /// How long the relay may still publish when all else is done; what is left waits on disk.
-const DRAIN: Duration = Duration::from_secs(3);
+const OUTBOX_DRAIN: Duration = Duration::from_secs(3);
 
 /// All that a service runs, put together by its `run`.
 #[expect(missing_debug_implementations, reason = "its parts are traits and futures; nobody prints it")]
 pub struct Service {
     /// Where it listens.
     pub listener: TcpListener,
-    /// What it answers: see [`http::service`].
+    /// What it answers: see [`http::router`].
     pub router: Router,
     /// What `/readyz` reports.
     pub health: Arc<Health>,
@@ -77,8 +73,13 @@ pub fn signals() -> std::io::Result<CancellationToken> {
         tracing::warn!("a second signal: stopping at once");
         exit_at_once();
     };
-    TaskTracker::new().spawn(listen);
+    spawn_until_exit(listen);
     Ok(stop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "it listens until the process ends, and nobody waits for it")]
+fn spawn_until_exit(listen: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(listen);
 }
 
 #[expect(clippy::exit, reason = "whoever signals twice has decided that nothing is worth waiting for")]
@@ -106,8 +107,6 @@ impl Service {
         let server = tasks.spawn(server);
 
         stop.cancelled().await;
-        let at = Mutex::new("requests in hand");
-        let reached = |stage| *at.lock().unwrap_or_else(PoisonError::into_inner) = stage;
         let in_order = async {
             // 1. Nobody sends us anything new.
             self.health.drain();
@@ -118,31 +117,40 @@ impl Service {
             accepting.cancel();
             let _ = server.await;
             // 4. What was delivered is handled, published and acknowledged.
-            reached("deliveries in hand");
             for subscription in &self.subscriptions {
                 subscription.finished().await;
             }
             // 5. What is in the outbox is published, as far as it goes.
-            reached("the outbox");
             if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
-                let _ = timeout(DRAIN, outbox.drained()).await;
+                let _ = timeout(OUTBOX_DRAIN, outbox.drained()).await;
             }
             relaying.cancel();
             tasks.close();
             tasks.wait().await;
             // 6. Connections close, the store is flushed.
-            reached("the broker's connections");
             self.client.close().await;
         };
         let in_time = timeout(settings.shutdown_grace, in_order).await;
-        if let Some(OutboxOnDisk { outbox, store, folder }) = &self.outbox {
-            store.flush().map_err(|e| format!("the store cannot be flushed: {e}"))?;
-            if !outbox.is_empty() {
-                let (left, folder) = (outbox.len(), folder.display());
-                tracing::warn!("{left} waiting in the outbox in {folder}: sent at the next start");
+        let waiting = self.outbox.as_ref().map_or(0, |on_disk| on_disk.outbox.len());
+        if let Some(OutboxOnDisk { store, folder, .. }) = &self.outbox {
+            if waiting > 0 {
+                tracing::warn!(
+                    "{waiting} waiting in the outbox in {}: sent at the next start",
+                    folder.display()
+                );
             }
+            store.flush().map_err(|e| format!("the store cannot be flushed: {e}"))?;
         }
-        let stage = *at.lock().unwrap_or_else(PoisonError::into_inner);
-        in_time.map_err(|_| format!("not done within {:?}: {stage} had to be left", settings.shutdown_grace))
+        in_time.map_err(|_| {
+            let deliveries: usize = self.subscriptions.iter().map(Subscription::in_hand).sum();
+            let requests = self.health.requests();
+            let left = format!(
+                "not done within {:?}, left: requests in hand {requests}, deliveries in hand {deliveries} (they are \
+                 delivered again), waiting in the outbox {waiting}",
+                settings.shutdown_grace
+            );
+            tracing::warn!("{left}");
+            left
+        })
     }
 }

@@ -29,22 +29,31 @@ impl From<String> for Failure {
     }
 }
 
-/// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line.
+/// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line. Help goes to
+/// standard output and is no error.
 pub fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Settings(SettingsError::Usage(error))) => {
-            // Help and version are no errors and go to standard output.
+        Err(Failure::Settings(SettingsError::Usage(error))) if !error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::SUCCESS;
         }
-        Err(error @ Failure::Settings(SettingsError::UnknownKey { .. })) => {
+        Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), 2),
+        Err(error @ Failure::Settings(SettingsError::UnknownFlag { .. })) => {
             (format!("{error} (`{service} --help` lists the keys)"), 2)
         }
         Err(error) => (error.to_string(), 1),
     };
     let _ = writeln!(io::stderr(), "error: {text}");
     ExitCode::from(code)
+}
+
+/// What clap says in several lines, without its advice at the end.
+fn one_line(usage: &str) -> String {
+    let lines = usage.lines().map(str::trim);
+    let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let text: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    text.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Who this process is.
@@ -59,31 +68,33 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// The name that was given; else, on this machine, the service's name with the first free number; else,
-    /// in a container, the host's name.
+    /// The name that was given; else, in profile `dev`, the service's name with the first number that is free
+    /// on this machine; else, in a container, the host's name.
     ///
     /// # Errors
     /// A name that cannot be one, or a folder that cannot be written.
     pub fn new(service: &str, profile: &str, given: Option<&str>, data: &Path) -> Result<Self, String> {
-        let named = |name: String, number| Self { folder: data.join(&name), name, _number: number };
-        match given {
-            Some(name) if is_name(name) => Ok(named(name.to_owned(), None)),
-            Some(name) => {
-                Err(format!("INSTANCE_NAME: `{name}` is no name: use 1 to 64 of A-Z a-z 0-9 . _ -"))
-            }
-            None if profile != "dev" => {
-                Ok(named(rustix::system::uname().nodename().to_string_lossy().into_owned(), None))
-            }
-            None => {
-                let (number, lock) = first_free(service, data).map_err(|e| {
-                    format!(
-                        "data_dir: cannot write {}: {e}; choose another with --data-dir DIR",
-                        data.display()
-                    )
-                })?;
-                Ok(named(format!("{service}.{number}"), Some(lock)))
-            }
+        if given.is_some() || profile != "dev" {
+            return Self::named(given, data);
         }
+        let (number, lock) = first_free(service, data).map_err(|e| {
+            format!("data_dir: cannot write {}: {e}; choose another with --data-dir DIR", data.display())
+        })?;
+        let name = format!("{service}.{number}");
+        Ok(Self { folder: data.join(&name), name, _number: Some(lock) })
+    }
+
+    /// The instance of this name, or of the host's name, whether or not it runs.
+    ///
+    /// # Errors
+    /// A name that cannot be one.
+    pub fn named(given: Option<&str>, data: &Path) -> Result<Self, String> {
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = given.map_or_else(host, str::to_owned);
+        if !is_name(&name) {
+            return Err(format!("INSTANCE_NAME: `{name}` is no name: use 1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+        Ok(Self { folder: data.join(&name), name, _number: None })
     }
 }
 
@@ -150,6 +161,16 @@ mod tests {
     fn in_a_container_it_is_the_hosts_name() {
         let instance = Instance::new("s", "test", None, Path::new("data")).unwrap();
         assert!(!instance.name.is_empty() && !instance.name.starts_with("s."));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        let usage = "error: invalid value 'prod' for '--profile <NAME>'\n  [possible values: dev, test]\n\n\
+                     For more information, try '--help'.\n";
+        assert_eq!(
+            one_line(usage),
+            "invalid value 'prod' for '--profile <NAME>' [possible values: dev, test]"
+        );
     }
 
     #[tokio::test]

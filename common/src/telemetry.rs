@@ -5,6 +5,7 @@
 //! line's own.
 
 use std::{
+    any::Any,
     fmt,
     io::{IsTerminal as _, Write as _},
 };
@@ -17,7 +18,8 @@ use tracing::{
     span,
 };
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
+    filter::{LevelFilter, Targets},
     layer::{Context, SubscriberExt as _},
     registry::LookupSpan,
     util::SubscriberInitExt as _,
@@ -27,10 +29,13 @@ use crate::settings::{LogFormat, LogLevel};
 
 /// Starts logging to standard output. `level` is for the service's own code and for this crate; others speak
 /// up from warnings on. Called once, when the service starts.
-pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) {
-    let level = format!("{level:?}").to_lowercase();
+pub fn init(service: &str, instance: &str, LogLevel(level): LogLevel, format: LogFormat) {
     // lapin reports each lost connection as an error; the client says the same once, in its own words.
-    let filter = format!("warn,lapin=off,common={level},{service}={level}");
+    let filter = Targets::new()
+        .with_default(Level::WARN)
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("common", level)
+        .with_target(service, level);
     let terminal = std::io::stdout().is_terminal();
     let text = match format {
         LogFormat::Auto => terminal,
@@ -38,7 +43,7 @@ pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) {
         LogFormat::Json => false,
     };
     let lines = Lines { instance: instance.to_owned(), text, color: terminal };
-    tracing_subscriber::registry().with(EnvFilter::new(filter)).with(lines).init();
+    tracing_subscriber::registry().with(filter).with(lines).init();
 }
 
 /// A line's or a span's fields, in their order.
@@ -142,8 +147,16 @@ impl Lines {
     }
 }
 
+/// A value on one line; nothing in it reaches the terminal's controls.
 fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| text.replace(['\n', '\r'], " "))
+    value.as_str().map_or_else(|| value.to_string(), |text| text.replace(char::is_control, " "))
+}
+
+/// What a panic said.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
 }
 
 #[cfg(test)]
@@ -153,7 +166,7 @@ mod tests {
     fn line(text: bool) -> String {
         let lines = Lines { instance: "vipservice.2".into(), text, color: false };
         let fields = Fields(vec![
-            ("message", "got a message: {}\nforged".into()),
+            ("message", "got a message: {}\n\u{1b}forged".into()),
             ("hop", 7.into()),
             ("name", "consumer".into()),
             ("request", "7f3a".into()),
@@ -165,7 +178,7 @@ mod tests {
     #[test]
     fn a_hop_line_for_people_is_one_line() {
         let line = line(true);
-        assert!(line.starts_with("vipservice.2      hop=7 consumer  got a message: {} forged "), "{line}");
+        assert!(line.starts_with("vipservice.2      hop=7 consumer  got a message: {}  forged "), "{line}");
         assert!(line.ends_with(" request=7f3a\n"), "{line}");
     }
 

@@ -6,6 +6,11 @@ use std::fmt;
 
 use uuid::Uuid;
 
+/// The header with the trace's id and the parent's, in HTTP and in AMQP: <https://www.w3.org/TR/trace-context/>.
+pub const TRACEPARENT: &str = "traceparent";
+/// The header with other systems' part of it.
+pub const TRACESTATE: &str = "tracestate";
+
 /// Who asked, and as part of which trace. Made at hop 1, carried in the message, found again at hop 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
@@ -29,8 +34,7 @@ impl RequestContext {
 }
 
 /// 1 to 128 visible ASCII characters: what fits a header, a log line and AMQP's short string.
-#[must_use]
-pub fn is_request_id(id: &str) -> bool {
+fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
 

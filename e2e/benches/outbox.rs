@@ -144,11 +144,21 @@ async fn relayed(url: &str, figures: &Path, with_log: bool) {
         ..SharedSettings::default()
     };
     if with_log {
-        telemetry::init("accountservice", "accountservice.1", LogLevel::Info, LogFormat::Json);
+        telemetry::init(
+            "accountservice",
+            "accountservice.1",
+            LogLevel(tracing::Level::INFO),
+            LogFormat::Json,
+        );
     }
     let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
     let store = sled::Config::new().path(folder.path()).cache_capacity(4 * 1024 * 1024).open();
-    let outbox = Outbox::open(&store.expect("a store opens"), MESSAGES).expect("an outbox opens");
+    let outbox = Outbox::open(
+        &store.expect("a store opens"),
+        MESSAGES,
+        &mut prometheus_client::registry::Registry::default(),
+    )
+    .expect("an outbox opens");
     let outbox: &'static Outbox = Box::leak(Box::new(outbox));
     let mut appends = JoinSet::new();
     for n in 0..MESSAGES {

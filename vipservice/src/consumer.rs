@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use common::{
-    contracts::{VIP_NOTIFICATION, VipNotification},
+    contracts::{Kind, VIP_NOTIFICATION, VipNotification},
     messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError},
+    metrics::counter,
+    trace::RequestContext,
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
@@ -20,13 +22,15 @@ use crate::{
 /// The largest body of a notification, in bytes; real ones have 63.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// Why a message is no notification for us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Unreadable {
-    /// A newer producer's: a newer replica of ours may take it.
-    TooNew(String),
+/// Why a delivery did not become an offer; one variant per decision.
+#[derive(Debug)]
+enum Failed {
+    /// Of a major version that this replica does not read; another may.
+    OtherVersion(String),
     /// Nobody will ever read it.
     Poison(String),
+    /// The offer cannot be published, or we are stopping.
+    Unpublished(PublishError),
 }
 
 /// What stands between the queue and the stream.
@@ -41,12 +45,8 @@ impl Consumer {
     /// Decides by `rules`, and appends to `offers`.
     #[must_use]
     pub fn new(rules: OfferRules, offers: Offers, registry: &mut Registry) -> Self {
-        let declined = Counter::default();
-        registry.register(
-            "offers_declined",
-            "Notifications that the rule made no offer for",
-            declined.clone(),
-        );
+        let help = "Notifications that the rule made no offer for";
+        let declined = counter(registry, "offers_declined", help);
         Self { rules, offers, declined }
     }
 
@@ -67,32 +67,27 @@ impl Consumer {
             tracing::info_span!("process", request = %context.request_id, trace = %context.trace.trace_id());
         let work = async {
             match self.process(&delivery, &context).await {
-                Ok(()) | Err(Failed::Declined) => Outcome::Ack,
-                Err(Failed::Unreadable(Unreadable::TooNew(why))) => Outcome::Retry(why),
-                Err(Failed::Unreadable(Unreadable::Poison(why))) => Outcome::DeadLetter(why),
-                Err(Failed::Unpublishable(error @ PublishError::Invalid(_))) => {
-                    Outcome::DeadLetter(error.to_string())
-                }
-                Err(Failed::Unpublishable(error)) => Outcome::Retry(error.to_string()),
+                Ok(()) => Outcome::Ack,
+                Err(Failed::OtherVersion(why)) => Outcome::Retry(why),
+                Err(Failed::Poison(why)) => Outcome::DeadLetter(why),
+                Err(Failed::Unpublished(PublishError::Invalid(why))) => Outcome::DeadLetter(why),
+                Err(Failed::Unpublished(error)) => Outcome::Retry(error.to_string()),
             }
         };
         work.instrument(span).await
     }
 
-    async fn process(
-        &self,
-        delivery: &Delivery,
-        context: &common::trace::RequestContext,
-    ) -> Result<(), Failed> {
-        let (id, notification) = decode(&delivery.message)?;
+    async fn process(&self, delivery: &Delivery, context: &RequestContext) -> Result<(), Failed> {
+        let (id, redelivered) = (delivery.message.shown_id(), delivery.redelivered);
         let body = String::from_utf8_lossy(&delivery.message.body);
         tracing::info!(
             hop = 7,
             name = "consumer",
             message.id = id,
-            redelivered = delivery.redelivered,
-            "got a message: {body}"
+            message.redelivered = redelivered,
+            "got a message: {body:.200}"
         );
+        let (id, notification) = decode(&delivery.message)?;
         let offer = offer_for(&notification, &self.rules);
         let decision = if offer.is_some() { "an offer" } else { "no offer" };
         let (account, read_at) = (&notification.account_id, notification.read_at);
@@ -102,37 +97,21 @@ impl Consumer {
             message.id = id,
             "{decision} for account {account}, read at {read_at}"
         );
-        let Some(offer) = offer else {
-            self.declined.inc();
-            return Err(Failed::Declined);
-        };
-        self.offers.append(delivery, id, offer, context).await?;
-        Ok(())
-    }
-}
-
-/// Why a delivery did not become an offer.
-enum Failed {
-    Declined,
-    Unreadable(Unreadable),
-    Unpublishable(PublishError),
-}
-
-impl From<Unreadable> for Failed {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::Unreadable(unreadable)
-    }
-}
-
-impl From<PublishError> for Failed {
-    fn from(error: PublishError) -> Self {
-        Self::Unpublishable(error)
+        match offer {
+            Some(offer) => {
+                self.offers.append(delivery, id, offer, context).await.map_err(Failed::Unpublished)
+            }
+            None => {
+                self.declined.inc();
+                Ok(())
+            }
+        }
     }
 }
 
 /// The notification in a message, and the message's id.
-fn decode(message: &Message) -> Result<(&str, VipNotification), Unreadable> {
-    let poison = |why: String| Err(Unreadable::Poison(why));
+fn decode(message: &Message) -> Result<(&str, VipNotification), Failed> {
+    let poison = |why: String| Err(Failed::Poison(why));
     let Some(id) = message.id.as_deref().filter(|id| !id.is_empty()) else {
         return poison("it has no message_id, so a repetition could not be told".into());
     };
@@ -144,35 +123,17 @@ fn decode(message: &Message) -> Result<(&str, VipNotification), Unreadable> {
         return poison(format!("its body has {} bytes, {BODY_LIMIT} are allowed", message.body.len()));
     }
     if let Some(kind) = message.kind.as_deref() {
-        check_kind(kind)?;
+        let why = format!("its type is {kind}, this replica reads {VIP_NOTIFICATION}");
+        match Kind::of(kind, VIP_NOTIFICATION) {
+            Kind::Ours => {}
+            Kind::OtherVersion => return Err(Failed::OtherVersion(why)),
+            Kind::Foreign => return Err(Failed::Poison(why)),
+        }
     }
     match serde_json::from_slice::<VipNotification>(&message.body) {
         Ok(notification) if notification.account_id.is_empty() => poison("its accountId is empty".into()),
         Ok(notification) => Ok((id, notification)),
         Err(error) => poison(format!("its body is no notification: {error}")),
-    }
-}
-
-/// `vip.notification.v1`, and `v1.2` too: a minor version adds, and what was there keeps its meaning.
-fn check_kind(kind: &str) -> Result<(), Unreadable> {
-    let versioned = |kind: &str| {
-        let (name, version) = kind.rsplit_once(".v")?;
-        let major: u32 = version.parse().ok()?;
-        Some((name.to_owned(), major))
-    };
-    // A minor version is split off first: "vip.notification.v1.2" is major 1.
-    let major = kind
-        .rsplit_once('.')
-        .filter(|(head, minor)| versioned(head).is_some() && minor.parse::<u32>().is_ok());
-    let major = major.map_or(kind, |(head, _)| head);
-    if major == VIP_NOTIFICATION {
-        return Ok(());
-    }
-    match (versioned(major), versioned(VIP_NOTIFICATION)) {
-        (Some((name, _)), Some((ours, _))) if name == ours => {
-            Err(Unreadable::TooNew(format!("its type is {kind}, this replica reads {VIP_NOTIFICATION}")))
-        }
-        _ => Err(Unreadable::Poison(format!("its type is {kind}, expected {VIP_NOTIFICATION}"))),
     }
 }
 

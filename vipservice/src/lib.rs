@@ -105,7 +105,7 @@ pub async fn run(
             move || view.check()
         });
     let health = Arc::new(health);
-    let router = http::service(offers::router(view), &settings.shared, &health, registry);
+    let router = http::router(offers::router(view), &settings.shared, &health, registry);
     let subscriptions = vec![consuming, replay];
     Service { listener, router, health, client, subscriptions, outbox: None }
         .run(&settings.shared, stop)

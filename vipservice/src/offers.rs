@@ -15,7 +15,8 @@ use axum::{
 use common::{
     contracts::millis,
     http::Problem,
-    messaging::{Delivery, Message, MessagingClient, PublishError, metrics::seconds, topology::OFFERS},
+    messaging::{Delivery, Message, MessagingClient, PublishError, topology::OFFERS},
+    metrics::seconds,
     trace::RequestContext,
 };
 use jiff::Timestamp;
@@ -73,13 +74,12 @@ pub struct Offers {
 impl Offers {
     /// Appends through `client`, in the name of this instance.
     pub fn new(client: Arc<dyn MessagingClient>, made_by: &str, registry: &mut Registry) -> Self {
-        let read_to_offer = seconds();
         let help = "From the read of a VIP's account to its offer in the stream";
-        registry.register("read_to_offer_seconds", help, read_to_offer.clone());
+        let read_to_offer = seconds(registry, "read_to_offer_seconds", help);
         Self { client, made_by: made_by.to_owned(), read_to_offer }
     }
 
-    /// Appends an offer. Ready means: the broker has confirmed it, so the delivery can be acknowledged.
+    /// Appends an offer. `Ok` means: the broker has confirmed it, so the delivery can be acknowledged.
     ///
     /// # Errors
     /// It can never be published, or we are stopping.
@@ -93,8 +93,7 @@ impl Offers {
         let made_at = Timestamp::now();
         let (id, request_id, made_by) = (id.to_owned(), context.request_id.clone(), self.made_by.clone());
         let made = OfferMade { id, account_id, text, read_at, made_at, valid_until, request_id, made_by };
-        let event = Message::event(OFFER, "vipservice", &made.account_id, context, &made)?;
-        let entry = Message { id: Some(made.id.clone()), ..event };
+        let entry = Message::event(OFFER, "vipservice", &made.account_id, context, &made)?.with_id(&made.id);
         delivery.until_confirmed(|| self.client.append(OFFERS, entry.clone())).await?;
         self.read_to_offer.observe(Timestamp::now().duration_since(read_at).as_secs_f64().max(0.0));
         tracing::info!(
@@ -151,7 +150,7 @@ async fn list(
     State(view): State<Arc<View>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<OfferList>, Problem> {
-    let Query(page) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(page) = query?;
     if !(1..=1000).contains(&page.limit) {
         return Err(Problem::bad_request("limit: from 1 to 1000"));
     }

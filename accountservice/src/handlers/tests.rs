@@ -1,3 +1,5 @@
+//! The accountservice behind its router: real stores, doubles for what is hard to cause.
+
 use axum::{
     Router,
     body::Body,
@@ -39,7 +41,7 @@ impl TestApp {
     }
 
     fn on(store: &sled::Db, accounts: Arc<dyn AccountStore>, outbox_max: usize) -> Self {
-        let outbox = Arc::new(Outbox::open(store, outbox_max).unwrap());
+        let outbox = Arc::new(Outbox::open(store, outbox_max, &mut Registry::default()).unwrap());
         let state = AppState {
             accounts,
             notifier: Notifier::new(Arc::clone(&outbox)),
@@ -47,7 +49,7 @@ impl TestApp {
         };
         let health = Arc::new(Health::default());
         let router =
-            common::http::service(router(state), &SharedSettings::default(), &health, Registry::default());
+            common::http::router(router(state), &SharedSettings::default(), &health, Registry::default());
         Self { router, outbox }
     }
 

@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -21,6 +21,17 @@ type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
     draining: AtomicBool,
+    requests: AtomicUsize,
+}
+
+/// A request that is worked on, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct InHand<'a>(&'a AtomicUsize);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Health {
@@ -42,6 +53,17 @@ impl Health {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn in_hand(&self) -> InHand<'_> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        InHand(&self.requests)
+    }
+
+    /// How many requests are worked on at the moment.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether all is well, and each check's word.

@@ -3,12 +3,13 @@
 use axum::{
     Json,
     body::Body,
+    extract::rejection::QueryRejection,
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Serialize;
 
-/// An answer that is an error. [`super::service`] adds the request's id, by which the log tells the rest.
+/// An answer that is an error. [`super::router`] adds the request's id, by which the log is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -53,13 +54,19 @@ impl IntoResponse for Problem {
 
 /// The members of RFC 9457, section 3.1, and one of ours.
 #[derive(Serialize)]
-struct Body9457<'a> {
+struct ProblemBody<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     title: &'a str,
     status: u16,
     detail: &'a str,
     request_id: &'a str,
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
 }
 
 /// Writes the body of an error, whoever made it: a handler's [`Problem`], or a bare status of the framework.
@@ -77,7 +84,7 @@ pub(super) fn rendered(response: Response<Body>, request_id: &str) -> Response<B
         None if status == StatusCode::METHOD_NOT_ALLOWED => "this address does not know that method".into(),
         None => "the request cannot be answered".into(),
     };
-    let body = Body9457 {
+    let body = ProblemBody {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
         status: status.as_u16(),

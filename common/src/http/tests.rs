@@ -1,3 +1,5 @@
+//! What stands around a handler, behind a router with a route for each thing that can happen.
+
 use std::time::Duration;
 
 use axum::{
@@ -45,7 +47,7 @@ fn app_with(settings: &SharedSettings) -> TestApp {
             }),
         );
     let health = Arc::new(Health::default().with("store", || Ok("readable".into())));
-    TestApp { router: service(routes, settings, &health, Registry::default()), health }
+    TestApp { router: super::router(routes, settings, &health, Registry::default()), health }
 }
 
 impl TestApp {
@@ -151,7 +153,7 @@ async fn while_draining_requests_are_answered_and_connections_end() {
 #[tokio::test]
 async fn readiness_names_the_check_that_fails() {
     let health = Arc::new(Health::default().with("broker", || Err("connecting: refused".into())));
-    let router = service(Router::new(), &SharedSettings::default(), &health, Registry::default());
+    let router = super::router(Router::new(), &SharedSettings::default(), &health, Registry::default());
     let app = TestApp { router, health };
     let ready = app.get("/readyz").await;
     assert_eq!(

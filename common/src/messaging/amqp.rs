@@ -2,7 +2,10 @@
 //!
 //! It keeps two connections, one to publish and one to consume, since a broker short of memory stops
 //! reading from whoever publishes, and acknowledgments must go on. In reading order:
-//! - `connection`: one connection, kept up: dialing, time-outs, back-off, topology, what is fatal
+//! - `fault`: what can go wrong, by what has to happen next; and no request without a limit
+//! - `dial`: from an address to a connection
+//! - `connection`: one connection, kept up: back-off, topology, what is shown of it
+//! - `wire`: a message as AMQP's properties
 //! - `publisher`: batches of confirmed, mandatory publishes
 //! - `consumer`: deliveries to a handler, settled by hand
 //! - `stream`: a stream, read from its first entry on
@@ -10,23 +13,22 @@
 //! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
 //! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
 
+mod fault;
+mod dial;
 mod connection;
+mod wire;
 mod publisher;
 mod consumer;
 mod stream;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable, LongString, ShortString},
-};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Link, publisher::Publisher};
 use super::{
-    BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader,
+    Activity, BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader,
     Subscription, metrics::Metrics, topology::Topology,
 };
 use crate::settings::{SharedSettings, broker::Broker};
@@ -44,8 +46,8 @@ pub struct AmqpOptions {
     pub topology: Topology,
     /// Where the broker is.
     pub broker: Broker,
-    /// The authority that signed its certificate.
-    pub ca_file: Option<PathBuf>,
+    /// The authority that signed its certificate, in PEM; without it, the system's.
+    pub ca: Option<String>,
     /// For dialing and the handshake together.
     pub connect_timeout: Duration,
     /// For any other request.
@@ -60,17 +62,23 @@ impl AmqpOptions {
     /// From the settings.
     ///
     /// # Errors
-    /// As [`SharedSettings::broker`], or an `amqps://` address in a build without feature `tls`.
+    /// As [`SharedSettings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot
+    /// be read.
     pub fn new(settings: &SharedSettings, instance: &str, topology: Topology) -> Result<Self, String> {
         let broker = settings.broker()?;
-        if broker.addresses().iter().any(|address| address.tls) && !cfg!(feature = "tls") {
+        if broker.addresses().iter().any(|(address, _)| address.tls) && !cfg!(feature = "tls") {
             return Err("amqp_server_url: this build speaks no TLS: build it with `--features tls`".into());
         }
+        let ca = settings.amqp_ca_file.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .map_err(|e| format!("amqp_ca_file: cannot read {}: {e}", path.display()))
+        });
+        let ca = ca.transpose()?;
         Ok(Self {
             instance: instance.into(),
             topology,
             broker,
-            ca_file: settings.amqp_ca_file.clone(),
+            ca,
             connect_timeout: settings.amqp_connect_timeout,
             operation_timeout: settings.amqp_operation_timeout,
             heartbeat: settings.amqp_heartbeat,
@@ -102,15 +110,32 @@ impl AmqpClient {
         Self { options, metrics, publishing, consuming, publisher, stop, tasks: TaskTracker::new() }
     }
 
+    fn consumer(
+        &self,
+        source: consumer::Source,
+        options: ConsumeOptions,
+        handler: Handler,
+    ) -> consumer::Consumer {
+        consumer::Consumer {
+            link: self.consuming.clone(),
+            publisher: self.publisher.clone(),
+            metrics: Arc::clone(&self.metrics),
+            name: self.options.instance.clone(),
+            source,
+            options,
+            handler,
+        }
+    }
+
     /// Runs a consumer in the background until it is cancelled or the client is closed.
     fn start<F: Future<Output = ()> + Send + 'static>(
         &self,
-        run: impl FnOnce(CancellationToken, consumer::Activity) -> F,
+        run: impl FnOnce(CancellationToken, Activity) -> F,
     ) -> Subscription {
         let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
-        let (activity, active) = consumer::Activity::new();
-        tasks.spawn(self.tasks.track_future(run(stop.clone(), activity)));
-        Subscription::new(stop, tasks, active)
+        let (subscription, activity) = Subscription::new(stop.clone(), tasks.clone());
+        tasks.spawn(self.tasks.track_future(run(stop, activity)));
+        subscription
     }
 }
 
@@ -126,7 +151,7 @@ impl MessagingClient for AmqpClient {
 
     async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError> {
         message.validate(BODY_LIMIT)?;
-        self.publisher.publish(short(exchange)?, short(routing_key)?, message).await
+        self.publisher.publish(exchange, routing_key, message).await
     }
 
     async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
@@ -171,130 +196,5 @@ impl MessagingClient for AmqpClient {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-impl AmqpClient {
-    fn consumer(
-        &self,
-        source: consumer::Source,
-        options: ConsumeOptions,
-        handler: Handler,
-    ) -> consumer::Consumer {
-        consumer::Consumer {
-            link: self.consuming.clone(),
-            publisher: self.publisher.clone(),
-            metrics: Arc::clone(&self.metrics),
-            name: self.options.instance.clone(),
-            source,
-            options,
-            handler,
-        }
-    }
-}
-
-/// A name as AMQP's short string; lapin's own conversion panics above 255 bytes.
-fn short(text: &str) -> Result<ShortString, PublishError> {
-    ShortString::try_new(text)
-        .map_err(|_| PublishError::Invalid(format!("the name {text:.20}... is over 255 bytes")))
-}
-
-fn to_properties(message: &Message) -> Result<BasicProperties, PublishError> {
-    /// Persistent: <https://www.rabbitmq.com/docs/publishers#message-properties>.
-    const PERSISTENT: u8 = 2;
-    let mut headers = FieldTable::default();
-    for (name, value) in &message.headers {
-        headers.insert(short(name)?, AMQPValue::LongString(LongString::from(value.as_str())));
-    }
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
-    if let Some(id) = &message.id {
-        properties = properties.with_message_id(short(id)?);
-    }
-    if let Some(kind) = &message.kind {
-        properties = properties.with_type(short(kind)?);
-    }
-    if let Some(content_type) = &message.content_type {
-        properties = properties.with_content_type(short(content_type)?);
-    }
-    if let Some(correlation_id) = &message.correlation_id {
-        properties = properties.with_correlation_id(short(correlation_id)?);
-    }
-    if let Some(app_id) = &message.app_id {
-        properties = properties.with_app_id(short(app_id)?);
-    }
-    if let Some(timestamp) = message.timestamp {
-        properties = properties.with_timestamp(timestamp);
-    }
-    Ok(properties)
-}
-
-fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
-    let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
-    let headers = properties.headers().iter().flat_map(|table| table.inner());
-    Message {
-        id: text(properties.message_id()),
-        kind: text(properties.kind()),
-        content_type: text(properties.content_type()),
-        correlation_id: text(properties.correlation_id()),
-        app_id: text(properties.app_id()),
-        timestamp: *properties.timestamp(),
-        headers: headers.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect(),
-        body: body.into(),
-    }
-}
-
-fn to_text(value: &AMQPValue) -> Option<String> {
-    Some(match value {
-        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
-        AMQPValue::ShortString(text) => text.to_string(),
-        AMQPValue::Boolean(value) => value.to_string(),
-        AMQPValue::Timestamp(value) => value.to_string(),
-        other => to_number(other)?.to_string(),
-    })
-}
-
-/// RabbitMQ writes one and the same header as different integer types, by version.
-fn to_number(value: &AMQPValue) -> Option<i64> {
-    Some(match value {
-        AMQPValue::ShortShortInt(n) => (*n).into(),
-        AMQPValue::ShortShortUInt(n) => (*n).into(),
-        AMQPValue::ShortInt(n) => (*n).into(),
-        AMQPValue::ShortUInt(n) => (*n).into(),
-        AMQPValue::LongInt(n) => (*n).into(),
-        AMQPValue::LongUInt(n) => (*n).into(),
-        AMQPValue::LongLongInt(n) => *n,
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trace::RequestContext;
-
-    #[test]
-    fn a_message_comes_out_of_its_properties_as_it_went_in() {
-        let context = RequestContext::continued(Some("7f3a"), None, None);
-        let message = Message::event("vip.notification.v1", "accountservice", "10000", &context, &1).unwrap();
-        let properties = to_properties(&message).unwrap();
-        assert_eq!(properties.delivery_mode(), &Some(2));
-        assert_eq!(to_message(&properties, message.body.to_vec()), message);
-    }
-
-    #[test]
-    fn numbers_of_every_width_are_read_and_tables_are_left_out() {
-        let mut headers = FieldTable::default();
-        headers.insert("count".into(), AMQPValue::LongLongInt(3));
-        headers.insert("small".into(), AMQPValue::ShortShortUInt(4));
-        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![].into()));
-        let message = to_message(&BasicProperties::default().with_headers(headers), vec![]);
-        assert_eq!(message.headers["count"], "3");
-        assert_eq!(message.headers["small"], "4");
-        assert!(!message.headers.contains_key("x-death"));
-    }
-
-    #[test]
-    fn a_name_that_is_too_long_is_an_error_and_no_panic() {
-        assert!(matches!(short(&"n".repeat(256)), Err(PublishError::Invalid(_))));
     }
 }

@@ -14,21 +14,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::PublishError;
-use crate::{backoff::Backoff, trace::RequestContext};
+use crate::{
+    backoff::Backoff,
+    trace::{RequestContext, TRACEPARENT, TRACESTATE},
+};
 
 /// The headers that we write and read.
 pub mod header {
-    /// W3C trace context: <https://www.w3.org/TR/trace-context/>.
-    pub const TRACEPARENT: &str = "traceparent";
-    /// W3C trace context, other systems' part.
-    pub const TRACESTATE: &str = "tracestate";
     /// Why a message is in the dead-letter queue.
     pub const REASON: &str = "x-hops-reason";
     /// What the attributes of CloudEvents 1.0 begin with in AMQP's binary mode:
     /// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md>.
     pub const CLOUD_EVENTS: &str = "cloudEvents_";
-    /// Set by the broker on each redelivery from a quorum queue.
-    pub const DELIVERY_COUNT: &str = "x-delivery-count";
 }
 
 /// The content type of our bodies.
@@ -89,9 +86,9 @@ impl Message {
         ] {
             headers.insert(format!("{}{attribute}", header::CLOUD_EVENTS), value);
         }
-        headers.insert(header::TRACEPARENT.into(), context.trace.traceparent());
+        headers.insert(TRACEPARENT.into(), context.trace.traceparent());
         if let Some(state) = context.trace.tracestate() {
-            headers.insert(header::TRACESTATE.into(), state.to_owned());
+            headers.insert(TRACESTATE.into(), state.to_owned());
         }
         Ok(Self {
             id: Some(id),
@@ -105,15 +102,19 @@ impl Message {
         })
     }
 
+    /// The same event under an id that was given: a repetition keeps it.
+    #[must_use]
+    pub fn with_id(mut self, id: &str) -> Self {
+        self.headers.insert(format!("{}id", header::CLOUD_EVENTS), id.to_owned());
+        self.id = Some(id.to_owned());
+        self
+    }
+
     /// The request that this message belongs to: its id, and its trace with a new span.
     #[must_use]
     pub fn context(&self) -> RequestContext {
         let header = |name: &str| self.headers.get(name).map(String::as_str);
-        RequestContext::continued(
-            self.correlation_id.as_deref(),
-            header(header::TRACEPARENT),
-            header(header::TRACESTATE),
-        )
+        RequestContext::continued(self.correlation_id.as_deref(), header(TRACEPARENT), header(TRACESTATE))
     }
 
     /// The id, or a word for its absence: for log lines.
@@ -235,6 +236,8 @@ mod tests {
         assert_eq!(message.content_type.as_deref(), Some("application/json"));
         let id = Uuid::parse_str(message.id.as_deref().unwrap()).unwrap();
         assert_eq!(id.get_version_num(), 7);
+        let again = message.with_id("7");
+        assert_eq!((again.id.as_deref(), again.headers["cloudEvents_id"].as_str()), (Some("7"), "7"));
     }
 
     #[test]

@@ -1,13 +1,18 @@
-//! What the client counts. Each counter is a question that somebody asks at night.
+//! What the client counts. Each number answers a question that somebody asks at night.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
+use crate::metrics::{counter, gauge, seconds};
+
 /// The messaging client's numbers.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "each is described once, where it is registered")]
+#[expect(
+    missing_docs,
+    reason = "each is described where it is registered, for those who read `/metrics` too"
+)]
 pub struct Metrics {
     pub published: Counter,
     pub confirmed: Counter,
@@ -29,63 +34,30 @@ impl Metrics {
     /// Makes the numbers and shows them in `registry`.
     #[must_use]
     pub fn registered(registry: &mut Registry) -> Self {
-        let mut counter = |name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(format!("messages_{name}"), help, counter.clone());
-            counter
-        };
-        let (published, confirmed) = (
-            counter("published", "Messages sent to the broker, repetitions included"),
-            counter("confirmed", "Messages that the broker has taken and routed"),
-        );
-        let (returned, nacked, unknown) = (
-            counter("returned", "Messages that no queue took"),
-            counter("nacked", "Messages that the broker refused"),
-            counter("unknown", "Messages sent whose confirm never came"),
-        );
-        let (consumed, acked, ack_lost) = (
-            counter("consumed", "Deliveries that a handler has finished"),
-            counter("acked", "Deliveries that were settled as done"),
-            counter("ack_lost", "Deliveries that could not be settled: they come again"),
-        );
-        let (retried, dead_lettered) = (
-            counter("retried", "Deliveries given back to be tried again"),
-            counter("dead_lettered", "Deliveries moved to the dead-letter queue"),
-        );
-        let (connected, blocked) = (Gauge::default(), Gauge::default());
-        registry.register("broker_connected", "Connections that are up, of two", connected.clone());
-        registry.register("broker_blocked", "1 while the broker takes no messages", blocked.clone());
-        let mut histogram = |name: &str, help: &str| {
-            let histogram = seconds();
-            registry.register(name, help, histogram.clone());
-            histogram
-        };
+        let r = registry;
         Self {
-            publish_seconds: histogram(
-                "publish_to_confirm_seconds",
-                "From sending a batch of messages to its last confirm",
+            published: counter(r, "messages_published", "Messages sent to the broker, repetitions included"),
+            confirmed: counter(r, "messages_confirmed", "Messages that the broker has taken and routed"),
+            returned: counter(r, "messages_returned", "Messages that no queue took"),
+            nacked: counter(r, "messages_nacked", "Messages that the broker refused"),
+            unknown: counter(r, "messages_unknown", "Messages sent whose confirm never came"),
+            consumed: counter(r, "messages_consumed", "Deliveries that a handler has finished"),
+            acked: counter(r, "messages_acked", "Deliveries that were acknowledged"),
+            ack_lost: counter(
+                r,
+                "messages_ack_lost",
+                "Deliveries that could not be settled: they come again",
             ),
-            handler_seconds: histogram("handler_seconds", "From a delivery to its outcome"),
-            published,
-            confirmed,
-            returned,
-            nacked,
-            unknown,
-            consumed,
-            acked,
-            ack_lost,
-            retried,
-            dead_lettered,
-            connected,
-            blocked,
+            retried: counter(r, "messages_retried", "Deliveries given back to be tried again"),
+            dead_lettered: counter(r, "messages_dead_lettered", "Deliveries moved to the dead-letter queue"),
+            connected: gauge(r, "broker_connected", "Connections that are up, of two"),
+            blocked: gauge(r, "broker_blocked", "1 while the broker takes no messages"),
+            publish_seconds: seconds(
+                r,
+                "publish_to_confirm_seconds",
+                "From sending a batch to its last confirm",
+            ),
+            handler_seconds: seconds(r, "handler_seconds", "From a delivery to its outcome"),
         }
     }
-}
-
-/// A histogram for durations in seconds, from half a millisecond to a minute.
-#[must_use]
-pub fn seconds() -> Histogram {
-    Histogram::new([
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
-    ])
 }

@@ -1,4 +1,6 @@
-use std::sync::Arc;
+//! The outbox in a temporary store, and the relay with a broker that is a double.
+
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::trace::RequestContext;
@@ -6,6 +8,10 @@ use crate::trace::RequestContext;
 fn message(n: u32) -> Message {
     let context = RequestContext::continued(Some(&format!("request-{n}")), None, None);
     Message::event("test.v1", "outbox", "subject", &context, &n).unwrap()
+}
+
+fn open(store: &sled::Db, max: usize) -> Result<Outbox, sled::Error> {
+    Outbox::open(store, max, &mut Registry::default())
 }
 
 fn store() -> sled::Db {
@@ -25,10 +31,10 @@ async fn what_was_appended_is_there_after_the_store_is_opened_again() {
     let appended = message(1);
     {
         let store = sled::open(folder.path()).unwrap();
-        Outbox::open(&store, 10).unwrap().append("vip_queue", &appended).await.unwrap();
+        open(&store, 10).unwrap().append("vip_queue", &appended).await.unwrap();
     }
     let store = sled::open(folder.path()).unwrap();
-    let outbox = Outbox::open(&store, 10).unwrap();
+    let outbox = open(&store, 10).unwrap();
     assert_eq!(outbox.len(), 1);
     let entries: Vec<_> = outbox.entries().map(Result::unwrap).collect();
     assert_eq!(entries, [Entry { queue: "vip_queue".into(), message: appended }]);
@@ -36,13 +42,13 @@ async fn what_was_appended_is_there_after_the_store_is_opened_again() {
 
 #[tokio::test]
 async fn a_full_outbox_refuses_and_takes_messages_again_when_there_is_room() {
-    let outbox = Outbox::open(&store(), 2).unwrap();
+    let outbox = open(&store(), 2).unwrap();
     outbox.append("q", &message(1)).await.unwrap();
     assert!(outbox.check().is_ok());
     outbox.append("q", &message(2)).await.unwrap();
     assert!(matches!(outbox.append("q", &message(3)).await, Err(OutboxError::Full(2))));
     assert!(outbox.check().unwrap_err().contains("full"));
-    let (key, _) = outbox.after(None).next().unwrap();
+    let (key, _) = outbox.after(None).next().unwrap().unwrap();
     outbox.remove(&[key]).unwrap();
     outbox.append("q", &message(4)).await.unwrap();
     assert_eq!(outbox.len(), 2);
@@ -50,7 +56,7 @@ async fn a_full_outbox_refuses_and_takes_messages_again_when_there_is_room() {
 
 #[tokio::test]
 async fn a_message_that_no_broker_would_take_is_refused() {
-    let outbox = Outbox::open(&store(), 2).unwrap();
+    let outbox = open(&store(), 2).unwrap();
     let large = Message { body: vec![0; BODY_LIMIT + 1].into(), ..message(1) };
     assert!(matches!(outbox.append("q", &large).await, Err(OutboxError::Invalid(_))));
     assert!(outbox.is_empty());
@@ -58,7 +64,7 @@ async fn a_message_that_no_broker_would_take_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_that_append_at_once_are_all_in_and_share_flushes() {
-    let outbox = Arc::new(Outbox::open(&store(), 1000).unwrap());
+    let outbox = Arc::new(open(&store(), 1000).unwrap());
     let mut appends = tokio::task::JoinSet::new();
     for n in 0..500 {
         let outbox = Arc::clone(&outbox);
@@ -100,7 +106,7 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn a_confirmed_message_is_removed_and_was_sent_once() {
-        let outbox = Outbox::open(&store(), 5000).unwrap();
+        let outbox = open(&store(), 5000).unwrap();
         for n in 0..2500 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -112,7 +118,7 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_failed_is_sent_again_and_with_the_same_id() {
-        let outbox = Outbox::open(&store(), 100).unwrap();
+        let outbox = open(&store(), 100).unwrap();
         for n in 0..30 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -130,21 +136,25 @@ mod relaying {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_damaged_entry_stays_and_holds_up_no_other() {
+    async fn what_can_never_be_published_is_put_aside_and_holds_up_no_other() {
         let store = store();
-        let outbox = Outbox::open(&store, 100).unwrap();
-        outbox.append("q", &message(1)).await.unwrap();
-        outbox.tree.insert(store.generate_id().unwrap().to_be_bytes(), "damaged").unwrap();
-        outbox.append("q", &message(2)).await.unwrap();
-        let tries = relayed(&outbox, |_, _| Ok(())).await;
-        assert_eq!(tries.len(), 2);
-        assert!(outbox.entries().all(|entry| entry.is_err()));
-        assert_eq!(outbox.entries().count(), 1);
+        store.open_tree("outbox").unwrap().insert(0_u64.to_be_bytes(), "damaged").unwrap();
+        let outbox = open(&store, 100).unwrap();
+        assert_eq!((outbox.len(), outbox.put_aside_len()), (0, 1));
+        for n in 0..3 {
+            outbox.append("q", &message(n)).await.unwrap();
+        }
+        let tries = relayed(&outbox, |message, _| match &*message.body {
+            b"1" => Err(PublishError::Invalid("too large".into())),
+            _ => Ok(()),
+        });
+        assert_eq!(tries.await.len(), 3);
+        assert_eq!((outbox.len(), outbox.put_aside_len()), (0, 2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_appended_while_the_relay_runs_is_sent_too() {
-        let outbox = Outbox::open(&store(), 100).unwrap();
+        let outbox = open(&store(), 100).unwrap();
         let mut client = MockMessagingClient::new();
         client.expect_publish_on_queue().times(3).returning(|_, _| Ok(()));
         let append = async {

@@ -25,7 +25,7 @@ pub struct BrokerUrl {
     pub credentials: Credentials,
 }
 
-/// Whom the broker lets in.
+/// Whom the broker lets in, as far as it was said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
@@ -38,14 +38,23 @@ pub struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerUrls(Vec<BrokerUrl>);
 
-/// Addresses that each have their credentials: what the client connects with.
+/// Whom the broker lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broker(Vec<BrokerUrl>);
+pub struct Login {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Addresses, each with the login for it: what the client connects with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker(Vec<(BrokerUrl, Login)>);
 
 impl Broker {
     /// At least one.
     #[must_use]
-    pub fn addresses(&self) -> &[BrokerUrl] {
+    pub fn addresses(&self) -> &[(BrokerUrl, Login)] {
         &self.0
     }
 }
@@ -65,17 +74,16 @@ impl BrokerUrls {
         let complete = |url: &BrokerUrl| {
             let username = settings.username.clone().or_else(|| url.credentials.username.clone());
             let password = settings.password.clone().or_else(|| url.credentials.password.clone());
-            let credentials = match (username, password) {
-                (Some(username), Some(password)) => (username, password),
-                (None, None) if url.is_loopback() => ("guest".into(), Secret::new("guest")),
-                (None, None) => {
-                    return Err(missing(url, "APP_AMQP_USERNAME and APP_AMQP_PASSWORD"));
+            let login = match (username, password) {
+                (Some(username), Some(password)) => Login { username, password },
+                (None, None) if url.is_loopback() => {
+                    Login { username: "guest".into(), password: Secret::new("guest") }
                 }
+                (None, None) => return Err(missing(url, "APP_AMQP_USERNAME and APP_AMQP_PASSWORD")),
                 (Some(_), None) => return Err(missing(url, "APP_AMQP_PASSWORD")),
                 (None, Some(_)) => return Err(missing(url, "APP_AMQP_USERNAME")),
             };
-            let credentials = Credentials { username: Some(credentials.0), password: Some(credentials.1) };
-            Ok(BrokerUrl { credentials, ..url.clone() })
+            Ok((url.clone(), login))
         };
         self.0.iter().map(complete).collect::<Result<_, _>>().map(Broker)
     }
@@ -247,11 +255,12 @@ mod tests {
         let none = Credentials::default();
         let with = |text: &str, settings| BrokerUrls::parse(text).unwrap().with_credentials(settings);
         let local = with("amqp://127.0.0.1", &none).unwrap();
-        assert_eq!(local.addresses()[0].credentials.username.as_deref(), Some("guest"));
+        assert_eq!(local.addresses()[0].1.username, "guest");
         assert!(
             with("amqp://rabbitmq", &none).unwrap_err().contains("APP_AMQP_USERNAME and APP_AMQP_PASSWORD")
         );
         let own = Credentials { username: Some("hops".into()), password: Some(Secret::new("s")) };
-        assert_eq!(with("amqp://a:b@rabbitmq", &own).unwrap().addresses()[0].credentials, own);
+        let login = with("amqp://a:b@rabbitmq", &own).unwrap().addresses()[0].1.clone();
+        assert_eq!((login.username.as_str(), login.password.expose()), ("hops", "s"));
     }
 }

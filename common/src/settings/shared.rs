@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use documented::DocumentedFields;
 use serde::Deserialize;
+use tracing::Level;
 
 use super::{
     broker::{Broker, BrokerUrls, Credentials},
@@ -73,16 +74,17 @@ pub struct SharedSettings {
     pub shutdown_linger: Duration,
 }
 
-/// How much is logged.
+/// How much is logged: error, warn, info, debug or trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-#[expect(missing_docs, reason = "the usual five")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+pub struct LogLevel(pub Level);
+
+impl TryFrom<String> for LogLevel {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self).map_err(|_| "is none of error, warn, info, debug, trace")
+    }
 }
 
 /// What a log line looks like.
@@ -95,21 +97,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl TryFrom<String> for LogLevel {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        match text.as_str() {
-            "error" => Ok(Self::Error),
-            "warn" => Ok(Self::Warn),
-            "info" => Ok(Self::Info),
-            "debug" => Ok(Self::Debug),
-            "trace" => Ok(Self::Trace),
-            _ => Err("is none of error, warn, info, debug, trace"),
-        }
-    }
 }
 
 impl TryFrom<String> for LogFormat {
@@ -132,7 +119,7 @@ impl Default for SharedSettings {
             server_name: String::new(),
             server_host: std::net::Ipv4Addr::LOCALHOST.into(),
             server_port: None,
-            log_level: LogLevel::Info,
+            log_level: LogLevel(Level::INFO),
             log_format: LogFormat::Auto,
             data_dir: ".hops/data".into(),
             amqp_server_url: BrokerUrls::default(),

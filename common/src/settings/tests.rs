@@ -1,3 +1,5 @@
+//! Layers, sources and errors, with a small service of their own.
+
 use std::fs;
 
 use serde::Deserialize;
@@ -51,7 +53,7 @@ fn the_last_layer_wins() {
     let loaded: Probe = sources.load().unwrap();
     assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("d", Some(3)));
     assert_eq!(loaded.shared.request_timeout, Duration::from_secs(1));
-    assert_eq!(loaded.shared.log_level, LogLevel::Info, "a compiled default");
+    assert_eq!(loaded.shared.log_level, LogLevel(tracing::Level::INFO), "a compiled default");
 
     sources.environment =
         vec![pair("APP_GREETING", "e"), pair("APP_SERVER_PORT", "5"), pair("GREETING", "x")];
@@ -133,9 +135,8 @@ fn a_password_comes_from_a_file_and_digits_stay_text() {
         ..Sources::default()
     };
     let loaded: Probe = sources.load().unwrap();
-    let credentials = loaded.shared.broker().unwrap().addresses()[0].credentials.clone();
-    assert_eq!(credentials.username.as_deref(), Some("007"));
-    assert_eq!(credentials.password.unwrap().expose(), "s3cret");
+    let login = loaded.shared.broker().unwrap().addresses()[0].1.clone();
+    assert_eq!((login.username.as_str(), login.password.expose()), ("007", "s3cret"));
     assert!(!format!("{loaded:?}").contains("s3cret"));
 
     sources.environment.push(pair("APP_AMQP_PASSWORD", "other"));

@@ -165,6 +165,26 @@ async fn a_request_in_hand_is_finished_before_the_end() {
 }
 
 #[tokio::test]
+async fn out_of_time_a_service_says_what_is_left_and_exits_with_code_1() {
+    let system = without_broker().await;
+    let mut account = system.launch("accountservice", 1).flag("shutdown-grace", "1s").start().await;
+    // A request whose end never comes.
+    let mut in_hand = TcpStream::connect(("127.0.0.1", account.address().port())).await.expect("it listens");
+    in_hand.write_all(b"GET /accounts/10000 HTTP/1.1\r\nhost: localhost\r\n").await.expect("written");
+    for _ in 0..3 {
+        assert_eq!(account.get("/livez").await.status, 200);
+    }
+
+    account.sigterm();
+
+    assert_eq!(account.exit_code().await, Some(1));
+    let said = account.log().filter(|line| line.field("level") == "WARN");
+    let left =
+        said.iter().map(|line| line.field("message")).find(|message| message.contains("not done within 1s"));
+    assert!(left.is_some_and(|left| left.contains("requests in hand")), "{said:#?}");
+}
+
+#[tokio::test]
 async fn the_outbox_can_be_listed_and_drained_by_hand() {
     let system = TestSystem::new().await;
     // Its broker is away, so the notifications are still there when the service has stopped.
@@ -176,8 +196,13 @@ async fn the_outbox_can_be_listed_and_drained_by_hand() {
     }
     account.sigterm();
     assert_eq!(account.exit_code().await, Some(0));
-    let told = account.log().filter(|line| line.field("level") == "WARN" && line.text.contains("outbox"));
-    assert!(told.iter().any(|line| line.text.contains('3')), "it says what it left behind: {told:#?}");
+    let told = account.log().filter(|line| line.field("level") == "WARN");
+    let told = told
+        .iter()
+        .map(|line| line.field("message"))
+        .find(|message| message.contains("waiting in the outbox"));
+    let told = told.expect("it says what it leaves behind");
+    assert!(told.starts_with("3 ") && told.contains("/accountservice.1"), "its count and its folder: {told}");
 
     let outbox = async |verb: &str| {
         let mut command = system.launch("accountservice", 1).argument("outbox").argument(verb).spawn();

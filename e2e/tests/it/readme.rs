@@ -93,8 +93,10 @@ struct Page {
 
 impl Page {
     fn new() -> Self {
-        let container = Container::new();
-        let mut places = vec![("hops-rabbitmq".to_owned(), container.name.clone())];
+        let (container, data) = (Container::new(), tempfile::tempdir().unwrap());
+        let folder = data.path().display().to_string();
+        let mut places =
+            vec![("hops-rabbitmq".to_owned(), container.name.clone()), (".hops/data".into(), folder)];
         for (printed, real) in
             [(6767, free_port()), (6868, free_port()), (5672, free_port()), (15672, free_port())]
         {
@@ -102,7 +104,7 @@ impl Page {
                 places.push((format!("{before}{printed}"), format!("{before}{real}")));
             }
         }
-        Self { container, places, data: tempfile::tempdir().unwrap(), running: vec![], last: vec![] }
+        Self { container, places, data, running: vec![], last: vec![] }
     }
 
     async fn play(&mut self, step: &Step) {
@@ -122,7 +124,9 @@ impl Page {
             let index = self.running.iter().position(|other| std::ptr::eq(other, running)).unwrap();
             let mut running = self.running.remove(index);
             assert!(running.ended().await.success(), "{wanted}");
-            self.last = came(&running.log, &self.places).split_off(before);
+            let came = came(&running.log, &self.places).split_off(before);
+            // A line or two of its own may come before the signal does.
+            self.last = came.into_iter().skip_while(|line| !is_line(&step.printed[0], line)).collect();
             assert!(is_as_printed(&step.printed, &self.last), "{wanted}");
         } else if let Some(command) = typed.strip_prefix("cargo run -p ") {
             self.start(command, step, &wanted).await;
@@ -332,7 +336,7 @@ fn masked(line: &str) -> String {
     // `x` is a hexadecimal digit, `0` a decimal one, all else itself.
     const ANY: [(&str, &str); 4] = [
         ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "<id>"),
-        ("0000-00-00T00:00:00.000Z", "<instant>"),
+        ("0000-00-00T00:00:00", "<instant>"),
         ("127.0.0.1:00000", "127.0.0.1:<port>"),
         ("port=00000", "port=<port>"),
     ];
@@ -342,11 +346,17 @@ fn masked(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let (mut masked, mut rest) = (String::new(), line.as_str());
     while let Some(first) = rest.chars().next() {
-        let found = ANY.iter().find(|(shape, _)| has_shape(rest, shape));
-        let (length, text) =
-            found.map_or((first.len_utf8(), &rest[..first.len_utf8()]), |(shape, name)| (shape.len(), name));
-        masked.push_str(text);
-        rest = &rest[length..];
+        if let Some((shape, name)) = ANY.iter().find(|(shape, _)| has_shape(rest, shape)) {
+            masked.push_str(name);
+            rest = &rest[shape.len()..];
+            if *name == "<instant>" {
+                // The fraction has as many digits as it needs.
+                rest = rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+            }
+        } else {
+            masked.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
     }
     masked
 }
@@ -354,7 +364,6 @@ fn masked(line: &str) -> String {
 fn has_shape(text: &str, shape: &str) -> bool {
     let fits = |(byte, shape): (u8, u8)| match shape {
         b'x' => byte.is_ascii_hexdigit(),
-        // The address in a shape has zeros too, and they are digits.
         b'0' => byte.is_ascii_digit(),
         _ => byte == shape,
     };
@@ -376,7 +385,7 @@ fn a_page_is_compared_line_by_line() {
     check("a ...d", "a b c", false);
     check("a b", "a     b ", true);
     check("in 01a1f845-2531-7002-ab26-00a1be42a88b", "in 01a1f845-ad21-7416-a9ae-fcf9824854bf", true);
-    check("\"2026-11-20T09:24:03.505Z\"", "\"2027-01-02T03:04:05.006Z\"", true);
+    check("\"2026-11-20T09:24:03.505Z\"", "\"2027-01-02T03:04:05Z\"", true);
     check("on 127.0.0.1:40000 port=40000", "on 127.0.0.1:39129 port=39129", true);
     check("on 127.0.0.1:6767", "on 127.0.0.1:6868", false);
     check(r#"{"v.1":16,"v.2":15}"#, r#"{"v.1":1,"v.2":30}"#, true);

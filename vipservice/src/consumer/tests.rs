@@ -1,6 +1,8 @@
+//! The consumer with a broker that is a double: what becomes of each kind of message.
+
 use std::sync::Mutex;
 
-use common::{messaging::MockMessagingClient, trace::RequestContext};
+use common::messaging::MockMessagingClient;
 use serde_json::Value;
 
 use super::*;

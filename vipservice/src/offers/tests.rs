@@ -1,3 +1,5 @@
+//! The vipservice behind its router, with a view that was filled by hand.
+
 use axum::{body::Body, http::Request};
 use common::{http::Health, messaging::Replay, settings::SharedSettings};
 use http_body_util::BodyExt as _;
@@ -17,7 +19,7 @@ impl TestApp {
         let view = Arc::new(View::new(100, &mut Registry::default()));
         let health = Arc::new(Health::default());
         let router = router(Arc::clone(&view));
-        let router = common::http::service(router, &SharedSettings::default(), &health, Registry::default());
+        let router = common::http::router(router, &SharedSettings::default(), &health, Registry::default());
         Self { view, router }
     }
 

@@ -9,10 +9,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use common::messaging::{Message, Replay, StreamReader};
+use common::{
+    contracts::Kind,
+    messaging::{Message, Replay, StreamReader},
+    metrics::counter,
+};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
-use super::{OfferAnswer, OfferMade};
+use super::{OFFER, OfferAnswer, OfferMade};
 
 /// The view, filled by the stream's reader, asked by the handlers.
 #[derive(Debug)]
@@ -40,9 +44,8 @@ impl View {
     /// A view of the newest `max` offers.
     #[must_use]
     pub fn new(max: usize, registry: &mut Registry) -> Self {
-        let duplicates = Counter::default();
         let help = "Entries of the stream whose offer was there already: repeated deliveries";
-        registry.register("offers_duplicates", help, duplicates.clone());
+        let duplicates = counter(registry, "offers_duplicates", help);
         Self { state: RwLock::default(), max, duplicates }
     }
 
@@ -81,7 +84,7 @@ impl View {
     /// Whether it can be asked, for `/readyz`.
     ///
     /// # Errors
-    /// Not yet.
+    /// It is still being filled.
     pub fn check(&self) -> Result<String, String> {
         self.read(|rows| format!("{} in view", rows.by_offset.len())).ok_or_else(|| "replaying".into())
     }
@@ -130,8 +133,11 @@ fn answer(offset: u64, offer: &Arc<OfferMade>) -> OfferAnswer {
     OfferAnswer { offset, offer: Arc::clone(offer) }
 }
 
-fn read_entry(message: &Message) -> Result<OfferMade, serde_json::Error> {
-    serde_json::from_slice(&message.body)
+fn read_entry(message: &Message) -> Result<OfferMade, String> {
+    match message.kind.as_deref() {
+        Some(kind) if Kind::of(kind, OFFER) != Kind::Ours => Err(format!("its type is {kind}")),
+        _ => serde_json::from_slice(&message.body).map_err(|e| e.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +217,9 @@ mod tests {
     #[test]
     fn an_entry_that_is_no_offer_is_passed_over_and_a_new_stream_replaces_the_view() {
         let strange = Replay::Entry(0, Message { body: "hello".into(), ..Message::default() });
-        let view = view(10, [strange, entry(1, "a", "1", "v.1"), Replay::CaughtUp]);
+        let Replay::Entry(_, newer) = entry(0, "z", "1", "v.1") else { unreachable!() };
+        let newer = Replay::Entry(0, Message { kind: Some("offer.v2".into()), ..newer });
+        let view = view(10, [strange, newer, entry(1, "a", "1", "v.1"), Replay::CaughtUp]);
         assert_eq!(offsets(&view), [1]);
         view.apply(Replay::Restarted);
         assert!(view.read(|_| ()).is_none());

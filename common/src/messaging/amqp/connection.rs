@@ -4,29 +4,25 @@
 //! is dialed, and all that hung on it - channels, consumers - is made anew by whoever needs it.
 //! Every request to the broker has a time-out, since a broker in trouble answers late or not at all.
 
-use std::{
-    net::{Shutdown, TcpStream},
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Error, ErrorKind, Event, ExchangeKind,
+    Channel, Connection, Event, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
-    tcp::{AsyncTcpStream, OwnedTLSConfig},
     types::{AMQPValue, FieldTable},
-    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::AmqpOptions;
+use super::{
+    AmqpOptions,
+    dial::{Hangup, dial},
+    fault::{Fault, GOODBYE, say_goodbye, short, within},
+};
 use crate::{
     backoff::Backoff,
     messaging::{
@@ -34,68 +30,11 @@ use crate::{
         metrics::Metrics,
         topology::{Argument, Exchange, Queue, Topology},
     },
-    settings::broker::BrokerUrl,
+    settings::broker::{BrokerUrl, Login},
 };
 
-/// The largest frame, in bytes: RabbitMQ's own default. Without it lapin reserves 8 MB per connection.
-const FRAME_MAX: u32 = 131_072;
 /// A connection that lived this long was a good one: the next wait is short again.
-const GOOD: Duration = Duration::from_secs(1);
-
-/// Why there is no connection, or why a request on it failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// A person has to act: the broker refuses who we are or what we declare.
-    Refused(String),
-    /// It may work the next time.
-    Broken(String),
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Refused(why) | Self::Broken(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        let ErrorKind::ProtocolError(amqp) = error.kind() else {
-            return Self::Broken(error.to_string());
-        };
-        let text = amqp.get_message();
-        match amqp.kind() {
-            // RabbitMQ answers 403 both to a login and to a missing permission.
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Self::Refused(format!(
-                "{text}: check APP_AMQP_USERNAME, APP_AMQP_PASSWORD and the user's permissions"
-            )),
-            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Self::Refused(format!(
-                "{text}: create the vhost and let the user in, or correct amqp_server_url"
-            )),
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
-                if text.as_str().contains("inequivalent arg") =>
-            {
-                Self::Refused(format!(
-                    "{text}: it exists with other arguments than this service declares; delete it when it is empty, \
-                     or set what it has"
-                ))
-            }
-            _ => Self::Broken(text.to_string()),
-        }
-    }
-}
-
-/// Runs a request to the broker, bounded.
-pub(super) async fn within<T>(
-    limit: Duration,
-    what: &str,
-    request: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Fault> {
-    match timeout(limit, request).await {
-        Ok(answer) => answer.map_err(Fault::from),
-        Err(_) => Err(Fault::Broken(format!("no answer to {what} within {limit:?}"))),
-    }
-}
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// One of the client's two connections, as a role.
 #[derive(Debug, Clone)]
@@ -121,7 +60,7 @@ pub(super) struct Session {
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
-    _hangup: Hangup,
+    hangup: Hangup,
 }
 
 impl Link {
@@ -165,23 +104,22 @@ impl Link {
             let wait = match attempt {
                 Ok(session) => {
                     let since = Instant::now();
-                    let why = self.hold(session, address).await;
-                    if since.elapsed() >= GOOD {
+                    let why = self.use_until_lost(session, &address.0).await;
+                    if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                     }
                     if self.stop.is_cancelled() {
                         break;
                     }
-                    tracing::warn!(role = self.role, "lost the broker at {address}: {why}");
-                    self.set(LinkStatus::Connecting(Some(why)), None);
+                    tracing::warn!(role = self.role, "lost the broker at {}: {why}", address.0);
                     backoff.next_wait()
                 }
                 Err(Fault::Broken(why)) => {
-                    self.tell(LinkStatus::Connecting(Some(format!("{address}: {why}"))));
+                    self.tell(LinkStatus::Connecting(Some(format!("{}: {why}", address.0))));
                     backoff.next_wait()
                 }
                 Err(Fault::Refused(why)) => {
-                    self.tell(LinkStatus::Refused(format!("{address}: {why}")));
+                    self.tell(LinkStatus::Refused(format!("{}: {why}", address.0)));
                     max.mul_f64(rand::random_range(0.5..1.0))
                 }
             };
@@ -193,18 +131,20 @@ impl Link {
     }
 
     /// A connection with the topology declared on it.
-    async fn establish(&self, address: &BrokerUrl) -> Result<Session, Fault> {
+    async fn establish(&self, address: &(BrokerUrl, Login)) -> Result<Session, Fault> {
         let (connection, hangup) = dial(&self.options, address, self.role).await?;
         let lost = CancellationToken::new();
         let limit = self.options.operation_timeout;
-        let session =
-            Session { connection, limit, lost, blocked: watch::Sender::new(false), _hangup: hangup };
-        session.declare(&self.options.topology).await?;
-        Ok(session)
+        let session = Session { connection, limit, lost, blocked: watch::Sender::new(false), hangup };
+        let declared = session.declare(&self.options.topology).await;
+        if declared.is_err() {
+            session.close().await;
+        }
+        declared.map(|()| session)
     }
 
     /// Lends the session out until it is lost (the reason is the answer) or the client is closed.
-    async fn hold(&self, session: Session, address: &BrokerUrl) -> String {
+    async fn use_until_lost(&self, session: Session, address: &BrokerUrl) -> String {
         // One listener only: lapin's listeners take events away from each other.
         let mut events = Box::pin(session.connection.events_listener());
         let session = Arc::new(session);
@@ -229,13 +169,23 @@ impl Link {
                 break "the connection ended".to_owned();
             }
         };
-        self.metrics.connected.dec();
-        self.block(&session, None);
+        // Nobody is lent it any more, and whoever has it sees that it is over.
+        self.set(LinkStatus::Connecting(Some(why.clone())), None);
         session.lost.cancel();
-        // A close hangs while the broker takes no messages: the socket is shut down after it in any case.
-        let close = session.connection.close(200, "bye".into());
-        let _ = within(self.options.connect_timeout.min(session.limit), "close", close).await;
+        self.metrics.connected.dec();
+        if session.blocked.send_replace(false) {
+            self.metrics.blocked.set(0);
+        }
+        session.close().await;
         why
+    }
+
+    /// Declares the topology once more: somebody has deleted a part of it.
+    pub(super) async fn redeclare(&self, session: &Session) {
+        let declared = session.lost.run_until_cancelled(session.declare(&self.options.topology)).await;
+        if let Some(Err(fault)) = declared {
+            tracing::warn!(role = self.role, "cannot declare the topology again: {fault}");
+        }
     }
 
     fn block(&self, session: &Arc<Session>, why: Option<String>) {
@@ -271,6 +221,12 @@ impl Session {
         within(self.limit, "channel.open", self.connection.create_channel()).await
     }
 
+    /// Says goodbye, and hangs up whether or not there was an answer.
+    async fn close(&self) {
+        let _ = within(GOODBYE, "connection.close", self.connection.close(200, "bye".into())).await;
+        self.hangup.hang_up();
+    }
+
     /// Waits until the broker takes messages, or the connection is lost.
     pub(super) async fn unblocked(&self) {
         let mut blocked = self.blocked.subscribe();
@@ -288,8 +244,7 @@ impl Session {
                 "headers" => ExchangeKind::Headers,
                 _ => ExchangeKind::Topic,
             };
-            let declare =
-                channel.exchange_declare(name.as_str().into(), kind, options, FieldTable::default());
+            let declare = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
             within(self.limit, &format!("declare of exchange {name}"), declare).await?;
         }
         for Queue { name, arguments } in &topology.queues {
@@ -301,87 +256,10 @@ impl Session {
                 };
                 table.insert((*argument).into(), value);
             }
-            let declare = channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), table);
+            let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
             within(self.limit, &format!("declare of queue {name}"), declare).await?;
         }
-        within(self.limit, "channel.close", channel.close(200, "declared".into())).await
-    }
-}
-
-impl Link {
-    /// Declares the topology once more: somebody has deleted a part of it.
-    pub(super) async fn redeclare(&self, session: &Session) {
-        if let Err(fault) = session.declare(&self.options.topology).await {
-            tracing::warn!(role = self.role, "cannot declare the topology again: {fault}");
-        }
-    }
-}
-
-/// Shuts the socket down when it is dropped. lapin has no time-out of its own for connecting, and a
-/// connection that was given up, or that hangs in its close, keeps a thread and a socket for ever.
-#[derive(Debug, Clone, Default)]
-struct Hangup(Arc<Mutex<Option<OwnedFd>>>);
-
-impl Drop for Hangup {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = TcpStream::from(fd).shutdown(Shutdown::Both);
-        }
-    }
-}
-
-async fn dial(options: &AmqpOptions, address: &BrokerUrl, role: &str) -> Result<(Connection, Hangup), Fault> {
-    let runtime = lapin::runtime::default_runtime()?;
-    let name = format!("{} ({role})", options.instance);
-    let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
-    let ca = options.ca_file.as_ref().map(std::fs::read_to_string).transpose().map_err(|e| {
-        Fault::Refused(format!(
-            "amqp_ca_file: cannot read {}: {e}",
-            options.ca_file.clone().unwrap_or_default().display()
-        ))
-    })?;
-    let tls = OwnedTLSConfig { identity: None, cert_chain: ca };
-    let socket = Arc::new(Mutex::new(None));
-    let hangup = Hangup(Arc::clone(&socket));
-    let connector = Connection::connector(
-        to_uri(address, options.heartbeat),
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            let host = (uri.authority.host.clone(), uri.authority.port);
-            let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
-            if let AsyncTcpStream::Plain(plain) = &stream {
-                plain.get_ref().set_nodelay(true)?;
-                let copy = plain.get_ref().as_fd().try_clone_to_owned()?;
-                *socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-            }
-            Ok(match uri.scheme {
-                AMQPScheme::AMQP => stream,
-                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await?,
-            })
-        },
-        properties,
-    );
-    let connection = within(options.connect_timeout, "connecting", connector).await?;
-    Ok((connection, hangup))
-}
-
-fn to_uri(address: &BrokerUrl, heartbeat: Duration) -> AMQPUri {
-    let credentials = &address.credentials;
-    AMQPUri {
-        scheme: if address.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo {
-                username: credentials.username.clone().unwrap_or_default(),
-                password: credentials.password.as_ref().map(|p| p.expose().to_owned()).unwrap_or_default(),
-            },
-            host: address.host.clone(),
-            port: address.port,
-        },
-        vhost: address.vhost.clone(),
-        query: AMQPQueryString {
-            frame_max: Some(FRAME_MAX),
-            heartbeat: Some(u16::try_from(heartbeat.as_secs()).unwrap_or(u16::MAX)),
-            ..Default::default()
-        },
+        say_goodbye(&channel).await;
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! started again within the back-off. A delivery whose channel is gone is not ours any more: its
 //! handler is dropped, and the broker delivers it again.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::pending};
 use lapin::{
@@ -16,7 +16,6 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 use tokio::{
-    sync::watch,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -24,35 +23,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    connection::{Fault, Link, Session, within},
+    connection::{Link, Session},
+    fault::{Fault, GOODBYE, say_goodbye, short, within},
     publisher::Publisher,
-    short, to_message,
+    wire::to_message,
 };
 use crate::{
     backoff::Backoff,
-    messaging::{ConsumeOptions, Delivery, Handler, Outcome, PublishError, metrics::Metrics},
+    messaging::{Activity, ConsumeOptions, Delivery, Handler, Outcome, PublishError, metrics::Metrics},
+    telemetry::panic_text,
 };
-
-/// Whether the broker delivers to a consumer: false again when it is dropped.
-#[derive(Debug)]
-pub(super) struct Activity(watch::Sender<bool>);
-
-impl Activity {
-    pub(super) fn new() -> (Self, watch::Receiver<bool>) {
-        let (sender, receiver) = watch::channel(false);
-        (Self(sender), receiver)
-    }
-
-    pub(super) fn set(&self, active: bool) {
-        self.0.send_replace(active);
-    }
-}
-
-impl Drop for Activity {
-    fn drop(&mut self) {
-        self.set(false);
-    }
-}
 
 /// What is consumed.
 #[derive(Debug)]
@@ -61,6 +41,13 @@ pub(super) enum Source {
     Queue(String),
     /// An exchange and a binding key, through a queue of our own.
     Exchange(String, String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Queue(name) | Self::Exchange(name, _)) = self;
+        f.write_str(name)
+    }
 }
 
 /// A consumer of one queue.
@@ -89,17 +76,17 @@ impl Consumer {
             let since = Instant::now();
             let end = match consumer.open(&session).await {
                 Ok((channel, deliveries)) => {
-                    activity.set(true);
-                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop).await
+                    activity.set_active(true);
+                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop, &activity).await
                 }
                 Err(fault) => End::Failed(fault.to_string()),
             };
-            activity.set(false);
+            activity.set_active(false);
             let End::Failed(why) = end else { return };
             if session.lost.is_cancelled() {
                 continue;
             }
-            tracing::warn!(source = ?consumer.source, "consuming again: {why}");
+            tracing::warn!("consuming {} again: {why}", consumer.source);
             if since.elapsed() > Duration::from_secs(5) {
                 backoff.reset();
             }
@@ -114,12 +101,12 @@ impl Consumer {
         let limit = self.link.limit();
         let channel = session.channel().await?;
         let queue = match &self.source {
-            Source::Queue(name) => name.as_str().into(),
+            Source::Queue(name) => short(name)?,
             Source::Exchange(exchange, key) => self.own_queue(&channel, exchange, key).await?,
         };
         let qos = channel.basic_qos(self.options.prefetch, BasicQosOptions::default());
         within(limit, "basic.qos", qos).await?;
-        let tag = short(&format!("{}-{}", self.name, Uuid::now_v7())).unwrap_or_default();
+        let tag = short(&format!("{}-{}", self.name, Uuid::now_v7()))?;
         let consume =
             channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
         let deliveries = within(limit, "basic.consume", consume).await?;
@@ -130,12 +117,12 @@ impl Consumer {
     /// still locked by the old connection when a quick client comes back.
     async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
         let limit = self.link.limit();
-        let name: ShortString = format!("{exchange}.{}", Uuid::now_v7()).as_str().into();
+        let name = short(&format!("{exchange}.{}", Uuid::now_v7()))?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
         within(limit, "queue.declare", declare).await?;
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bind = channel.queue_bind(name.clone(), exchange.into(), key.into(), options, arguments);
+        let bind = channel.queue_bind(name.clone(), short(exchange)?, short(key)?, options, arguments);
         within(limit, "queue.bind", bind).await?;
         Ok(name)
     }
@@ -146,6 +133,7 @@ impl Consumer {
         channel: &Channel,
         mut deliveries: lapin::Consumer,
         stop: &CancellationToken,
+        activity: &Activity,
     ) -> End {
         let mut in_hand = JoinSet::new();
         let end = loop {
@@ -153,9 +141,12 @@ impl Consumer {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 () = session.lost.cancelled() => break End::Failed("the connection is lost".into()),
-                Some(_) = in_hand.join_next() => {}
+                Some(_) = in_hand.join_next() => activity.set_in_hand(in_hand.len()),
                 next = deliveries.next() => match next {
-                    Some(Ok(delivery)) => drop(in_hand.spawn(Arc::clone(&self).handle(delivery))),
+                    Some(Ok(delivery)) => {
+                        in_hand.spawn(Arc::clone(&self).handle(delivery));
+                        activity.set_in_hand(in_hand.len());
+                    }
                     Some(Err(error)) => break End::Failed(Fault::from(error).to_string()),
                     None => break End::Failed("the broker cancelled the consumer, its queue may be gone".into()),
                 },
@@ -165,9 +156,13 @@ impl Consumer {
         match end {
             End::Stopped => {
                 let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
-                let _ = within(limit, "basic.cancel", cancel).await;
+                let _ = within(GOODBYE, "basic.cancel", cancel).await;
                 // How long this may take is the grace period's business.
-                let finish = async { while in_hand.join_next().await.is_some() {} };
+                let finish = async {
+                    while in_hand.join_next().await.is_some() {
+                        activity.set_in_hand(in_hand.len());
+                    }
+                };
                 let _ = session.lost.run_until_cancelled(finish).await;
             }
             // The channel may still take acknowledgments, so what is in hand gets its chance.
@@ -178,7 +173,7 @@ impl Consumer {
         }
         in_hand.shutdown().await;
         // What was prefetched and not handled goes back to the queue when the channel closes, not before.
-        let _ = within(limit, "channel.close", channel.close(200, "done".into())).await;
+        say_goodbye(channel).await;
         end
     }
 
@@ -219,7 +214,9 @@ impl Consumer {
         loop {
             match timeout(limit, &mut call).await {
                 Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Outcome::Retry("the handler panicked".into()),
+                Ok(Err(panic)) => {
+                    return Outcome::Retry(format!("the handler panicked: {}", panic_text(&*panic)));
+                }
                 // Time that was spent waiting for the broker is not the message's.
                 Err(_) if delivery.is_waiting_for_the_broker() => {}
                 Err(_) => return Outcome::Retry(format!("the handler took longer than {limit:?}")),
@@ -235,9 +232,8 @@ impl Consumer {
             return self.ack(acker).await;
         };
         tracing::warn!(message.id = id, "message goes to {queue}: {reason}");
-        let queue: ShortString = queue.as_str().into();
         let copy = delivery.message.dead_letter(reason);
-        let publish = || self.publisher.publish(ShortString::default(), queue.clone(), copy.clone());
+        let publish = || self.publisher.publish("", queue, copy.clone());
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 self.metrics.dead_lettered.inc();

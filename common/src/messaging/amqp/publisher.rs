@@ -10,6 +10,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use bytes::Bytes;
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm,
     message::BasicReturnMessage,
@@ -23,8 +24,9 @@ use tokio::{
 };
 
 use super::{
-    connection::{Fault, Link, Session, within},
-    to_properties,
+    connection::{Link, Session},
+    fault::{Fault, say_goodbye, short, within},
+    wire::to_properties,
 };
 use crate::messaging::{Message, PublishError, metrics::Metrics};
 
@@ -53,7 +55,7 @@ struct Request {
     exchange: ShortString,
     routing_key: ShortString,
     properties: BasicProperties,
-    message: Message,
+    body: Bytes,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
@@ -71,13 +73,19 @@ impl Publisher {
     /// Publishes, and waits for the confirm.
     pub(super) async fn publish(
         &self,
-        exchange: ShortString,
-        routing_key: ShortString,
+        exchange: &str,
+        routing_key: &str,
         message: Message,
     ) -> Result<(), PublishError> {
+        let invalid = |fault: Fault| PublishError::Invalid(fault.to_string());
         let (reply, confirmed) = oneshot::channel();
-        let properties = to_properties(&message)?;
-        let request = Request { exchange, routing_key, properties, message, reply };
+        let request = Request {
+            exchange: short(exchange).map_err(invalid)?,
+            routing_key: short(routing_key).map_err(invalid)?,
+            properties: to_properties(&message).map_err(invalid)?,
+            body: message.body,
+            reply,
+        };
         self.requests.send(request).await.map_err(|_| PublishError::Closed)?;
         confirmed.await.unwrap_or(Err(PublishError::Closed))
     }
@@ -128,19 +136,19 @@ impl PublishChannel {
             // Whoever gave up waiting will ask again, or not: it is not sent for them.
             batch.retain(|request| !request.reply.is_closed());
             let sent = Instant::now();
-            let confirms = timeout(self.link.limit(), publish_all(channel, batch)).await;
-            let (answers, healthy) = match confirms {
-                Ok(Ok(answers)) => (answers, true),
-                Ok(Err(error)) => {
-                    (vec![Err(PublishError::Unconfirmed(Fault::from(error).to_string())); batch.len()], false)
-                }
-                Err(_) => {
-                    let why = format!("not within {:?}", self.link.limit());
-                    (vec![Err(PublishError::Unconfirmed(why)); batch.len()], false)
-                }
+            let confirms = timeout(self.link.limit(), publish_all(channel, batch));
+            let confirmed = match session.lost.run_until_cancelled(confirms).await {
+                Some(Ok(Ok(answers))) => Ok(answers),
+                Some(Ok(Err(error))) => Err(Fault::from(error).to_string()),
+                Some(Err(_)) => Err(format!("not within {:?}", self.link.limit())),
+                None => Err("the connection is lost".into()),
             };
+            let healthy = confirmed.is_ok();
+            let answers =
+                confirmed.unwrap_or_else(|why| vec![Err(PublishError::Unconfirmed(why)); batch.len()]);
             self.count(&answers, sent);
-            if answers.iter().any(|answer| matches!(answer, Err(PublishError::Unroutable(_)))) {
+            // A queue is missing, or an exchange, whose absence closes the channel.
+            if !healthy || answers.iter().any(|answer| matches!(answer, Err(PublishError::Unroutable(_)))) {
                 self.link.redeclare(session).await;
             }
             for (request, answer) in batch.drain(..).zip(answers) {
@@ -149,8 +157,7 @@ impl PublishChannel {
             }
             if !healthy {
                 // What is still in flight on it could be taken for an answer to the next batch.
-                let _ = within(self.link.limit(), "channel.close", channel.close(200, "batch failed".into()))
-                    .await;
+                say_goodbye(channel).await;
                 return;
             }
         }
@@ -174,14 +181,9 @@ impl PublishChannel {
 async fn publish_all(channel: &Channel, batch: &[Request]) -> lapin::Result<Vec<Result<(), PublishError>>> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let mut confirms: Vec<PublisherConfirm> = Vec::with_capacity(batch.len());
-    for Request { exchange, routing_key, properties, message, .. } in batch {
-        let publish = channel.basic_publish(
-            exchange.clone(),
-            routing_key.clone(),
-            options,
-            &message.body,
-            properties.clone(),
-        );
+    for Request { exchange, routing_key, properties, body, .. } in batch {
+        let publish =
+            channel.basic_publish(exchange.clone(), routing_key.clone(), options, body, properties.clone());
         confirms.push(publish.await?);
     }
     let mut answers = Vec::with_capacity(batch.len());

@@ -16,13 +16,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{Fault, Link, Session, within},
-    consumer::Activity,
-    to_message, to_number,
+    connection::{Link, Session},
+    fault::{Fault, say_goodbye, short, within},
+    wire::{to_message, to_number},
 };
 use crate::{
     backoff::Backoff,
-    messaging::{Message, Replay, StreamReader},
+    messaging::{Activity, Message, Replay, StreamReader},
 };
 
 /// Entries on their way at a time.
@@ -32,8 +32,14 @@ const ACK_EVERY: u32 = 100;
 /// A stream has no end marker: its last chunk is read when nothing has come for this long.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// The entry that was read last: where to go on, and how to know it again.
-type Position = (u64, Option<String>);
+/// How far the reader has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The entry that was read last, and its id: where to go on, and how to know it again.
+    position: Option<(u64, Option<String>)>,
+    /// Whether all that was there at first has been read.
+    caught_up: bool,
+}
 
 /// Reads until `stop`.
 pub(super) async fn replay(
@@ -43,12 +49,12 @@ pub(super) async fn replay(
     stop: CancellationToken,
     activity: Activity,
 ) {
-    let mut position = None;
+    let mut progress = Progress::default();
     let mut backoff = Backoff::default();
     let forever = async {
         while let Some(session) = link.session().await {
-            let end = follow(&link, &session, &stream, &mut reader, &mut position, &activity).await;
-            activity.set(false);
+            let end = follow(&link, &session, &stream, &mut reader, &mut progress, &activity).await;
+            activity.set_active(false);
             match end {
                 Ok(()) => backoff.reset(),
                 Err(_) if session.lost.is_cancelled() => {}
@@ -63,20 +69,20 @@ pub(super) async fn replay(
     let _ = stop.run_until_cancelled(forever).await;
 }
 
-/// Reads on one channel. `Ok` means: begin again at once, from the position as it is now.
+/// Reads on one channel. `Ok` means: begin again at once, from the progress as it is now.
 async fn follow(
     link: &Link,
     session: &Session,
     stream: &str,
     reader: &mut StreamReader,
-    position: &mut Option<Position>,
+    progress: &mut Progress,
     activity: &Activity,
 ) -> Result<(), Fault> {
     let end = last_offset(link, session, stream).await?;
-    if position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
-        *position = None;
+    if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
+        *progress = Progress::default();
     }
-    let start = match &*position {
+    let start = match &progress.position {
         Some((offset, _)) => AMQPValue::LongLongInt(i64::try_from(*offset).unwrap_or(i64::MAX)),
         None => {
             reader(Replay::Restarted);
@@ -84,14 +90,13 @@ async fn follow(
         }
     };
     let mut entries = Entries::open(link, session, stream, start).await?;
-    activity.set(true);
-    let mut known = position.clone();
-    let mut caught_up = false;
+    activity.set_active(true);
+    let mut known = progress.position.clone();
     loop {
-        let read = position.as_ref().map(|(offset, _)| *offset);
-        if !caught_up && known.is_none() && end.is_none_or(|end| read >= Some(end)) {
+        let read = progress.position.as_ref().map(|(offset, _)| *offset);
+        if !progress.caught_up && known.is_none() && end.is_none_or(|end| read >= Some(end)) {
             reader(Replay::CaughtUp);
-            caught_up = true;
+            progress.caught_up = true;
         }
         let (offset, message) = entries.next(session).await?;
         if let Some(known) = known.take() {
@@ -99,22 +104,21 @@ async fn follow(
                 continue;
             }
             tracing::warn!("stream {stream} is another one than before: reading it from its first entry");
-            *position = None;
-            entries.close().await;
+            *progress = Progress::default();
+            say_goodbye(&entries.channel).await;
             return Ok(());
         }
-        *position = Some((offset, message.id.clone()));
+        progress.position = Some((offset, message.id.clone()));
         reader(Replay::Entry(offset, message));
     }
 }
 
 /// The offset of the last entry; `None` if there is none.
 async fn last_offset(link: &Link, session: &Session, stream: &str) -> Result<Option<u64>, Fault> {
-    let channel = session.channel().await?;
-    let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
-    let declare = channel.queue_declare(stream.into(), options, FieldTable::default());
-    let count = within(link.limit(), "queue.declare", declare).await?.message_count();
     let mut entries = Entries::open(link, session, stream, AMQPValue::LongString("last".into())).await?;
+    let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
+    let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
+    let count = within(link.limit(), "queue.declare", declare).await?.message_count();
     let mut last = None;
     // The count lags behind: zero may be wrong, and more than zero is right.
     let mut patience = if count > 0 { link.limit() } else { QUIET };
@@ -122,8 +126,7 @@ async fn last_offset(link: &Link, session: &Session, stream: &str) -> Result<Opt
         last = Some(entry?.0);
         patience = QUIET;
     }
-    entries.close().await;
-    let _ = within(link.limit(), "channel.close", channel.close(200, "done".into())).await;
+    say_goodbye(&entries.channel).await;
     Ok(last)
 }
 
@@ -143,7 +146,7 @@ impl Entries {
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), start);
         let tag = ShortString::default();
-        let consume = channel.basic_consume(stream.into(), tag, BasicConsumeOptions::default(), arguments);
+        let consume = channel.basic_consume(short(stream)?, tag, BasicConsumeOptions::default(), arguments);
         let consumer = within(limit, "basic.consume", consume).await?;
         Ok(Self { channel, consumer, limit, unacked: 0 })
     }
@@ -169,9 +172,5 @@ impl Entries {
             .and_then(|offset| u64::try_from(offset).ok())
             .ok_or_else(|| broken("an entry has no offset"))?;
         Ok((offset, to_message(&delivery.properties, delivery.data)))
-    }
-
-    async fn close(self) {
-        let _ = within(self.limit, "channel.close", self.channel.close(200, "done".into())).await;
     }
 }

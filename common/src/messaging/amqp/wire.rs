@@ -1,0 +1,109 @@
+//! A message as AMQP's properties, and back.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+use super::fault::{Fault, short};
+use crate::messaging::Message;
+
+/// Persistent: <https://www.rabbitmq.com/docs/publishers#message-properties>.
+const PERSISTENT: u8 = 2;
+
+pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault> {
+    let mut headers = FieldTable::default();
+    for (name, value) in &message.headers {
+        headers.insert(short(name)?, AMQPValue::LongString(LongString::from(value.as_str())));
+    }
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    if let Some(id) = &message.id {
+        properties = properties.with_message_id(short(id)?);
+    }
+    if let Some(kind) = &message.kind {
+        properties = properties.with_type(short(kind)?);
+    }
+    if let Some(content_type) = &message.content_type {
+        properties = properties.with_content_type(short(content_type)?);
+    }
+    if let Some(correlation_id) = &message.correlation_id {
+        properties = properties.with_correlation_id(short(correlation_id)?);
+    }
+    if let Some(app_id) = &message.app_id {
+        properties = properties.with_app_id(short(app_id)?);
+    }
+    if let Some(timestamp) = message.timestamp {
+        properties = properties.with_timestamp(timestamp);
+    }
+    Ok(properties)
+}
+
+pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
+    let headers = properties.headers().iter().flat_map(|table| table.inner());
+    Message {
+        id: properties.message_id().as_ref().map(ToString::to_string),
+        kind: properties.kind().as_ref().map(ToString::to_string),
+        content_type: properties.content_type().as_ref().map(ToString::to_string),
+        correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
+        app_id: properties.app_id().as_ref().map(ToString::to_string),
+        timestamp: *properties.timestamp(),
+        headers: headers.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect(),
+        body: body.into(),
+    }
+}
+
+fn to_text(value: &AMQPValue) -> Option<String> {
+    Some(match value {
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::Timestamp(value) => value.to_string(),
+        other => to_number(other)?.to_string(),
+    })
+}
+
+/// RabbitMQ writes one and the same header as different integer types, by version.
+pub(super) fn to_number(value: &AMQPValue) -> Option<i64> {
+    Some(match value {
+        AMQPValue::ShortShortInt(n) => (*n).into(),
+        AMQPValue::ShortShortUInt(n) => (*n).into(),
+        AMQPValue::ShortInt(n) => (*n).into(),
+        AMQPValue::ShortUInt(n) => (*n).into(),
+        AMQPValue::LongInt(n) => (*n).into(),
+        AMQPValue::LongUInt(n) => (*n).into(),
+        AMQPValue::LongLongInt(n) => *n,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::RequestContext;
+
+    #[test]
+    fn a_message_comes_out_of_its_properties_as_it_went_in() {
+        let context = RequestContext::continued(Some("7f3a"), None, None);
+        let message = Message::event("vip.notification.v1", "accountservice", "10000", &context, &1).unwrap();
+        let properties = to_properties(&message).unwrap();
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        assert_eq!(to_message(&properties, message.body.to_vec()), message);
+    }
+
+    #[test]
+    fn numbers_of_every_width_are_read_and_tables_are_left_out() {
+        let mut headers = FieldTable::default();
+        headers.insert("count".into(), AMQPValue::LongLongInt(3));
+        headers.insert("small".into(), AMQPValue::ShortShortUInt(4));
+        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![].into()));
+        let message = to_message(&BasicProperties::default().with_headers(headers), vec![]);
+        assert_eq!(message.headers["count"], "3");
+        assert_eq!(message.headers["small"], "4");
+        assert!(!message.headers.contains_key("x-death"));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_an_error_and_no_panic() {
+        assert!(matches!(short(&"n".repeat(256)), Err(Fault::Refused(_))));
+    }
+}
