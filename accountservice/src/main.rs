@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
 #[expect(clippy::disallowed_methods, reason = "main is the one place that reads the environment")]
-async fn main() -> ExitCode {
-    let started = accountservice::start(std::env::args_os(), std::env::vars_os()).await;
-    common::startup::report("accountservice", started)
+fn main() -> ExitCode {
+    common::startup::run("accountservice", accountservice::start(std::env::args_os(), std::env::vars_os()))
 }

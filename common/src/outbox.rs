@@ -167,7 +167,7 @@ impl Outbox {
         if !self.count_if(|waiting| waiting < self.max, |waiting| waiting + 1) {
             return Err(OutboxError::Full(self.len()));
         }
-        self.insert(value).inspect_err(|_| self.count(|waiting| waiting - 1))?;
+        self.insert(value).inspect_err(|_| self.count(|waiting| waiting.saturating_sub(1)))?;
         // The relay is woken even if the caller is dropped while it waits for the flush.
         let _wake = Wake(&self.appended);
         Ok(self.flush().await?)
@@ -199,7 +199,7 @@ impl Outbox {
             batch.remove(key);
         }
         self.tree.apply_batch(batch)?;
-        self.count(|waiting| waiting - keys.len());
+        self.count(|waiting| waiting.saturating_sub(keys.len()));
         Ok(())
     }
 
@@ -231,9 +231,10 @@ impl Outbox {
         let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let trouble = trouble.map(|error| (error.to_string(), matches!(error, OutboxError::Unwritable(_))));
         match (&*before, &trouble) {
-            (None, Some((trouble, _))) => tracing::error!("{trouble}"),
+            (None, None) => return,
+            (Some((_, was_for_good)), Some((_, is_for_good))) if was_for_good == is_for_good => return,
+            (_, Some((trouble, _))) => tracing::error!("{trouble}"),
             (Some(_), None) => tracing::info!("the outbox takes messages again"),
-            _ => return,
         }
         *before = trouble;
     }

@@ -182,7 +182,8 @@ impl Sources {
         }
         let variables = self.environment.iter().filter_map(|(name, value)| {
             let key = name.strip_prefix("APP_")?.to_ascii_lowercase();
-            known.contains(key.as_str()).then(|| (key, name.clone(), value))
+            // Set to nothing, as in `APP_X: ${X:-}`, is not set.
+            (known.contains(key.as_str()) && !value.is_empty()).then(|| (key, name.clone(), value))
         });
         let flags = self.flags.iter().map(|(key, value)| (key.clone(), flag(key), value));
         let merged = merged.add_source(Layer::of(variables)).add_source(Layer::of(flags));

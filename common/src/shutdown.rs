@@ -103,7 +103,11 @@ impl Service {
         if let Ok(address) = self.listener.local_addr() {
             tracing::info!(port = address.port(), "listening on http://{address}");
         }
-        let server = http::serve(self.listener, self.router, settings.connection_limit, accepting.clone());
+        // No request takes longer than its time-out, and half of what is left of the grace is for the rest.
+        let left = settings.shutdown_grace.saturating_sub(settings.shutdown_linger);
+        let finish = settings.request_timeout.min(left / 2);
+        let connections = settings.connection_limit;
+        let server = http::serve(self.listener, self.router, connections, finish, accepting.clone());
         let server = tasks.spawn(server);
 
         stop.cancelled().await;
@@ -129,19 +133,17 @@ impl Service {
             tasks.wait().await;
             // 6. Connections close, the store is flushed.
             self.client.close().await;
+            match &self.outbox {
+                Some(on_disk) => on_disk.store.flush_async().await.map(drop),
+                None => Ok(()),
+            }
         };
         let in_time = timeout(settings.shutdown_grace, in_order).await;
         let waiting = self.outbox.as_ref().map_or(0, |on_disk| on_disk.outbox.len());
-        if let Some(OutboxOnDisk { store, folder, .. }) = &self.outbox {
-            if waiting > 0 {
-                tracing::warn!(
-                    "{waiting} waiting in the outbox in {}: sent at the next start",
-                    folder.display()
-                );
-            }
-            store.flush().map_err(|e| format!("the store cannot be flushed: {e}"))?;
+        if let Some(OutboxOnDisk { folder, .. }) = self.outbox.as_ref().filter(|_| waiting > 0) {
+            tracing::warn!("{waiting} waiting in the outbox in {}: sent at the next start", folder.display());
         }
-        in_time.map_err(|_| {
+        let flushed = in_time.map_err(|_| {
             let deliveries: usize = self.subscriptions.iter().map(Subscription::in_hand).sum();
             let requests = self.health.requests();
             let left = format!(
@@ -151,6 +153,7 @@ impl Service {
             );
             tracing::warn!("{left}");
             left
-        })
+        })?;
+        flushed.map_err(|e| format!("the store cannot be flushed: {e}"))
     }
 }

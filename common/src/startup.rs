@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use crate::settings::{SettingsError, SharedSettings};
@@ -29,9 +30,32 @@ impl From<String> for Failure {
     }
 }
 
+/// Runs a service to its end, and says how it ended: what `main` is made of.
+pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    raise_file_limit();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return report(service, Err(Failure::Other(format!("no threads can be started: {error}"))));
+        }
+    };
+    let ended = runtime.block_on(started);
+    // All that matters is finished; a name that is still being looked up must not hold the process.
+    runtime.shutdown_background();
+    report(service, ended)
+}
+
+/// As many open files as the system lets us have: each connection is one, and the usual 1024 are few.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If it cannot be, `accept` says so when it matters.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line. Help goes to
 /// standard output and is no error.
-pub fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
+fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
     let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Settings(SettingsError::Usage(error))) if !error.use_stderr() => {

@@ -86,7 +86,8 @@ pub async fn run(
     let consumer = Arc::new(Consumer::new(settings.rules(), offers, &mut registry));
 
     client.connect();
-    let replay = client.replay(OFFERS, view.reader());
+    // It goes on until the client is closed: requests are answered from the view to the last.
+    client.replay(OFFERS, view.reader());
     let consuming = client.subscribe_to_queue(VIP_QUEUE, settings.consume_options(), consumer.handler());
     let health = Health::default()
         .with("broker", {
@@ -106,7 +107,7 @@ pub async fn run(
         });
     let health = Arc::new(health);
     let router = http::router(offers::router(view), &settings.shared, &health, registry);
-    let subscriptions = vec![consuming, replay];
+    let subscriptions = vec![consuming];
     Service { listener, router, health, client, subscriptions, outbox: None }
         .run(&settings.shared, stop)
         .await

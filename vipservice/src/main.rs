@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
 #[expect(clippy::disallowed_methods, reason = "main is the one place that reads the environment")]
-async fn main() -> ExitCode {
-    let started = vipservice::start(std::env::args_os(), std::env::vars_os()).await;
-    common::startup::report("vipservice", started)
+fn main() -> ExitCode {
+    common::startup::run("vipservice", vipservice::start(std::env::args_os(), std::env::vars_os()))
 }

@@ -9,26 +9,36 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to send a request's head, and how long a connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// Serves until `stop`, then finishes the requests in hand. At most `connections` are open at a time; the
-/// kernel keeps further ones waiting.
-pub async fn serve(listener: TcpListener, router: Router, connections: usize, stop: CancellationToken) {
+/// Serves until `stop`, then finishes the requests in hand, for at most `finish`: a client that has sent half
+/// a request holds nobody up. At most `connections` are open at a time; the kernel keeps further ones waiting.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections: usize,
+    finish: Duration,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(connections));
-    let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let (graceful, mut open) = (GracefulShutdown::new(), JoinSet::new());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES);
     let accept = async {
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
+            while open.try_join_next().is_some() {}
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -41,7 +51,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
             let _ = stream.set_nodelay(true);
             let service = TowerToHyperService::new(router.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-            tasks.spawn(async move {
+            open.spawn(async move {
                 // Its errors are the client's: a cut, a time-out, nonsense.
                 if let Err(error) = connection.await {
                     tracing::debug!("connection ended: {error}");
@@ -52,7 +62,6 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, st
     };
     let _ = stop.run_until_cancelled(accept).await;
     drop(listener);
-    graceful.shutdown().await;
-    tasks.close();
-    tasks.wait().await;
+    let _ = timeout(finish, graceful.shutdown()).await;
+    open.shutdown().await;
 }

@@ -150,8 +150,7 @@ impl MessagingClient for AmqpClient {
     }
 
     async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError> {
-        message.validate(BODY_LIMIT)?;
-        self.publisher.publish(exchange, routing_key, message).await
+        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT).await
     }
 
     async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {

@@ -190,26 +190,40 @@ impl Delivery {
     where
         F: Future<Output = Result<(), PublishError>>,
     {
-        self.waiting.store(true, Ordering::Relaxed);
+        let _waiting = Waiting::begin(&self.waiting);
         let mut backoff = Backoff::default();
-        let done = loop {
+        loop {
             match publish().await {
                 done @ (Ok(()) | Err(PublishError::Invalid(_) | PublishError::Closed)) => {
-                    break done;
+                    return done;
                 }
                 Err(error) => {
                     tracing::warn!(message.id = self.message.shown_id(), "publishing again: {error}");
                     backoff.wait().await;
                 }
             }
-        };
-        self.waiting.store(false, Ordering::Relaxed);
-        done
+        }
     }
 
     /// Whether its handler waits for the broker at the moment.
     pub(super) fn is_waiting_for_the_broker(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// The time that a handler waits for the broker; it ends when this is dropped.
+struct Waiting<'a>(&'a AtomicBool);
+
+impl<'a> Waiting<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -59,7 +59,9 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                 for (key, result) in std::iter::once(first).chain(more) {
                     match result {
                         Ok(()) => done.push(key),
-                        Err(PublishError::Invalid(why)) => drop(outbox.put_aside(&key, &why)),
+                        Err(PublishError::Invalid(why)) => {
+                            failure = outbox.put_aside(&key, &why).err().map(|e| e.to_string()).or(failure);
+                        }
                         Err(error) => failure = Some(error.to_string()),
                     }
                 }

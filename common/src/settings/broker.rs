@@ -165,11 +165,17 @@ impl BrokerUrl {
                      or {parsed}/NAME for another"
                 ));
             }
+            path if path.contains('@') => {
+                return Err("a `/` in a password is written %2f, and an `@` in a vhost %40".into());
+            }
             path if path[1..].contains('/') => {
                 return Err("a vhost with a `/` in its name is written with %2f".into());
             }
             path => decoded(&path[1..])?,
         };
+        if vhost.len() > 255 {
+            return Err("a vhost's name has at most 255 bytes".into());
+        }
         Ok(Self { vhost, ..parsed })
     }
 
@@ -229,6 +235,7 @@ mod tests {
             ("amqp://h:abc", "port"),
             ("amqp://[::1]:5672", "write a host name"),
             ("amqp://h/a/b", "%2f"),
+            ("amqp://u:123/geheim@h", "%2f"),
             ("amqp://h?heartbeat=5", "settings of their own"),
         ] {
             let error = BrokerUrls::parse(text).unwrap_err();

@@ -167,6 +167,13 @@ impl SharedSettings {
             ("request_concurrency", self.request_concurrency == 0),
             ("connection_limit", self.connection_limit == 0),
         ])?;
+        for (key, limit) in
+            [("request_concurrency", self.request_concurrency), ("connection_limit", self.connection_limit)]
+        {
+            if limit > 1_000_000 {
+                return Err(format!("{key}: must not be more than 1000000"));
+            }
+        }
         if !(1..=600).contains(&self.amqp_heartbeat.as_secs()) {
             return Err("amqp_heartbeat: must be between 1s and 10min (5s to 20s is usual)".into());
         }

@@ -57,6 +57,7 @@ fn the_last_layer_wins() {
 
     sources.environment =
         vec![pair("APP_GREETING", "e"), pair("APP_SERVER_PORT", "5"), pair("GREETING", "x")];
+    sources.environment.push(pair("APP_AMQP_CA_FILE", ""));
     let loaded: Probe = sources.load().unwrap();
     assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(5)));
 

@@ -547,6 +547,53 @@ async fn a_stream_is_read_from_its_first_entry_and_then_followed() {
 }
 
 #[tokio::test]
+async fn a_stream_that_never_pauses_is_caught_up_with_all_the_same() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let append = async {
+        for n in 0.. {
+            client.publish_surely(OFFERS, &message(n)).await;
+            // The pace is what is tested: never a pause as long as the reader's patience.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let replay = async {
+        let steps = replayed(&client);
+        until_true("it has caught up", PATIENCE, async || words(&steps).contains(&"caught up".into())).await;
+    };
+    tokio::select! {
+        () = append => unreachable!("it goes on for ever"),
+        () = replay => {}
+    }
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_too_large_to_copy_is_moved_without_its_reason_and_harms_no_other() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    let dead = |delivery: &Delivery| match delivery.message.id {
+        None => Outcome::DeadLetter("poison".into()),
+        Some(_) => Outcome::Ack,
+    };
+    client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(dead));
+    let (_connection, channel) = vhost.channel().await;
+    let mut headers = lapin::types::FieldTable::default();
+    headers.insert("large".into(), lapin::types::AMQPValue::LongString("x".repeat(130_000).into()));
+    let properties = lapin::BasicProperties::default().with_headers(headers);
+    let publish = lapin::options::BasicPublishOptions::default();
+    channel.basic_publish("".into(), VIP_QUEUE.into(), publish, b"poison", properties).await.unwrap();
+    let good: Vec<_> = (0..5).map(message).collect();
+    for message in &good {
+        client.publish_surely(VIP_QUEUE, message).await;
+    }
+    client.until_seen(&ids(&good)).await;
+    until_true("it is with the dead", PATIENCE, async || vhost.ready(VIP_DEAD).await == Some(1)).await;
+    assert_eq!(client.status().publishing, LinkStatus::Up);
+    client.close().await;
+}
+
+#[tokio::test]
 async fn an_empty_stream_is_replayed_at_once() {
     let vhost = vhost().await;
     let client = Client::up(&vhost.amqp_url()).await;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AmqpOptions,
-    dial::{Hangup, dial},
+    dial::{Connected, dial},
     fault::{Fault, GOODBYE, say_goodbye, short, within},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(super) struct Session {
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
-    hangup: Hangup,
+    connected: Connected,
 }
 
 impl Link {
@@ -132,10 +132,10 @@ impl Link {
 
     /// A connection with the topology declared on it.
     async fn establish(&self, address: &(BrokerUrl, Login)) -> Result<Session, Fault> {
-        let (connection, hangup) = dial(&self.options, address, self.role).await?;
+        let (connection, connected) = dial(&self.options, address, self.role).await?;
         let lost = CancellationToken::new();
         let limit = self.options.operation_timeout;
-        let session = Session { connection, limit, lost, blocked: watch::Sender::new(false), hangup };
+        let session = Session { connection, limit, lost, blocked: watch::Sender::new(false), connected };
         let declared = session.declare(&self.options.topology).await;
         if declared.is_err() {
             session.close().await;
@@ -224,7 +224,7 @@ impl Session {
     /// Says goodbye, and hangs up whether or not there was an answer.
     async fn close(&self) {
         let _ = within(GOODBYE, "connection.close", self.connection.close(200, "bye".into())).await;
-        self.hangup.hang_up();
+        self.connected.0.hang_up();
     }
 
     /// Waits until the broker takes messages, or the connection is lost.

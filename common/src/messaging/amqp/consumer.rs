@@ -74,7 +74,8 @@ impl Consumer {
         let mut backoff = Backoff::default();
         while let Some(Some(session)) = stop.run_until_cancelled(consumer.link.session()).await {
             let since = Instant::now();
-            let end = match consumer.open(&session).await {
+            let Some(opened) = stop.run_until_cancelled(consumer.open(&session)).await else { return };
+            let end = match opened {
                 Ok((channel, deliveries)) => {
                     activity.set_active(true);
                     Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop, &activity).await
@@ -90,10 +91,13 @@ impl Consumer {
             if since.elapsed() > Duration::from_secs(5) {
                 backoff.reset();
             }
-            if stop.run_until_cancelled(backoff.wait()).await.is_none() {
+            let again = async {
+                backoff.wait().await;
+                consumer.link.redeclare(&session).await;
+            };
+            if stop.run_until_cancelled(again).await.is_none() {
                 return;
             }
-            consumer.link.redeclare(&session).await;
         }
     }
 
@@ -167,11 +171,13 @@ impl Consumer {
             }
             // The channel may still take acknowledgments, so what is in hand gets its chance.
             End::Failed(_) if channel.status().connected() => {
-                let _ = timeout(limit, async { while in_hand.join_next().await.is_some() {} }).await;
+                let finish = timeout(limit, async { while in_hand.join_next().await.is_some() {} });
+                let _ = stop.run_until_cancelled(session.lost.run_until_cancelled(finish)).await;
             }
             End::Failed(_) => {}
         }
         in_hand.shutdown().await;
+        activity.set_in_hand(0);
         // What was prefetched and not handled goes back to the queue when the channel closes, not before.
         say_goodbye(channel).await;
         end
@@ -233,7 +239,8 @@ impl Consumer {
         };
         tracing::warn!(message.id = id, "message goes to {queue}: {reason}");
         let copy = delivery.message.dead_letter(reason);
-        let publish = || self.publisher.publish("", queue, copy.clone());
+        // The original was let in with this body, and so is the copy.
+        let publish = || self.publisher.publish("", queue, copy.clone(), usize::MAX);
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 self.metrics.dead_lettered.inc();

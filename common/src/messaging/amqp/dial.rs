@@ -1,9 +1,10 @@
 //! From an address to a connection, bounded in time.
 
 use std::{
+    io,
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,6 +13,8 @@ use lapin::{
     tcp::{AsyncTcpStream, OwnedTLSConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
+
+use tokio::time::timeout;
 
 use super::{
     AmqpOptions,
@@ -25,20 +28,47 @@ const FRAME_MAX: u32 = 131_072;
 /// A copy of a connection's socket, to shut it down: when the connection is over, or when it is dropped.
 /// lapin has no time-out of its own for connecting, and a connection that was given up, or that hangs in
 /// its close, keeps a thread and a socket for ever.
+#[derive(Debug, Clone)]
+pub(super) struct Hangup(Arc<Mutex<Line>>);
+
 #[derive(Debug)]
-pub(super) struct Hangup(Arc<Mutex<Option<OwnedFd>>>);
+enum Line {
+    Dialing,
+    Open(OwnedFd),
+    HungUp,
+}
 
 impl Hangup {
+    /// Shuts the socket down, or sees to it that dialing ends with that.
     pub(super) fn hang_up(&self) {
-        if let Some(fd) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let line = std::mem::replace(&mut *self.line(), Line::HungUp);
+        if let Line::Open(fd) = line {
             let _ = TcpStream::from(fd).shutdown(Shutdown::Both);
         }
     }
+
+    /// There is a socket now, unless it was given up meanwhile.
+    fn connected(&self, socket: &impl AsFd) -> io::Result<()> {
+        let mut line = self.line();
+        if matches!(*line, Line::HungUp) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        *line = Line::Open(socket.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Drop for Hangup {
+/// Hangs up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Connected(pub(super) Hangup);
+
+impl Drop for Connected {
     fn drop(&mut self) {
-        self.hang_up();
+        self.0.hang_up();
     }
 }
 
@@ -47,23 +77,25 @@ pub(super) async fn dial(
     options: &AmqpOptions,
     (address, login): &(BrokerUrl, Login),
     role: &str,
-) -> Result<(Connection, Hangup), Fault> {
+) -> Result<(Connection, Connected), Fault> {
     let runtime = lapin::runtime::default_runtime()?;
     let name = format!("{} ({role})", options.instance);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
-    let socket = Arc::new(Mutex::new(None));
-    let hangup = Hangup(Arc::clone(&socket));
+    // lapin runs what follows on a thread of its own, which does not end because we stop waiting for it.
+    let line = Hangup(Arc::new(Mutex::new(Line::Dialing)));
+    let connected = Connected(line.clone());
+    let limit = options.connect_timeout;
     let connector = Connection::connector(
         to_uri(address, login, options.heartbeat),
         runtime,
         async move |uri: AMQPUri, runtime| {
             let host = (uri.authority.host.clone(), uri.authority.port);
-            let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
+            let dialed = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host));
+            let stream = timeout(limit, dialed).await.map_err(io::Error::from)??;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 plain.get_ref().set_nodelay(true)?;
-                let copy = plain.get_ref().as_fd().try_clone_to_owned()?;
-                *socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+                line.connected(plain.get_ref())?;
             }
             Ok(match uri.scheme {
                 AMQPScheme::AMQP => stream,
@@ -73,7 +105,7 @@ pub(super) async fn dial(
         properties,
     );
     let connection = within(options.connect_timeout, "connecting", connector).await?;
-    Ok((connection, hangup))
+    Ok((connection, connected))
 }
 
 fn to_uri(address: &BrokerUrl, login: &Login, heartbeat: Duration) -> AMQPUri {

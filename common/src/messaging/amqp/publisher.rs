@@ -12,7 +12,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    BasicProperties, Channel, Confirmation,
     message::BasicReturnMessage,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
@@ -20,7 +20,7 @@ use lapin::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -70,13 +70,16 @@ impl Publisher {
         std::iter::repeat_n(self.channels.clone(), CHANNELS)
     }
 
-    /// Publishes, and waits for the confirm.
+    /// Publishes, and waits for the confirm. What no broker would take ends here, whoever asks: it would
+    /// close the channel, and fail all that is published with it.
     pub(super) async fn publish(
         &self,
         exchange: &str,
         routing_key: &str,
         message: Message,
+        body_limit: usize,
     ) -> Result<(), PublishError> {
+        message.validate(body_limit)?;
         let invalid = |fault: Fault| PublishError::Invalid(fault.to_string());
         let (reply, confirmed) = oneshot::channel();
         let request = Request {
@@ -96,10 +99,13 @@ impl PublishChannel {
     /// while there is no connection: it waits for the next.
     pub(super) async fn run(self) {
         let mut batch = Vec::with_capacity(BATCH);
+        // After a batch that failed as a whole, one at a time: a message that kills the channel goes alone.
+        let mut size = BATCH;
         while let Some(session) = self.link.session().await {
             session.unblocked().await;
             match self.open(&session).await {
-                Ok(channel) => self.serve(&session, &channel, &mut batch).await,
+                Ok(channel) => self.serve(&session, &channel, &mut batch, &mut size).await,
+                Err(_) if session.lost.is_cancelled() => {}
                 Err(fault) => {
                     tracing::warn!("cannot open a channel to publish: {fault}");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -120,10 +126,10 @@ impl PublishChannel {
     }
 
     /// Publishes batch by batch, until the channel or its connection fails.
-    async fn serve(&self, session: &Session, channel: &Channel, batch: &mut Vec<Request>) {
+    async fn serve(&self, session: &Session, channel: &Channel, batch: &mut Vec<Request>, size: &mut usize) {
         while !session.lost.is_cancelled() {
             if batch.is_empty() {
-                let next = async { self.requests.lock().await.recv_many(batch, BATCH).await };
+                let next = async { self.requests.lock().await.recv_many(batch, *size).await };
                 match session.lost.run_until_cancelled(next).await {
                     None | Some(0) => return,
                     Some(_) => {}
@@ -136,26 +142,22 @@ impl PublishChannel {
             // Whoever gave up waiting will ask again, or not: it is not sent for them.
             batch.retain(|request| !request.reply.is_closed());
             let sent = Instant::now();
-            let confirms = timeout(self.link.limit(), publish_all(channel, batch));
-            let confirmed = match session.lost.run_until_cancelled(confirms).await {
-                Some(Ok(Ok(answers))) => Ok(answers),
-                Some(Ok(Err(error))) => Err(Fault::from(error).to_string()),
-                Some(Err(_)) => Err(format!("not within {:?}", self.link.limit())),
-                None => Err("the connection is lost".into()),
-            };
-            let healthy = confirmed.is_ok();
-            let answers =
-                confirmed.unwrap_or_else(|why| vec![Err(PublishError::Unconfirmed(why)); batch.len()]);
+            let answers = publish_all(channel, session, batch, sent + self.link.limit()).await;
             self.count(&answers, sent);
-            // A queue is missing, or an exchange, whose absence closes the channel.
-            if !healthy || answers.iter().any(|answer| matches!(answer, Err(PublishError::Unroutable(_)))) {
-                self.link.redeclare(session).await;
-            }
+            let is =
+                |wanted: fn(&PublishError) -> bool| answers.iter().any(|a| a.as_ref().is_err_and(wanted));
+            let failed = is(|error| matches!(error, PublishError::Unconfirmed(_)));
+            let missing = is(|error| matches!(error, PublishError::Unroutable(_)));
             for (request, answer) in batch.drain(..).zip(answers) {
                 // Nobody listens any more: they will see the message again, and know its id.
                 let _ = request.reply.send(answer);
             }
-            if !healthy {
+            // A queue is missing, or an exchange, whose absence closes the channel.
+            if failed || missing {
+                self.link.redeclare(session).await;
+            }
+            *size = if failed { 1 } else { BATCH };
+            if failed {
                 // What is still in flight on it could be taken for an answer to the next batch.
                 say_goodbye(channel).await;
                 return;
@@ -177,27 +179,53 @@ impl PublishChannel {
     }
 }
 
-/// Sends all, then waits for all.
-async fn publish_all(channel: &Channel, batch: &[Request]) -> lapin::Result<Vec<Result<(), PublishError>>> {
+/// Sends all, then waits for all. Past the deadline, or with the connection lost, what is confirmed by then
+/// stays confirmed: a return comes before its own confirm.
+async fn publish_all(
+    channel: &Channel,
+    session: &Session,
+    batch: &[Request],
+    deadline: Instant,
+) -> Vec<Result<(), PublishError>> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let mut confirms: Vec<PublisherConfirm> = Vec::with_capacity(batch.len());
+    let mut confirms = Vec::with_capacity(batch.len());
     for Request { exchange, routing_key, properties, body, .. } in batch {
-        let publish =
-            channel.basic_publish(exchange.clone(), routing_key.clone(), options, body, properties.clone());
-        confirms.push(publish.await?);
+        let (exchange, key, properties) = (exchange.clone(), routing_key.clone(), properties.clone());
+        let publish = channel.basic_publish(exchange, key, options, body, properties);
+        confirms.push(in_time(session, deadline, publish).await);
     }
     let mut answers = Vec::with_capacity(batch.len());
-    let mut returned: Vec<BasicReturnMessage> = Vec::new();
+    let mut returned = Vec::new();
     for confirm in confirms {
-        let confirmation = confirm.await?;
-        answers.push(if confirmation.is_ack() { Ok(()) } else { Err(PublishError::Nacked) });
-        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
-            returned.push(message);
-        }
+        let confirmation = match confirm {
+            Ok(confirm) => in_time(session, deadline, confirm).await,
+            Err(why) => Err(why),
+        };
+        answers.push(match &confirmation {
+            Ok(confirmation) if confirmation.is_ack() => Ok(()),
+            Ok(_) => Err(PublishError::Nacked),
+            Err(why) => Err(PublishError::Unconfirmed(why.clone())),
+        });
+        returned.extend(confirmation.ok().and_then(Confirmation::take_message));
     }
-    returned.extend(channel.wait_for_confirms().await?);
+    if let Ok(more) = in_time(session, deadline, channel.wait_for_confirms()).await {
+        returned.extend(more);
+    }
     name_the_returned(batch, &returned, &mut answers);
-    Ok(answers)
+    answers
+}
+
+/// An answer of the broker, or why there was none.
+async fn in_time<T>(
+    session: &Session,
+    deadline: Instant,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, String> {
+    match session.lost.run_until_cancelled(timeout_at(deadline, answer)).await {
+        Some(Ok(answer)) => answer.map_err(|error| Fault::from(error).to_string()),
+        Some(Err(_)) => Err("no confirm in time".into()),
+        None => Err("the connection is lost".into()),
+    }
 }
 
 /// Marks the returned messages by their own ids, whichever confirm they were found in.
@@ -212,7 +240,7 @@ fn name_the_returned(
     let why = format!("{} {}", first.reply_code, first.reply_text);
     let ids: HashSet<_> = returned.iter().map(|message| message.delivery.properties.message_id()).collect();
     for (request, answer) in batch.iter().zip(answers) {
-        if ids.contains(request.properties.message_id()) {
+        if answer.is_ok() && ids.contains(request.properties.message_id()) {
             *answer = Err(PublishError::Unroutable(format!("{why} (routing key {})", request.routing_key)));
         }
     }

@@ -12,7 +12,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,6 +31,8 @@ const PREFETCH: u16 = 500;
 const ACK_EVERY: u32 = 100;
 /// A stream has no end marker: its last chunk is read when nothing has come for this long.
 const QUIET: Duration = Duration::from_millis(300);
+/// A stream may grow faster than it is ever quiet. What was its end when we asked has come by then.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// How far the reader has come.
 #[derive(Debug, Default)]
@@ -78,7 +80,7 @@ async fn follow(
     progress: &mut Progress,
     activity: &Activity,
 ) -> Result<(), Fault> {
-    let end = last_offset(link, session, stream).await?;
+    let end = last_offset(link, session, stream, progress.position.is_some()).await?;
     if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
         *progress = Progress::default();
     }
@@ -113,18 +115,28 @@ async fn follow(
     }
 }
 
-/// The offset of the last entry; `None` if there is none.
-async fn last_offset(link: &Link, session: &Session, stream: &str) -> Result<Option<u64>, Fault> {
+/// The offset of the last entry; `None` if there is none, which takes longer to believe if there was one before.
+async fn last_offset(
+    link: &Link,
+    session: &Session,
+    stream: &str,
+    seen_before: bool,
+) -> Result<Option<u64>, Fault> {
     let mut entries = Entries::open(link, session, stream, AMQPValue::LongString("last".into())).await?;
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
     let count = within(link.limit(), "queue.declare", declare).await?.message_count();
-    let mut last = None;
-    // The count lags behind: zero may be wrong, and more than zero is right.
-    let mut patience = if count > 0 { link.limit() } else { QUIET };
-    while let Ok(entry) = timeout(patience, entries.next(session)).await {
+    // The count lags behind: more than zero is right, and zero may be wrong.
+    let sure = count > 0 || seen_before;
+    let mut deadline = Instant::now() + if sure { link.limit() } else { QUIET };
+    let (mut last, mut latest) = (None, None);
+    while let Ok(entry) = timeout_at(deadline, entries.next(session)).await {
         last = Some(entry?.0);
-        patience = QUIET;
+        let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE);
+        deadline = latest.min(Instant::now() + QUIET);
+    }
+    if last.is_none() && count > 0 {
+        return Err(Fault::Broken("it has entries and delivers none".into()));
     }
     say_goodbye(&entries.channel).await;
     Ok(last)
