@@ -3,6 +3,7 @@
 //! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
+//! - `stops`: SIGTERM in bad times,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -12,6 +13,7 @@
 mod messaging;
 mod walk;
 mod kills;
+mod stops;
 mod operations;
 mod readme;
 mod tidy;
