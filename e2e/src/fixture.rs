@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     broker::{SharedBroker, Vhost},
@@ -12,7 +13,7 @@ use crate::{
     log::Log,
     process::{Launch, Service},
     sets::Difference,
-    wait::{PATIENCE, until_true},
+    wait::{PATIENCE, PAUSE, until_true},
 };
 
 /// An offer as `GET /offers` shows it, as far as tests look at it.
@@ -111,12 +112,17 @@ impl TestSystem {
 
     /// All offers that a replica shows, page by page; none while it replays them.
     pub async fn offers(&self, vipservice: &Service) -> Vec<Offer> {
+        self.try_offers(vipservice).await.unwrap_or_default()
+    }
+
+    /// The same, or what it answers instead: to show nothing and to have nothing are two things.
+    async fn try_offers(&self, vipservice: &Service) -> Result<Vec<Offer>, String> {
         let mut offers = vec![];
         let mut path = "/offers?limit=1000".to_owned();
         loop {
             let reply = vipservice.get(&path).await;
             if reply.status == 503 {
-                return vec![];
+                return Err(format!("503 {}", reply.text));
             }
             assert_eq!(reply.status, 200, "{}", reply.text);
             let page: Page =
@@ -124,7 +130,7 @@ impl TestSystem {
             offers.extend(page.offers);
             match page.next {
                 Some(next) => path = format!("/offers?limit=1000&after={next}"),
-                None => return offers,
+                None => return Ok(offers),
             }
         }
     }
@@ -148,18 +154,22 @@ impl TestSystem {
         let logs: Vec<&Log> =
             vipservices.iter().map(|service| service.log()).chain([accountservice.log()]).collect();
         for vipservice in vipservices {
-            let deadline = tokio::time::Instant::now() + PATIENCE;
+            let deadline = Instant::now() + PATIENCE;
             loop {
-                let offers = self.offers(vipservice).await;
-                let difference =
-                    Difference::between(record, offers.iter().map(|offer| offer.request_id.as_str()));
-                if difference.is_empty() {
-                    break;
+                let is_late = Instant::now() > deadline;
+                match self.try_offers(vipservice).await {
+                    Ok(offers) => {
+                        let ids = offers.iter().map(|offer| offer.request_id.as_str());
+                        let difference = Difference::between(record, ids);
+                        if difference.is_empty() {
+                            break;
+                        }
+                        let can_heal = difference.never_sent.is_empty() && difference.twice.is_empty();
+                        assert!(can_heal && !is_late, "{}", difference.with_lines(&logs));
+                    }
+                    Err(answer) => assert!(!is_late, "GET /offers still answers {answer}"),
                 }
-                let is_late = tokio::time::Instant::now() > deadline;
-                let can_heal = difference.never_sent.is_empty() && difference.twice.is_empty();
-                assert!(can_heal && !is_late, "{}", difference.with_lines(&logs));
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                sleep(PAUSE).await;
             }
         }
         until_true("vip_queue is empty", PATIENCE, async || self.vhost.ready("vip_queue").await == Some(0))

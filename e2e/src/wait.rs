@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 /// Long enough for anything that works, on a loaded machine too; a test that needs this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `probe` until it answers `Some`, and panics with `what` when that takes longer than `limit`.
 pub async fn until<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {

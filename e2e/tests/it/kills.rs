@@ -154,6 +154,21 @@ async fn ten_cuts_of_all_connections_lose_no_answered_read() {
 }
 
 #[tokio::test]
+async fn a_connection_lost_before_the_first_offer_hides_no_later_one() {
+    let vhost = SharedBroker::from_environment().vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let system = TestSystem::on(vhost).behind(proxy.port());
+    let (account, vip) = (system.accountservice().await, system.vipservice(1).await);
+
+    // The replica has read its stream to the end, and the stream is empty.
+    proxy.cut();
+
+    let record = Load::answered(1).run(&account.address()).await;
+    system.assert_promise(&record, &account, &[&vip]).await;
+    vip.until_ready().await;
+}
+
+#[tokio::test]
 async fn services_start_before_their_broker_and_send_what_waits() {
     const ABSENCE: Duration = Duration::from_secs(10);
     let start = Instant::now();

@@ -594,11 +594,15 @@ async fn a_dead_letter_too_large_to_copy_is_moved_without_its_reason_and_harms_n
 }
 
 #[tokio::test]
-async fn an_empty_stream_is_replayed_at_once() {
+async fn an_empty_stream_is_replayed_at_once_and_after_a_cut_again() {
     let vhost = vhost().await;
-    let client = Client::up(&vhost.amqp_url()).await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let client = Client::up(&vhost.amqp_url_at(proxy.port())).await;
     let steps = replayed(&client);
     until_true("it has caught up", PATIENCE, async || words(&steps) == ["restarted", "caught up"]).await;
+    proxy.cut();
+    let twice = ["restarted", "caught up", "restarted", "caught up"];
+    until_true("it has caught up again", PATIENCE, async || words(&steps) == twice).await;
     client.close().await;
 }
 

@@ -87,6 +87,7 @@ async fn follow(
     let start = match &progress.position {
         Some((offset, _)) => AMQPValue::LongLongInt(i64::try_from(*offset).unwrap_or(i64::MAX)),
         None => {
+            *progress = Progress::default();
             reader(Replay::Restarted);
             AMQPValue::LongString("first".into())
         }
