@@ -2,6 +2,8 @@
 //!
 //! The request's id and its span are there already: [`common::http`] stands around every route.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -14,14 +16,17 @@ use crate::handlers::{self, AccountAnswer, AccountList, AppState, PageQuery};
 
 /// The routes of the accountservice.
 pub fn router(state: AppState) -> Router {
-    Router::new().route("/accounts", get(accounts)).route("/accounts/{id}", get(account)).with_state(state)
+    Router::new()
+        .route("/accounts", get(accounts))
+        .route("/accounts/{id}", get(account))
+        .with_state(Arc::new(state))
 }
 
 async fn account(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     method: Method,
     Path(segment): Path<String>,
-    Extension(context): Extension<RequestContext>,
+    Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Json<AccountAnswer>, Problem> {
     tracing::debug!(hop = 1, name = "request", "{method} /accounts/{segment}");
     // axum runs the GET handler for HEAD too, and that one only asks whether the account is there.
@@ -30,7 +35,7 @@ async fn account(
 }
 
 async fn accounts(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<AccountList>, Problem> {
     let Query(page) = query?;

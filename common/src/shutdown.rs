@@ -5,7 +5,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -29,7 +28,7 @@ pub struct Service {
     /// Where it listens.
     pub listener: TcpListener,
     /// What it answers: see [`http::router`].
-    pub router: Router,
+    pub router: http::Guarded,
     /// What `/readyz` reports.
     pub health: Arc<Health>,
     /// Its messaging client, connecting already.

@@ -6,12 +6,12 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt::{self, Write as _},
     io::{IsTerminal as _, Write as _},
 };
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -64,6 +64,11 @@ impl Visit for Fields {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         self.0.push((field.name(), Value::from(value)));
+    }
+
+    /// A trace's id.
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.0.push((field.name(), Value::from(format!("{value:032x}"))));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -138,12 +143,15 @@ impl Lines {
     }
 
     fn json(&self, level: Level, fields: Fields) -> String {
-        let mut line = Map::new();
-        line.insert("timestamp".into(), format!("{:.6}", Timestamp::now()).into());
-        line.insert("level".into(), level.as_str().into());
-        line.insert("instance".into(), self.instance.as_str().into());
-        line.extend(fields.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        format!("{}\n", Value::from(line))
+        let mut line = String::with_capacity(512);
+        let (now, instance) = (Timestamp::now(), Value::from(self.instance.as_str()));
+        // Nothing fails to be written to a `String`, and the names of fields are identifiers.
+        let _ = write!(line, "{{\"timestamp\":\"{now:.6}\",\"level\":\"{level}\",\"instance\":{instance}");
+        for (name, value) in fields.0 {
+            let _ = write!(line, ",\"{name}\":{value}");
+        }
+        line.push_str("}\n");
+        line
     }
 }
 

@@ -64,7 +64,7 @@ impl Consumer {
     pub async fn on_message(&self, delivery: Delivery) -> Outcome {
         let context = delivery.message.context();
         let span =
-            tracing::info_span!("process", request = %context.request_id, trace = %context.trace.trace_id());
+            tracing::info_span!("process", request = context.request_id.as_str(), trace = context.trace.id());
         let work = async {
             match self.process(&delivery, &context).await {
                 Ok(()) => Outcome::Ack,

@@ -1,12 +1,11 @@
 //! The accountservice behind its router: real stores, doubles for what is hard to cause.
 
 use axum::{
-    Router,
     body::Body,
     http::{Method, Request},
 };
 use common::{
-    http::Health,
+    http::{Guarded, Health},
     messaging::{Message, MockMessagingClient, PublishError},
     outbox::{Outbox, relay},
     settings::SharedSettings,
@@ -14,7 +13,6 @@ use common::{
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
@@ -25,7 +23,7 @@ use crate::{
 
 /// The service behind its router, with a real store and a real outbox in memory.
 struct TestApp {
-    router: Router,
+    router: Guarded,
     outbox: Arc<Outbox>,
 }
 
@@ -57,7 +55,7 @@ impl TestApp {
         let request = Request::builder().method(method).uri(path).header("x-request-id", "7f3a");
         let request =
             request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let response = self.router.answer(request.body(Body::empty()).unwrap()).await;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())

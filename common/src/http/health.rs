@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use axum::{Extension, Json, http::StatusCode, response::IntoResponse};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde_json::{Map, Value, json};
 
 type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
@@ -101,7 +101,7 @@ fn status(up: bool) -> StatusCode {
 }
 
 /// `GET /health`: one word, as in the series.
-pub(super) async fn summary(Extension(health): Extension<Arc<Health>>) -> impl IntoResponse {
+pub(super) async fn summary(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let (ready, _) = health.report();
     (status(ready), Json(json!({ "status": word(ready) })))
 }
@@ -112,7 +112,7 @@ pub(super) async fn live() -> impl IntoResponse {
 }
 
 /// `GET /readyz`: all checks by name.
-pub(super) async fn ready(Extension(health): Extension<Arc<Health>>) -> impl IntoResponse {
+pub(super) async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let (ready, report) = health.report();
     (status(ready), Json(report))
 }

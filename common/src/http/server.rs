@@ -1,13 +1,12 @@
 //! The server: bounded in connections, header size and header time, and stopped without cutting anyone off.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::body::Body;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::TcpListener,
@@ -16,6 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+use super::Guarded;
 
 /// How long a client may take to send a request's head, and how long a connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ const HEADER_BYTES: usize = 16 * 1024;
 /// a request holds nobody up. At most `connections` are open at a time; the kernel keeps further ones waiting.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    router: Guarded,
     connections: usize,
     finish: Duration,
     stop: CancellationToken,
@@ -49,7 +50,11 @@ pub async fn serve(
                 }
             };
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(router.clone());
+            let router = router.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let router = router.clone();
+                async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
+            });
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             open.spawn(async move {
                 // Its errors are the client's: a cut, a time-out, nonsense.

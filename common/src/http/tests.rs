@@ -8,13 +8,12 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tower::ServiceExt as _;
 
 use super::*;
 
 /// A service with a route for each thing that can happen to a handler.
 struct TestApp {
-    router: Router,
+    router: Guarded,
     health: Arc<Health>,
 }
 
@@ -42,7 +41,7 @@ fn app_with(settings: &SharedSettings) -> TestApp {
         .route("/full", get(async || Problem::unavailable("the outbox is full")))
         .route(
             "/context",
-            get(async |axum::Extension(context): axum::Extension<RequestContext>| {
+            get(async |axum::Extension(context): axum::Extension<Arc<RequestContext>>| {
                 context.trace.traceparent()
             }),
         );
@@ -56,7 +55,7 @@ impl TestApp {
     }
 
     async fn send(&self, request: HttpRequest<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.router.answer(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = || Value::from(String::from_utf8_lossy(&bytes).into_owned());
@@ -128,7 +127,7 @@ async fn one_request_too_many_is_answered_503_and_the_operators_are_answered_all
     let app = app_with(&SharedSettings { request_concurrency: 1, ..SharedSettings::default() });
     let router = app.router.clone();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(router.oneshot(HttpRequest::get("/slow").body(Body::empty()).unwrap()));
+    tasks.spawn(async move { router.answer(HttpRequest::get("/slow").body(Body::empty()).unwrap()).await });
     tokio::task::yield_now().await;
     assert_eq!(app.get("/hello").await.status, 503);
     for path in ["/health", "/livez", "/readyz", "/metrics"] {

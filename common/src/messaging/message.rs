@@ -259,7 +259,7 @@ mod tests {
         let message = event();
         let context = message.context();
         assert_eq!(context.request_id, "7f3a");
-        assert!(message.headers["traceparent"].contains(&context.trace.trace_id().to_string()));
+        assert!(message.headers["traceparent"].contains(&format!("{:032x}", context.trace.id())));
     }
 
     #[test]

@@ -85,7 +85,8 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
 async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
     let Entry { queue, message } = entry;
     let context = message.context();
-    let span = tracing::info_span!("relay", request = %context.request_id, trace = %context.trace.trace_id());
+    let span =
+        tracing::info_span!("relay", request = context.request_id.as_str(), trace = context.trace.id());
     if is_new {
         let _in_span = span.enter();
         let id = message.shown_id();

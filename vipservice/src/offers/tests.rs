@@ -1,17 +1,20 @@
 //! The vipservice behind its router, with a view that was filled by hand.
 
 use axum::{body::Body, http::Request};
-use common::{http::Health, messaging::Replay, settings::SharedSettings};
+use common::{
+    http::{Guarded, Health},
+    messaging::Replay,
+    settings::SharedSettings,
+};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use super::*;
 
 /// The service behind its router, with a view that was filled by hand.
 struct TestApp {
     view: Arc<View>,
-    router: Router,
+    router: Guarded,
 }
 
 impl TestApp {
@@ -45,8 +48,7 @@ impl TestApp {
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let response =
-            self.router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let response = self.router.answer(Request::get(path).body(Body::empty()).unwrap()).await;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())
