@@ -54,21 +54,22 @@ pub struct AccountList {
     next: Option<AccountId>,
 }
 
-/// `GET /accounts/{id}`. With a context the read counts, and a VIP's is notified: the answer 200 then
-/// means that the notification is on disk.
+/// `GET /accounts/{id}`. With `notify` the read counts, and a VIP's is notified: the answer 200 then means
+/// that the notification is on disk.
 ///
 /// # Errors
 /// 400 for what is no id, 404, and 503 when the store or the outbox cannot do its part.
 pub async fn get_account(
     state: &AppState,
     segment: &str,
-    notify: Option<&RequestContext>,
+    context: &RequestContext,
+    notify: bool,
 ) -> Result<AccountAnswer, Problem> {
     let id = AccountId::parse(segment).map_err(|e| Problem::bad_request(e.to_string()))?;
     tracing::debug!(hop = 2, name = "handler", account.id = %id, "{id} is an account id");
-    let account = state.accounts.find(&id).map_err(|e| unreadable(&e))?;
+    let account = state.accounts.find(&id).map_err(|e| unreadable(&e, context))?;
     let account = account.ok_or_else(|| Problem::not_found(format!("there is no account {id}")))?;
-    if let Some(context) = notify {
+    if notify {
         state.notifier.notify_if_vip(&account, context).await.map_err(|error| {
             // The outbox says so once, and louder.
             tracing::debug!(account.id = %id, "the read of VIP account {id} is answered 503: {error}");
@@ -82,14 +83,19 @@ pub async fn get_account(
 ///
 /// # Errors
 /// 400 for a limit that is not from 1 to 1000 or an `after` that is no id, 503 when the store fails.
-pub fn list_accounts(state: &AppState, page: &PageQuery) -> Result<AccountList, Problem> {
+pub fn list_accounts(
+    state: &AppState,
+    page: &PageQuery,
+    context: &RequestContext,
+) -> Result<AccountList, Problem> {
     if !(1..=1000).contains(&page.limit) {
         return Err(Problem::bad_request("limit: from 1 to 1000"));
     }
     let after = page.after.as_deref().map(AccountId::parse).transpose();
     let after = after.map_err(|e| Problem::bad_request(format!("after: {e}")))?;
     // One more than wanted tells whether there is a next page.
-    let mut accounts = state.accounts.list(after.as_ref(), page.limit + 1).map_err(|e| unreadable(&e))?;
+    let mut accounts =
+        state.accounts.list(after.as_ref(), page.limit + 1).map_err(|e| unreadable(&e, context))?;
     let more = accounts.len() > page.limit;
     accounts.truncate(page.limit);
     let next = accounts.last().filter(|_| more).map(|account| account.id.clone());
@@ -100,8 +106,8 @@ fn answer(state: &AppState, Account { id, name, vip }: Account) -> AccountAnswer
     AccountAnswer { id, name, vip, served_by: Arc::clone(&state.served_by) }
 }
 
-fn unreadable(error: &StoreError) -> Problem {
-    tracing::error!("the store fails: {error}");
+fn unreadable(error: &StoreError, context: &RequestContext) -> Problem {
+    tracing::error!(request = context.request_id.as_str(), "the store fails: {error}");
     match error {
         StoreError::Sled(_) => Problem::unavailable("the accounts cannot be read at the moment"),
         StoreError::Damaged(_) => Problem::internal(),

@@ -46,6 +46,8 @@ impl Notifier {
         tracing::info!(
             hop = 4,
             name = "notify",
+            request = context.request_id.as_str(),
+            trace = context.trace.id(),
             account.id = id,
             message.id = message.shown_id(),
             "account {id} is a VIP: notification {} is in the outbox",

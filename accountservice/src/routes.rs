@@ -31,13 +31,14 @@ async fn account(
     tracing::debug!(hop = 1, name = "request", "{method} /accounts/{segment}");
     // axum runs the GET handler for HEAD too, and that one only asks whether the account is there.
     let notify = method == Method::GET;
-    handlers::get_account(&state, &segment, notify.then_some(&context)).await.map(Json)
+    handlers::get_account(&state, &segment, &context, notify).await.map(Json)
 }
 
 async fn accounts(
     State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
+    Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Json<AccountList>, Problem> {
     let Query(page) = query?;
-    handlers::list_accounts(&state, &page).map(Json)
+    handlers::list_accounts(&state, &page, &context).map(Json)
 }
