@@ -44,7 +44,7 @@ fn files() -> Vec<String> {
             let name = path.file_name().unwrap().to_str().unwrap();
             if !path.is_dir() {
                 found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
-            } else if ![".git", ".hops"].contains(&name) && !path.join("CACHEDIR.TAG").exists() {
+            } else if ![".git", ".hops", "target"].contains(&name) && !path.join("CACHEDIR.TAG").exists() {
                 folders.push(path);
             }
         }

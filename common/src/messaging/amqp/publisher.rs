@@ -54,6 +54,7 @@ pub(super) struct PublishChannel {
 struct Request {
     exchange: ShortString,
     routing_key: ShortString,
+    id: Option<ShortString>,
     properties: BasicProperties,
     body: Bytes,
     reply: oneshot::Sender<Result<(), PublishError>>,
@@ -82,10 +83,12 @@ impl Publisher {
         message.validate(body_limit)?;
         let invalid = |fault: Fault| PublishError::Invalid(fault.to_string());
         let (reply, confirmed) = oneshot::channel();
+        let properties = to_properties(&message).map_err(invalid)?;
         let request = Request {
             exchange: short(exchange).map_err(invalid)?,
             routing_key: short(routing_key).map_err(invalid)?,
-            properties: to_properties(&message).map_err(invalid)?,
+            id: properties.message_id().clone(),
+            properties,
             body: message.body,
             reply,
         };
@@ -184,13 +187,13 @@ impl PublishChannel {
 async fn publish_all(
     channel: &Channel,
     session: &Session,
-    batch: &[Request],
+    batch: &mut [Request],
     deadline: Instant,
 ) -> Vec<Result<(), PublishError>> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let mut confirms = Vec::with_capacity(batch.len());
-    for Request { exchange, routing_key, properties, body, .. } in batch {
-        let (exchange, key, properties) = (exchange.clone(), routing_key.clone(), properties.clone());
+    for Request { exchange, routing_key, properties, body, .. } in batch.iter_mut() {
+        let (exchange, key, properties) = (exchange.clone(), routing_key.clone(), std::mem::take(properties));
         let publish = channel.basic_publish(exchange, key, options, body, properties);
         confirms.push(in_time(session, deadline, publish).await);
     }
@@ -240,7 +243,7 @@ fn name_the_returned(
     let why = format!("{} {}", first.reply_code, first.reply_text);
     let ids: HashSet<_> = returned.iter().map(|message| message.delivery.properties.message_id()).collect();
     for (request, answer) in batch.iter().zip(answers) {
-        if answer.is_ok() && ids.contains(request.properties.message_id()) {
+        if answer.is_ok() && ids.contains(&request.id) {
             *answer = Err(PublishError::Unroutable(format!("{why} (routing key {})", request.routing_key)));
         }
     }
