@@ -8,7 +8,7 @@
 //! 500 reach 33,000 messages a second, one channel 24,000, and a pool of 64 channels with one message in
 //! flight each 15,000. An alternate exchange would be as fast, but confirms what nobody will read.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lapin::{
@@ -20,7 +20,7 @@ use lapin::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -32,6 +32,8 @@ use crate::messaging::{Message, PublishError, metrics::Metrics};
 
 /// How many messages one channel has in flight.
 const BATCH: usize = 500;
+/// How long a deleted queue stays away before we make it again.
+const MOURNING: Duration = Duration::from_millis(500);
 /// How many channels take turns.
 const CHANNELS: usize = 2;
 
@@ -111,7 +113,7 @@ impl PublishChannel {
                 Err(_) if session.lost.is_cancelled() => {}
                 Err(fault) => {
                     tracing::warn!("cannot open a channel to publish: {fault}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -157,6 +159,8 @@ impl PublishChannel {
             }
             // A queue is missing, or an exchange, whose absence closes the channel.
             if failed || missing {
+                // RabbitMQ 3.10 does not tell a consumer that its queue is gone if it is there again at once.
+                sleep(MOURNING).await;
                 self.link.redeclare(session).await;
             }
             *size = if failed { 1 } else { BATCH };
