@@ -7,6 +7,7 @@
 //! Nothing here knows AMQP's library: its types stay inside [`amqp`].
 
 mod message;
+pub mod ladder;
 pub mod topology;
 pub mod amqp;
 pub mod metrics;
@@ -20,6 +21,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::ladder::Ladder;
 pub use self::message::{Delivery, JSON, Message, header};
 #[cfg(any(test, feature = "mock"))]
 pub use self::mock::MockMessagingClient;
@@ -103,9 +105,9 @@ pub enum PublishError {
 pub enum Outcome {
     /// Done, or nothing to do.
     Ack,
-    /// Not now: the reason. Redelivered until the queue's delivery limit, then dead-lettered.
+    /// Not now: the reason. A copy waits on the next rung of the ladder, and after the last with the dead.
     Retry(String),
-    /// Never: the reason. A copy with the reason goes to the dead-letter queue at once.
+    /// Never: the reason. A copy goes to the dead-letter queue at once.
     DeadLetter(String),
 }
 
@@ -134,8 +136,8 @@ pub struct ConsumeOptions {
     /// How long a handler may take before its delivery counts as failed. Time spent waiting for the
     /// broker does not count: an outage is not the message's fault.
     pub handler_timeout: Duration,
-    /// Where [`Outcome::DeadLetter`] copies go; `None` drops them with a warning.
-    pub dead_letter_queue: Option<String>,
+    /// Where deliveries go that failed; `None` drops them with a warning.
+    pub ladder: Option<Ladder>,
 }
 
 /// A consumer that was started. Dropping it lets it run.

@@ -17,10 +17,8 @@ use tracing::Instrument as _;
 use crate::{
     offer::{OfferRules, offer_for},
     offers::Offers,
+    settings::Settings,
 };
-
-/// The largest body of a notification, in bytes; real ones have 63.
-const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a delivery did not become an offer; one variant per decision.
 #[derive(Debug)]
@@ -37,17 +35,18 @@ enum Failed {
 #[derive(Debug)]
 pub struct Consumer {
     rules: OfferRules,
+    limit: usize,
     offers: Offers,
     declined: Counter,
 }
 
 impl Consumer {
-    /// Decides by `rules`, and appends to `offers`.
+    /// Decides by the rules in `settings`, and appends to `offers`.
     #[must_use]
-    pub fn new(rules: OfferRules, offers: Offers, registry: &mut Registry) -> Self {
+    pub fn new(settings: &Settings, offers: Offers, registry: &mut Registry) -> Self {
         let help = "Notifications that the rule made no offer for";
         let declined = counter(registry, "offers_declined", help);
-        Self { rules, offers, declined }
+        Self { rules: settings.rules(), limit: settings.notification_limit, offers, declined }
     }
 
     /// What the messaging client calls with each delivery.
@@ -87,7 +86,7 @@ impl Consumer {
             message.redelivered = redelivered,
             "got a message: {body:.200}"
         );
-        let (id, notification) = decode(&delivery.message)?;
+        let (id, notification) = decode(&delivery.message, self.limit)?;
         let offer = offer_for(&notification, &self.rules);
         let decision = if offer.is_some() { "an offer" } else { "no offer" };
         let (account, read_at) = (&notification.account_id, notification.read_at);
@@ -110,7 +109,7 @@ impl Consumer {
 }
 
 /// The notification in a message, and the message's id.
-fn decode(message: &Message) -> Result<(&str, VipNotification), Failed> {
+fn decode(message: &Message, limit: usize) -> Result<(&str, VipNotification), Failed> {
     let poison = |why: String| Err(Failed::Poison(why));
     let Some(id) = message.id.as_deref().filter(|id| !id.is_empty()) else {
         return poison("it has no message_id, so a repetition could not be told".into());
@@ -119,8 +118,8 @@ fn decode(message: &Message) -> Result<(&str, VipNotification), Failed> {
     if content_type.split(';').next().map(str::trim) != Some(JSON) {
         return poison(format!("its content type is {content_type}, expected {JSON}"));
     }
-    if message.body.len() > BODY_LIMIT {
-        return poison(format!("its body has {} bytes, {BODY_LIMIT} are allowed", message.body.len()));
+    if message.body.len() > limit {
+        return poison(format!("its body has {} bytes, {limit} are allowed", message.body.len()));
     }
     if let Some(kind) = message.kind.as_deref() {
         let why = format!("its type is {kind}, this replica reads {VIP_NOTIFICATION}");

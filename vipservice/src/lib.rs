@@ -57,6 +57,7 @@ pub async fn start(
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let topology = Topology::default()
         .with_vip_queue(shared.vip_queue_max_length)
+        .with_ladder(&settings.ladder(), shared.vip_queue_max_length)
         .with_offers(settings.offers_max_bytes);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
@@ -83,7 +84,7 @@ pub async fn run(
 ) -> Result<(), String> {
     let view = Arc::new(View::new(settings.offers_max, &mut registry));
     let offers = Offers::new(Arc::clone(&client), instance, &mut registry);
-    let consumer = Arc::new(Consumer::new(settings.rules(), offers, &mut registry));
+    let consumer = Arc::new(Consumer::new(settings, offers, &mut registry));
 
     client.connect();
     // It goes on until the client is closed: requests are answered from the view to the last.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use common::{
-    messaging::{ConsumeOptions, topology::VIP_DEAD},
+    messaging::{ConsumeOptions, ladder::Ladder, topology::VIP_QUEUE},
     settings::{ServiceSettings, SharedSettings, more_than_zero},
 };
 use documented::DocumentedFields;
+use humantime_serde::re::humantime;
 use serde::Deserialize;
 
 use crate::offer::{Hours, OfferRules};
@@ -22,6 +23,11 @@ pub struct Settings {
     /// How long handling one may take before it counts as failed, waiting for the broker excepted (default 10s)
     #[serde(with = "humantime_serde")]
     pub handler_timeout: Duration,
+    /// How long a notification that failed waits before it is tried again: the first time, the second, and so on;
+    /// after the last it goes to vip_queue.dead (default "1s, 5s, 30s")
+    pub retry_delays: Delays,
+    /// The largest notification that is read, in bytes; real ones have 63 (default 65536)
+    pub notification_limit: usize,
     /// What an offer says (default "A weekend in the mountains, for you and a guest")
     pub offer_text: String,
     /// How long an offer is good for, from the read on (default 7days)
@@ -41,6 +47,8 @@ impl Default for Settings {
             shared: SharedSettings::default(),
             consumer_prefetch: 50,
             handler_timeout: Duration::from_secs(10),
+            retry_delays: Delays::default(),
+            notification_limit: 64 * 1024,
             offer_text: "A weekend in the mountains, for you and a guest".into(),
             offer_valid_for: Duration::from_secs(7 * 24 * 60 * 60),
             offer_hours: Hours::default(),
@@ -57,13 +65,19 @@ impl Settings {
         OfferRules { text: self.offer_text.clone(), valid_for: self.offer_valid_for, hours: self.offer_hours }
     }
 
+    /// What becomes of notifications that fail.
+    #[must_use]
+    pub fn ladder(&self) -> Ladder {
+        Ladder::new(VIP_QUEUE, &self.retry_delays.0)
+    }
+
     /// How the work queue is consumed.
     #[must_use]
     pub fn consume_options(&self) -> ConsumeOptions {
         ConsumeOptions {
             prefetch: self.consumer_prefetch,
             handler_timeout: self.handler_timeout,
-            dead_letter_queue: Some(VIP_DEAD.into()),
+            ladder: Some(self.ladder()),
         }
     }
 }
@@ -80,6 +94,7 @@ impl ServiceSettings for Settings {
         more_than_zero([
             ("consumer_prefetch", self.consumer_prefetch == 0),
             ("handler_timeout", self.handler_timeout.is_zero()),
+            ("notification_limit", self.notification_limit == 0),
             ("offers_max", self.offers_max == 0),
             ("offers_max_bytes", self.offers_max_bytes == 0),
         ])?;
@@ -87,5 +102,59 @@ impl ServiceSettings for Settings {
             return Err("offer_valid_for: must be more than 0s and at most ten years".into());
         }
         Ok(())
+    }
+}
+
+/// Waiting times, one after the other, written `"1s, 5s, 30s"`; none at all as `""`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Delays(Vec<Duration>);
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self([1, 5, 30].map(Duration::from_secs).to_vec())
+    }
+}
+
+impl TryFrom<String> for Delays {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const SHORTEST: Duration = Duration::from_millis(1);
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        // `1s 5s` is one time of six seconds to that parser, and hardly what was meant.
+        let delay = |word: &str| match word.contains(char::is_whitespace) {
+            true => None,
+            false => humantime::parse_duration(word).ok().filter(|delay| (SHORTEST..=DAY).contains(delay)),
+        };
+        let words = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+        match words.map(delay).collect::<Option<Vec<_>>>() {
+            Some(delays) if delays.len() <= 10 => Ok(Self(delays)),
+            _ => Err(format!("`{text}`: write at most ten times from 1ms to 1day, as in \"1s, 5s, 30s\"")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_read_one_by_one_and_bounded() {
+        let read = |text: &str| Delays::try_from(text.to_owned()).map(|delays| delays.0).ok();
+        let ms = |all: &[u64]| Some(all.iter().copied().map(Duration::from_millis).collect::<Vec<_>>());
+        for (text, delays) in [
+            ("1s, 5s, 30s", ms(&[1000, 5000, 30_000])),
+            ("250ms", ms(&[250])),
+            ("", ms(&[])),
+            ("1s 5s", None),
+            ("1s,", None),
+            ("1", None),
+            ("0s", None),
+            ("2days", None),
+            ("1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s", None),
+        ] {
+            assert_eq!(read(text), delays, "{text}");
+        }
     }
 }

@@ -21,6 +21,10 @@ use crate::{
 
 /// The headers that we write and read.
 pub mod header {
+    /// How often a message was tried; not there before the first time.
+    pub const ATTEMPT: &str = "x-hops-attempt";
+    /// Its failures, oldest first: a list in JSON, each with the keys `at`, `by` and `why`.
+    pub const HISTORY: &str = "x-hops-history";
     /// Why a message is in the dead-letter queue.
     pub const REASON: &str = "x-hops-reason";
     /// What the attributes of CloudEvents 1.0 begin with in AMQP's binary mode:
@@ -145,22 +149,6 @@ impl Message {
             _ => Ok(()),
         }
     }
-
-    /// A copy for the dead-letter queue, with the reason. The broker's own headers stay behind: a copied
-    /// `x-death` makes RabbitMQ 3.x drop the copy at its next dead-lettering (cycle detection).
-    #[must_use]
-    pub fn dead_letter(&self, reason: &str) -> Self {
-        let mut copy = self.clone();
-        copy.headers.retain(|name, _| !is_the_brokers(name));
-        copy.headers.insert(header::REASON.into(), reason.chars().take(1000).collect());
-        copy
-    }
-}
-
-fn is_the_brokers(name: &str) -> bool {
-    ["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-stream-"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
 }
 
 /// A message as it arrives at a handler.
@@ -274,19 +262,6 @@ mod tests {
         assert!(invalid(|m| m.kind = Some("k".repeat(256))));
         assert!(invalid(|m| drop(m.headers.insert("h".repeat(256), String::new()))));
         assert!(invalid(|m| drop(m.headers.insert("h".into(), "v".repeat(65_000)))));
-    }
-
-    #[test]
-    fn a_dead_letter_keeps_all_but_the_brokers_own_headers() {
-        let mut message = event();
-        message.headers.insert("x-delivery-count".into(), "3".into());
-        message.headers.insert("x-first-death-reason".into(), "expired".into());
-        message.headers.insert("of-the-producer".into(), "kept".into());
-        let copy = message.dead_letter("the body is no JSON");
-        assert_eq!(copy.headers["x-hops-reason"], "the body is no JSON");
-        assert_eq!(copy.headers["of-the-producer"], "kept");
-        assert!(!copy.headers.keys().any(|name| name.starts_with("x-d") || name.starts_with("x-f")));
-        assert_eq!((&copy.id, &copy.body), (&message.id, &message.body));
     }
 
     #[tokio::test(start_paused = true)]

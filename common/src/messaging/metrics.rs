@@ -48,7 +48,11 @@ impl Metrics {
                 "messages_ack_lost",
                 "Deliveries that could not be settled: they come again",
             ),
-            retried: counter(r, "messages_retried", "Deliveries given back to be tried again"),
+            retried: counter(
+                r,
+                "messages_retried",
+                "Deliveries moved to a rung of the ladder, to be tried again",
+            ),
             dead_lettered: counter(r, "messages_dead_lettered", "Deliveries moved to the dead-letter queue"),
             connected: gauge(r, "broker_connected", "Connections that are up, of two"),
             blocked: gauge(r, "broker_blocked", "1 while the broker takes no messages"),

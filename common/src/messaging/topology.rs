@@ -5,6 +5,8 @@
 //! Work queues are quorum queues: they survive a broker's death with all that was confirmed
 //! (<https://www.rabbitmq.com/docs/quorum-queues>).
 
+use super::ladder::Ladder;
+
 /// The work queue of VIP notifications.
 pub const VIP_QUEUE: &str = "vip_queue";
 /// Where notifications wait for a person: poison, and those that failed too often.
@@ -62,15 +64,21 @@ impl Topology {
     #[must_use]
     pub fn with_vip_queue(mut self, max_length: u32) -> Self {
         self.queues.push(Queue::new(VIP_DEAD, "quorum").number("x-delivery-limit", LOOKS));
-        self.queues.push(
-            Queue::new(VIP_QUEUE, "quorum")
-                .number("x-delivery-limit", DELIVERY_LIMIT)
-                .number("x-max-length", max_length.into())
-                .text("x-overflow", "reject-publish")
-                .text("x-dead-letter-exchange", "")
-                .text("x-dead-letter-routing-key", VIP_DEAD)
-                .text("x-dead-letter-strategy", "at-least-once"),
-        );
+        self.queues.push(Queue::work(VIP_QUEUE, VIP_DEAD, max_length));
+        self
+    }
+
+    /// The rungs of a ladder: from each, messages go back to the work queue when their time is over. If that
+    /// is full or away the broker holds them, and tries again at intervals of up to three minutes.
+    #[must_use]
+    pub fn with_ladder(mut self, ladder: &Ladder, max_length: u32) -> Self {
+        for (rung, delay) in ladder.rungs() {
+            let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            let queue = Queue::work(&rung, ladder.queue(), max_length).number("x-message-ttl", delay);
+            if !self.queues.contains(&queue) {
+                self.queues.push(queue);
+            }
+        }
         self
     }
 
@@ -94,6 +102,17 @@ impl Topology {
 impl Queue {
     fn new(name: &str, kind: &str) -> Self {
         Self { name: name.into(), arguments: vec![] }.text("x-queue-type", kind)
+    }
+
+    /// It holds `max_length` messages, refuses more, and dead-letters to `next` at least once.
+    fn work(name: &str, next: &str, max_length: u32) -> Self {
+        Self::new(name, "quorum")
+            .number("x-delivery-limit", DELIVERY_LIMIT)
+            .number("x-max-length", max_length.into())
+            .text("x-overflow", "reject-publish")
+            .text("x-dead-letter-exchange", "")
+            .text("x-dead-letter-routing-key", next)
+            .text("x-dead-letter-strategy", "at-least-once")
     }
 
     fn text(mut self, name: &'static str, value: &str) -> Self {

@@ -15,6 +15,7 @@ use common::{
         ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
         Replay,
         amqp::{AmqpClient, AmqpOptions},
+        ladder::{Ladder, Story},
         metrics::Metrics,
         topology::{OFFERS, Topology, VIP_DEAD, VIP_QUEUE},
     },
@@ -53,7 +54,11 @@ fn settings(url: &str) -> SharedSettings {
 }
 
 fn topology() -> Topology {
-    Topology::default().with_vip_queue(1000).with_offers(100_000_000)
+    Topology::default().with_vip_queue(1000).with_ladder(&ladder(), 1000).with_offers(100_000_000)
+}
+
+fn ladder() -> Ladder {
+    Ladder::new(VIP_QUEUE, &[Duration::from_millis(100), Duration::from_millis(300)])
 }
 
 impl Client {
@@ -114,11 +119,7 @@ impl Client {
 }
 
 fn options() -> ConsumeOptions {
-    ConsumeOptions {
-        prefetch: 10,
-        handler_timeout: Duration::from_secs(5),
-        dead_letter_queue: Some(VIP_DEAD.into()),
-    }
+    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5), ladder: Some(ladder()) }
 }
 
 fn message(n: usize) -> Message {
@@ -140,7 +141,7 @@ async fn every_queue_is_declared_with_its_arguments_as_the_broker_reports_them()
     let client = Client::up(&vhost.amqp_url()).await;
     let queues = until("the broker lists the queues", PATIENCE, async || {
         let queues = vhost.queues().await;
-        (queues.len() == 3).then_some(queues)
+        (queues.len() == 5).then_some(queues)
     })
     .await;
     let reported = |name: &str| {
@@ -148,14 +149,19 @@ async fn every_queue_is_declared_with_its_arguments_as_the_broker_reports_them()
         assert_eq!((&queue["durable"], &queue["auto_delete"]), (&true.into(), &false.into()), "{name}");
         queue["arguments"].clone()
     };
-    assert_eq!(
-        reported(VIP_QUEUE),
+    let work = |next: &str| {
         serde_json::json!({
             "x-queue-type": "quorum", "x-delivery-limit": 100, "x-max-length": 1000, "x-overflow": "reject-publish",
-            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "vip_queue.dead",
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": next,
             "x-dead-letter-strategy": "at-least-once",
         })
-    );
+    };
+    assert_eq!(reported(VIP_QUEUE), work("vip_queue.dead"));
+    for delay in [100, 300] {
+        let mut rung = work(VIP_QUEUE);
+        rung["x-message-ttl"] = delay.into();
+        assert_eq!(reported(&format!("vip_queue.retry.{delay}")), rung);
+    }
     assert_eq!(
         reported(VIP_DEAD),
         serde_json::json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
@@ -243,22 +249,60 @@ async fn a_full_queue_refuses_and_takes_messages_again_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_failed_message_is_retried_until_its_limit_and_then_waits_with_the_dead() {
+async fn a_failed_message_waits_on_each_rung_and_ends_with_the_dead_and_its_story() {
     let vhost = vhost().await;
     let client = Client::up(&vhost.amqp_url()).await;
     let (bad, good) = (message(1), message(2));
     let id = bad.id.clone();
     let fails = move |delivery: &Delivery| match delivery.message.id == id {
-        true => Outcome::Retry("not today".into()),
+        true => Outcome::Retry(format!("not today, after {}", Story::of(&delivery.message).attempts)),
         false => Outcome::Ack,
     };
     client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(fails));
     client.publish_on_queue(VIP_QUEUE, bad.clone()).await.unwrap();
     client.publish_on_queue(VIP_QUEUE, good.clone()).await.unwrap();
     until_true("it is with the dead", PATIENCE, async || vhost.ready(VIP_DEAD).await == Some(1)).await;
-    let tries = client.seen().into_iter().filter(|id| Some(id) == bad.id.as_ref()).count();
-    assert_eq!(tries, 101, "the first delivery and a hundred more");
+
+    let tries = client.seen.lock().unwrap().clone();
+    let tries: Vec<_> = tries.iter().filter(|message| message.id == bad.id).collect();
+    assert_eq!(tries.iter().map(|m| Story::of(m).attempts).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(tries.iter().all(|message| message.body == bad.body));
     assert!(client.seen().contains(&good.id.unwrap()));
+    let [dead] = &vhost.messages(VIP_DEAD).await[..] else { panic!("one message") };
+    assert_eq!(dead.header("x-hops-reason").as_deref(), Some("not today, after 2"));
+    assert_eq!(dead.header("x-hops-attempt").as_deref(), Some("3"));
+    let history: serde_json::Value = serde_json::from_str(&dead.header("x-hops-history").unwrap()).unwrap();
+    let failures = history.as_array().unwrap();
+    assert_eq!(failures.len(), 3);
+    for (n, failure) in failures.iter().enumerate() {
+        let expected = (format!("not today, after {n}"), "test.1");
+        assert_eq!(
+            (failure["why"].as_str().unwrap(), failure["by"].as_str().unwrap()),
+            (&*expected.0, expected.1)
+        );
+    }
+    let at = |n: usize| failures[n]["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(at(1).duration_since(at(0)).as_millis() >= 100, "the first rung was left early: {history}");
+    assert!(at(2).duration_since(at(1)).as_millis() >= 300, "the second rung was left early: {history}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_hundred_consumers_gave_back_unsettled_waits_with_the_dead() {
+    let vhost = vhost().await;
+    let client = Client::up(&vhost.amqp_url()).await;
+    client.publish_on_queue(VIP_QUEUE, message(1)).await.unwrap();
+    let (_connection, channel) = vhost.channel().await;
+    let mut deliveries = 0;
+    until_true("it is with the dead", PATIENCE, async || {
+        while let Some(message) = channel.basic_get(VIP_QUEUE.into(), Default::default()).await.unwrap() {
+            deliveries += 1;
+            message.acker.reject(lapin::options::BasicRejectOptions { requeue: true }).await.unwrap();
+        }
+        vhost.ready(VIP_DEAD).await == Some(1)
+    })
+    .await;
+    assert_eq!(deliveries, 101, "the first delivery and a hundred more");
     client.close().await;
 }
 
@@ -574,7 +618,7 @@ async fn a_stream_that_never_pauses_is_caught_up_with_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_too_large_to_copy_is_moved_without_its_reason_and_harms_no_other() {
+async fn a_dead_letter_too_large_to_copy_is_moved_without_its_story_and_harms_no_other() {
     let vhost = vhost().await;
     let client = Client::up(&vhost.amqp_url()).await;
     let dead = |delivery: &Delivery| match delivery.message.id {

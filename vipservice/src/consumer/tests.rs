@@ -22,7 +22,7 @@ fn with_body(body: &str) -> Message {
 fn consumer(settings: &Settings, client: MockMessagingClient) -> Consumer {
     let mut registry = Registry::default();
     let offers = Offers::new(Arc::new(client), "vipservice.1", &mut registry);
-    Consumer::new(settings.rules(), offers, &mut registry)
+    Consumer::new(settings, offers, &mut registry)
 }
 
 /// What becomes of a message, when the broker takes everything.
@@ -77,7 +77,7 @@ async fn a_message_nobody_can_ever_read_is_a_dead_letter_with_its_reason() {
             "no notification",
         ),
         (with_body(r#"{"accountId":"","readAt":"2026-11-20T06:27:33.757Z"}"#), "accountId is empty"),
-        (with_body(&" ".repeat(BODY_LIMIT + 1)), "65536 are allowed"),
+        (with_body(&" ".repeat(65_537)), "65536 are allowed"),
         (Message { body: vec![0xff, 0xfe].into(), ..notification() }, "no notification"),
     ] {
         match outcome(message).await {

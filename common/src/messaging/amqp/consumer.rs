@@ -7,6 +7,7 @@
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::pending};
+use jiff::Timestamp;
 use lapin::{
     Acker, Channel,
     options::{
@@ -30,7 +31,11 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    messaging::{Activity, ConsumeOptions, Delivery, Handler, Outcome, PublishError, metrics::Metrics},
+    messaging::{
+        Activity, ConsumeOptions, Delivery, Handler, Message, Outcome, PublishError,
+        ladder::{Failure, Ladder},
+        metrics::Metrics,
+    },
     telemetry::panic_text,
 };
 
@@ -194,16 +199,8 @@ impl Consumer {
         self.metrics.handler_seconds.observe(since.elapsed().as_secs_f64());
         let settled = match outcome {
             Outcome::Ack => self.ack(&acker).await,
-            Outcome::Retry(reason) => {
-                tracing::warn!(
-                    message.id = delivery.message.shown_id(),
-                    "message goes back to be tried again: {reason}"
-                );
-                self.metrics.retried.inc();
-                // `reject` and not `nack`: since RabbitMQ 4.3 only it counts towards the delivery limit.
-                self.reject(&acker, true).await
-            }
-            Outcome::DeadLetter(reason) => self.dead_letter(&delivery, &reason, &acker).await,
+            Outcome::Retry(why) => self.fail(&delivery, why, Ladder::retry, &acker).await,
+            Outcome::DeadLetter(why) => self.fail(&delivery, why, Ladder::give_up, &acker).await,
         };
         if !settled {
             self.metrics.ack_lost.inc();
@@ -230,27 +227,37 @@ impl Consumer {
         }
     }
 
-    /// Moves a delivery to the dead-letter queue: the copy is confirmed before the original is acked.
-    async fn dead_letter(&self, delivery: &Delivery, reason: &str, acker: &Acker) -> bool {
+    /// Moves a delivery to where the ladder says: the copy is confirmed before the original is acked.
+    async fn fail(
+        &self,
+        delivery: &Delivery,
+        why: String,
+        step: impl FnOnce(&Ladder, &Message, Failure) -> (String, Message),
+        acker: &Acker,
+    ) -> bool {
         let id = delivery.message.shown_id();
-        let Some(queue) = &self.options.dead_letter_queue else {
-            tracing::warn!(message.id = id, "message dropped: {reason}");
+        let Some(ladder) = &self.options.ladder else {
+            tracing::warn!(message.id = id, "message dropped: {why}");
             return self.ack(acker).await;
         };
-        tracing::warn!(message.id = id, "message goes to {queue}: {reason}");
-        let copy = delivery.message.dead_letter(reason);
+        let failure = Failure { at: Timestamp::now(), by: self.name.clone(), why };
+        let why = failure.why.clone();
+        let (queue, copy) = step(ladder, &delivery.message, failure);
+        tracing::warn!(message.id = id, "message goes to {queue}: {why}");
         // The original was let in with this body, and so is the copy.
-        let publish = || self.publisher.publish("", queue, copy.clone(), usize::MAX);
+        let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX);
+        let is_dead = queue == ladder.dead();
+        let moved = if is_dead { &self.metrics.dead_lettered } else { &self.metrics.retried };
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
-                self.metrics.dead_lettered.inc();
+                moved.inc();
                 self.ack(acker).await
             }
-            // Not even a copy can be made of it: the broker moves the original, without our reason.
-            Err(PublishError::Invalid(why)) => {
-                tracing::warn!(message.id = id, "message goes to {queue} without its reason: {why}");
+            // Not even a copy can be made of it: the broker moves the original, without its story.
+            Err(PublishError::Invalid(error)) => {
+                tracing::warn!(message.id = id, "message goes to {} as it is: {error}", ladder.dead());
                 self.metrics.dead_lettered.inc();
-                self.reject(acker, false).await
+                self.settle(acker.reject(BasicRejectOptions { requeue: false })).await
             }
             // We are stopping: it comes again.
             Err(_) => pending().await,
@@ -261,10 +268,6 @@ impl Consumer {
         let settled = self.settle(acker.ack(BasicAckOptions::default())).await;
         self.metrics.acked.inc_by(settled.into());
         settled
-    }
-
-    async fn reject(&self, acker: &Acker, requeue: bool) -> bool {
-        self.settle(acker.reject(BasicRejectOptions { requeue })).await
     }
 
     /// Bounded, since lapin's `ack` can wait for ever on a connection that died; `Ok(false)` means the
