@@ -12,6 +12,7 @@
 //! - [`startup`]: from the command line to a listening process with a name of its own
 //! - [`telemetry`]: log lines for people and for machines
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
+//! - [`failpoint`]: places where a test may end the process; nothing in a shipped binary
 //!
 //! `common` knows no service, and nothing in it reads the environment: `main` hands it over.
 
@@ -26,3 +27,4 @@ pub mod backoff;
 pub mod startup;
 pub mod telemetry;
 pub mod shutdown;
+pub mod failpoint;

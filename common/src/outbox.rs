@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::relay::relay;
 use crate::{
+    failpoint,
     messaging::{Message, PublishError},
     metrics::gauge,
 };
@@ -168,9 +169,12 @@ impl Outbox {
             return Err(OutboxError::Full(self.len()));
         }
         self.insert(value).inspect_err(|_| self.count(|waiting| waiting.saturating_sub(1)))?;
+        failpoint::reach("outbox-written");
         // The relay is woken even if the caller is dropped while it waits for the flush.
         let _wake = Wake(&self.appended);
-        Ok(self.flush().await?)
+        self.flush().await?;
+        failpoint::reach("outbox-flushed");
+        Ok(())
     }
 
     fn insert(&self, value: Vec<u8>) -> Result<(), sled::Error> {

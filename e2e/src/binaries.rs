@@ -22,21 +22,33 @@ pub fn binary(name: &str) -> PathBuf {
     if let Some(folder) = environment::bin_dir() {
         return folder.join(name);
     }
-    let binaries = BINARIES.get_or_init(build_and_copy);
+    one_of(BINARIES.get_or_init(|| build_and_copy("shipped", &[])), name)
+}
+
+/// The same in the build that a test can end at chosen places: `common::failpoint`. That one is never shipped.
+pub fn binary_with_failpoints(name: &str) -> PathBuf {
+    static BINARIES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    let features = ["--features=common/failpoints"];
+    one_of(BINARIES.get_or_init(|| build_and_copy("with-failpoints", &features)), name)
+}
+
+fn one_of(binaries: &BTreeMap<String, PathBuf>, name: &str) -> PathBuf {
     binaries.get(name).unwrap_or_else(|| panic!("the workspace has no binary {name}")).clone()
 }
 
 /// Under a lock between processes: two test runs neither build nor copy into each other.
-fn build_and_copy() -> BTreeMap<String, PathBuf> {
+fn build_and_copy(folder: &str, arguments: &[&str]) -> BTreeMap<String, PathBuf> {
     let runs = runs_folder();
     fs::create_dir_all(&runs).expect("the target folder can be written");
     let lock = fs::File::create(runs.join("lock")).expect("the target folder can be written");
     lock.lock().expect("the file system has locks");
 
     remove_old_runs(&runs);
-    let run = runs.join(process::id().to_string());
+    let run = runs.join(process::id().to_string()).join(folder);
+    // One that had this number before us may have left its own.
+    let _ = fs::remove_dir_all(&run);
     fs::create_dir_all(&run).expect("the target folder can be written");
-    build()
+    build(arguments)
         .into_iter()
         .map(|built| {
             let name = built.file_name().expect("an executable has a name");
@@ -49,11 +61,12 @@ fn build_and_copy() -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// Runs cargo and takes the executables' paths from its JSON messages.
-fn build() -> Vec<PathBuf> {
+/// Runs cargo, with the same features of all dependencies for both builds, and takes the executables' paths from its JSON messages.
+fn build(arguments: &[&str]) -> Vec<PathBuf> {
     let mut command = Command::new(environment::cargo());
     command
         .args(["build", "--workspace", "--bins", "--message-format=json", "--quiet"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
     if !cfg!(debug_assertions) {
@@ -84,7 +97,7 @@ fn remove_old_runs(runs: &Path) {
             .file_name()
             .to_str()
             .and_then(|name| name.parse::<u32>().ok())
-            .is_some_and(|id| id == process::id() || !Path::new(&format!("/proc/{id}")).exists());
+            .is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists());
         if is_old {
             let _ = fs::remove_dir_all(entry.path());
         }

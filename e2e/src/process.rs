@@ -1,6 +1,7 @@
 //! One service as its own process: flags in, signals in, log lines and an exit code out. Killed when dropped.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    binaries::binary,
+    binaries::{binary, binary_with_failpoints},
     environment,
     http::{self, Reply},
     log::{Line, Log, Stream},
@@ -27,12 +28,13 @@ pub struct Launch {
     arguments: Vec<String>,
     flags: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    failpoint: Option<String>,
 }
 
 impl Launch {
     /// A binary of the workspace, as the instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
-        let launch = Self { binary, arguments: vec![], flags: vec![], environment: vec![] };
+        let launch = Self { binary, arguments: vec![], flags: vec![], environment: vec![], failpoint: None };
         launch.env("INSTANCE_NAME", instance)
     }
 
@@ -53,6 +55,11 @@ impl Launch {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// What is to happen at a place in its first life: `outbox-flushed@20=kill`, see `common::failpoint`.
+    pub fn failpoint(self, failpoint: &str) -> Self {
+        Self { failpoint: Some(failpoint.to_owned()), ..self }
     }
 
     /// Starts it and waits until it takes requests; panics with its output when it does not.
@@ -77,11 +84,13 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary(self.binary));
+        let path = if self.failpoint.is_some() { binary_with_failpoints } else { binary };
+        let mut command = Command::new(path(self.binary));
         for name in environment::settings_of_services() {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.failpoint.iter().map(|failpoint| ("HOPS_FAILPOINT", failpoint)));
         command.args(&self.arguments);
         for (name, value) in &self.flags {
             command.arg(format!("--{name}")).arg(value);
@@ -165,9 +174,17 @@ impl Service {
         self.exit(PATIENCE).await;
     }
 
-    /// Starts it again with the same flags, environment and data, and waits until it takes requests.
+    /// Waits until it has died where its failpoint says, and starts it again as it is shipped.
+    pub async fn die_and_restart(&mut self) {
+        let status = self.exit(PATIENCE).await;
+        assert_eq!(status.signal(), Some(9), "it ended otherwise: {status}");
+        self.restart().await;
+    }
+
+    /// Starts it again with the same flags, environment and data, without its failpoint, and waits until it takes requests.
     pub async fn restart(&mut self) {
         let before = self.listening().len();
+        self.launch.failpoint = None;
         self.spawn();
         self.until_listening(before).await;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::{
     contracts::{Kind, VIP_NOTIFICATION, VipNotification},
+    failpoint,
     messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError},
     metrics::counter,
     trace::RequestContext,
@@ -77,6 +78,7 @@ impl Consumer {
     }
 
     async fn process(&self, delivery: &Delivery, context: &RequestContext) -> Result<(), Failed> {
+        failpoint::reach("handling");
         let (id, redelivered) = (delivery.message.shown_id(), delivery.redelivered);
         let body = String::from_utf8_lossy(&delivery.message.body);
         tracing::info!(

@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 use super::{Entry, Outbox};
 use crate::{
     backoff::Backoff,
+    failpoint,
     messaging::{MessagingClient, PublishError},
 };
 
@@ -62,9 +63,13 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                         Err(PublishError::Invalid(why)) => {
                             failure = outbox.put_aside(&key, &why).err().map(|e| e.to_string()).or(failure);
                         }
-                        Err(error) => failure = Some(error.to_string()),
+                        Err(error) => {
+                            failpoint::reach("relay-refused");
+                            failure = Some(error.to_string());
+                        }
                     }
                 }
+                failpoint::reach("relay-confirmed");
                 match outbox.remove(&done) {
                     Ok(()) => confirmed += done.len(),
                     Err(error) => failure = Some(error.to_string()),

@@ -140,21 +140,17 @@ async fn try_docker(arguments: &[&str]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use lapin::{
-        BasicProperties,
-        options::{BasicPublishOptions, ConfirmSelectOptions},
-        types::FieldTable,
-    };
+    use lapin::{BasicProperties, types::FieldTable};
 
     use super::PrivateBroker;
-    use crate::broker::Vhost;
 
     #[tokio::test]
     async fn a_killed_broker_comes_back_on_the_same_ports_with_its_confirmed_messages() {
         let broker = PrivateBroker::start().await;
         let vhost = broker.vhost();
         vhost.declare("kept", FieldTable::default()).await;
-        publish(&vhost, "kept", "one").await;
+        let properties = BasicProperties::default().with_delivery_mode(2).with_correlation_id("one".into());
+        vhost.publish("kept", properties, b"{}").await;
 
         broker.kill9().await;
         broker.restart().await;
@@ -163,15 +159,5 @@ mod tests {
         assert_eq!(kept.iter().map(|message| message.request_id()).collect::<Vec<_>>(), ["one"]);
         assert_eq!(vhost.ready("kept").await, Some(1), "a look puts the messages back");
         assert!(broker.rabbitmqctl(&["list_queues", "name"]).await.contains("kept"));
-    }
-
-    async fn publish(vhost: &Vhost, queue: &str, id: &str) {
-        let (_connection, channel) = vhost.channel().await;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        let properties = BasicProperties::default().with_delivery_mode(2).with_correlation_id(id.into());
-        let confirm = channel
-            .basic_publish("".into(), queue.into(), BasicPublishOptions::default(), b"{}", properties)
-            .await;
-        confirm.expect("published").await.expect("confirmed");
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Queue,
     message::Delivery,
-    options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use reqwest::{Method, RequestBuilder};
@@ -150,6 +152,16 @@ impl Vhost {
         let (_connection, channel) = self.channel().await;
         let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
         deleted.await.unwrap_or_else(|e| panic!("cannot delete {queue}: {e}"));
+    }
+
+    /// Puts a message of the test's own making into a queue, as any producer might.
+    pub async fn publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        let (_connection, channel) = self.channel().await;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let confirm = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+        let confirmation = confirm.expect("published").await.expect("confirmed");
+        assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "{queue} takes no message");
     }
 
     /// How many messages are ready in a queue, as the queue itself counts them; `None` where there is no such queue.

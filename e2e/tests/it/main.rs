@@ -3,6 +3,7 @@
 //! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
+//! - `crash_points`: the same, each crash at a place that the crash table names,
 //! - `stops`: SIGTERM in bad times,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
@@ -13,6 +14,7 @@
 mod messaging;
 mod walk;
 mod kills;
+mod crash_points;
 mod stops;
 mod operations;
 mod readme;

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
+    failpoint,
     messaging::{
         Activity, ConsumeOptions, Delivery, Handler, Message, Outcome, PublishError,
         ladder::{Failure, Ladder},
@@ -193,12 +194,16 @@ impl Consumer {
         let acker = delivery.acker.clone();
         let message = to_message(&delivery.properties, delivery.data);
         let delivery = Delivery::new(message, delivery.redelivered);
+        failpoint::reach("delivered");
         let since = Instant::now();
         let outcome = self.outcome(&delivery).await;
         self.metrics.consumed.inc();
         self.metrics.handler_seconds.observe(since.elapsed().as_secs_f64());
         let settled = match outcome {
-            Outcome::Ack => self.ack(&acker).await,
+            Outcome::Ack => {
+                failpoint::reach("handled");
+                self.ack(&acker).await
+            }
             Outcome::Retry(why) => self.fail(&delivery, why, Ladder::retry, &acker).await,
             Outcome::DeadLetter(why) => self.fail(&delivery, why, Ladder::give_up, &acker).await,
         };
@@ -251,6 +256,7 @@ impl Consumer {
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 moved.inc();
+                failpoint::reach("moved");
                 self.ack(acker).await
             }
             // Not even a copy can be made of it: the broker moves the original, without its story.
@@ -266,6 +272,7 @@ impl Consumer {
 
     async fn ack(&self, acker: &Acker) -> bool {
         let settled = self.settle(acker.ack(BasicAckOptions::default())).await;
+        failpoint::reach("acked");
         self.metrics.acked.inc_by(settled.into());
         settled
     }

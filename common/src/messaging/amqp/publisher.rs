@@ -28,7 +28,10 @@ use super::{
     fault::{Fault, say_goodbye, short, within},
     wire::to_properties,
 };
-use crate::messaging::{Message, PublishError, metrics::Metrics};
+use crate::{
+    failpoint,
+    messaging::{Message, PublishError, metrics::Metrics},
+};
 
 /// How many messages one channel has in flight.
 const BATCH: usize = 500;
@@ -201,6 +204,7 @@ async fn publish_all(
         let publish = channel.basic_publish(exchange, key, options, body, properties);
         confirms.push(in_time(session, deadline, publish).await);
     }
+    failpoint::reach("published");
     let mut answers = Vec::with_capacity(batch.len());
     let mut returned = Vec::new();
     for confirm in confirms {
