@@ -4,6 +4,7 @@
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `crash_points`: the same, each crash at a place that the crash table names,
+//! - `ladder`: what becomes of messages that fail,
 //! - `stops`: SIGTERM in bad times,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
@@ -15,6 +16,7 @@ mod messaging;
 mod walk;
 mod kills;
 mod crash_points;
+mod ladder;
 mod stops;
 mod operations;
 mod readme;

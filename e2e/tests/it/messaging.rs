@@ -118,6 +118,13 @@ impl Client {
     }
 }
 
+/// A client alone, with nothing of its own declared: what another team's service would be.
+pub(crate) async fn client_of(url: &str) -> AmqpClient {
+    let client = Client::new(&settings(url), Topology::default());
+    client.until(&LinkStatus::Up).await;
+    client.client
+}
+
 fn options() -> ConsumeOptions {
     ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5), ladder: Some(ladder()) }
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use common::settings::{ServiceSettings, Sources, command};
-use e2e::{binaries::binary, environment};
+use e2e::{
+    binaries::{binary, binary_with_failpoints},
+    environment,
+};
 use serde_json::Value;
 
 /// The hops, their names and files, in the order of the walk.
@@ -156,6 +159,32 @@ fn no_shipped_binary_contains_the_doubles() {
         cargo(&["tree", "--edges=normal", "--locked", "--package=accountservice", "--package=vipservice"]);
     assert!(tree.contains("lapin"), "{tree}");
     assert!(!tree.contains("mockall"), "{tree}");
+}
+
+#[test]
+fn no_shipped_binary_has_failpoints() {
+    let knows = |binary: &Path| {
+        let bytes = std::fs::read(binary).unwrap();
+        bytes.windows(14).any(|window| window == b"HOPS_FAILPOINT")
+    };
+    for name in ["accountservice", "vipservice"] {
+        assert!(!knows(&binary(name)), "{name} can be ended from outside");
+        assert!(knows(&binary_with_failpoints(name)), "this test looks for the wrong thing");
+    }
+}
+
+#[test]
+fn every_failpoint_is_in_the_crash_table() {
+    let places = sources().filter(|path| !path.starts_with("e2e/")).flat_map(|path| {
+        let text = read(&path);
+        let places = text.split("failpoint::reach(\"").skip(1);
+        places.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect::<Vec<_>>()
+    });
+    let (places, table) = (places.collect::<BTreeSet<_>>(), read("docs/GUARANTEES.md"));
+    assert!(places.len() >= 8, "{places:?}");
+    for place in places {
+        assert!(table.contains(&format!("`{place}`")), "{place} has no row");
+    }
 }
 
 fn cargo(arguments: &[&str]) -> String {
