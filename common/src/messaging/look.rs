@@ -37,7 +37,7 @@ pub trait Cursor: Send {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookError {
     /// The broker is there, and has no such queue.
-    #[error("there is no queue {0}")]
+    #[error("there is no queue {0}: no service has been at this broker yet, or somebody has deleted it")]
     Missing(String),
     /// Another look takes its time.
     #[error("somebody else is looking into {0} at the moment: try again when they are done")]

@@ -4,6 +4,7 @@
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `stops`: SIGTERM in bad times,
+//! - `dead_letters`: what was given up, in the hands of a person,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -14,6 +15,7 @@ mod messaging;
 mod walk;
 mod kills;
 mod stops;
+mod dead_letters;
 mod operations;
 mod readme;
 mod tidy;

@@ -69,7 +69,7 @@ impl Cursor for AmqpCursor {
         // The broker says how many remain, and may be wrong by what came meanwhile: the first word counts.
         self.left = Some(self.left.map_or(got.message_count, |left| left.saturating_sub(1)));
         let delivery = got.delivery;
-        look.held_up_to = Some(delivery.delivery_tag);
+        look.held += 1;
         self.given = Some(delivery.acker);
         Ok(Some(to_message(&delivery.properties, delivery.data)))
     }
@@ -79,9 +79,12 @@ impl Cursor for AmqpCursor {
     }
 
     async fn remove(&mut self) -> Result<(), LookError> {
-        let (Some(look), Some(acker)) = (&self.look, self.given.take()) else { return Ok(()) };
+        let (Some(look), Some(acker)) = (&mut self.look, self.given.take()) else { return Ok(()) };
         match look.ask("basic.ack", acker.ack(BasicAckOptions::default())).await? {
-            true => Ok(()),
+            true => {
+                look.held -= 1;
+                Ok(())
+            }
             false => Err(LookError::Broken("the channel is gone".into())),
         }
     }
@@ -113,8 +116,8 @@ struct Look {
     queue: ShortString,
     /// The lock; lapin cancels a consumer that is dropped.
     _lock: Option<Consumer>,
-    /// The last message that the channel was given.
-    held_up_to: Option<u64>,
+    /// How many messages the channel holds.
+    held: u32,
 }
 
 impl Look {
@@ -128,7 +131,7 @@ impl Look {
                 let queue = short(queue)?;
                 let channel = session.channel().await?;
                 let session = Arc::clone(&session);
-                let look = Self { session, channel, limit, queue, _lock: None, held_up_to: None };
+                let look = Self { session, channel, limit, queue, _lock: None, held: 0 };
                 match look.take_lock().await {
                     Ok(lock) => return Ok(Self { _lock: Some(lock), ..look }),
                     // Somebody has it, on another connection or on this one, or gives it up just now.
@@ -176,8 +179,13 @@ impl Look {
     /// Gives everything back before the lock is: the close of the channel would do both at once, and who looks
     /// next could come first. Since RabbitMQ 4.3 this way also counts as no delivery.
     async fn give_back(&self) -> Result<(), LookError> {
-        let Some(tag) = self.held_up_to else { return Ok(()) };
-        let options = BasicNackOptions { multiple: true, requeue: true };
-        self.ask("basic.nack", self.channel.basic_nack(tag, options)).await
+        // Tag 0 means all that are held; where none are, the broker would close the channel with an error.
+        match self.held {
+            0 => Ok(()),
+            _ => {
+                let options = BasicNackOptions { multiple: true, requeue: true };
+                self.ask("basic.nack", self.channel.basic_nack(0, options)).await
+            }
+        }
     }
 }

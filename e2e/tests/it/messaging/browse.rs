@@ -57,6 +57,13 @@ async fn a_cursor_gives_each_message_once_and_only_what_was_removed_is_gone() {
     assert!(!seen.contains(messages[1].id.as_ref().unwrap()));
     drop(again);
     assert_eq!(client.waiting(VIP_DEAD).await, Ok(5));
+
+    let mut all = client.browse(VIP_DEAD).await.unwrap();
+    while all.next().await.unwrap().is_some() {
+        all.remove().await.unwrap();
+    }
+    all.close().await.unwrap();
+    assert_eq!(client.waiting(VIP_DEAD).await, Ok(0));
     client.close().await;
 }
 
