@@ -78,7 +78,7 @@ pub enum Verb {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
-    /// The letters, oldest first.
+    /// The letters, oldest failure first.
     pub dead_letters: Vec<Letter>,
     /// How many more there are that it has not come to.
     pub more: u32,
@@ -98,14 +98,16 @@ impl DeadLetters {
         Self { client, offers, patience }
     }
 
-    /// The first `limit` of those that are wanted.
+    /// At most `limit` of those that are wanted, by the time of their last failure. The queue has no order of its
+    /// own that would last: RabbitMQ puts what was looked at behind the rest.
     ///
     /// # Errors
     /// As [`walk`](Self::walk).
     pub async fn list(&self, wanted: &Wanted, limit: usize) -> Result<Page, String> {
-        let mut dead_letters = vec![];
+        let mut dead_letters: Vec<Letter> = vec![];
         let more =
             self.walk(wanted, Verb::Look, limit, |letter, _| dead_letters.push(letter.clone())).await?;
+        dead_letters.sort_by(|one, next| (&one.last_failed, &one.id).cmp(&(&next.last_failed, &next.id)));
         Ok(Page { dead_letters, more })
     }
 

@@ -41,7 +41,7 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .subcommand(verb(
             "list",
-            "Prints a line for each letter, oldest first",
+            "Prints a line for each letter, oldest failure first",
             &[reason.clone(), limit.help("How many at most (default 1000)")],
         ))
         .subcommand(verb("show", "Prints all of a letter, its body included", &[id().required(true)]))
@@ -174,7 +174,8 @@ async fn answer(mut question: Question, letters: &DeadLetters) -> Result<(), Str
     let done = letters.walk(wanted, *verb, usize::MAX, tell).await;
     match json {
         true => say(&json!({ "deadLetters": document }).to_string()),
-        false => say(&format!("{count} {word}")),
+        false if name != "show" => say(&format!("{count} {word}")),
+        false => {}
     }
     match (done, wanted) {
         (Err(why), _) => Err(format!("{why}; {count} {word} until then, the others are where they were")),
@@ -186,7 +187,7 @@ async fn answer(mut question: Question, letters: &DeadLetters) -> Result<(), Str
 async fn list(question: &Question, letters: &DeadLetters) -> Result<(), String> {
     let page = letters.list(&question.wanted, question.limit).await?;
     if question.json {
-        say(&json!(page).to_string());
+        say(&serde_json::to_string(&page).map_err(|e| e.to_string())?);
         return Ok(());
     }
     let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into());

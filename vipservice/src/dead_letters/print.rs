@@ -10,6 +10,9 @@ const REASON_WIDTH: usize = 100;
 
 /// A line for each letter under a line of headings, with a reason cut to what is left of `width`.
 pub(super) fn table(letters: &[Letter], width: Option<usize>) -> String {
+    if letters.is_empty() {
+        return String::new();
+    }
     let mut rows = vec![["ID", "LAST FAILED", "ATTEMPTS", "BY", "OFFER", "REASON"].map(str::to_owned)];
     rows.extend(letters.iter().map(|letter| {
         let text = |text: &Option<String>| plain(text.as_deref().unwrap_or("-"));
@@ -43,6 +46,9 @@ pub(super) fn in_full(letter: &Letter, message: &Message) -> String {
     );
     let (mut properties, mut headers) = (json!(message), message.headers.clone());
     properties["headers"].take();
+    for (ours, amqps) in [("id", "message_id"), ("kind", "type")] {
+        properties[amqps] = properties[ours].take();
+    }
     headers.remove(header::HISTORY);
     for (title, values) in [("properties", properties), ("headers", json!(headers))] {
         text += &format!("{title}:\n");
@@ -104,6 +110,7 @@ mod tests {
 
     #[test]
     fn a_table_is_as_wide_as_it_has_to_be_and_cuts_reasons_only() {
+        assert_eq!(table(&[], None), "");
         let nameless = Letter { last_failed: None, by: None, offer: None, ..letter("a-longer-id", "€") };
         let letters = [letter("7", &"r".repeat(200)), nameless];
         let shown = table(&letters, None);
@@ -135,7 +142,7 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let failure = Failure { at, by: "v.1".into(), why: "no JSON".into() };
         let message = Ladder::new("q", &[]).give_up(&message, failure).1;
-        let expected = "7\n  reason: no JSON\n  attempts: 3\n  offer: yes\nproperties:\n  kind: k.v1\nheaders:\n  \
+        let expected = "7\n  reason: no JSON\n  attempts: 3\n  offer: yes\nproperties:\n  type: k.v1\nheaders:\n  \
             traceparent: 00-1\n  x-hops-attempt: 1\n  x-hops-reason: no JSON\nhistory:\n  \
             1970-01-01T00:00:00.000Z  v.1  no JSON\nbody, 2 bytes:\n{}\n";
         assert_eq!(in_full(&letter("7", "no JSON"), &message), expected);

@@ -170,6 +170,17 @@ async fn a_list_shows_what_is_wanted_says_how_many_more_there_are_and_leaves_all
 }
 
 #[tokio::test]
+async fn a_list_is_in_the_order_of_the_last_failures_whatever_the_queues_is() {
+    let failed_at = |second: i64| {
+        let message = Message { id: Some(second.to_string()), ..Message::default() };
+        let failure = Failure { at: at(second), by: "v.1".into(), why: "no".into() };
+        Ladder::new(VIP_QUEUE, &[]).give_up(&message, failure).1
+    };
+    let broker = Broker::with([3, 1, 2].map(failed_at));
+    assert_eq!(shown(&broker.list(&Wanted::All, 10).await), ["1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn a_redrive_publishes_a_copy_without_its_story_and_removes_all_of_that_id() {
     let broker = Broker::with([given_up("1", "no"), given_up("2", "no"), given_up("1", "no")]);
     let mut told = vec![];
