@@ -2,11 +2,13 @@
 //!
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What it did not have: every publish is confirmed, every delivery is
-//! acknowledged by hand, and `append` and `replay` are there for streams.
+//! acknowledged by hand, `append` and `replay` are there for streams, and `browse` and `waiting` for those who
+//! look after a queue.
 //!
 //! Nothing here knows AMQP's library: its types stay inside [`amqp`].
 
 mod message;
+mod look;
 pub mod ladder;
 pub mod topology;
 pub mod amqp;
@@ -22,9 +24,12 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::ladder::Ladder;
-pub use self::message::{Delivery, JSON, Message, header};
 #[cfg(any(test, feature = "mock"))]
-pub use self::mock::MockMessagingClient;
+pub use self::mock::{MockCursor, MockMessagingClient};
+pub use self::{
+    look::{Cursor, LookError},
+    message::{Delivery, JSON, Message, header},
+};
 
 /// A messaging client, as a role: what a service needs of a broker.
 #[async_trait]
@@ -71,6 +76,20 @@ pub trait MessagingClient: Send + Sync {
 
     /// Reads a stream from its first entry on, each entry once and in order, and goes on for ever.
     fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
+
+    /// A cursor over what waits in a queue. It waits for a connection, and for others who look into the same
+    /// queue, each for the operation time-out.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError>;
+
+    /// How many messages wait in a queue, those aside that are in somebody's hands. It waits as
+    /// [`browse`](Self::browse) does.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    async fn waiting(&self, queue: &str) -> Result<u32, LookError>;
 
     /// How the client stands with its broker.
     fn status(&self) -> BrokerStatus;

@@ -5,11 +5,12 @@
 //! - [`offer`]: hop 8, the rule, pure
 //! - [`offers`]: hop 9, the stream of offers and every replica's view of it
 //!
-//! Around them: [`settings`]. It keeps nothing on disk: what it knows is in the stream.
+//! Around them: [`dead_letters`], those that were given up, over HTTP and from a shell, and [`settings`]. It keeps nothing on disk: what it knows is in the stream.
 
 pub mod consumer;
 pub mod offer;
 pub mod offers;
+pub mod dead_letters;
 pub mod settings;
 
 use std::{ffi::OsString, sync::Arc};
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     consumer::Consumer,
+    dead_letters::{DeadLetters, page},
     offers::{Offers, view::View},
     settings::Settings,
 };
@@ -40,7 +42,7 @@ use crate::{
 /// Where it listens if nothing else is said.
 const PORT: u16 = 6868;
 
-/// From the command line and the environment to a running service.
+/// From the command line and the environment to a running service, or to one of its verbs.
 ///
 /// # Errors
 /// What is wrong, in a sentence.
@@ -48,10 +50,14 @@ pub async fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), Failure> {
-    let command =
-        command::<Settings>().about("Consumes vip_queue, in competition with its replicas, and makes offers");
-    let (sources, _) = Sources::parse::<Settings>(command, args, environment)?;
+    let command = command::<Settings>()
+        .about("Consumes vip_queue, in competition with its replicas, and makes offers")
+        .subcommand(dead_letters::command::command());
+    let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     let settings: Settings = sources.load()?;
+    if let Some(verb) = matches.subcommand_matches("dead-letters") {
+        return Ok(dead_letters::command::run(verb, &settings).await?);
+    }
     let shared = &settings.shared;
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
@@ -107,8 +113,11 @@ pub async fn run(
             move || view.check()
         });
     let health = Arc::new(health);
-    let router = http::router(offers::router(view), &settings.shared, &health, registry);
-    let subscriptions = vec![consuming];
+    let counting = page::count(Arc::clone(&client), &mut registry);
+    let letters = DeadLetters::new(Arc::clone(&client), Arc::clone(&view), settings.shared.request_timeout);
+    let routes = offers::router(view).merge(page::router(letters));
+    let router = http::router(routes, &settings.shared, &health, registry);
+    let subscriptions = vec![consuming, counting];
     Service { listener, router, health, client, subscriptions, outbox: None }
         .run(&settings.shared, stop)
         .await

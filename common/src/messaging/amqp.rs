@@ -9,6 +9,7 @@
 //! - `publisher`: batches of confirmed, mandatory publishes
 //! - `consumer`: deliveries to a handler, settled by hand
 //! - `stream`: a stream, read from its first entry on
+//! - `browse`: a look into a queue, after which everything is as before
 //!
 //! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
 //! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
@@ -20,6 +21,7 @@ mod wire;
 mod publisher;
 mod consumer;
 mod stream;
+mod browse;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,8 +30,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Link, publisher::Publisher};
 use super::{
-    Activity, BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader,
-    Subscription, metrics::Metrics, topology::Topology,
+    Activity, BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient,
+    PublishError, StreamReader, Subscription, metrics::Metrics, topology::Topology,
 };
 use crate::settings::{SharedSettings, broker::Broker};
 
@@ -185,6 +187,14 @@ impl MessagingClient for AmqpClient {
         self.start(|stop, activity| {
             stream::replay(self.consuming.clone(), stream.to_owned(), reader, stop, activity)
         })
+    }
+
+    async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError> {
+        browse::browse(&self.consuming, queue, &self.tasks).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<u32, LookError> {
+        browse::waiting(&self.consuming, queue).await
     }
 
     fn status(&self) -> BrokerStatus {

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader, Subscription,
+    BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient, PublishError,
+    StreamReader, Subscription,
 };
 
 mockall::mock! {
@@ -19,7 +20,22 @@ mockall::mock! {
         fn subscribe(&self, exchange: &str, binding_key: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
         fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
         fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
+        async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError>;
+        async fn waiting(&self, queue: &str) -> Result<u32, LookError>;
         fn status(&self) -> BrokerStatus;
         async fn close(&self);
+    }
+}
+
+mockall::mock! {
+    #[derive(Debug)]
+    pub Cursor {}
+
+    #[async_trait]
+    impl Cursor for Cursor {
+        async fn next(&mut self) -> Result<Option<Message>, LookError>;
+        fn left(&self) -> u32;
+        async fn remove(&mut self) -> Result<(), LookError>;
+        async fn close(&mut self) -> Result<(), LookError>;
     }
 }

@@ -6,6 +6,7 @@
 //! - `crash_points`: the same, each crash at a place that the crash table names,
 //! - `ladder`: what becomes of messages that fail,
 //! - `stops`: SIGTERM in bad times,
+//! - `dead_letters`: what was given up, in the hands of a person,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -18,6 +19,7 @@ mod kills;
 mod crash_points;
 mod ladder;
 mod stops;
+mod dead_letters;
 mod operations;
 mod readme;
 mod tidy;

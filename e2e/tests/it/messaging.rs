@@ -758,3 +758,5 @@ async fn a_broker_short_of_memory_slows_publishers_only() {
     let (result, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("closing is bounded");
     assert!(result.is_err(), "{result:?}");
 }
+
+mod browse;

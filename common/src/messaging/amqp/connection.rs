@@ -14,7 +14,7 @@ use lapin::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +88,21 @@ impl Link {
         let mut state = self.state.subscribe();
         let up = state.wait_for(|state| state.session.is_some());
         self.stop.run_until_cancelled(up).await?.ok()?.session.clone()
+    }
+
+    /// Waits for a connection for the operation time-out, and for none that a person has to help. `Err` is the
+    /// state that it is in instead.
+    pub(super) async fn session_in_time(&self) -> Result<Arc<Session>, String> {
+        let mut state = self.state.subscribe();
+        let decided = state.wait_for(|state| {
+            state.session.is_some() || matches!(state.status, LinkStatus::Refused(_) | LinkStatus::Closed)
+        });
+        let _ = timeout(self.limit(), decided).await;
+        let session = self.state.borrow().session.clone();
+        session.ok_or_else(|| match self.status() {
+            status @ LinkStatus::Connecting(_) => format!("no broker within {:?}: {status}", self.limit()),
+            status => format!("no broker: {status}"),
+        })
     }
 
     /// Connects, watches the connection, and connects again, until the client is closed.

@@ -1,0 +1,157 @@
+//! Dead letters as a person reads them, and as a program does. Pure.
+
+use common::messaging::{Message, header, ladder::Story};
+use serde_json::{Value, json};
+
+use super::Letter;
+
+/// How wide a reason is where nobody says how wide a line is.
+const REASON_WIDTH: usize = 100;
+
+/// A line for each letter under a line of headings, with a reason cut to what is left of `width`.
+pub(super) fn table(letters: &[Letter], width: Option<usize>) -> String {
+    if letters.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["ID", "LAST FAILED", "ATTEMPTS", "BY", "OFFER", "REASON"].map(str::to_owned)];
+    rows.extend(letters.iter().map(|letter| {
+        let text = |text: &Option<String>| plain(text.as_deref().unwrap_or("-"));
+        let (at, attempts) = (text(&letter.last_failed), letter.attempts.to_string());
+        [plain(&letter.id), at, attempts, text(&letter.by), offer(letter).into(), plain(&letter.reason)]
+    }));
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(widest);
+    let others: usize = widths.iter().map(|width| width + 2).sum();
+    let room = width.map_or(REASON_WIDTH, |width| width.saturating_sub(others).max(20));
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text += &format!("{cell:<width$}  ");
+        }
+        let is_long = row[5].chars().count() > room;
+        text.extend(row[5].chars().take(if is_long { room - 1 } else { room }));
+        text += if is_long { "…\n" } else { "\n" };
+    }
+    text
+}
+
+/// All of a letter, for a person.
+pub(super) fn in_full(letter: &Letter, message: &Message) -> String {
+    let mut text = format!(
+        "{}\n  reason: {}\n  attempts: {}\n  offer: {}\n",
+        plain(&letter.id),
+        plain(&letter.reason),
+        letter.attempts,
+        offer(letter)
+    );
+    let (mut properties, mut headers) = (json!(message), message.headers.clone());
+    properties["headers"].take();
+    for (ours, amqps) in [("id", "message_id"), ("kind", "type")] {
+        properties[amqps] = properties[ours].take();
+    }
+    headers.remove(header::HISTORY);
+    for (title, values) in [("properties", properties), ("headers", json!(headers))] {
+        text += &format!("{title}:\n");
+        for (name, value) in values.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text += &format!("  {}: {}\n", plain(name), plain(&value));
+        }
+    }
+    text += "history:\n";
+    for failure in Story::of(message).failures {
+        text += &format!("  {:.3}  {}  {}\n", failure.at, plain(&failure.by), plain(&failure.why));
+    }
+    let body = String::from_utf8_lossy(&message.body);
+    text + &format!("body, {} bytes:\n{}\n", message.body.len(), plain(&body))
+}
+
+/// A letter and what was done, for a program; one that is shown has its message, too.
+pub(super) fn in_json(letter: &Letter, message: &Message, done: &str) -> Value {
+    let mut value = json!(letter);
+    value["done"] = done.into();
+    if done == "shown" {
+        value["message"] = json!(message);
+        value["history"] = json!(Story::of(message).failures);
+        value["body"] = String::from_utf8_lossy(&message.body).into();
+    }
+    value
+}
+
+/// A terminal obeys what stands in a text, and anybody may have written this one.
+pub(super) fn plain(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(plain).collect()
+}
+
+fn offer(letter: &Letter) -> &'static str {
+    letter.offer.map_or("?", |is_there| if is_there { "yes" } else { "no" })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::messaging::ladder::{Failure, Ladder};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn letter(id: &str, reason: &str) -> Letter {
+        Letter {
+            id: id.into(),
+            reason: reason.into(),
+            attempts: 3,
+            first_failed: None,
+            last_failed: Some("2026-11-20T06:27:33.757Z".into()),
+            by: Some("vipservice.2".into()),
+            kind: None,
+            request_id: None,
+            offer: Some(true),
+        }
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_it_has_to_be_and_cuts_reasons_only() {
+        assert_eq!(table(&[], None), "");
+        let nameless = Letter { last_failed: None, by: None, offer: None, ..letter("a-longer-id", "€") };
+        let letters = [letter("7", &"r".repeat(200)), nameless];
+        let shown = table(&letters, None);
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines[0], "ID           LAST FAILED               ATTEMPTS  BY            OFFER  REASON");
+        let start = "7            2026-11-20T06:27:33.757Z  3         vipservice.2  yes    ";
+        assert_eq!(lines[1], format!("{start}{}…", "r".repeat(99)));
+        assert_eq!(lines[2], "a-longer-id  -                         3         -             ?      €");
+        for (width, reason) in [(100, 30), (10, 20), (1000, 200)] {
+            let line = table(&letters, Some(width)).lines().nth(1).unwrap().chars().count();
+            assert_eq!(line, start.len() + reason, "{width}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_gives_the_terminal_no_orders() {
+        let evil = "\u{1b}[2J\r\nyes";
+        let message = Message { id: Some(evil.into()), body: evil.into(), ..Message::default() };
+        for text in [table(&[letter(evil, evil)], None), in_full(&letter(evil, evil), &message)] {
+            assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text:?}");
+            assert!(text.contains("\\u{1b}[2J\\r\\nyes"), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_of_a_letter_is_shown_to_people_and_to_programs() {
+        let headers = [("traceparent".to_owned(), "00-1".to_owned())].into();
+        let message = Message { kind: Some("k.v1".into()), headers, body: "{}".into(), ..Message::default() };
+        let at = Timestamp::UNIX_EPOCH;
+        let failure = Failure { at, by: "v.1".into(), why: "no JSON".into() };
+        let message = Ladder::new("q", &[]).give_up(&message, failure).1;
+        let expected = "7\n  reason: no JSON\n  attempts: 3\n  offer: yes\nproperties:\n  type: k.v1\nheaders:\n  \
+            traceparent: 00-1\n  x-hops-attempt: 1\n  x-hops-reason: no JSON\nhistory:\n  \
+            1970-01-01T00:00:00.000Z  v.1  no JSON\nbody, 2 bytes:\n{}\n";
+        assert_eq!(in_full(&letter("7", "no JSON"), &message), expected);
+        let value = in_json(&letter("7", "no JSON"), &message, "shown");
+        assert_eq!(
+            (&value["done"], &value["body"], &value["message"]["kind"]),
+            (&"shown".into(), &"{}".into(), &"k.v1".into())
+        );
+        assert_eq!(value["history"][0]["why"], "no JSON");
+        assert_eq!(in_json(&letter("7", ""), &message, "discarded").get("body"), None);
+    }
+}
