@@ -4,6 +4,8 @@
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `stops`: SIGTERM in bad times,
+//! - `bounds`: what is full says so, loses nothing, and goes on by itself,
+//! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -14,6 +16,8 @@ mod messaging;
 mod walk;
 mod kills;
 mod stops;
+mod bounds;
+mod clients;
 mod operations;
 mod readme;
 mod tidy;
