@@ -24,7 +24,11 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
-pub use self::{health::Health, problem::Problem, server::serve};
+pub use self::{
+    health::Health,
+    problem::Problem,
+    server::{Bounds, serve},
+};
 use crate::{
     settings::SharedSettings,
     telemetry::panic_text,

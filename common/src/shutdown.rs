@@ -17,6 +17,7 @@ use crate::{
     messaging::{MessagingClient, Subscription},
     outbox::{self, Outbox},
     settings::SharedSettings,
+    startup,
 };
 
 /// How long the relay may still publish when all else is done; what is left waits on disk.
@@ -105,8 +106,9 @@ impl Service {
         // No request takes longer than its time-out, and half of what is left of the grace is for the rest.
         let left = settings.shutdown_grace.saturating_sub(settings.shutdown_linger);
         let finish = settings.request_timeout.min(left / 2);
-        let connections = settings.connection_limit;
-        let server = http::serve(self.listener, self.router, connections, finish, accepting.clone());
+        let connections = startup::affordable_connections(settings.connection_limit);
+        let bounds = http::Bounds { connections, client_timeout: settings.client_timeout, finish };
+        let server = http::serve(self.listener, self.router, bounds, accepting.clone());
         let server = tasks.spawn(server);
 
         stop.cancelled().await;

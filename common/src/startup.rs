@@ -13,6 +13,9 @@ use tokio::net::TcpListener;
 
 use crate::settings::{SettingsError, SharedSettings};
 
+/// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
+const OWN_FILES: usize = 64;
+
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -49,8 +52,28 @@ pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) ->
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If it cannot be, `accept` says so when it matters.
+    // If it cannot be, `affordable_connections` says so.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// As many connections as are wanted, or as this process may have open files for; then the log says so.
+#[must_use]
+pub fn affordable_connections(wanted: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    let affordable = affordable(wanted, files);
+    if affordable < wanted {
+        tracing::warn!(
+            "connection_limit is {wanted}, but this process may have only {} open files: at most {affordable} \
+             connections at a time; raise its hard limit (`ulimit -Hn`), or lower connection_limit",
+            files.unwrap_or_default(),
+        );
+    }
+    affordable
+}
+
+fn affordable(connections: usize, files: Option<u64>) -> usize {
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    connections.min(files.saturating_sub(OWN_FILES)).max(1)
 }
 
 /// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line. Help goes to
@@ -185,6 +208,19 @@ mod tests {
     fn in_a_container_it_is_the_hosts_name() {
         let instance = Instance::new("s", "test", None, Path::new("data")).unwrap();
         assert!(!instance.name.is_empty() && !instance.name.starts_with("s."));
+    }
+
+    #[test]
+    fn there_are_never_more_connections_than_open_files() {
+        for (wanted, files, expected) in [
+            (10_000, Some(20_000), 10_000),
+            (10_000, None, 10_000),
+            (10_000, Some(1024), 960),
+            (100, Some(256), 100),
+            (100, Some(10), 1),
+        ] {
+            assert_eq!(affordable(wanted, files), expected, "{wanted} of {files:?}");
+        }
     }
 
     #[test]

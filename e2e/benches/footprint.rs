@@ -15,21 +15,17 @@ mod figures;
 mod load;
 #[path = "kit/process.rs"]
 mod process;
+#[path = "kit/system.rs"]
+mod system;
 
-use std::{
-    env, fs,
-    time::{Duration, Instant},
-};
+use std::{env, fs};
 
 use e2e::{
     binaries::binary,
-    broker::{SharedBroker, Vhost, free_port},
     wait::{PATIENCE, until_true},
 };
-use tempfile::TempDir;
-use tokio::{net::TcpStream, time::sleep};
 
-use self::{figures::Figures, process::Process};
+use self::{figures::Figures, system::System};
 
 const STARTS: usize = 10;
 const ROUNDS: usize = 3;
@@ -93,82 +89,7 @@ async fn in_one_round() -> [f64; 5] {
     load::get(accounts.port, "/accounts/10001", PLAIN_READS).await;
     let after_plain = accounts.settled_memory().await;
     load::get(accounts.port, "/accounts/10000", VIP_READS).await;
-    let all_made = async || offers.count("/metrics", "hops_messages_acked_total ").await >= Some(VIP_READS);
+    let all_made = async || offers.metric("hops_messages_acked_total").await >= VIP_READS;
     until_true("all offers are made", PATIENCE, all_made).await;
     [idle.0, idle.1, after_plain, accounts.settled_memory().await, offers.settled_memory().await]
-}
-
-/// A virtual host and a folder.
-struct System {
-    vhost: Vhost,
-    data: TempDir,
-}
-
-struct Server {
-    process: Process,
-    port: u16,
-    since: Instant,
-}
-
-impl System {
-    async fn new() -> Self {
-        let vhost = SharedBroker::from_environment().vhost().await;
-        let data = tempfile::tempdir().expect("the folder for temporary files can be written");
-        Self { vhost, data }
-    }
-
-    fn start(&self, name: &str) -> Server {
-        let (port, data) = (free_port(), self.data.path().display().to_string());
-        let flags = [
-            ("server-port", port.to_string()),
-            ("data-dir", data.clone()),
-            ("config-repo", data),
-            ("amqp-server-url", self.vhost.amqp_url()),
-        ];
-        let flags: Vec<_> =
-            flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
-        let (program, log) = (binary(name), self.data.path().join(format!("{name}.log")));
-        let since = Instant::now();
-        Server { process: Process::start(&program, flags, None, &log), port, since }
-    }
-}
-
-impl Server {
-    /// Asks every half millisecond.
-    async fn first_answer(&self, path: &str) -> Duration {
-        while self.ask(path).await.is_none() {
-            assert!(self.since.elapsed() < PATIENCE, "no answer to {path}");
-            sleep(Duration::from_micros(500)).await;
-        }
-        self.since.elapsed()
-    }
-
-    /// The number behind a name.
-    async fn count(&self, path: &str, name: &str) -> Option<usize> {
-        let answer = self.ask(path).await?;
-        let value = answer.lines().find_map(|line| line.strip_prefix(name))?;
-        value.trim().parse().ok()
-    }
-
-    /// An answer 200.
-    async fn ask(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
-        let mut buffer = vec![0; 64 * 1024];
-        let answer = load::ask(&mut stream, request.as_bytes(), &mut buffer).await?;
-        (load::status(answer) == Some(200)).then(|| String::from_utf8_lossy(answer).into_owned())
-    }
-
-    /// What it holds when nothing has changed for a second.
-    async fn settled_memory(&self) -> f64 {
-        let mut last = (self.process.memory(), Instant::now());
-        while last.1.elapsed() < Duration::from_secs(1) {
-            sleep(Duration::from_millis(100)).await;
-            let now = self.process.memory();
-            if (now - last.0).abs() > f64::EPSILON {
-                last = (now, Instant::now());
-            }
-        }
-        last.0
-    }
 }

@@ -1,6 +1,7 @@
 //! One service as its own process: flags in, signals in, log lines and an exit code out. Killed when dropped.
 
 use std::{
+    fs,
     os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -29,12 +30,20 @@ pub struct Launch {
     flags: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     failpoint: Option<String>,
+    ulimit: Option<String>,
 }
 
 impl Launch {
     /// A binary of the workspace, as the instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
-        let launch = Self { binary, arguments: vec![], flags: vec![], environment: vec![], failpoint: None };
+        let launch = Self {
+            binary,
+            arguments: vec![],
+            flags: vec![],
+            environment: vec![],
+            failpoint: None,
+            ulimit: None,
+        };
         launch.env("INSTANCE_NAME", instance)
     }
 
@@ -62,6 +71,11 @@ impl Launch {
         Self { failpoint: Some(failpoint.to_owned()), ..self }
     }
 
+    /// Limits of the system that it starts with, as the shell's `ulimit` takes them: `-n 256` for open files.
+    pub fn ulimit(self, limit: &str) -> Self {
+        Self { ulimit: Some(limit.to_owned()), ..self }
+    }
+
     /// Starts it and waits until it takes requests; panics with its output when it does not.
     pub async fn start(self) -> Service {
         let mut service = self.spawn();
@@ -85,7 +99,15 @@ impl Launch {
 
     fn command(&self) -> Command {
         let path = if self.failpoint.is_some() { binary_with_failpoints } else { binary };
-        let mut command = Command::new(path(self.binary));
+        let path = path(self.binary);
+        let mut command = match &self.ulimit {
+            None => Command::new(path),
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", r#"ulimit $0 && exec "$@""#, limit]).arg(path);
+                command
+            }
+        };
         for name in environment::settings_of_services() {
             command.env_remove(name);
         }
@@ -148,6 +170,23 @@ impl Service {
     pub async fn get(&self, path: &str) -> Reply {
         let reply = Reply::of(self.request("GET", path)).await;
         reply.unwrap_or_else(|e| panic!("GET {path}: {e:?}"))
+    }
+
+    /// A number in `/metrics`, by its whole name.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").await.text;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"));
+        value.parse().unwrap_or_else(|e| panic!("{name} is {value}: {e}"))
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn memory(&self) -> u64 {
+        let id = self.child.as_ref().expect("the process was started").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.expect("Linux shows VmRSS in KiB")
     }
 
     /// Waits until `/readyz` answers 200.

@@ -64,8 +64,11 @@ pub struct SharedSettings {
     pub request_body_limit: usize,
     /// How many requests are worked on at a time; one more is answered 503 (default 512)
     pub request_concurrency: usize,
-    /// How many connections are open at a time; further ones wait to be accepted (default 10000)
+    /// How many connections are open at a time; for one more, the longest idle one is closed (default 10000)
     pub connection_limit: usize,
+    /// How long a client may be idle, or take to send a request's head, or to take its answer (default 30s)
+    #[serde(with = "humantime_serde")]
+    pub client_timeout: Duration,
     /// From SIGTERM to exit: what is not done by then is listed, and the exit code is 1 (default 10s)
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
@@ -138,6 +141,7 @@ impl Default for SharedSettings {
             request_body_limit: 16 * 1024,
             request_concurrency: 512,
             connection_limit: 10_000,
+            client_timeout: s(30),
             shutdown_grace: s(10),
             shutdown_linger: Duration::ZERO,
         }
@@ -166,6 +170,7 @@ impl SharedSettings {
             ("request_timeout", self.request_timeout.is_zero()),
             ("request_concurrency", self.request_concurrency == 0),
             ("connection_limit", self.connection_limit == 0),
+            ("client_timeout", self.client_timeout.is_zero()),
         ])?;
         for (key, limit) in
             [("request_concurrency", self.request_concurrency), ("connection_limit", self.connection_limit)]

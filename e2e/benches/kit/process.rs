@@ -10,6 +10,7 @@ use std::{
 };
 
 use e2e::environment;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The core of what is measured.
 pub(crate) const SERVER_CORE: &str = "0";
@@ -49,6 +50,11 @@ impl Process {
         let output = File::create(output).expect("the folder for temporary files can be written");
         command.args(arguments).stdin(Stdio::null()).stdout(output);
         Self(command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", program.display())))
+    }
+
+    /// Stops it where it is; what was sent to it waits in its sockets.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::STOP).expect("the process runs");
     }
 
     /// The CPU time that it has used: all its threads, those that ended too.

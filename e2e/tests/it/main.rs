@@ -7,6 +7,8 @@
 //! - `ladder`: what becomes of messages that fail,
 //! - `stops`: SIGTERM in bad times,
 //! - `dead_letters`: what was given up, in the hands of a person,
+//! - `bounds`: what is full says so, loses nothing, and goes on by itself,
+//! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -20,6 +22,8 @@ mod crash_points;
 mod ladder;
 mod stops;
 mod dead_letters;
+mod bounds;
+mod clients;
 mod operations;
 mod readme;
 mod tidy;

@@ -1,0 +1,121 @@
+//! Everything is bounded: what is full says so, loses nothing that was promised, and goes on by itself.
+
+use e2e::{
+    broker::SharedBroker,
+    fixture::TestSystem,
+    load::{Load, Record},
+    proxy::{Mode, Proxy},
+    wait::{PATIENCE, until, until_true},
+};
+use futures_util::future::join_all;
+
+#[tokio::test]
+async fn what_a_full_queue_refuses_waits_in_the_outbox_until_somebody_consumes() {
+    const READS: usize = 300;
+    let system = TestSystem::new().await;
+    // Both services declare the queue.
+    let launch = |name| system.launch(name, 1).flag("vip-queue-max-length", "20");
+    let account = launch("accountservice").start().await;
+    account.until_ready().await;
+
+    let record = Load::answered(READS).run(&account.address()).await;
+    assert_eq!(record.refused, [], "a full queue is nothing to those who read");
+    until_true("the broker refuses, the queue holds a part and the outbox the rest", PATIENCE, async || {
+        let queued = u64::from(system.vhost().ready("vip_queue").await.unwrap_or_default());
+        let waiting = account.metric("hops_outbox_depth").await;
+        let is_refused = account.metric("hops_messages_nacked_total").await > 0;
+        is_refused && queued >= 20 && waiting > 0 && queued + waiting == READS as u64
+    })
+    .await;
+    account.until_ready().await;
+
+    let vip = launch("vipservice").start().await;
+    system.assert_promise(&record, &account, &[&vip]).await;
+    until_true("the outbox is empty", PATIENCE, async || account.metric("hops_outbox_depth").await == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_full_outbox_refuses_vip_reads_and_takes_them_again_when_the_broker_is_back() {
+    const MAX: usize = 20;
+    let vhost = SharedBroker::from_environment().vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    proxy.set(Mode::Refuse);
+    let system = TestSystem::on(vhost).behind(proxy.port());
+    let account = system.launch("accountservice", 1).flag("outbox-max", &MAX.to_string()).start().await;
+
+    let mut record = Load::sent(3 * MAX).run(&account.address()).await;
+    assert_eq!(record.answered.len(), MAX);
+    let (id, refused) = system.read(&account, "10000").await;
+    record.sent.insert(id.clone());
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text);
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert_eq!(refused.json()["request_id"], id);
+    assert_eq!(system.read(&account, "10001").await.1.status, 200, "a plain read");
+    assert_eq!(account.get("/accounts?limit=3").await.status, 200);
+    let ready = account.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    let why = ready.json()["checks"]["outbox"]["detail"].to_string();
+    assert!(why.contains("the outbox is full: 20"), "{}", ready.text);
+
+    proxy.set(Mode::Forward);
+    account.until_ready().await;
+    let vip = system.vipservice(1).await;
+    let record = record.and(Load::answered(MAX).run(&account.address()).await);
+    system.assert_promise(&record, &account, &[&vip]).await;
+}
+
+#[tokio::test]
+async fn a_view_shows_the_newest_offers_and_no_more_than_it_may() {
+    const READS: usize = 200;
+    const SHOWN: usize = 50;
+    let system = TestSystem::new().await;
+    let vip = system.launch("vipservice", 1).flag("offers-max", &SHOWN.to_string()).start().await;
+    let account = system.accountservice().await;
+
+    let record = Load::answered(READS).run(&account.address()).await;
+
+    let newest = until("the newest offers are shown", PATIENCE, async || {
+        let offers = system.offers(&vip).await;
+        assert!(offers.len() <= SHOWN);
+        let last = offers.last()?.offset;
+        (last >= READS as u64 - 1 && offers.len() == SHOWN).then_some(offers)
+    })
+    .await;
+    let offsets: Vec<_> = newest.iter().map(|offer| offer.offset).collect();
+    let last = offsets[SHOWN - 1];
+    assert_eq!(offsets, (last + 1 - SHOWN as u64..=last).collect::<Vec<_>>(), "the newest, without a gap");
+    assert!(newest.iter().all(|offer| record.answered.contains(&offer.request_id)));
+    assert_eq!(system.by_replica(&vip).await.into_values().sum::<u64>(), SHOWN as u64);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_refused_and_the_operators_and_the_promise_are_not() {
+    let system = TestSystem::new().await;
+    let vip = system.vipservice(1).await;
+    // A VIP's read waits for the disk, and another one comes meanwhile.
+    let account = system.launch("accountservice", 1).flag("request-concurrency", "1").start().await;
+    let mut record = Record::default();
+
+    let refused = until("a read is refused", PATIENCE, async || {
+        let reads = join_all((0..32).map(|_| system.read(&account, "10000")));
+        let (replies, alive) = tokio::join!(reads, account.get("/livez"));
+        assert_eq!(alive.status, 200);
+        let mut refused = None;
+        for (id, reply) in replies {
+            record.sent.insert(id.clone());
+            if reply.status == 200 {
+                record.answered.insert(id);
+            } else {
+                refused = Some(reply);
+            }
+        }
+        refused
+    })
+    .await;
+
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text);
+    assert!(refused.json()["detail"].to_string().contains("too many requests"), "{}", refused.text);
+    assert!(!record.answered.is_empty(), "one at a time is answered");
+    system.assert_promise(&record, &account, &[&vip]).await;
+}
