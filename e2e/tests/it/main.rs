@@ -3,6 +3,8 @@
 //! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
 //! - `kills`: the promise, held against everything that can be killed or cut,
+//! - `faults`: every other fault that we know how to cause,
+//! - `soak`: many of them, in an order drawn from a seed,
 //! - `stops`: SIGTERM in bad times,
 //! - `operations`: what the person sees who runs the services,
 //! - `readme`: the README's quick start, run as it is printed,
@@ -13,6 +15,8 @@
 mod messaging;
 mod walk;
 mod kills;
+mod faults;
+mod soak;
 mod stops;
 mod operations;
 mod readme;
