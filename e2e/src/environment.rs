@@ -31,14 +31,13 @@ pub fn is_full() -> bool {
     env::var("HOPS_TESTS").is_ok_and(|value| value == "full")
 }
 
-/// Whether a test that takes long is to run: with `HOPS_TESTS=full` only. When it is left out, a line says so
-/// that is seen without `--nocapture` too.
-pub fn is_left_out(test: &str) -> bool {
-    let is_left_out = !is_full();
-    if is_left_out {
+/// Whether a test that takes long may run: with `HOPS_TESTS=full` only. Else it is to return at once, and a line says
+/// so that is seen without `--nocapture` too.
+pub fn full_only(test: &str) -> bool {
+    if !is_full() {
         let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs with HOPS_TESTS=full only: {test}");
     }
-    is_left_out
+    is_full()
 }
 
 /// `HOPS_SEED`: what a seeded test is to begin with, in place of a new seed.

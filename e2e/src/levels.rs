@@ -75,20 +75,36 @@ impl Levels {
 
     /// Waits until the process holds no more than at the time of [`Self::of`]; panics with both when that takes too long.
     pub async fn until_back(&self) {
+        self.until(|now| now.over(&self.held)).await;
+    }
+
+    /// The same for the threads of one name, while a fault lasts.
+    pub async fn until_threads_are_back(&self, name: &str) {
+        let count = |held: &Held| held.threads.get(name).copied().unwrap_or_default();
+        let before = count(&self.held);
+        self.until(|now| match count(now) {
+            now if now > before => format!("threads {name}: {now}, were {before}\n"),
+            _ => String::new(),
+        })
+        .await;
+    }
+
+    /// Waits until `over`, which says what there is too much of, says nothing.
+    async fn until(&self, over: impl Fn(&Held) -> String) {
         let start = Instant::now();
         loop {
             let held = Held::by(self.pid, self.port)
                 .unwrap_or_else(|| panic!("{} is not the process {} any more", self.service, self.pid));
-            let over = held.over(&self.held);
+            let over = over(&held);
             if over.is_empty() {
                 return;
             }
-            if start.elapsed() > PATIENCE {
-                panic!(
-                    "{} holds more than before, {PATIENCE:?} after the fault:\n{over}before: {:#?}\nnow: {held:#?}",
-                    self.service, self.held
-                );
-            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{} holds more than before, for {PATIENCE:?} now:\n{over}before: {:#?}\nnow: {held:#?}",
+                self.service,
+                self.held
+            );
             sleep(PAUSE).await;
         }
     }

@@ -143,7 +143,7 @@ impl PrivateBroker {
     /// Raises the alarm.
     pub async fn starve(&self, of: Shortage) {
         match of {
-            // Less than any node uses, and not 0, which RabbitMQ's guide gives another meaning: "nobody ever publishes".
+            // Less than any node uses.
             Shortage::Memory => self.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await,
             Shortage::Disk => self.rabbitmqctl(&["set_disk_free_limit", "100000000000000"]).await,
         };

@@ -3,13 +3,17 @@
 //! A test warms a system up, takes the levels of its services (`e2e::levels`), causes its fault under a load, undoes it,
 //! and ends in the set equation (`e2e::sets`) with `vip_queue.dead` empty and the levels back where they were.
 //! docs/GUARANTEES.md has the table of the faults; those that are not here are in `kills` and `messaging`.
-//! Without `HOPS_TESTS=full` the slow ones are left out, and say so.
+//! Without `HOPS_TESTS=full` those are left out, and say so, that need a broker of their own or more than twelve seconds;
+//! ten of those are for the threads of name look-ups, which leave when they were idle for so long.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use e2e::{
     broker::{PrivateBroker, SharedBroker, Shortage},
-    environment,
+    environment::full_only,
     fixture::TestSystem,
     levels::Levels,
     load::{Load, Record, in_flight},
@@ -112,6 +116,9 @@ async fn behind_a_proxy() -> (TestSystem, Proxy) {
 /// Fault 1.
 #[tokio::test]
 async fn a_broker_application_that_is_restarted_under_load_loses_no_answered_read() {
+    if !full_only("faults::a_broker_application_that_is_restarted_under_load_loses_no_answered_read") {
+        return;
+    }
     let broker = PrivateBroker::start().await;
     let work = AtWork::on(TestSystem::on(broker.vhost()), &[("amqp-backoff-max", "1s")]).await;
 
@@ -132,6 +139,9 @@ async fn a_broker_application_that_is_restarted_under_load_loses_no_answered_rea
 /// Fault 3.
 #[tokio::test]
 async fn a_broker_that_stalls_gets_what_it_did_not_confirm_once_more() {
+    if !full_only("faults::a_broker_that_stalls_gets_what_it_did_not_confirm_once_more") {
+        return;
+    }
     let broker = PrivateBroker::start().await;
     // The heart beats slowly, so that it is the confirms that are missed.
     let flags = [("amqp-operation-timeout", "1s"), ("amqp-heartbeat", "60s")];
@@ -152,6 +162,11 @@ async fn a_broker_that_stalls_gets_what_it_did_not_confirm_once_more() {
 /// Fault 6.
 #[tokio::test]
 async fn a_link_that_goes_silent_is_replaced_after_two_heartbeats_and_loses_no_answered_read() {
+    if !full_only(
+        "faults::a_link_that_goes_silent_is_replaced_after_two_heartbeats_and_loses_no_answered_read",
+    ) {
+        return;
+    }
     const HEARTBEAT: Duration = Duration::from_secs(2);
     let (system, proxy) = behind_a_proxy().await;
     let work = AtWork::on(system, &[("amqp-heartbeat", "2s"), ("amqp-connect-timeout", "1s")]).await;
@@ -160,8 +175,8 @@ async fn a_link_that_goes_silent_is_replaced_after_two_heartbeats_and_loses_no_a
     proxy.set(Mode::Freeze);
     let record = work.reads().await;
     work.until_both_say("connecting").await;
-    // And one second for those who watch and tell.
-    assert!(since.elapsed() <= 2 * HEARTBEAT + Duration::from_secs(1), "{:?}", since.elapsed());
+    // And another one for those who watch, on a machine that has other things to do.
+    assert!(since.elapsed() <= 3 * HEARTBEAT, "{:?}", since.elapsed());
     proxy.set(Mode::Forward);
 
     work.until_whole(record).await;
@@ -170,6 +185,11 @@ async fn a_link_that_goes_silent_is_replaced_after_two_heartbeats_and_loses_no_a
 /// Fault 7, its first three.
 #[tokio::test]
 async fn a_way_that_closes_refuses_or_says_nothing_is_tried_again_and_leaves_nothing_behind() {
+    if !full_only(
+        "faults::a_way_that_closes_refuses_or_says_nothing_is_tried_again_and_leaves_nothing_behind",
+    ) {
+        return;
+    }
     const ATTEMPTS: usize = 12;
     let (system, proxy) = behind_a_proxy().await;
     let flags = [("amqp-connect-timeout", "300ms"), ("amqp-backoff-max", "300ms")];
@@ -186,6 +206,10 @@ async fn a_way_that_closes_refuses_or_says_nothing_is_tried_again_and_leaves_not
             let many = || proxy.accepted() >= before + ATTEMPTS;
             until_true(&format!("{ATTEMPTS} attempts, {mode:?}"), PATIENCE, async || many()).await;
         }
+        // While it lasts: an attempt that was given up must not wait for better times.
+        for levels in &work.levels {
+            levels.until_threads_are_back("lapin-io-loop").await;
+        }
         proxy.set(Mode::Forward);
         for service in work.both() {
             service.until_ready().await;
@@ -198,6 +222,9 @@ async fn a_way_that_closes_refuses_or_says_nothing_is_tried_again_and_leaves_not
 /// Fault 7, its last. RFC 2606 promises that the name will never be there.
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_passed_over_and_alone_it_is_shown() {
+    if !full_only("faults::a_name_that_nobody_knows_is_passed_over_and_alone_it_is_shown") {
+        return;
+    }
     let (system, proxy) = behind_a_proxy().await;
     let known = system.vhost().amqp_url_at(proxy.port());
     let unknown = known.replace("127.0.0.1", "guest:guest@broker.invalid");
@@ -228,6 +255,9 @@ async fn a_name_that_nobody_knows_is_passed_over_and_alone_it_is_shown() {
 /// Fault 8.
 #[tokio::test]
 async fn connections_that_an_operator_closes_are_made_anew_and_the_log_has_the_reason() {
+    if !full_only("faults::connections_that_an_operator_closes_are_made_anew_and_the_log_has_the_reason") {
+        return;
+    }
     let broker = PrivateBroker::start().await;
     let work = AtWork::on(TestSystem::on(broker.vhost()), &[]).await;
 
@@ -336,6 +366,11 @@ async fn what_a_full_queue_refuses_waits_in_the_outbox_until_there_is_room() {
 /// Fault 14.
 #[tokio::test]
 async fn a_broker_short_of_memory_or_disk_is_shown_and_what_was_read_meanwhile_arrives_later() {
+    if !full_only(
+        "faults::a_broker_short_of_memory_or_disk_is_shown_and_what_was_read_meanwhile_arrives_later",
+    ) {
+        return;
+    }
     let broker = PrivateBroker::start().await;
     let work = AtWork::on(TestSystem::on(broker.vhost()), &[]).await;
 
@@ -407,7 +442,7 @@ async fn permissions_that_are_revoked_are_named_and_given_back_they_are_used() {
 /// Fault 18. The broker is short of memory, so no offer is confirmed, and what is in hand stays there for too long.
 #[tokio::test]
 async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_and_are_one_offer_each() {
-    if environment::is_left_out(
+    if !full_only(
         "faults::deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_and_are_one_offer_each",
     ) {
         return;
@@ -420,6 +455,8 @@ async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_an
 
     // They lie in the queue when the alarm is raised, and are in hand while it lasts.
     let mut vip = work.vip;
+    let handled = |vip: &Service| vip.log().count(|line| line.hop() == Some(7));
+    let before = handled(&vip);
     vip.kill9().await;
     let record = Load::answered(in_flight()).at_a_time(32).run(&work.account.address()).await;
     until_true("the outbox is empty", PATIENCE, async || {
@@ -428,6 +465,7 @@ async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_an
     .await;
     broker.starve(Shortage::Memory).await;
     vip.restart().await;
+    until_true("its hands are full", PATIENCE, async || handled(&vip) >= before + 50).await;
     let (early, mut levels) = (work.early, work.levels);
     levels.truncate(1);
     levels.push(Levels::of(&vip).await);
@@ -448,7 +486,6 @@ async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_an
 /// Fault 21, the consumer.
 #[tokio::test]
 async fn a_vipservice_told_to_stop_under_load_finishes_what_it_began_and_no_other_sees_it_again() {
-    use std::collections::BTreeSet;
     let work = AtWork::on(TestSystem::new().await, &[]).await;
     let mut leaving = work.system.vipservice(2).await;
 
@@ -500,6 +537,9 @@ async fn stops_in_time(service: &mut Service) {
 /// Fault 22: wrong at start, corrected at the broker; then changed there under those who are connected.
 #[tokio::test]
 async fn a_wrong_password_is_shown_until_it_is_corrected_and_so_is_a_changed_one() {
+    if !full_only("faults::a_wrong_password_is_shown_until_it_is_corrected_and_so_is_a_changed_one") {
+        return;
+    }
     let (system, proxy) = behind_a_proxy().await;
     system.vhost().create_user("another").await;
     let start = |binary| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use e2e::{
     broker::{PrivateBroker, SharedBroker},
+    environment::full_only,
     fixture::TestSystem,
     levels::Levels,
     load::{Load, Record, in_flight},
@@ -110,6 +111,9 @@ async fn a_vipservice_told_to_stop_loses_no_message() {
 
 #[tokio::test]
 async fn a_killed_broker_loses_no_answered_read() {
+    if !full_only("kills::a_killed_broker_loses_no_answered_read") {
+        return;
+    }
     /// A quorum queue younger than about two seconds does not survive a `kill -9` of its broker: a fault of RabbitMQ
     /// 3.10 and 4.0 that has nothing to do with us.
     const SAFE_AGE: Duration = Duration::from_secs(20);

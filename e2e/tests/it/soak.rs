@@ -178,7 +178,7 @@ impl Scene {
 
 #[tokio::test]
 async fn three_minutes_of_mixed_faults_lose_nothing_double_nothing_and_leave_nothing_behind() {
-    if environment::is_left_out(
+    if !environment::full_only(
         "soak::three_minutes_of_mixed_faults_lose_nothing_double_nothing_and_leave_nothing_behind",
     ) {
         return;
