@@ -1,7 +1,7 @@
 //! What a service holds of the machine - threads, open files, memory - and whether it is back where it was before a fault.
 //!
 //! Read from `/proc`, so of the process as it is. What comes and goes with the load and not with faults is told apart
-//! by name, see [`Levels::of`]; nothing is rounded.
+//! by name, see [`Levels::of`]; only memory has a slack.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +17,18 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// By how much the memory may have grown: allocators keep what was freed, and views keep offers.
+/// By how much the memory may have grown: views keep offers, and allocators keep small blocks that were freed.
 const SLACK_KIB: u64 = 16 * 1024;
 /// The largest number of threads that sled's pool has.
 const SLED_POOL: usize = 128;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The name of tokio's threads, of both kinds.
+const TOKIO: &str = "tokio-rt-worker";
+/// The thread of lapin's own runtime, as far as the kernel keeps names, and what else belongs to that.
+const OWN_RUNTIME: &str = "async-compat/to";
+const OWN_RUNTIME_FILES: [(&str, usize); 3] =
+    [("anon_inode:[eventpoll]", 2), ("anon_inode:[eventfd]", 1), ("socket", 1)];
 
 /// What one process held at a moment.
 #[derive(Debug, Clone)]
@@ -109,13 +115,6 @@ impl Levels {
         }
     }
 }
-
-/// The name of tokio's threads, of both kinds.
-const TOKIO: &str = "tokio-rt-worker";
-/// The thread of lapin's own runtime, as far as the kernel keeps names, and what else belongs to that.
-const OWN_RUNTIME: &str = "async-compat/to";
-const OWN_RUNTIME_FILES: [(&str, usize); 3] =
-    [("anon_inode:[eventpoll]", 2), ("anon_inode:[eventfd]", 1), ("socket", 1)];
 
 impl Held {
     /// What a process holds now; `None` if there is none.
