@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::environment;
 
-pub use self::private::PrivateBroker;
+pub use self::private::{PrivateBroker, Shortage};
 pub use self::vhost::{StoredMessage, Vhost};
 
 /// The broker that all tests share, as `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name it.

@@ -4,7 +4,12 @@
     reason = "a test run is told by its environment, as `main` is by its own"
 )]
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 /// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host.
 pub fn broker() -> String {
@@ -24,6 +29,21 @@ pub fn rabbitmq_image() -> Option<String> {
 /// `HOPS_TESTS=full`: the long variants.
 pub fn is_full() -> bool {
     env::var("HOPS_TESTS").is_ok_and(|value| value == "full")
+}
+
+/// Whether a test that takes long may run: with `HOPS_TESTS=full` only. Else it is to return at once, and a line says
+/// so that is seen without `--nocapture` too.
+pub fn full_only(test: &str) -> bool {
+    if !is_full() {
+        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs with HOPS_TESTS=full only: {test}");
+    }
+    is_full()
+}
+
+/// `HOPS_SEED`: what a seeded test is to begin with, in place of a new seed.
+pub fn seed() -> Option<u64> {
+    let seed = env::var("HOPS_SEED").ok()?;
+    Some(seed.parse().unwrap_or_else(|e| panic!("HOPS_SEED={seed}: {e}")))
 }
 
 /// `HOPS_BIN_DIR`: a folder of binaries that are built already.

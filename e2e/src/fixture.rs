@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     broker::{SharedBroker, Vhost},
     http::Reply,
-    load::{Record, request_id},
+    levels::Levels,
+    load::{Load, Record, in_flight, request_id},
     log::Log,
     process::{Launch, Service},
     sets::Difference,
@@ -146,6 +147,24 @@ impl TestSystem {
     pub async fn by_replica(&self, vipservice: &Service) -> BTreeMap<String, u64> {
         serde_json::from_value(vipservice.get("/offers/by-replica").await.json())
             .expect("numbers by instance")
+    }
+
+    /// Puts services to work once, so that they hold what they hold when nothing is wrong: the record of that
+    /// work and of what was `earlier`, and the levels of all of them.
+    pub async fn warm_up(
+        &self,
+        earlier: Record,
+        accountservice: &Service,
+        others: &[&Service],
+    ) -> (Record, Vec<Levels>) {
+        let record = Load::answered(in_flight()).at_a_time(32).run(&accountservice.address()).await;
+        let record = record.and(earlier);
+        self.assert_promise(&record, accountservice, others).await;
+        let mut levels = vec![Levels::of(accountservice).await];
+        for service in others {
+            levels.push(Levels::of(service).await);
+        }
+        (record, levels)
     }
 
     /// Holds the promise, and finds nothing in `vip_queue.dead`.

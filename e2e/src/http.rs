@@ -6,11 +6,22 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 /// A client that gives up on an answer after 20 s, longer than any time-out of the services.
+/// Its connections stay open until it is dropped.
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(20))
-        .build()
-        .expect("an HTTP client without TLS always builds")
+    build(builder())
+}
+
+/// The same, with a connection for each request: none is left with the service when nothing is asked.
+pub fn client_without_keep_alive() -> reqwest::Client {
+    build(builder().pool_max_idle_per_host(0))
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().timeout(Duration::from_secs(20))
+}
+
+fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    builder.build().expect("an HTTP client without TLS always builds")
 }
 
 /// An answer that came back whole.

@@ -4,6 +4,7 @@
 //! - [`fixture`]: `TestSystem`, one method per thing a user does; start here,
 //! - [`process`]: one running service: its flags, its signals, its exit,
 //! - [`log`]: what it printed,
+//! - [`levels`]: the threads, files and memory that it holds,
 //! - [`http`]: what it answered,
 //! - [`binaries`]: where the binaries come from,
 //! - [`broker`]: the shared broker with a vhost per test, and private brokers that a test may kill,
@@ -19,6 +20,7 @@
 pub mod fixture;
 pub mod process;
 pub mod log;
+pub mod levels;
 pub mod http;
 pub mod binaries;
 pub mod broker;

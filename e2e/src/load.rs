@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -71,6 +71,11 @@ impl Load {
         Self { reads, at_a_time: 8, every: Duration::ZERO, is_retrying: true }
     }
 
+    /// Some forty reads a second until [`RunningLoad::stop`]: what a service has to do while it is in trouble.
+    pub fn steady() -> Self {
+        Self::answered(usize::MAX).at_a_time(4).every(Duration::from_millis(100))
+    }
+
     /// That many reads sent, whatever the answers.
     pub fn sent(reads: usize) -> Self {
         Self { is_retrying: false, ..Self::answered(reads) }
@@ -94,6 +99,7 @@ impl Load {
             address: account_service.clone(),
             client: http::client(),
             taken: AtomicUsize::default(),
+            is_over: AtomicBool::default(),
             record: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -129,6 +135,17 @@ impl RunningLoad {
             .await;
     }
 
+    /// How many reads were answered 200 so far.
+    pub fn answered(&self) -> usize {
+        self.shared.record().answered.len()
+    }
+
+    /// Begins no further read, and waits until those that were begun are answered.
+    pub async fn stop(self) -> Record {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.finish().await
+    }
+
     /// Waits until all is sent and answered.
     pub async fn finish(mut self) -> Record {
         let ended = async {
@@ -147,6 +164,7 @@ struct Shared {
     address: Address,
     client: Client,
     taken: AtomicUsize,
+    is_over: AtomicBool,
     record: Mutex<Record>,
 }
 
@@ -174,8 +192,9 @@ impl Shared {
 }
 
 async fn worker(shared: Arc<Shared>) {
-    while shared.taken.fetch_add(1, Ordering::Relaxed) < shared.load.reads {
-        while !shared.read().await && shared.load.is_retrying {
+    let is_over = || shared.is_over.load(Ordering::Relaxed);
+    while !is_over() && shared.taken.fetch_add(1, Ordering::Relaxed) < shared.load.reads {
+        while !shared.read().await && shared.load.is_retrying && !is_over() {
             sleep(PAUSE).await;
         }
         sleep(shared.load.every).await;

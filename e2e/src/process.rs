@@ -26,6 +26,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Launch {
     binary: &'static str,
+    instance: String,
     arguments: Vec<String>,
     flags: Vec<(String, String)>,
     environment: Vec<(String, String)>,
@@ -38,6 +39,7 @@ impl Launch {
     pub fn new(binary: &'static str, instance: &str) -> Self {
         let launch = Self {
             binary,
+            instance: instance.to_owned(),
             arguments: vec![],
             flags: vec![],
             environment: vec![],
@@ -45,6 +47,11 @@ impl Launch {
             ulimit: None,
         };
         launch.env("INSTANCE_NAME", instance)
+    }
+
+    /// Which binary it is.
+    pub fn binary(&self) -> &str {
+        self.binary
     }
 
     /// A word before the flags: a subcommand.
@@ -91,7 +98,7 @@ impl Launch {
             readers: vec![],
             log: Arc::default(),
             address: Address::default(),
-            client: http::client(),
+            client: http::client_without_keep_alive(),
         };
         service.spawn();
         service
@@ -111,6 +118,10 @@ impl Launch {
         for name in environment::settings_of_services() {
             command.env_remove(name);
         }
+        // glibc keeps large blocks for itself once it has seen some, and each of lapin's connections begins with one
+        // of 8 MiB. With its threshold said, which is the one it starts with, what is freed is given back, so that
+        // the resident memory is what the service holds.
+        command.env("MALLOC_MMAP_THRESHOLD_", "131072");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.envs(self.failpoint.iter().map(|failpoint| ("HOPS_FAILPOINT", failpoint)));
         command.args(&self.arguments);
@@ -158,6 +169,16 @@ impl Service {
     /// Where it listens now.
     pub fn address(&self) -> Address {
         self.address.clone()
+    }
+
+    /// The instance's name.
+    pub fn name(&self) -> &str {
+        &self.launch.instance
+    }
+
+    /// Its process id in its present life.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the process was started").id()
     }
 
     /// A request to it, to be sent with [`Reply::of`].

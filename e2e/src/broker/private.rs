@@ -1,39 +1,70 @@
-//! A broker in a container of its own, on fixed ports of this machine: a test may kill, freeze and restart it.
+//! A broker in a container of its own, on fixed ports of this machine: a test may kill, freeze, starve and restart it.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
 
-use tokio::process;
+use tokio::{
+    process,
+    sync::{Semaphore, SemaphorePermit},
+};
 
 use super::{Vhost, free_port};
 use crate::environment;
 
 const IMAGES: [&str; 2] = ["hops-rabbitmq:4.0", "rabbitmq:4-management"];
 
+/// Each takes a core for the seconds of its start: with more of them at once, whoever waits for them waits in vain.
+static SLOTS: Semaphore = Semaphore::const_new(3);
+
 /// A container that one test owns; removed by its name when dropped, and when the test's process dies.
 #[derive(Debug)]
 pub struct PrivateBroker {
     name: String,
     image: String,
+    configuration: String,
     ports: [u16; 2],
     reaper: Option<Child>,
+    /// Given back when the container is gone: fields are dropped after [`Drop`].
+    _slot: SemaphorePermit<'static>,
+}
+
+/// What a broker is short of. It then takes no messages, and all else goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Of memory: it may use next to none.
+    Memory,
+    /// Of disk: it wants more free space than there is.
+    Disk,
 }
 
 impl PrivateBroker {
     /// A new broker that accepts connections.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same, with further lines of `rabbitmq.conf`.
+    pub async fn start_with(configuration: &str) -> Self {
         let mut broker = Self::absent().await;
+        broker.configuration = configuration.to_owned();
         broker.appear().await;
         broker.vhost().until_ready().await;
         broker
     }
 
     /// A broker that is not there yet: its address is known and nobody listens on it.
+    /// Waits while too many others of this process run.
     pub async fn absent() -> Self {
+        let slot = SLOTS.acquire().await.expect("nobody closes it");
         Self {
             name: format!("hops-e2e-{}", uuid::Uuid::now_v7().simple()),
             image: image().await,
+            configuration: String::new(),
             ports: [free_port(), free_port()],
             reaper: None,
+            _slot: slot,
         }
     }
 
@@ -43,8 +74,7 @@ impl PrivateBroker {
         let [amqp, admin] = self.ports;
         let (amqp, admin) = (format!("127.0.0.1:{amqp}:5672"), format!("127.0.0.1:{admin}:15672"));
         docker(&[
-            "run",
-            "-d",
+            "create",
             "--name",
             &self.name,
             "--hostname",
@@ -56,6 +86,19 @@ impl PrivateBroker {
             &self.image,
         ])
         .await;
+        if !self.configuration.is_empty() {
+            self.configure().await;
+        }
+        docker(&["start", &self.name]).await;
+    }
+
+    /// Copied in rather than mounted: the engine may see other files than we do.
+    async fn configure(&self) {
+        let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
+        let file = folder.path().join("90-test.conf");
+        fs::write(&file, &self.configuration).expect("it can be written");
+        let target = format!("{}:/etc/rabbitmq/conf.d/", self.name);
+        docker(&["cp", &file.to_string_lossy(), &target]).await;
     }
 
     /// Its default virtual host.
@@ -84,6 +127,39 @@ impl PrivateBroker {
     /// Undoes [`Self::freeze`].
     pub async fn thaw(&self) {
         docker(&["unpause", &self.name]).await;
+    }
+
+    /// Stops RabbitMQ in good order and leaves its Erlang node running: the port is closed, connections end.
+    pub async fn stop_application(&self) {
+        self.rabbitmqctl(&["stop_app"]).await;
+    }
+
+    /// Undoes [`Self::stop_application`], and waits until it accepts connections.
+    pub async fn start_application(&self) {
+        self.rabbitmqctl(&["start_app"]).await;
+        self.vhost().until_ready().await;
+    }
+
+    /// Raises the alarm.
+    pub async fn starve(&self, of: Shortage) {
+        match of {
+            // Less than any node uses.
+            Shortage::Memory => self.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await,
+            Shortage::Disk => self.rabbitmqctl(&["set_disk_free_limit", "100000000000000"]).await,
+        };
+    }
+
+    /// Undoes [`Self::starve`].
+    pub async fn feed(&self, with: Shortage) {
+        match with {
+            Shortage::Memory => self.rabbitmqctl(&["set_vm_memory_high_watermark", "0.6"]).await,
+            Shortage::Disk => self.rabbitmqctl(&["set_disk_free_limit", "50000000"]).await,
+        };
+    }
+
+    /// Closes all connections, as an operator does; clients are told `reason`.
+    pub async fn close_all_connections(&self, reason: &str) {
+        self.rabbitmqctl(&["close_all_connections", reason]).await;
     }
 
     /// Runs `rabbitmqctl` inside and answers what it printed.
@@ -142,7 +218,7 @@ async fn try_docker(arguments: &[&str]) -> Result<String, String> {
 mod tests {
     use lapin::{BasicProperties, types::FieldTable};
 
-    use super::PrivateBroker;
+    use super::{PrivateBroker, Shortage};
 
     #[tokio::test]
     async fn a_killed_broker_comes_back_on_the_same_ports_with_its_confirmed_messages() {
@@ -159,5 +235,21 @@ mod tests {
         assert_eq!(kept.iter().map(|message| message.request_id()).collect::<Vec<_>>(), ["one"]);
         assert_eq!(vhost.ready("kept").await, Some(1), "a look puts the messages back");
         assert!(broker.rabbitmqctl(&["list_queues", "name"]).await.contains("kept"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_takes_lines_of_configuration_and_raises_both_alarms_and_clears_them() {
+        let broker = PrivateBroker::start_with("consumer_timeout = 61000\n").await;
+        let environment = broker.rabbitmqctl(&["environment"]).await;
+        assert!(environment.contains("{consumer_timeout,61000}"), "{environment}");
+        for (shortage, word) in [(Shortage::Memory, "Memory"), (Shortage::Disk, "Free disk space")] {
+            let alarm = format!("{word} alarm on node");
+            broker.starve(shortage).await;
+            let status = broker.rabbitmqctl(&["status"]).await;
+            assert!(status.contains(&alarm), "{status}");
+            broker.feed(shortage).await;
+            let status = broker.rabbitmqctl(&["status"]).await;
+            assert!(!status.contains(&alarm), "{status}");
+        }
     }
 }

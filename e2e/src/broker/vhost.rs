@@ -102,16 +102,36 @@ impl Vhost {
 
     /// Creates that user and lets it in.
     pub async fn create_user(&self, password: &str) {
+        self.change_password(password).await;
+        self.give_permissions().await;
+    }
+
+    /// Gives that user another password; who is connected stays connected.
+    pub async fn change_password(&self, password: &str) {
         let user = json!({"password": password, "tags": ""});
-        let created = self.put(&format!("users/{}", self.user()), &user).await;
-        created.expect("a user can be created");
+        let changed = self.put(&format!("users/{}", self.user()), &user).await;
+        changed.expect("a user can be created and changed");
+    }
+
+    /// Lets that user do everything here.
+    pub async fn give_permissions(&self) {
         let rights = self.let_in(&self.user()).await;
         rights.expect("a user can be given rights");
     }
 
+    /// Lets that user connect and do nothing.
+    pub async fn revoke_permissions(&self) {
+        let rights = self.let_do(&self.user(), "^$").await;
+        rights.expect("a user's rights can be taken");
+    }
+
     async fn let_in(&self, user: &str) -> reqwest::Result<()> {
-        let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
-        self.put(&format!("permissions/{}/{user}", self.encoded_name()), &all).await
+        self.let_do(user, ".*").await
+    }
+
+    async fn let_do(&self, user: &str, names: &str) -> reqwest::Result<()> {
+        let rights = json!({"configure": names, "write": names, "read": names});
+        self.put(&format!("permissions/{}/{user}", self.encoded_name()), &rights).await
     }
 
     async fn put(&self, path: &str, body: &Value) -> reqwest::Result<()> {

@@ -5,6 +5,8 @@
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `crash_points`: the same, each crash at a place that the crash table names,
 //! - `ladder`: what becomes of messages that fail,
+//! - `faults`: every other fault that we know how to cause,
+//! - `soak`: many of them, in an order drawn from a seed,
 //! - `stops`: SIGTERM in bad times,
 //! - `dead_letters`: what was given up, in the hands of a person,
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
@@ -20,6 +22,8 @@ mod walk;
 mod kills;
 mod crash_points;
 mod ladder;
+mod faults;
+mod soak;
 mod stops;
 mod dead_letters;
 mod bounds;
