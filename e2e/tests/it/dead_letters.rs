@@ -26,7 +26,7 @@ const BODY: &str = r#"{"accountId":"10000","readAt":"2026-11-20T06:27:33.757Z"}"
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
-struct Ran {
+pub(crate) struct Ran {
     code: Option<i32>,
     out: String,
     err: String,
@@ -35,7 +35,7 @@ struct Ran {
 impl Ran {
     /// What it printed on standard output, since it succeeded.
     #[track_caller]
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
         self.out
     }
@@ -55,7 +55,7 @@ async fn run(launch: Launch, words: &[&str]) -> Ran {
     Ran { code, out: command.log().text(Stream::Out), err: command.log().text(Stream::Err) }
 }
 
-async fn letters(system: &TestSystem, words: &[&str]) -> Ran {
+pub(crate) async fn letters(system: &TestSystem, words: &[&str]) -> Ran {
     run(system.launch("vipservice", 9), words).await
 }
 
@@ -87,8 +87,6 @@ async fn publish(vhost: &Vhost, queue: &str, id: Option<&str>, body: &[u8]) {
 }
 
 async fn publish_with(vhost: &Vhost, queue: &str, id: Option<&str>, body: &[u8], headers: &[(&str, &str)]) {
-    let (_connection, channel) = vhost.channel().await;
-    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let mut table = FieldTable::default();
     for (name, value) in headers {
         table.insert((*name).into(), AMQPValue::LongString(LongString::from(*value)));
@@ -96,9 +94,7 @@ async fn publish_with(vhost: &Vhost, queue: &str, id: Option<&str>, body: &[u8],
     let properties =
         BasicProperties::default().with_content_type("application/json".into()).with_headers(table);
     let properties = id.iter().fold(properties, |properties, id| properties.with_message_id((*id).into()));
-    let publish = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let confirm = channel.basic_publish("".into(), queue.into(), publish, body, properties).await.unwrap();
-    assert!(confirm.await.unwrap().is_ack());
+    vhost.publish(queue, properties, body).await;
 }
 
 /// A system with its queues and nobody who consumes them, and letters with these ids, which are good notifications.

@@ -1,6 +1,10 @@
 //! What becomes of messages that fail: they wait on the ladder, end with the dead and their story, and harm no other.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use common::{
     contracts::VIP_NOTIFICATION,
@@ -16,6 +20,8 @@ use e2e::{
 };
 use lapin::BasicProperties;
 use tokio::time::Instant;
+
+use crate::dead_letters::letters;
 
 /// Short waits, so that a message is through with them in a second.
 const DELAYS: &str = "100ms, 200ms, 300ms";
@@ -39,6 +45,8 @@ fn properties(request: &str) -> BasicProperties {
 /// A way to be unreadable: what is wrong, and the reason that the dead letter gives for it.
 type Poison = (fn(BasicProperties) -> (BasicProperties, String), &'static str);
 
+const TOO_LARGE: &str = "65536 are allowed";
+
 const POISONS: [Poison; 10] = [
     (|good| (good, "hello".into()), "its body is no notification: expected value"),
     (|good| (good, String::new()), "its body is no notification: EOF while parsing"),
@@ -49,10 +57,7 @@ const POISONS: [Poison; 10] = [
     (|_| (BasicProperties::default().with_correlation_id("".into()), BODY.into()), "it has no message_id"),
     (|good| (good.with_content_type("text/plain".into()), BODY.into()), "its content type is text/plain"),
     (|good| (good.with_type("order.placed.v1".into()), BODY.into()), "its type is order.placed.v1"),
-    (
-        |good| (good, BODY.replace('{', &format!(r#"{{"more":"{}","#, "x".repeat(70_000)))),
-        "65536 are allowed",
-    ),
+    (|good| (good, BODY.replace('{', &format!(r#"{{"more":"{}","#, "x".repeat(70_000)))), TOO_LARGE),
 ];
 
 /// Fifty unreadable messages, five of each kind: the reason that is to be found, by request id.
@@ -91,7 +96,7 @@ async fn until_dead(system: &TestSystem, reasons: &BTreeMap<String, &'static str
 async fn fifty_poison_messages_among_five_hundred_good_ones_are_told_apart() {
     let system = TestSystem::new().await;
     let account = system.accountservice().await;
-    let vip = vipservice(&system).start().await;
+    let mut vip = vipservice(&system).start().await;
     let load = Load::answered(500).at_a_time(16).start(&account.address());
     let reasons = publish_poison(&system).await;
     let record = load.finish().await;
@@ -100,6 +105,19 @@ async fn fifty_poison_messages_among_five_hundred_good_ones_are_told_apart() {
     assert_eq!(dead.len(), 50);
     assert!(dead.iter().all(|letter| letter.header("x-hops-attempt").as_deref() == Some("1")));
     system.assert_sets(&record, &account, &[&vip]).await;
+
+    // A newer release reads the large ones, too: those become offers, and the others are dead again.
+    vip.sigterm();
+    assert_eq!(vip.exit_code().await, Some(0));
+    let vip = vipservice(&system).flag("notification-limit", "100000").start().await;
+    letters(&system, &["redrive", "--all"]).await.done();
+    let (large, others): (BTreeMap<_, _>, _) =
+        reasons.into_iter().partition(|(_, reason)| *reason == TOO_LARGE);
+    assert_eq!(large.len(), 5);
+    until_dead(&system, &others).await;
+    let ids: BTreeSet<_> = large.into_keys().collect();
+    let redriven = Record { sent: ids.clone(), answered: ids, ..Record::default() };
+    system.assert_sets(&record.and(redriven), &account, &[&vip]).await;
 }
 
 #[tokio::test]
