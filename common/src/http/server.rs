@@ -8,7 +8,9 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::pending,
+    fmt::Display,
+    future::ready,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +23,8 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{self, AbortHandle, JoinSet},
+    sync::Notify,
+    task::{self, JoinSet, yield_now},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -94,7 +97,7 @@ struct Connections {
     http: http1::Builder,
     graceful: GracefulShutdown,
     tasks: JoinSet<()>,
-    by_id: HashMap<task::Id, (Arc<State>, AbortHandle)>,
+    by_id: HashMap<task::Id, Arc<State>>,
     start: Instant,
     told: Option<Instant>,
 }
@@ -123,23 +126,15 @@ impl Connections {
         let service = service_fn(move |request: Request<Incoming>| {
             let (router, state) = (router.clone(), Arc::clone(&of_service));
             async move {
-                if !state.work() {
-                    // It is being closed: a request that was not begun can be sent again.
-                    pending::<()>().await;
-                }
+                state.work();
                 let answer = router.answer(request.map(Body::new)).await;
                 state.wait(start);
                 Ok::<_, Infallible>(answer)
             }
         });
         let connection = self.graceful.watch(self.http.serve_connection(TokioIo::new(stream), service));
-        let task = self.tasks.spawn(async move {
-            // Its errors are the client's: a cut, nonsense.
-            if let Err(error) = connection.await {
-                tracing::debug!("connection ended: {error}");
-            }
-        });
-        self.by_id.insert(task.id(), (state, task));
+        let task = self.tasks.spawn(until_closed(connection, Arc::clone(&state)));
+        self.by_id.insert(task.id(), state);
     }
 
     /// Waits until there is a place for one more, and sees to it that there is.
@@ -168,8 +163,8 @@ impl Connections {
 
     /// Closes the connection that has waited longest, if any has.
     fn close_longest_waiting(&self) {
-        let since = |(state, _): &&(Arc<State>, AbortHandle)| state.waiting_since();
-        if let Some(longest) = self.by_id.values().filter(|place| since(place).is_some()).min_by_key(since) {
+        let waiting = self.by_id.values().filter(|state| state.waiting_since().is_some());
+        if let Some(longest) = waiting.min_by_key(|state| state.waiting_since()) {
             self.close_after(longest, FRESH);
         }
     }
@@ -177,15 +172,44 @@ impl Connections {
     /// Closes all that have waited too long.
     fn close_overdue(&mut self) {
         self.forget_ended();
-        self.by_id.values().for_each(|place| self.close_after(place, self.bounds.client_timeout));
+        self.by_id.values().for_each(|state| self.close_after(state, self.bounds.client_timeout));
     }
 
-    fn close_after(&self, (state, task): &(Arc<State>, AbortHandle), limit: Duration) {
+    fn close_after(&self, state: &State, limit: Duration) {
         if let Some(since) = state.waiting_since()
             && self.start.elapsed() >= Duration::from_micros(since) + limit
-            && state.close(since)
         {
-            task.abort();
+            state.give_up(since);
+        }
+    }
+}
+
+/// Serves a connection until it ends, or is given up while it waits. What its client has sent by then is looked
+/// at first: where the server is the slow one, the client has not kept it waiting.
+async fn until_closed<E: Display>(connection: impl Future<Output = Result<(), E>>, state: Arc<State>) {
+    let mut connection = pin!(connection);
+    let mut is_last_look = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                // Its errors are the client's: a cut, nonsense.
+                if let Err(error) = ended {
+                    tracing::debug!("connection ended: {error}");
+                }
+                return;
+            }
+            () = ready(()), if is_last_look => {
+                if state.is_given_up() {
+                    return;
+                }
+                is_last_look = false;
+            }
+            () = state.told.notified() => {
+                // The runtime asks the system for what has arrived before this goes on.
+                yield_now().await;
+                is_last_look = true;
+            }
         }
     }
 }
@@ -197,37 +221,46 @@ fn id_of(ended: &Result<(task::Id, ()), task::JoinError>) -> task::Id {
     }
 }
 
-/// Since when a connection waits for its client, in microseconds since the server's start; or one of the two
-/// below. Changed by compare and swap, so that no connection is closed with a request in hand.
-struct State(AtomicU64);
+/// What a connection does. Only its own task changes it, so none is closed with a request in hand.
+struct State {
+    /// Since when it waits for its client, in microseconds since the server's start; or [`WORKING`].
+    since: AtomicU64,
+    /// The wait that is to end with it.
+    given_up: AtomicU64,
+    told: Notify,
+}
 
 /// A request is worked on.
 const WORKING: u64 = u64::MAX;
-/// It is being closed, and takes no request any more.
-const CLOSED: u64 = u64::MAX - 1;
 
 impl State {
     fn new(start: Instant) -> Self {
-        Self(AtomicU64::new(micros_since(start)))
+        let since = AtomicU64::new(micros_since(start));
+        Self { since, given_up: AtomicU64::new(WORKING), told: Notify::new() }
     }
 
-    /// Begins a request, unless the connection is being closed.
-    fn work(&self) -> bool {
-        self.0.swap(WORKING, Ordering::AcqRel) != CLOSED
+    /// A request is begun.
+    fn work(&self) {
+        self.since.store(WORKING, Ordering::Release);
     }
 
     /// The request is answered.
     fn wait(&self, start: Instant) {
-        self.0.store(micros_since(start), Ordering::Release);
+        self.since.store(micros_since(start), Ordering::Release);
     }
 
     fn waiting_since(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Acquire)).filter(|since| ![WORKING, CLOSED].contains(since))
+        Some(self.since.load(Ordering::Acquire)).filter(|since| *since != WORKING)
     }
 
-    /// From now on no request is begun; whether it has waited since then without one.
-    fn close(&self, since: u64) -> bool {
-        self.0.compare_exchange(since, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Tells the connection to end, if it still waits since then.
+    fn give_up(&self, since: u64) {
+        self.given_up.store(since, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.waiting_since() == Some(self.given_up.load(Ordering::Acquire))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The server over real sockets: who is closed, when, and who is not.
 
-use std::net::SocketAddr;
+use std::{future::pending, net::SocketAddr};
 
 use axum::{Router, routing::get};
 use prometheus_client::registry::Registry;
@@ -142,16 +142,25 @@ async fn while_all_connections_have_a_request_in_hand_a_new_one_waits_and_none_i
     answer(&mut waiting, "hello").await;
 }
 
-#[test]
-fn a_connection_that_is_being_closed_begins_no_request_and_one_at_work_is_not_closed() {
-    let state = State::new(Instant::now());
-    let since = state.waiting_since().unwrap();
-    assert!(state.work());
-    assert_eq!(state.waiting_since(), None);
-    assert!(!state.close(since), "it has a request in hand");
+#[tokio::test]
+async fn a_connection_that_is_given_up_is_looked_at_once_more_and_then_closed() {
+    let given_up = || {
+        let state = Arc::new(State::new(Instant::now()));
+        state.give_up(state.waiting_since().unwrap());
+        state
+    };
+    let idle = until_closed(pending::<Result<(), String>>(), given_up());
+    timeout(PATIENCE, idle).await.expect("it is closed");
 
-    state.wait(Instant::now());
-    assert!(state.close(state.waiting_since().unwrap()));
-    assert_eq!(state.waiting_since(), None);
-    assert!(!state.work());
+    let (state, mut is_answered) = (given_up(), false);
+    let connection = async {
+        // The request is there already, and the runtime has yet to ask the system for it.
+        yield_now().await;
+        state.work();
+        yield_now().await;
+        is_answered = true;
+        Ok::<_, String>(())
+    };
+    until_closed(connection, Arc::clone(&state)).await;
+    assert!(is_answered);
 }
