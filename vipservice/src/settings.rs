@@ -26,7 +26,7 @@ pub struct Settings {
     /// How long a notification that failed waits before it is tried again: the first time, the second, and so on;
     /// after the last it goes to vip_queue.dead (default "1s, 5s, 30s")
     pub retry_delays: Delays,
-    /// The largest notification that is read, in bytes; real ones have 63 (default 65536)
+    /// The largest notification that is read, in bytes; real ones have 57 (default 65536)
     pub notification_limit: usize,
     /// What an offer says (default "A weekend in the mountains, for you and a guest")
     pub offer_text: String,

@@ -1,13 +1,29 @@
 //! Everything is bounded: what is full says so, loses nothing that was promised, and goes on by itself.
 
+use std::{net::TcpListener, time::Duration};
+
+use common::{
+    messaging::{
+        MessagingClient as _,
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::Topology,
+    },
+    settings::{SharedSettings, broker::BrokerUrls},
+};
 use e2e::{
-    broker::SharedBroker,
+    broker::{SharedBroker, free_port},
     fixture::TestSystem,
     load::{Load, Record},
     proxy::{Mode, Proxy},
     wait::{PATIENCE, until, until_true},
 };
 use futures_util::future::join_all;
+use prometheus_client::registry::Registry;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 
 #[tokio::test]
 async fn what_a_full_queue_refuses_waits_in_the_outbox_until_somebody_consumes() {
@@ -118,4 +134,36 @@ async fn requests_beyond_the_limit_are_refused_and_the_operators_and_the_promise
     assert!(refused.json()["detail"].to_string().contains("too many requests"), "{}", refused.text);
     assert!(!record.answered.is_empty(), "one at a time is answered");
     system.assert_promise(&record, &account, &[&vip]).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_stays_away_leaves_nothing_behind_in_memory() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let closing = Proxy::start(([127, 0, 0, 1], free_port()).into()).await;
+    closing.set(Mode::AcceptAndClose);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    for (how, port) in [("refuses", free_port()), ("closes", closing.port()), ("is silent", silent_port)] {
+        let settings = SharedSettings {
+            amqp_server_url: BrokerUrls::parse(&format!("amqp://127.0.0.1:{port}")).unwrap(),
+            amqp_connect_timeout: Duration::from_millis(20),
+            amqp_backoff_min: Duration::from_millis(1),
+            amqp_backoff_max: Duration::from_millis(2),
+            ..SharedSettings::default()
+        };
+        let options = AmqpOptions::new(&settings, "test.1", Topology::default()).unwrap();
+        let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
+        client.connect();
+        until_true("it has tried once", PATIENCE, async || {
+            client.status().check().is_err_and(|why| why.contains(&port.to_string()))
+        })
+        .await;
+
+        // Some hundred attempts: what each leaves behind would add up.
+        let before = tasks();
+        sleep_until(Instant::now() + Duration::from_secs(2)).await;
+        let left = tasks().saturating_sub(before);
+        assert!(left <= 30, "where it {how}: {left} tasks more than {before}");
+        client.close().await;
+    }
 }
