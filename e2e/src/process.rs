@@ -33,10 +33,14 @@ pub struct Launch {
 impl Launch {
     /// A binary of the workspace, as the instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
-        let instance = instance.to_owned();
-        let launch = Self { binary, instance, arguments: vec![], flags: vec![], environment: vec![] };
-        let name = launch.instance.clone();
-        launch.env("INSTANCE_NAME", &name)
+        let launch = Self {
+            binary,
+            instance: instance.to_owned(),
+            arguments: vec![],
+            flags: vec![],
+            environment: vec![],
+        };
+        launch.env("INSTANCE_NAME", instance)
     }
 
     /// Which binary it is.
