@@ -26,32 +26,6 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn what_a_full_queue_refuses_waits_in_the_outbox_until_somebody_consumes() {
-    const READS: usize = 300;
-    let system = TestSystem::new().await;
-    // Both services declare the queue.
-    let launch = |name| system.launch(name, 1).flag("vip-queue-max-length", "20");
-    let account = launch("accountservice").start().await;
-    account.until_ready().await;
-
-    let record = Load::answered(READS).run(&account.address()).await;
-    assert_eq!(record.refused, [], "a full queue is nothing to those who read");
-    until_true("the broker refuses, the queue holds a part and the outbox the rest", PATIENCE, async || {
-        let queued = u64::from(system.vhost().ready("vip_queue").await.unwrap_or_default());
-        let waiting = account.metric("hops_outbox_depth").await;
-        let is_refused = account.metric("hops_messages_nacked_total").await > 0;
-        is_refused && queued >= 20 && waiting > 0 && queued + waiting == READS as u64
-    })
-    .await;
-    account.until_ready().await;
-
-    let vip = launch("vipservice").start().await;
-    system.assert_promise(&record, &account, &[&vip]).await;
-    until_true("the outbox is empty", PATIENCE, async || account.metric("hops_outbox_depth").await == 0)
-        .await;
-}
-
-#[tokio::test]
 async fn a_full_outbox_refuses_vip_reads_and_takes_them_again_when_the_broker_is_back() {
     const MAX: usize = 20;
     let vhost = SharedBroker::from_environment().vhost().await;

@@ -55,9 +55,7 @@ async fn until_delivered_twice(vip: &Service) {
 
 /// How many entries of the stream were repetitions, as a replica counts them.
 async fn repetitions(vip: &Service) -> u64 {
-    let metrics = vip.get("/metrics").await.text;
-    let value = metrics.lines().find_map(|line| line.strip_prefix("hops_offers_duplicates_total "));
-    value.unwrap_or_else(|| panic!("no such number in {metrics}")).trim().parse().unwrap()
+    vip.metric("hops_offers_duplicates_total").await
 }
 
 #[tokio::test]

@@ -100,13 +100,6 @@ async fn until_logged(service: &Service, words: &str) {
     .await;
 }
 
-/// A number of `/metrics`.
-async fn metric(service: &Service, name: &str) -> u64 {
-    let text = service.get("/metrics").await.text;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{text}"))
-}
-
 async fn behind_a_proxy() -> (TestSystem, Proxy) {
     let vhost = SharedBroker::from_environment().vhost().await;
     let proxy = Proxy::start(vhost.address()).await;
@@ -144,14 +137,14 @@ async fn a_broker_that_stalls_gets_what_it_did_not_confirm_once_more() {
     }
     let broker = PrivateBroker::start().await;
     // The heart beats slowly, so that it is the confirms that are missed.
-    let flags = [("amqp-operation-timeout", "1s"), ("amqp-heartbeat", "60s")];
+    let flags = [("amqp-operation-timeout", "2s"), ("amqp-heartbeat", "60s")];
     let work = AtWork::on(TestSystem::on(broker.vhost()), &flags).await;
-    assert_eq!(metric(&work.account, "hops_messages_unknown_total").await, 0);
+    let unknown = work.account.metric("hops_messages_unknown_total").await;
 
     broker.freeze().await;
     let record = work.reads().await;
     until_true("confirms are missed", PATIENCE, async || {
-        metric(&work.account, "hops_messages_unknown_total").await > 0
+        work.account.metric("hops_messages_unknown_total").await > unknown
     })
     .await;
     broker.thaw().await;
@@ -342,22 +335,20 @@ async fn what_a_full_queue_refuses_waits_in_the_outbox_until_there_is_room() {
         }
     })
     .await;
-    let nacked = metric(&work.account, "hops_messages_nacked_total").await;
+    let nacked = work.account.metric("hops_messages_nacked_total").await;
 
     proxy.set(Mode::Freeze);
     let record = work.reads().await.and(work.reads().await);
     until_true("the queue is full, the broker refuses, the outbox holds", PATIENCE, async || {
         work.system.vhost().ready("vip_queue").await >= Some(20)
-            && metric(&work.account, "hops_messages_nacked_total").await > nacked
-            && metric(&work.account, "hops_outbox_depth").await > 0
+            && work.account.metric("hops_messages_nacked_total").await > nacked
+            && work.account.metric("hops_outbox_depth").await > 0
     })
     .await;
     assert_eq!(work.account.get("/accounts/10001").await.status, 200);
     proxy.set(Mode::Forward);
-    until_true("the outbox is empty", PATIENCE, async || {
-        metric(&work.account, "hops_outbox_depth").await == 0
-    })
-    .await;
+    until_true("the outbox is empty", PATIENCE, async || work.account.metric("hops_outbox_depth").await == 0)
+        .await;
 
     work.until_whole(record).await;
 }
@@ -379,8 +370,8 @@ async fn a_broker_short_of_memory_or_disk_is_shown_and_what_was_read_meanwhile_a
         record = record.and(work.reads().await);
         until_says(&work.account, "the broker takes no messages").await;
         record = record.and(work.reads().await);
-        assert!(metric(&work.account, "hops_outbox_depth").await > 0, "{shortage:?}");
-        assert_eq!(metric(&work.account, "hops_broker_blocked").await, 1, "{shortage:?}");
+        assert!(work.account.metric("hops_outbox_depth").await > 0, "{shortage:?}");
+        assert_eq!(work.account.metric("hops_broker_blocked").await, 1, "{shortage:?}");
         broker.feed(shortage).await;
         for service in work.both() {
             service.until_ready().await;
@@ -458,10 +449,8 @@ async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_an
     let before = handled(&vip);
     vip.kill9().await;
     let record = Load::answered(in_flight()).at_a_time(32).run(&work.account.address()).await;
-    until_true("the outbox is empty", PATIENCE, async || {
-        metric(&work.account, "hops_outbox_depth").await == 0
-    })
-    .await;
+    until_true("the outbox is empty", PATIENCE, async || work.account.metric("hops_outbox_depth").await == 0)
+        .await;
     broker.starve(Shortage::Memory).await;
     vip.restart().await;
     until_true("its hands are full", PATIENCE, async || handled(&vip) >= before + 50).await;
