@@ -126,7 +126,7 @@ impl Look {
         let limit = link.limit();
         let session = link.session_in_time().await.map_err(LookError::Broken)?;
         let take_turns = async {
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
             loop {
                 let queue = short(queue)?;
                 let channel = session.channel().await?;
