@@ -115,7 +115,7 @@ struct Look {
     limit: Duration,
     queue: ShortString,
     /// The lock; lapin cancels a consumer that is dropped.
-    _lock: Option<Consumer>,
+    _lock: Consumer,
     /// How many messages the channel holds.
     held: u32,
 }
@@ -126,19 +126,14 @@ impl Look {
         let limit = link.limit();
         let session = link.session_in_time().await.map_err(LookError::Broken)?;
         let take_turns = async {
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
             loop {
-                let queue = short(queue)?;
-                let channel = session.channel().await?;
-                let session = Arc::clone(&session);
-                let look = Self { session, channel, limit, queue, _lock: None, held: 0 };
-                match look.take_lock().await {
-                    Ok(lock) => return Ok(Self { _lock: Some(lock), ..look }),
+                match Self::try_begin(&session, queue, limit).await {
                     // Somebody has it, on another connection or on this one, or gives it up just now.
                     Err(fault) if ["exclusive", "no queue"].iter().any(|w| fault.to_string().contains(w)) => {
                         backoff.wait().await;
                     }
-                    Err(fault) => return Err(fault),
+                    decided => return decided,
                 }
             }
         };
@@ -148,15 +143,17 @@ impl Look {
         }
     }
 
-    async fn take_lock(&self) -> Result<Consumer, Fault> {
-        let name = short(&format!("{}.look", self.queue))?;
+    /// A channel with the lock, if nobody has it. An error of the channel before may come up here, too.
+    async fn try_begin(session: &Arc<Session>, queue: &str, limit: Duration) -> Result<Self, Fault> {
+        let (queue, name) = (short(queue)?, short(&format!("{queue}.look"))?);
+        let channel = session.channel().await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-        let declare = self.channel.queue_declare(name.clone(), options, FieldTable::default());
-        within(self.limit, "queue.declare", declare).await?;
+        let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
+        within(limit, "queue.declare", declare).await?;
         let options = BasicConsumeOptions { exclusive: true, no_ack: true, ..Default::default() };
-        let consume =
-            self.channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
-        within(self.limit, "basic.consume", consume).await
+        let consume = channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
+        let lock = within(limit, "basic.consume", consume).await?;
+        Ok(Self { session: Arc::clone(session), channel, limit, queue, _lock: lock, held: 0 })
     }
 
     /// Asks the broker, within the time-out and as long as there is a connection.
