@@ -231,6 +231,7 @@ mod tests {
         broker.kill9().await;
         broker.restart().await;
 
+        assert_eq!(vhost.ready("kept").await, Some(1), "what was confirmed is gone");
         let kept = vhost.messages("kept").await;
         assert_eq!(kept.iter().map(|message| message.request_id()).collect::<Vec<_>>(), ["one"]);
         assert_eq!(vhost.ready("kept").await, Some(1), "a look puts the messages back");

@@ -207,10 +207,14 @@ impl Vhost {
     pub async fn messages(&self, queue: &str) -> Vec<StoredMessage> {
         let (connection, channel) = self.channel().await;
         let mut messages = vec![];
-        while let Ok(Ok(Some(message))) =
-            timeout(OPERATION, channel.basic_get(queue.into(), BasicGetOptions::default())).await
-        {
-            messages.push(message.delivery.into());
+        loop {
+            let get = channel.basic_get(queue.into(), BasicGetOptions::default());
+            match timeout(OPERATION, get).await.expect("the broker answers in time") {
+                Ok(Some(message)) => messages.push(message.delivery.into()),
+                Ok(None) => break,
+                Err(error) if error.to_string().contains("NOT_FOUND - no queue") => break,
+                Err(error) => panic!("cannot look into {queue}: {error}"),
+            }
         }
         let _ = timeout(OPERATION, connection.close(200, "looked".into())).await;
         messages
