@@ -15,28 +15,21 @@ use e2e::{
     wait::{PATIENCE, until_true},
 };
 
-/// Enough that every crash falls into the middle of them.
-const READS: usize = 60;
-
-fn load() -> Load {
-    Load::answered(READS).at_a_time(8)
-}
-
 /// An accountservice that dies at a place and is started again, with reads going on all the time.
 async fn accountservice_dies(system: &TestSystem, failpoint: &str) -> (Service, Record) {
     let mut account = system.launch("accountservice", 1).failpoint(failpoint).start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     account.die_and_restart().await;
-    (account, load.finish().await)
+    (account, load.stop().await)
 }
 
 /// A vipservice that dies at a place and is started again, in the same way.
 async fn vipservice_dies(system: &TestSystem, failpoint: &str) -> (Service, Service, Record) {
     let account = system.accountservice().await;
     let mut vip = system.launch("vipservice", 1).failpoint(failpoint).start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     vip.die_and_restart().await;
-    (account, vip, load.finish().await)
+    (account, vip, load.stop().await)
 }
 
 /// How often each message was delivered, as the vipservice's log has it.
@@ -102,10 +95,10 @@ async fn killed_after_a_refusal_the_message_is_published_when_there_is_room() {
     let system = TestSystem::new().await;
     let small = |name| system.launch(name, 1).flag("vip-queue-max-length", "10");
     let mut account = small("accountservice").failpoint("relay-refused@1=kill").start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     account.die_and_restart().await;
     let vip = small("vipservice").start().await;
-    system.assert_promise(&load.finish().await, &account, &[&vip]).await;
+    system.assert_promise(&load.stop().await, &account, &[&vip]).await;
 }
 
 #[tokio::test]
@@ -145,11 +138,11 @@ async fn an_ack_that_is_lost_on_its_way_makes_two_entries_and_one_row() {
     let system = TestSystem::on(vhost).behind(proxy.port());
     let account = system.accountservice().await;
     let vip = system.launch("vipservice", 1).failpoint("handled@10=stall").start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     let stands = |line: &Line| line.field("failpoint") == "handled";
     until_true("the vipservice stands before an ack", PATIENCE, async || vip.log().count(stands) == 1).await;
     proxy.cut();
-    system.assert_promise(&load.finish().await, &account, &[&vip]).await;
+    system.assert_promise(&load.stop().await, &account, &[&vip]).await;
     assert!(repetitions(&vip).await >= 1, "nothing was appended twice");
 }
 
@@ -159,9 +152,9 @@ async fn killed_between_a_retrys_confirm_and_the_ack_original_and_copy_are_handl
     let account = system.accountservice().await;
     let fails = system.launch("vipservice", 1).failpoint("handling@10=panic,moved@1=kill");
     let mut vip = fails.flag("retry-delays", "200ms").start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     vip.die_and_restart().await;
-    let record = load.finish().await;
+    let record = load.stop().await;
     until_true("the copy comes back", PATIENCE, async || repetitions(&vip).await >= 1).await;
     system.assert_promise(&record, &account, &[&vip]).await;
 }
@@ -172,9 +165,9 @@ async fn killed_between_a_dead_letters_confirm_and_the_ack_the_dead_letter_has_a
     let account = system.accountservice().await;
     let fails = system.launch("vipservice", 1).failpoint("handling@10=panic,moved@1=kill");
     let mut vip = fails.flag("retry-delays", "").start().await;
-    let load = load().start(&account.address());
+    let load = Load::steady().start(&account.address());
     vip.die_and_restart().await;
-    system.assert_sets(&load.finish().await, &account, &[&vip]).await;
+    system.assert_sets(&load.stop().await, &account, &[&vip]).await;
 
     let [dead] = &system.vhost().messages("vip_queue.dead").await[..] else { panic!("one dead letter") };
     assert!(dead.header("x-hops-reason").unwrap().contains("panic"), "{dead:?}");
