@@ -84,7 +84,7 @@ pub trait MessagingClient: Send + Sync {
     /// [`LookError`].
     async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError>;
 
-    /// How many messages wait in a queue, those aside that are in somebody's hands. It waits as
+    /// How many messages wait in a queue, those aside that somebody works on or looks at. It waits as
     /// [`browse`](Self::browse) does.
     ///
     /// # Errors
@@ -138,6 +138,7 @@ pub type StreamReader = Box<dyn FnMut(Replay) + Send>;
 
 /// A step of a replay.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are entries, and one is held at a time")]
 pub enum Replay {
     /// The stream is read from its first entry: whatever was read before belongs to another stream.
     Restarted,

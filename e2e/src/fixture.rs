@@ -167,11 +167,16 @@ impl TestSystem {
         (record, levels)
     }
 
-    /// Holds the promise, and finds nothing in `vip_queue.dead`.
+    /// Holds the promise, and finds that no message was blamed for anything: none has ever gone to a rung of the ladder,
+    /// where a wrongly blamed one would be for a while before it succeeds, and none is in `vip_queue.dead`.
     pub async fn assert_promise(&self, record: &Record, accountservice: &Service, vipservices: &[&Service]) {
         self.assert_sets(record, accountservice, vipservices).await;
         let dead = self.vhost.messages("vip_queue.dead").await;
         assert!(dead.is_empty(), "vip_queue.dead holds {dead:#?}");
+        for vipservice in vipservices {
+            let blamed = vipservice.log().filter(|line| line.field("message").starts_with("message goes to"));
+            assert!(blamed.is_empty(), "{blamed:#?}");
+        }
     }
 
     /// Waits until every read that was answered 200 has its offer in every given replica, then holds the sets against each

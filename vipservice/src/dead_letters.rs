@@ -11,10 +11,13 @@ mod print;
 
 use std::{sync::Arc, time::Duration};
 
-use common::messaging::{
-    Cursor, LookError, Message, MessagingClient, PublishError, header,
-    ladder::{Failure, Story, afresh},
-    topology::{VIP_DEAD, VIP_QUEUE},
+use common::{
+    failpoint,
+    messaging::{
+        Cursor, LookError, Message, MessagingClient, PublishError, header,
+        ladder::{Failure, Story, afresh},
+        topology::{VIP_DEAD, VIP_QUEUE},
+    },
 };
 use serde::Serialize;
 use tokio::time::timeout;
@@ -149,7 +152,7 @@ impl DeadLetters {
             let letter = self.letter(&message);
             let is_wanted = wanted.takes(&letter);
             match verb {
-                Verb::Redrive if is_wanted => match self.publish(VIP_QUEUE, afresh(&message)).await {
+                Verb::Redrive if is_wanted => match self.redrive(&message).await {
                     Ok(()) => cursor.remove().await.map_err(|e| {
                         format!("{} is in {VIP_QUEUE} again, and perhaps still here too: {e}", letter.id)
                     })?,
@@ -175,7 +178,7 @@ impl DeadLetters {
     fn letter(&self, message: &Message) -> Letter {
         let story = Story::of(message);
         let at = |failure: Option<&Failure>| failure.map(|failure| format!("{:.3}", failure.at));
-        let has_offer = |rows: &Rows| message.id.as_ref().is_some_and(|id| rows.find(id).is_some());
+        let has_offer = |rows: &Rows| message.id.as_ref().map_or(Some(false), |id| rows.knows(id));
         Letter {
             id: handle(message),
             reason: story.reason.unwrap_or_else(|| the_brokers_reason(message)),
@@ -185,8 +188,14 @@ impl DeadLetters {
             by: story.failures.last().map(|failure| failure.by.clone()),
             kind: message.kind.clone(),
             request_id: message.correlation_id.clone(),
-            offer: self.offers.read(has_offer),
+            offer: self.offers.read(has_offer).flatten(),
         }
+    }
+
+    async fn redrive(&self, message: &Message) -> Result<(), PublishError> {
+        self.publish(VIP_QUEUE, afresh(message)).await?;
+        failpoint::reach("redriven");
+        Ok(())
     }
 
     async fn publish(&self, queue: &str, copy: Message) -> Result<(), PublishError> {

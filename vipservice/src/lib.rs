@@ -63,7 +63,7 @@ pub async fn start(
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let topology = Topology::default()
         .with_vip_queue(shared.vip_queue_max_length)
-        .with_ladder(&settings.ladder(), shared.vip_queue_max_length)
+        .with_ladder(&settings.ladder())
         .with_offers(settings.offers_max_bytes);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");

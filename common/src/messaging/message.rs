@@ -50,6 +50,8 @@ pub struct Message {
     pub kind: Option<String>,
     /// `content_type`.
     pub content_type: Option<String>,
+    /// `content_encoding`: ours have none; kept for those who do.
+    pub content_encoding: Option<String>,
     /// `correlation_id`: the request that caused it.
     pub correlation_id: Option<String>,
     /// `app_id`: the service that published it.
@@ -98,6 +100,7 @@ impl Message {
             id: Some(id),
             kind: Some(kind.to_owned()),
             content_type: Some(JSON.to_owned()),
+            content_encoding: None,
             correlation_id: Some(context.request_id.clone()),
             app_id: Some(app_id.to_owned()),
             timestamp: Some(now.as_second().unsigned_abs()),
@@ -135,8 +138,9 @@ impl Message {
         let too_long = |what: &str, len: usize, max: usize| {
             Err(PublishError::Invalid(format!("{what} has {len} bytes, {max} are allowed")))
         };
-        let properties = [&self.id, &self.kind, &self.content_type, &self.correlation_id, &self.app_id];
-        for value in properties.into_iter().flatten().chain(self.headers.keys()) {
+        let types = [&self.kind, &self.content_type, &self.content_encoding];
+        let properties = [&self.id, &self.correlation_id, &self.app_id].into_iter().chain(types);
+        for value in properties.flatten().chain(self.headers.keys()) {
             if value.len() > SHORT {
                 return too_long("a property or a header's name", value.len(), SHORT);
             }

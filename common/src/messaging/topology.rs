@@ -64,17 +64,18 @@ impl Topology {
     #[must_use]
     pub fn with_vip_queue(mut self, max_length: u32) -> Self {
         self.queues.push(Queue::new(VIP_DEAD, "quorum").number("x-delivery-limit", LOOKS));
-        self.queues.push(Queue::work(VIP_QUEUE, VIP_DEAD, max_length));
+        self.queues.push(Queue::work(VIP_QUEUE, VIP_DEAD).number("x-max-length", max_length.into()));
         self
     }
 
     /// The rungs of a ladder: from each, messages go back to the work queue when their time is over. If that
-    /// is full or away the broker holds them, and tries again at intervals of up to three minutes.
+    /// is full or away the broker holds them, and tries again at intervals of up to three minutes. A rung has no
+    /// limit: one that refused a copy would keep its consumer from taking anything else.
     #[must_use]
-    pub fn with_ladder(mut self, ladder: &Ladder, max_length: u32) -> Self {
+    pub fn with_ladder(mut self, ladder: &Ladder) -> Self {
         for (rung, delay) in ladder.rungs() {
             let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-            let queue = Queue::work(&rung, ladder.queue(), max_length).number("x-message-ttl", delay);
+            let queue = Queue::work(&rung, ladder.queue()).number("x-message-ttl", delay);
             if !self.queues.contains(&queue) {
                 self.queues.push(queue);
             }
@@ -104,11 +105,10 @@ impl Queue {
         Self { name: name.into(), arguments: vec![] }.text("x-queue-type", kind)
     }
 
-    /// It holds `max_length` messages, refuses more, and dead-letters to `next` at least once.
-    fn work(name: &str, next: &str, max_length: u32) -> Self {
+    /// It refuses what it has no room for, and dead-letters to `next` at least once.
+    fn work(name: &str, next: &str) -> Self {
         Self::new(name, "quorum")
             .number("x-delivery-limit", DELIVERY_LIMIT)
-            .number("x-max-length", max_length.into())
             .text("x-overflow", "reject-publish")
             .text("x-dead-letter-exchange", "")
             .text("x-dead-letter-routing-key", next)

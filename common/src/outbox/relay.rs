@@ -21,7 +21,8 @@ pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
     loop {
         let setback = pass(outbox, client, &mut newest).await;
         tracing::warn!("{} waiting in the outbox: {}", outbox.len(), setback.why);
-        if setback.confirmed > 0 {
+        // One of a thousand is no reason to send the others again at once: a full queue would be stormed.
+        if setback.confirmed >= setback.failed {
             backoff.reset();
         }
         backoff.wait().await;
@@ -31,6 +32,7 @@ pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
 /// How a pass ended.
 struct Setback {
     confirmed: usize,
+    failed: usize,
     why: String,
 }
 
@@ -39,7 +41,7 @@ struct Setback {
 async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> Setback {
     let mut sent_up_to: Option<sled::IVec> = None;
     let mut on_their_way = FuturesUnordered::new();
-    let (mut confirmed, mut failure) = (0, None);
+    let (mut confirmed, mut failed, mut failure) = (0, 0, None);
     loop {
         let room = if failure.is_none() { WINDOW - on_their_way.len() } else { 0 };
         for item in outbox.after(sent_up_to.clone()).take(room) {
@@ -65,11 +67,14 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                         }
                         Err(error) => {
                             failpoint::reach("relay-refused");
+                            failed += 1;
                             failure = Some(error.to_string());
                         }
                     }
                 }
-                failpoint::reach("relay-confirmed");
+                if !done.is_empty() {
+                    failpoint::reach("relay-confirmed");
+                }
                 match outbox.remove(&done) {
                     Ok(()) => confirmed += done.len(),
                     Err(error) => failure = Some(error.to_string()),
@@ -81,7 +86,7 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
         if on_their_way.is_empty()
             && let Some(why) = failure
         {
-            return Setback { confirmed, why };
+            return Setback { confirmed, failed, why };
         }
     }
 }

@@ -77,7 +77,13 @@ async fn many_that_append_at_once_are_all_in_and_share_flushes() {
 }
 
 mod relaying {
-    use std::{collections::HashMap, time::Duration};
+    use std::{
+        collections::HashMap,
+        sync::atomic::{AtomicU32, Ordering},
+        time::Duration,
+    };
+
+    use tokio::time::Instant;
 
     use super::*;
     use crate::messaging::MockMessagingClient;
@@ -133,6 +139,28 @@ mod relaying {
         assert_eq!(tries.len(), 30);
         assert_eq!(tries.values().filter(|n| **n == 4).count(), 3);
         assert_eq!(tries.values().filter(|n| **n == 1).count(), 27);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_has_room_for_one_now_and_then_is_not_stormed() {
+        let outbox = open(&store(), 1000).unwrap();
+        for n in 0..1000 {
+            outbox.append("q", &message(n)).await.unwrap();
+        }
+        let (asked, taken) = (Arc::new(AtomicU32::new(0)), Mutex::new(Instant::now()));
+        let count = Arc::clone(&asked);
+        let slow = relayed(&outbox, move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut taken = taken.lock().unwrap();
+            if taken.elapsed() < Duration::from_millis(200) {
+                return Err(PublishError::Nacked);
+            }
+            *taken = Instant::now();
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(60), slow).await.is_err(), "it takes three minutes");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked < 100_000, "{asked} times in a minute");
     }
 
     #[tokio::test(start_paused = true)]

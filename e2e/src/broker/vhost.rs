@@ -176,12 +176,17 @@ impl Vhost {
 
     /// Puts a message of the test's own making into a queue, as any producer might.
     pub async fn publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        assert!(self.try_publish(queue, properties, body).await, "{queue} takes no message");
+    }
+
+    /// The same; whether the queue has taken it.
+    pub async fn try_publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) -> bool {
         let (_connection, channel) = self.channel().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirm = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
         let confirmation = confirm.expect("published").await.expect("confirmed");
-        assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "{queue} takes no message");
+        confirmation.is_ack() && confirmation.take_message().is_none()
     }
 
     /// How many messages are ready in a queue, as the queue itself counts them; `None` where there is no such queue.

@@ -146,15 +146,17 @@ async fn heads_without_a_measure_are_refused_and_others_are_served() {
     for answer in [endless, many, address] {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
-    for head in [
-        format!("{GET}x-large: {}\r\n\r\n", "x".repeat(16 * 1024)),
-        format!("{GET}{}\r\n", "x-many: 1\r\n".repeat(200)),
+    // The first is more than is ever read, so that its answer may be lost in the reset.
+    for (head, may_be_lost) in [
+        (format!("{GET}x-large: {}\r\n\r\n", "x".repeat(16 * 1024)), true),
+        (format!("{GET}{}\r\n", "x-many: 1\r\n".repeat(200)), false),
     ] {
         let mut stream = connect(&account).await;
         stream.write_all(head.as_bytes()).await.expect("it fits the buffers");
         let mut answer = String::new();
         let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is closed");
-        assert!(read.is_err() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let is_lost = may_be_lost && read.is_err();
+        assert!(is_lost || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
     assert_serves(&account).await;
     assert_keeps_little(&account, before);

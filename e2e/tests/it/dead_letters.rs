@@ -370,6 +370,32 @@ async fn a_redrive_into_a_full_queue_stops_with_a_sentence_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn killed_between_the_copys_confirm_and_the_removal_a_redrive_leaves_the_letter_in_both_queues() {
+    let system = TestSystem::new().await;
+    let service = vipservice_with_a_cause(&system).await;
+    publish(system.vhost(), "vip_queue", Some("a-letter"), BODY.as_bytes()).await;
+    until_dead(&system, 1).await;
+    drop(service);
+
+    let redrive = system.launch("vipservice", 9).failpoint("redriven@1=kill").argument("dead-letters");
+    let status = redrive.argument("redrive").argument("--all").spawn().exit(PATIENCE).await;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    for queue in ["vip_queue", DEAD] {
+        until_true("it is in both", PATIENCE, async || system.vhost().ready(queue).await == Some(1)).await;
+    }
+
+    let vip = system.vipservice(1).await;
+    system.until_offers(&vip, 1).await;
+    letters(&system, &["redrive", "--all"]).await.done();
+    until_dead(&system, 0).await;
+    until_true("the repetition is handled", PATIENCE, async || {
+        vip.metric("hops_offers_duplicates_total").await == 1
+    })
+    .await;
+    assert_eq!(system.offers(&vip).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_cut_in_the_middle_of_a_redrive_loses_nothing() {
     let vhost = e2e::broker::SharedBroker::from_environment().vhost().await;
     let proxy = Proxy::start(vhost.address()).await;

@@ -121,6 +121,29 @@ async fn fifty_poison_messages_among_five_hundred_good_ones_are_told_apart() {
 }
 
 #[tokio::test]
+async fn more_failing_messages_than_the_work_queue_holds_get_through_the_ladder_and_good_ones_past_them() {
+    let system = TestSystem::new().await;
+    let small = |name| system.launch(name, 1).flag("vip-queue-max-length", "5");
+    let account = small("accountservice").start().await;
+    let vip = small("vipservice").flag("retry-delays", "1s, 2s").flag("consumer-prefetch", "2").start().await;
+    let load = Load::steady().start(&account.address());
+    let newer = VIP_NOTIFICATION.replace(".v1", ".v2");
+    let mut reasons = BTreeMap::new();
+    for _ in 0..30 {
+        let id = request_id();
+        let properties = properties(&id).with_type(newer.as_str().into());
+        until_true("the queue has room", PATIENCE, async || {
+            system.vhost().try_publish("vip_queue", properties.clone(), b"<newer/>").await
+        })
+        .await;
+        reasons.insert(id, "its type is vip.notification.v2");
+    }
+    let record = load.stop().await;
+    until_dead(&system, &reasons).await;
+    system.assert_sets(&record, &account, &[&vip]).await;
+}
+
+#[tokio::test]
 async fn the_same_message_published_twice_is_one_offer() {
     let system = TestSystem::new().await;
     let (account, vip) = (system.accountservice().await, system.vipservice(1).await);

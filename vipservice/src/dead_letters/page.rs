@@ -9,7 +9,7 @@ use axum::{
 };
 use common::{
     http::Problem,
-    messaging::{MessagingClient, Subscription, topology::VIP_DEAD},
+    messaging::{LinkStatus, MessagingClient, Subscription, topology::VIP_DEAD},
     metrics::gauge,
 };
 use prometheus_client::registry::Registry;
@@ -51,7 +51,9 @@ async fn list(
         .try_lock()
         .map_err(|_| Problem::unavailable("another request is looking at them just now"))?;
     // It would wait for its broker longer than a request may take.
-    letters.client.status().check().map_err(|_| Problem::unavailable("the broker is away: see /readyz"))?;
+    if letters.client.status().consuming != LinkStatus::Up {
+        return Err(Problem::unavailable("the broker is away: see /readyz"));
+    }
     let page = letters.list(&Wanted::All, page.limit.into()).await;
     page.map(Json).map_err(|why| {
         tracing::warn!("the dead letters cannot be listed: {why}");
@@ -61,7 +63,12 @@ async fn list(
 
 /// Counts them every few seconds, until it is cancelled. While the broker is away the last number stands.
 pub fn count(client: Arc<dyn MessagingClient>, registry: &mut Registry) -> Subscription {
-    let number = gauge(registry, "dead_letters", "Messages that wait in vip_queue.dead for a person");
+    let number = gauge(
+        registry,
+        "dead_letters",
+        "Messages that wait in vip_queue.dead for a person; -1 until they are counted",
+    );
+    number.set(-1);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (subscription, activity) = Subscription::new(stop.clone(), tasks.clone());
     let counting = async move {

@@ -38,6 +38,8 @@ pub struct Rows {
     by_offset: BTreeMap<u64, Arc<OfferMade>>,
     by_id: HashMap<String, u64>,
     by_replica: BTreeMap<String, usize>,
+    /// Whether there were more than are kept.
+    has_dropped: bool,
 }
 
 impl View {
@@ -107,6 +109,15 @@ impl Rows {
         self.by_offset.get(&offset).map(|offer| answer(offset, offer))
     }
 
+    /// Whether there is an offer with this id; `None` if it may be among those that are no longer kept.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> Option<bool> {
+        match self.by_id.contains_key(id) {
+            false if self.has_dropped => None,
+            known => Some(known),
+        }
+    }
+
     /// How many offers each replica has made.
     #[must_use]
     pub fn by_replica(&self) -> BTreeMap<String, usize> {
@@ -120,6 +131,7 @@ impl Rows {
         while self.by_offset.len() > max
             && let Some((_, oldest)) = self.by_offset.pop_first()
         {
+            self.has_dropped = true;
             self.by_id.remove(&oldest.id);
             if let Some(count) = self.by_replica.get_mut(&oldest.made_by) {
                 *count -= 1;
@@ -196,6 +208,8 @@ mod tests {
         let view = view(2, steps);
         assert_eq!(offsets(&view), [3, 4]);
         assert!(view.read(|rows| rows.find("id-2")).unwrap().is_none());
+        let known = |id: &str| view.read(|rows| rows.knows(id)).unwrap();
+        assert_eq!((known("id-4"), known("id-2")), (Some(true), None), "nobody can say");
         assert_eq!(view.read(Rows::by_replica).unwrap().len(), 2);
     }
 

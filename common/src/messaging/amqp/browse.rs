@@ -1,16 +1,18 @@
-//! A look into a queue: `basic.get` without an acknowledgment, on a channel of its own.
+//! A look into a queue: `basic.get` without an acknowledgment, on a connection of its own.
 //!
 //! What a channel holds goes back to its queue when the channel closes, however it ends. While a look lasts its
 //! messages are hidden from all others, and two looks at a time would each show a part and call it the whole. So
-//! a look holds a lock: a queue of this connection's own with one exclusive consumer, which the broker removes
-//! with the channel.
+//! a look holds a lock: an exclusive queue, which the broker removes with the look's connection.
+//!
+//! Whoever finds the lock taken is told by an error that closes the channel, and lapin 4.12 never uses the
+//! number of such a channel again: after 2047 of them a connection is of no use. So a look has one of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::{
-    Acker, Channel, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
+    Acker, Channel,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
 use tokio::time::timeout;
@@ -26,15 +28,24 @@ use crate::{
     messaging::{Cursor, LookError, Message},
 };
 
-/// How many messages are ready in a queue, between two looks.
+/// How many messages are ready in a queue: all but those that somebody works on, or looks at. A queue that this
+/// client declares is declared again, so that asking for it closes no channel; any other has to be there.
 pub(super) async fn waiting(link: &Link, queue: &str) -> Result<u32, LookError> {
-    let look = Look::begin(link, queue).await?;
-    // A queue that is missing closes the channel: this one has no other use.
-    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-    let declare = look.channel.queue_declare(look.queue.clone(), passive, FieldTable::default());
-    let count = look.ask("queue.declare", declare).await.map(|queue| queue.message_count());
-    say_goodbye(&look.channel).await;
-    count
+    let session = link.session_in_time().await.map_err(LookError::Broken)?;
+    let count = async {
+        let channel = session.channel().await?;
+        let count = match link.declared(queue) {
+            Some(declared) => session.declare_queue(&channel, declared).await?,
+            None => {
+                let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+                let declare = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+                within(link.limit(), "queue.declare", declare).await?.message_count()
+            }
+        };
+        say_goodbye(&channel).await;
+        Ok(count)
+    };
+    count.await.map_err(|fault| look_error(&fault, queue))
 }
 
 /// A cursor over what waits in a queue. `tasks` waits for one that was dropped.
@@ -91,9 +102,11 @@ impl Cursor for AmqpCursor {
 
     async fn close(&mut self) -> Result<(), LookError> {
         let Some(look) = self.look.take() else { return Ok(()) };
-        look.give_back().await?;
+        let given_back = look.give_back().await;
         // The answer means that the broker has read all that was said on the channel before, removals included.
-        look.ask("channel.close", look.channel.close(200, "done".into())).await
+        let closed = look.ask("channel.close", look.channel.close(200, "done".into())).await;
+        look.session.close().await;
+        given_back.and(closed)
     }
 }
 
@@ -102,75 +115,60 @@ impl Drop for AmqpCursor {
         if let Some(look) = self.look.take() {
             self.tasks.spawn(async move {
                 let _ = look.give_back().await;
-                say_goodbye(&look.channel).await;
+                look.session.close().await;
             });
         }
     }
 }
 
-/// A channel that has the lock of a queue.
+/// A channel that has the lock of a queue, on a connection of its own.
 struct Look {
-    session: Arc<Session>,
+    session: Session,
     channel: Channel,
     limit: Duration,
     queue: ShortString,
-    /// The lock; lapin cancels a consumer that is dropped.
-    _lock: Consumer,
     /// How many messages the channel holds.
     held: u32,
 }
 
 impl Look {
-    /// Waits for a connection, and then for those who look already, each for the operation time-out.
+    /// Waits for the broker, and then for those who look already, each for the operation time-out.
     async fn begin(link: &Link, queue: &str) -> Result<Self, LookError> {
         let limit = link.limit();
-        let session = link.session_in_time().await.map_err(LookError::Broken)?;
+        link.session_in_time().await.map_err(LookError::Broken)?;
+        let failed = |fault: Fault| look_error(&fault, queue);
+        let session = link.dial_another("looking").await.map_err(failed)?;
+        let mut is_taken = false;
         let take_turns = async {
             let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
             loop {
-                match Self::try_begin(&session, queue, limit).await {
-                    // Somebody has it, on another connection or on this one, or gives it up just now.
-                    Err(fault) if ["exclusive", "no queue"].iter().any(|w| fault.to_string().contains(w)) => {
-                        backoff.wait().await;
-                    }
+                match lock(&session, queue, limit).await {
+                    // Somebody has it, or gives it up just now.
+                    Err(fault) if fault.to_string().contains("RESOURCE_LOCKED") => is_taken = true,
                     decided => return decided,
                 }
+                backoff.wait().await;
             }
         };
-        match timeout(limit, take_turns).await {
-            Ok(look) => look.map_err(|fault| LookError::Broken(fault.to_string())),
-            Err(_) => Err(LookError::Busy(queue.into())),
-        }
+        let refused = match timeout(limit, take_turns).await {
+            Ok(Ok(channel)) => {
+                return Ok(Self { session, channel, limit, queue: short(queue).map_err(failed)?, held: 0 });
+            }
+            Ok(Err(fault)) => failed(fault),
+            Err(_) if is_taken => LookError::Busy(queue.into()),
+            Err(_) => LookError::Broken(format!("the broker does not answer within {limit:?}")),
+        };
+        session.close().await;
+        Err(refused)
     }
 
-    /// A channel with the lock, if nobody has it. An error of the channel before may come up here, too.
-    async fn try_begin(session: &Arc<Session>, queue: &str, limit: Duration) -> Result<Self, Fault> {
-        let (queue, name) = (short(queue)?, short(&format!("{queue}.look"))?);
-        let channel = session.channel().await?;
-        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-        let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
-        within(limit, "queue.declare", declare).await?;
-        let options = BasicConsumeOptions { exclusive: true, no_ack: true, ..Default::default() };
-        let consume = channel.basic_consume(name, ShortString::default(), options, FieldTable::default());
-        let lock = within(limit, "basic.consume", consume).await?;
-        Ok(Self { session: Arc::clone(session), channel, limit, queue, _lock: lock, held: 0 })
-    }
-
-    /// Asks the broker, within the time-out and as long as there is a connection.
+    /// Asks the broker, within the time-out.
     async fn ask<T>(
         &self,
         what: &str,
         request: impl Future<Output = lapin::Result<T>>,
     ) -> Result<T, LookError> {
-        let answer = self.session.lost.run_until_cancelled(within(self.limit, what, request)).await;
-        match answer {
-            None => Err(LookError::Broken("the connection to the broker is lost".into())),
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(fault)) if fault.to_string().contains("no queue") => {
-                Err(LookError::Missing(self.queue.to_string()))
-            }
-            Some(Err(fault)) => Err(LookError::Broken(fault.to_string())),
-        }
+        within(self.limit, what, request).await.map_err(|fault| look_error(&fault, self.queue.as_str()))
     }
 
     /// Gives everything back before the lock is: the close of the channel would do both at once, and who looks
@@ -184,5 +182,21 @@ impl Look {
                 self.ask("basic.nack", self.channel.basic_nack(0, options)).await
             }
         }
+    }
+}
+
+/// A channel of a connection that has the lock, if nobody else has.
+async fn lock(session: &Session, queue: &str, limit: Duration) -> Result<Channel, Fault> {
+    let (name, channel) = (short(&format!("{queue}.look"))?, session.channel().await?);
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let declare = channel.queue_declare(name, options, FieldTable::default());
+    within(limit, "queue.declare", declare).await?;
+    Ok(channel)
+}
+
+fn look_error(fault: &Fault, queue: &str) -> LookError {
+    match fault.to_string() {
+        why if why.contains("NOT_FOUND - no queue") => LookError::Missing(queue.into()),
+        why => LookError::Broken(why),
     }
 }

@@ -147,15 +147,35 @@ impl Link {
 
     /// A connection with the topology declared on it.
     async fn establish(&self, address: &(BrokerUrl, Login)) -> Result<Session, Fault> {
-        let (connection, connected) = dial(&self.options, address, self.role).await?;
-        let lost = CancellationToken::new();
-        let limit = self.options.operation_timeout;
-        let session = Session { connection, limit, lost, blocked: watch::Sender::new(false), connected };
+        let session = self.dial(address, self.role).await?;
         let declared = session.declare(&self.options.topology).await;
         if declared.is_err() {
             session.close().await;
         }
         declared.map(|()| session)
+    }
+
+    /// A connection for a short work of its own, with nothing declared, whose user closes it.
+    pub(super) async fn dial_another(&self, role: &str) -> Result<Session, Fault> {
+        let mut failed = Fault::Broken("there is no address".into());
+        for address in self.options.broker.addresses() {
+            match self.dial(address, role).await {
+                Ok(session) => return Ok(session),
+                Err(fault) => failed = fault,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
+        let (connection, connected) = dial(&self.options, address, role).await?;
+        let (lost, limit) = (CancellationToken::new(), self.options.operation_timeout);
+        Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), connected })
+    }
+
+    /// What this client declares a queue to be, if it declares it.
+    pub(super) fn declared(&self, queue: &str) -> Option<&Queue> {
+        self.options.topology.queues.iter().find(|declared| declared.name == queue)
     }
 
     /// Lends the session out until it is lost (the reason is the answer) or the client is closed.
@@ -237,7 +257,7 @@ impl Session {
     }
 
     /// Says goodbye, and hangs up whether or not there was an answer.
-    async fn close(&self) {
+    pub(super) async fn close(&self) {
         let _ = within(GOODBYE, "connection.close", self.connection.close(200, "bye".into())).await;
         self.connected.0.hang_up();
     }
@@ -262,19 +282,25 @@ impl Session {
             let declare = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
             within(self.limit, &format!("declare of exchange {name}"), declare).await?;
         }
-        for Queue { name, arguments } in &topology.queues {
-            let mut table = FieldTable::default();
-            for (argument, value) in arguments {
-                let value = match value {
-                    Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
-                    Argument::Number(number) => AMQPValue::LongLongInt(*number),
-                };
-                table.insert((*argument).into(), value);
-            }
-            let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
-            within(self.limit, &format!("declare of queue {name}"), declare).await?;
+        for queue in &topology.queues {
+            self.declare_queue(&channel, queue).await?;
         }
         say_goodbye(&channel).await;
         Ok(())
+    }
+
+    /// Declares a queue; the answer is how many messages are ready in it.
+    pub(super) async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<u32, Fault> {
+        let Queue { name, arguments } = queue;
+        let mut table = FieldTable::default();
+        for (argument, value) in arguments {
+            let value = match value {
+                Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+                Argument::Number(number) => AMQPValue::LongLongInt(*number),
+            };
+            table.insert((*argument).into(), value);
+        }
+        let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
+        Ok(within(self.limit, &format!("declare of queue {name}"), declare).await?.message_count())
     }
 }

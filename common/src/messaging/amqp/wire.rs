@@ -1,5 +1,7 @@
 //! A message as AMQP's properties, and back.
 
+use std::collections::BTreeMap;
+
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString},
@@ -26,6 +28,9 @@ pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault>
     if let Some(content_type) = &message.content_type {
         properties = properties.with_content_type(short(content_type)?);
     }
+    if let Some(content_encoding) = &message.content_encoding {
+        properties = properties.with_content_encoding(short(content_encoding)?);
+    }
     if let Some(correlation_id) = &message.correlation_id {
         properties = properties.with_correlation_id(short(correlation_id)?);
     }
@@ -39,17 +44,35 @@ pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault>
 }
 
 pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
-    let headers = properties.headers().iter().flat_map(|table| table.inner());
+    let table = properties.headers().iter().flat_map(|table| table.inner());
+    let mut headers: BTreeMap<_, _> =
+        table.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect();
+    if let Some(reason) = last_death(properties) {
+        headers.entry(LAST_DEATH_REASON.to_owned()).or_insert(reason);
+    }
     Message {
         id: properties.message_id().as_ref().map(ToString::to_string),
         kind: properties.kind().as_ref().map(ToString::to_string),
         content_type: properties.content_type().as_ref().map(ToString::to_string),
+        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
         correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
         app_id: properties.app_id().as_ref().map(ToString::to_string),
         timestamp: *properties.timestamp(),
-        headers: headers.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect(),
+        headers,
         body: body.into(),
     }
+}
+
+/// Why the broker has dead-lettered a message last. RabbitMQ 4 says so in a header of this name, older versions
+/// in the first entry of `x-death` only (<https://www.rabbitmq.com/docs/dlx#effects>).
+const LAST_DEATH_REASON: &str = "x-last-death-reason";
+
+fn last_death(properties: &BasicProperties) -> Option<String> {
+    let AMQPValue::FieldArray(deaths) = properties.headers().as_ref()?.inner().get("x-death")? else {
+        return None;
+    };
+    let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else { return None };
+    to_text(newest.inner().get("reason")?)
 }
 
 fn to_text(value: &AMQPValue) -> Option<String> {
@@ -100,6 +123,21 @@ mod tests {
         assert_eq!(message.headers["count"], "3");
         assert_eq!(message.headers["small"], "4");
         assert!(!message.headers.contains_key("x-death"));
+    }
+
+    #[test]
+    fn the_last_death_is_found_where_older_brokers_write_it() {
+        let death = |reason: &str| {
+            let mut death = FieldTable::default();
+            death.insert("reason".into(), AMQPValue::LongString(reason.into()));
+            AMQPValue::FieldTable(death)
+        };
+        let mut headers = FieldTable::default();
+        headers.insert("x-first-death-reason".into(), AMQPValue::LongString("expired".into()));
+        let deaths = vec![death("delivery_limit"), death("expired")];
+        headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        let message = to_message(&BasicProperties::default().with_headers(headers), vec![]);
+        assert_eq!(message.headers["x-last-death-reason"], "delivery_limit");
     }
 
     #[test]
