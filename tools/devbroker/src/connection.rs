@@ -110,7 +110,7 @@ async fn connect(
             Some(id)
         }
         Err(refusal) => {
-            handshake::encode_close(&refusal, &mut buffer);
+            handshake::encode_close(&refusal, (10, 40), &mut buffer);
             None
         }
     };
@@ -128,7 +128,7 @@ async fn read(
     outbox: &Outbox,
     blockable: bool,
 ) {
-    let mut assembly = Assembly::new(agreed.channel_max, shared.max_message);
+    let mut assembly = Assembly::new(shared.max_message);
     let (mut alarm, mut paused) = (shared.switches.alarm.subscribe(), shared.switches.paused.subscribe());
     // Said of the connection once, whatever becomes of it.
     let mut deaf = false;
@@ -150,8 +150,8 @@ async fn read(
                     let wrong = assembly.take(frame, &mut inputs);
                     deaf = wrong;
                 }
-                Err(refusal) => {
-                    inputs.push(Input::Wrong(0, refusal, (0, 0)));
+                Err((refusal, about)) => {
+                    inputs.push(Input::Wrong(0, refusal, about));
                     deaf = true;
                 }
             }

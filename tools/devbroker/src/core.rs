@@ -144,6 +144,8 @@ pub struct Peer {
     pub user: String,
     /// Its address.
     pub address: String,
+    /// How many channels were agreed on.
+    pub channel_max: u16,
     /// What it says of itself.
     pub properties: FieldTable,
 }
@@ -332,6 +334,7 @@ impl Core {
             }
         };
         if let Err(refusal) = result {
+            let about = if refusal.code == 530 && about == (20, 10) { (0, 0) } else { about };
             self.refuse(id, channel, &refusal, about);
         }
         self.tend_all();
@@ -466,7 +469,7 @@ impl Core {
     fn connection_method(&mut self, id: ConnectionId, method: AMQPClass) -> Result<(), Refusal> {
         use connection::AMQPMethod as Method;
         let AMQPClass::Connection(method) = method else {
-            return Err(Refusal::command_invalid("only connection methods go on channel 0"));
+            return Err(Refusal::channel("unexpected method in connection state running"));
         };
         match method {
             Method::Close(_) => {
@@ -492,6 +495,12 @@ impl Core {
         let closing = connection.channels.get(&number).map(|channel| channel.closing);
         let answer = match (method, closing) {
             (Method::Open(_), None) => {
+                let (open, most) = (connection.channels.len(), connection.peer.channel_max);
+                if open >= usize::from(most) {
+                    return Err(Refusal::not_allowed(format!(
+                        "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
+                    )));
+                }
                 connection.channels.insert(number, Channel::default());
                 Method::OpenOk(channel::OpenOk {})
             }
@@ -519,8 +528,8 @@ impl Core {
 
     /// Says no: closes the channel, or the connection.
     fn refuse(&mut self, id: ConnectionId, channel: u16, refusal: &Refusal, about: (u16, u16)) {
-        let (reply_code, reply_text) = (refusal.code, message::short(&refusal.text));
-        let (class_id, method_id) = about;
+        let (reply_code, reply_text) = (refusal.code, refusal.reply_text());
+        let (class_id, method_id) = if reply_code == 541 { (0, 0) } else { about };
         if channel != 0 && !refusal.is_hard() {
             self.flush_confirms(id, channel);
             self.release_channel(id, channel);
@@ -623,5 +632,5 @@ impl Core {
 }
 
 fn unexpected() -> Refusal {
-    Refusal::command_invalid("unexpected method")
+    Refusal::command_invalid("unimplemented method")
 }

@@ -6,7 +6,7 @@
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame},
     protocol::{AMQPClass, BasicProperties},
-    types::AMQPValue,
+    types::{AMQPValue, FieldTable},
 };
 
 use crate::core::{Extra, Out, message::Message, refusal::Refusal};
@@ -23,25 +23,28 @@ const MOST_VALUES: usize = 4_096;
 /// How a frame ends.
 const FRAME_END: u8 = 206;
 
+/// What is wrong with a frame, and the class and the method that it is about.
+pub type Wrong = (Refusal, (u16, u16));
+
 /// Takes the first frame off the bytes: its length and itself; `None` if it is not all there.
 ///
 /// # Errors
 /// 501 for what is no frame, 502 for one that cannot be read, 540 for a class that is not known.
-pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Refusal> {
+pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
     let Some((head, _)) = bytes.split_at_checked(7) else { return Ok(None) };
     let kind = head[0];
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
     if !matches!(kind, 1 | 2 | 3 | 8) {
-        return Err(Refusal::frame(format!("unknown frame type {kind}")));
+        return Err(no_frame(kind, "unknown_frame"));
     }
     if size + FRAME_OVERHEAD > frame_max as usize {
-        return Err(Refusal::frame(format!(
-            "type {kind}, size {size} is more than {frame_max} with its frame"
-        )));
+        let most = frame_max as usize - FRAME_OVERHEAD;
+        return Err(no_frame(kind, &format!("{{frame_too_large,{size},{most}}}")));
     }
     let Some(frame) = bytes.get(..size + FRAME_OVERHEAD) else { return Ok(None) };
-    if frame[size + 7] != FRAME_END {
-        return Err(Refusal::frame("a frame does not end where it says"));
+    let end = frame[size + 7];
+    if end != FRAME_END {
+        return Err(no_frame(kind, &format!("{{invalid_frame_end_marker,{end}}}")));
     }
     let payload = &frame[7..size + 7];
     // The codec passes over the prefetch size, which nobody has ever implemented.
@@ -49,19 +52,22 @@ pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFra
         && let Some(size) = size.first_chunk().map(|size| u32::from_be_bytes(*size))
         && size != 0
     {
-        return Err(Refusal::not_implemented(format!("prefetch_size!=0 ({size})")));
+        return Err((Refusal::not_implemented(format!("prefetch_size!=0 ({size})")), (60, 10)));
     }
     if let Some(table) = table_of(kind, payload) {
         let mut values = MOST_VALUES;
         if check_table(table, MOST_LEVELS, &mut values).is_none() {
-            return Err(Refusal::syntax("a table is too deep, too large, or no table"));
+            return Err((Refusal::syntax("a table is too deep, too large, or no table"), (0, 0)));
         }
     }
     match parse_frame(frame) {
         Ok((_, parsed)) => Ok(Some((frame.len(), parsed))),
-        Err(_) if kind == 1 => Err(Refusal::syntax("a method cannot be read")),
-        Err(_) => Err(Refusal::syntax("a frame cannot be read")),
+        Err(_) => Err((Refusal::syntax("a frame cannot be read"), (0, 0))),
     }
+}
+
+fn no_frame(kind: u8, why: &str) -> Wrong {
+    (Refusal::frame(format!("type {kind}, all octets = <<>>: {why}")), (0, 0))
 }
 
 /// Where the table of a method or a content header begins, if it has one.
@@ -180,6 +186,9 @@ fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
 fn properties(message: &Message, extra: Extra) -> BasicProperties {
     let with = |name: &str, value: i64| {
         let mut headers = message.headers();
+        if let Extra::StreamOffset(_) = extra {
+            headers = simple(&headers);
+        }
         headers.insert(name.into(), AMQPValue::LongLongInt(value));
         message.properties.clone().with_headers(headers)
     };
@@ -193,4 +202,13 @@ fn properties(message: &Message, extra: Extra) -> BasicProperties {
             properties.with_delivery_mode(mode)
         }
     }
+}
+
+/// The headers that come out of RabbitMQ's streams: no tables and no arrays.
+fn simple(headers: &FieldTable) -> FieldTable {
+    let simple = |value: &AMQPValue| !matches!(value, AMQPValue::FieldTable(_) | AMQPValue::FieldArray(_));
+    let kept = headers.into_iter().filter(|(_, value)| simple(value));
+    kept.map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<std::collections::BTreeMap<_, _>>()
+        .into()
 }

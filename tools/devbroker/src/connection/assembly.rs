@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
     core::{Input, Publication, refusal::Refusal},
-    wire,
+    wire::{self, Wrong},
 };
 
 /// Of what class and method contents are.
@@ -23,7 +23,6 @@ pub(crate) struct Assembly {
     /// Bytes of bodies that are not whole.
     size: usize,
     whole: usize,
-    channel_max: u16,
     max_message: u64,
 }
 
@@ -43,16 +42,16 @@ pub(crate) fn begins_publish(frame: &AMQPFrame) -> bool {
 }
 
 impl Assembly {
-    pub(crate) fn new(channel_max: u16, max_message: u64) -> Self {
-        Self { parts: HashMap::new(), size: 0, whole: 0, channel_max, max_message }
+    pub(crate) fn new(max_message: u64) -> Self {
+        Self { parts: HashMap::new(), size: 0, whole: 0, max_message }
     }
 
     /// Takes a frame; `true` if nothing more will be understood after it.
     pub(crate) fn take(&mut self, frame: AMQPFrame, inputs: &mut Vec<Input>) -> bool {
         match self.try_take(frame, inputs) {
             Ok(()) => false,
-            Err(refusal) => {
-                inputs.push(Input::Wrong(0, refusal, PUBLISH));
+            Err((refusal, about)) => {
+                inputs.push(Input::Wrong(0, refusal, about));
                 true
             }
         }
@@ -84,19 +83,13 @@ impl Assembly {
         }
     }
 
-    fn try_take(&mut self, frame: AMQPFrame, inputs: &mut Vec<Input>) -> Result<(), Refusal> {
+    fn try_take(&mut self, frame: AMQPFrame, inputs: &mut Vec<Input>) -> Result<(), Wrong> {
         let number = frame.channel_id();
-        if number > self.channel_max {
-            let most = self.channel_max;
-            return Err(Refusal::channel(format!(
-                "channel {number} is above the negotiated channel_max ({most})"
-            )));
-        }
         match frame {
             AMQPFrame::Method(_, method) => {
                 match self.parts.remove(&number) {
                     None | Some(Part::Refused { .. }) => {}
-                    Some(part) => return Err(part.unexpected("method")),
+                    Some(part) => return Err(part.unexpected()),
                 }
                 match method {
                     AMQPClass::Basic(basic::AMQPMethod::Publish(method)) if number > 0 => {
@@ -119,18 +112,17 @@ impl Assembly {
                     self.go_on(number, method, properties, vec![], left, inputs);
                     Ok(())
                 }
-                Some(part @ Part::Method(_)) => Err(part.unexpected("header of another class")),
+                Some(part @ Part::Method(_)) => Err(part.unexpected()),
                 Some(Part::Refused { .. }) => Ok(()),
-                Some(part) => Err(part.unexpected("content header")),
-                None => Err(Refusal::unexpected("expected method frame, got content header frame instead")),
+                Some(part) => Err(part.unexpected()),
+                None => Err(no_method()),
             },
             AMQPFrame::Body(_, data) => {
                 let length = data.len() as u64;
                 match self.parts.remove(&number) {
                     Some(Part::Body { method, properties, mut body, left }) => {
-                        let left = left.checked_sub(length);
-                        let left = left
-                            .ok_or_else(|| Refusal::frame("content body is larger than its header says"))?;
+                        // More than the header says is left for the next, which it cannot belong to.
+                        let left = left.checked_sub(length).ok_or_else(not_body)?;
                         self.size -= body.len();
                         if body.is_empty() {
                             body = data;
@@ -139,7 +131,10 @@ impl Assembly {
                         }
                         self.size += body.len();
                         if self.size as u64 > 4 * self.max_message {
-                            return Err(Refusal::resource("too many large messages begun at a time"));
+                            return Err((
+                                Refusal::resource("too many large messages begun at a time"),
+                                PUBLISH,
+                            ));
                         }
                         self.go_on(number, method, properties, body, left, inputs);
                         Ok(())
@@ -150,12 +145,12 @@ impl Assembly {
                         }
                         Ok(())
                     }
-                    Some(part) => Err(part.unexpected("content body")),
-                    None => Err(Refusal::unexpected("expected method frame, got content body frame instead")),
+                    Some(part) => Err(part.unexpected()),
+                    None => Err(no_method()),
                 }
             }
             AMQPFrame::Heartbeat => Ok(()),
-            _ => Err(Refusal::frame("unexpected frame")),
+            _ => Err((Refusal::frame("unexpected frame"), (0, 0))),
         }
     }
 
@@ -180,11 +175,21 @@ impl Assembly {
 }
 
 impl Part {
-    fn unexpected(&self, got: &str) -> Refusal {
-        let expected = match self {
-            Self::Method(_) => "content header for class 60",
-            Self::Body { .. } | Self::Refused { .. } => "content body",
-        };
-        Refusal::unexpected(format!("expected {expected}, got {got} frame instead"))
+    fn unexpected(&self) -> Wrong {
+        match self {
+            Self::Method(_) => {
+                let why = "expected content header for class 60, got non content header frame instead";
+                (Refusal::unexpected(why), PUBLISH)
+            }
+            Self::Body { .. } | Self::Refused { .. } => not_body(),
+        }
     }
+}
+
+fn not_body() -> Wrong {
+    (Refusal::unexpected("expected content body, got non content body frame instead"), PUBLISH)
+}
+
+fn no_method() -> Wrong {
+    (Refusal::unexpected("expected method frame, got non method frame instead"), (0, 0))
 }

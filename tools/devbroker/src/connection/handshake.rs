@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Agreed, Shared};
 use crate::{
-    core::{Peer, declare::capability, message::short, refusal::Refusal},
+    core::{Peer, declare::capability, refusal::Refusal},
     wire::{self, FRAME_MAX},
 };
 
@@ -48,44 +48,44 @@ pub(super) async fn greet(
     buffer.advance(HEADER.len());
     say(writer, start(&shared.node)).await?;
     let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'")).await;
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
     };
     let user = match login(&start_ok) {
         Ok(user) => user,
-        Err(refusal) if capability(&start_ok.client_properties, "authentication_failure_close") => {
-            return refuse(writer, &refusal).await;
+        Err(Some(refusal)) if capability(&start_ok.client_properties, "authentication_failure_close") => {
+            return refuse(writer, &refusal, (0, 0)).await;
         }
-        // A client that does not know better takes the end of the connection for a refused login.
+        // To a client that knows no better, the end of the connection says that its login was refused.
         Err(_) => return None,
     };
     let tune =
         connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
     say(writer, connection::AMQPMethod::Tune(tune)).await?;
     let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'")).await;
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
     };
-    let agreed = match agree(&tune_ok) {
-        Ok(agreed) => agreed,
-        Err(refusal) => return refuse(writer, &refusal).await,
-    };
+    // RabbitMQ 4.0 hangs up without a word on limits beyond its own.
+    let agreed = agree(&tune_ok)?;
     let connection::AMQPMethod::Open(open) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.open'")).await;
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.open'"), (0, 0)).await;
     };
     let vhost = open.virtual_host.to_string();
     if vhost.is_empty() {
-        return refuse(writer, &Refusal::not_allowed("vhost  not found")).await;
+        return refuse(writer, &Refusal::not_allowed("vhost  not found"), (10, 40)).await;
     }
-    let peer = Peer { vhost, user, address: String::new(), properties: start_ok.client_properties };
+    let channel_max = agreed.channel_max;
+    let peer =
+        Peer { vhost, user, address: String::new(), channel_max, properties: start_ok.client_properties };
     Some((peer, agreed))
 }
 
 /// Writes `connection.close` with a refusal.
-pub(super) fn encode_close(refusal: &Refusal, buffer: &mut Vec<u8>) {
+pub(super) fn encode_close(refusal: &Refusal, about: (u16, u16), buffer: &mut Vec<u8>) {
     let close = connection::Close {
         reply_code: refusal.code,
-        reply_text: short(&refusal.text),
-        class_id: 0,
-        method_id: 0,
+        reply_text: refusal.reply_text(),
+        class_id: about.0,
+        method_id: about.1,
     };
     wire::encode_method(AMQPClass::Connection(connection::AMQPMethod::Close(close)), buffer);
 }
@@ -123,40 +123,24 @@ fn start(node: &str) -> connection::AMQPMethod {
 }
 
 /// PLAIN: a zero, the user, a zero, the password.
-fn login(start_ok: &connection::StartOk) -> Result<String, Refusal> {
-    let mechanism = start_ok.mechanism.as_str();
-    if mechanism != "PLAIN" {
-        return Err(Refusal::command_invalid(format!("unknown authentication mechanism '{mechanism}'")));
+fn login(start_ok: &connection::StartOk) -> Result<String, Option<Refusal>> {
+    if start_ok.mechanism.as_str() != "PLAIN" {
+        return Err(None);
     }
     let mut parts = start_ok.response.as_bytes().split(|byte| *byte == 0).skip(1);
     if parts.next() == Some(USER.as_bytes()) && parts.next() == Some(USER.as_bytes()) {
         return Ok(USER.into());
     }
-    Err(Refusal::access_refused(
+    Err(Some(Refusal::access_refused(
         "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
-    ))
+    )))
 }
 
-fn agree(tune_ok: &connection::TuneOk) -> Result<Agreed, Refusal> {
-    let bounds = [
-        ("frame_max", tune_ok.frame_max, FRAME_MIN, FRAME_MAX),
-        ("channel_max", tune_ok.channel_max.into(), 1, CHANNEL_MAX.into()),
-    ];
-    for (name, wanted, least, most) in bounds {
-        let shown = if wanted == 0 { "no limit".to_owned() } else { wanted.to_string() };
-        if wanted == 0 || wanted > most {
-            let why =
-                format!("negotiated {name} = {shown} is higher than the maximum allowed value ({most})");
-            return Err(Refusal::not_allowed(why));
-        }
-        if wanted < least {
-            let why =
-                format!("negotiated {name} = {shown} is lower than the minimum allowed value ({least})");
-            return Err(Refusal::not_allowed(why));
-        }
-    }
+fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
+    let sensible = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max)
+        && (1..=CHANNEL_MAX).contains(&tune_ok.channel_max);
     let heartbeat = (tune_ok.heartbeat > 0).then(|| Duration::from_secs(tune_ok.heartbeat.into()));
-    Ok(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
+    sensible.then_some(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
 }
 
 async fn say(writer: &mut OwnedWriteHalf, method: connection::AMQPMethod) -> Option<()> {
@@ -178,7 +162,7 @@ async fn hear(
                 match frame {
                     AMQPFrame::Method(0, AMQPClass::Connection(method)) => return Some(method),
                     AMQPFrame::Heartbeat => {}
-                    _ => return refuse(writer, &Refusal::command_invalid("unexpected frame")).await,
+                    _ => return refuse(writer, &Refusal::command_invalid("unexpected frame"), (0, 0)).await,
                 }
             }
             Ok(None) => {
@@ -186,14 +170,14 @@ async fn hear(
                     return None;
                 }
             }
-            Err(refusal) => return refuse(writer, &refusal).await,
+            Err((refusal, about)) => return refuse(writer, &refusal, about).await,
         }
     }
 }
 
-async fn refuse<T>(writer: &mut OwnedWriteHalf, refusal: &Refusal) -> Option<T> {
+async fn refuse<T>(writer: &mut OwnedWriteHalf, refusal: &Refusal, about: (u16, u16)) -> Option<T> {
     let mut buffer = vec![];
-    encode_close(refusal, &mut buffer);
+    encode_close(refusal, about, &mut buffer);
     let _ = writer.write_all(&buffer).await;
     None
 }

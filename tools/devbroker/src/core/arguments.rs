@@ -32,6 +32,11 @@ pub enum Overflow {
     RejectPublishDlx,
 }
 
+/// RabbitMQ does not survive to say why.
+const CRASH: &str = "crash";
+/// The longest time that RabbitMQ takes: ten years.
+pub const MOST_MILLIS: i64 = 315_360_000_000;
+
 /// A queue's arguments, read.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -79,6 +84,8 @@ enum Check {
     Age,
     Integer,
     Text,
+    /// RabbitMQ does not look.
+    Any,
 }
 
 /// RabbitMQ's order of checking, and which types know the argument: classic, quorum, stream.
@@ -101,7 +108,7 @@ const KNOWN: [(&str, Check, [bool; 3]); 19] = [
     ("x-quorum-initial-group-size", Check::Count, [false, true, false]),
     ("x-max-age", Check::Age, [false, false, true]),
     ("x-stream-max-segment-size-bytes", Check::Count, [false, false, true]),
-    ("x-delivery-limit", Check::Integer, [false, true, false]),
+    ("x-delivery-limit", Check::Any, [false, true, false]),
 ];
 
 impl Kind {
@@ -164,7 +171,8 @@ impl Settings {
                 return Err(Refusal::precondition(format!("{} of queue type {}", at(name), kind.module())));
             }
             if let Err(why) = check.value(value, arguments) {
-                return Err(Refusal::precondition(format!("{}: {why}", at(name))));
+                let refusal = Refusal::precondition(format!("{}: {why}", at(name)));
+                return Err(if why == CRASH { Refusal::internal() } else { refusal });
             }
         }
         let count = |name| get(name).and_then(number).and_then(|n| u64::try_from(n).ok());
@@ -202,6 +210,7 @@ impl Check {
     fn value(self, value: &AMQPValue, all: &FieldTable) -> Result<(), String> {
         let unacceptable = || format!("{{unacceptable_type,{}}}", type_name(value));
         match self {
+            Self::Any => Ok(()),
             Self::Count => whole(value, 0).map(|_| ()),
             Self::Integer => number(value).map(|_| ()).ok_or_else(|| not_integer(value)),
             Self::Millis | Self::Expires => {
@@ -209,8 +218,8 @@ impl Check {
                 if matches!(self, Self::Expires) && n == 0 {
                     return Err("{value_zero,0}".into());
                 }
-                // RabbitMQ's limit of a timer: 50 days or so.
-                if n > 4_294_967_295 { Err(format!("{{value_too_large,{n}}}")) } else { Ok(()) }
+                // Ten years.
+                if n > MOST_MILLIS { Err(format!("{{value_too_large,{n}}}")) } else { Ok(()) }
             }
             Self::Priority => {
                 let n = whole(value, 0)?;
@@ -236,7 +245,7 @@ impl Check {
             },
             Self::Age => {
                 let age = text(value).ok_or_else(unacceptable)?;
-                age_millis(&age).map(|_| ()).ok_or_else(|| "invalid_max_age".into())
+                age_millis(&age).map(|_| ()).ok_or_else(|| CRASH.to_owned())
             }
         }
     }
@@ -299,8 +308,10 @@ pub fn same(
     entity: &str,
     vhost: &str,
 ) -> Result<(), Refusal> {
-    let shown =
-        |value: &AMQPValue| text(value).or_else(|| number(value).map(|n| n.to_string())).unwrap_or_default();
+    let shown = |value: &AMQPValue| match value {
+        AMQPValue::Boolean(flag) => flag.to_string(),
+        value => text(value).or_else(|| number(value).map(|n| n.to_string())).unwrap_or_default(),
+    };
     let typed = |value: &AMQPValue| format!("the value '{}' of type '{}'", shown(value), type_name(value));
     // A queue that was declared without a type is a classic one.
     let classic = AMQPValue::LongString("classic".into());

@@ -82,7 +82,8 @@ impl Core {
             }
             let exclusive =
                 |id: &ConsumerId| self.consumers.get(id).is_some_and(|consumer| consumer.exclusive);
-            if method.exclusive && !queue.consumers.is_empty() || queue.consumers.iter().any(exclusive) {
+            let alone = method.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active);
+            if alone || queue.consumers.iter().any(exclusive) {
                 return Err(Refusal::access_refused(format!("{at} in exclusive use")));
             }
         }

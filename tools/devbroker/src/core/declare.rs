@@ -9,7 +9,7 @@ use super::{
     ConnectionId, Core, Out, QueueId,
     arguments::{Kind, Settings, assert_same, inequivalent, same},
     exchange::{Binding, Destination, Exchange, ExchangeKind},
-    message::short,
+    message::{number, short, text, type_name},
     queue::Queue,
     recover::Record,
     refusal::Refusal,
@@ -52,6 +52,14 @@ impl Core {
             }
             None => {
                 let kind = exchange_kind(&method.kind)?;
+                if let Some(value) = method.arguments.inner().get("alternate-exchange")
+                    && text(value).is_none()
+                {
+                    return Err(Refusal::precondition(format!(
+                        "invalid type '{}' for arg 'alternate-exchange' in exchange '{name}' in vhost '{vhost}'",
+                        type_name(value)
+                    )));
+                }
                 if name.starts_with("amq.") {
                     return Err(reserved("exchange", name));
                 }
@@ -175,6 +183,12 @@ impl Core {
             }
             let settings = Settings::read(&method.arguments, &name, &vhost)?;
             if settings.kind != Kind::Classic {
+                if generated {
+                    let module = settings.kind.module();
+                    return Err(Refusal::precondition(format!(
+                        "Cannot declare a server-named queue for type {module}"
+                    )));
+                }
                 let wrong = [
                     (!method.durable, "non-durable"),
                     (method.auto_delete, "auto-delete"),
@@ -209,7 +223,7 @@ impl Core {
     pub(super) fn delete_queue_method(&mut self, id: ConnectionId, channel: u16, method: &q::Delete) -> Done {
         let vhost = self.vhost_of(id);
         let name = self.queue_name(id, channel, &method.queue)?;
-        let mut message_count = 0;
+        let (mut message_count, mut deleted) = (0, None);
         if self.vhost(&vhost).queues.contains_key(&name) {
             let queue_id = self.queue(id, &vhost, &name)?;
             let queue = &self.queues[&queue_id];
@@ -223,15 +237,19 @@ impl Core {
                          flag set are not supported by quorum queues"
                     )));
                 }
-                if asked && is {
+                if asked && is && queue.kind() != Kind::Stream {
                     return Err(Refusal::precondition(format!("queue '{name}' in vhost '{vhost}' {state}")));
                 }
             }
             message_count = to_u32(queue.ready_count());
-            self.delete_queue(queue_id);
+            deleted = Some(queue_id);
         }
         let ok = q::AMQPMethod::DeleteOk(q::DeleteOk { message_count });
         self.answer(id, channel, method.nowait, AMQPClass::Queue(ok));
+        // Its consumers are told after the one who wanted it, as RabbitMQ does.
+        if let Some(queue) = deleted {
+            self.delete_queue(queue);
+        }
         Ok(())
     }
 
@@ -337,6 +355,9 @@ impl Core {
         let limit = self.limits.bindings;
         let exchanges = &self.vhost(vhost).exchanges;
         let Some(exchange) = exchanges.get(source) else { return Err(Refusal::no_exchange(source, vhost)) };
+        if exchange.kind == ExchangeKind::Headers {
+            check_headers_binding(&binding.arguments)?;
+        }
         if exchange.bindings.contains(&binding) {
             return Ok(());
         }
@@ -412,7 +433,24 @@ impl Core {
 
     fn counts(&self, queue: QueueId) -> (u32, u32) {
         let queue = &self.queues[&queue];
-        (to_u32(queue.ready_count()), to_u32(queue.consumers.len()))
+        // RabbitMQ does not count who reads a stream.
+        let consumers = if queue.kind() == Kind::Stream { 0 } else { queue.consumers.len() };
+        (to_u32(queue.ready_count()), to_u32(consumers))
+    }
+}
+
+fn check_headers_binding(arguments: &FieldTable) -> Done {
+    let Some(mode) = arguments.inner().get("x-match") else { return Ok(()) };
+    match text(mode).as_deref() {
+        Some("all" | "any" | "all-with-x" | "any-with-x") => Ok(()),
+        Some(other) => Err(Refusal::precondition(format!(
+            "Invalid x-match field value <<\"{other}\">>; expected all, any, all-with-x, or any-with-x"
+        ))),
+        None => Err(Refusal::precondition(format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            type_name(mode),
+            number(mode).unwrap_or_default()
+        ))),
     }
 }
 
@@ -434,7 +472,8 @@ fn reserved(what: &str, name: &str) -> Refusal {
 
 fn exchange_kind(name: &ShortString) -> Result<ExchangeKind, Refusal> {
     let kind = ExchangeKind::parse(name.as_str());
-    kind.ok_or_else(|| Refusal::precondition(format!("invalid exchange type '{name}'")))
+    let how = if name.as_str().is_empty() { "invalid" } else { "unknown" };
+    kind.ok_or_else(|| Refusal::precondition(format!("{how} exchange type '{name}'")))
 }
 
 /// Whether a client said that it understands our `basic.cancel`.

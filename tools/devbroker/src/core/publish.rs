@@ -10,7 +10,7 @@ use amq_protocol::{
 
 use super::{
     ConnectionId, Core, Extra, Out, Publication, QueueId,
-    arguments::{Kind, Overflow},
+    arguments::{Kind, MOST_MILLIS, Overflow},
     declare::REPLY_TO,
     exchange::Destination,
     message::{Entry, Message, short, text, type_name},
@@ -100,13 +100,10 @@ impl Core {
             }
         }
         if let Some(expiration) = properties.expiration() {
-            let why = match expiration.as_str().parse::<i64>() {
-                Err(_) => "no_integer".to_owned(),
-                Ok(n) if n < 0 => format!("{{value_negative,{n}}}"),
-                Ok(n) if n > 4_294_967_295 => format!("{{value_too_large,{n}}}"),
-                Ok(_) => return Ok(()),
-            };
-            return Err(Refusal::precondition(format!("invalid expiration '{expiration}': {why}")));
+            let why = expiration_error(expiration.as_str());
+            return why.map_or(Ok(()), |why| {
+                Err(Refusal::precondition(format!("invalid expiration '{expiration}': {why}")))
+            });
         }
         Ok(())
     }
@@ -290,6 +287,20 @@ impl Entry {
             delivery_count: 0,
             persisted,
         }
+    }
+}
+
+/// What is wrong with an expiration, as Erlang reads numbers: as far as it goes.
+fn expiration_error(text: &str) -> Option<String> {
+    let sign = usize::from(text.starts_with(['-', '+']));
+    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(sign + digits);
+    match number.parse::<i128>() {
+        Err(_) => Some("no_integer".to_owned()),
+        Ok(_) if !rest.is_empty() => Some(format!("{{leftover_string,\"{rest}\"}}")),
+        Ok(n) if n < 0 => Some(format!("{{value_negative,{n}}}")),
+        Ok(n) if n > MOST_MILLIS.into() => Some(format!("{{value_too_large,{n}}}")),
+        Ok(_) => None,
     }
 }
 

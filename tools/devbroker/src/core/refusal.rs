@@ -4,18 +4,35 @@
 //! was asked (<https://www.rabbitmq.com/docs/channels#error-handling>). A soft code closes the channel,
 //! a hard one the connection.
 
+use amq_protocol::types::ShortString;
+
+use super::message::short;
+
 /// A refusal: a code, and a text that begins with the code's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// AMQP's reply code.
     pub code: u16,
-    /// The reply text, at most 255 bytes as it is sent.
+    /// The reply text; what is sent is at most 255 bytes of it.
     pub text: String,
 }
 
 impl Refusal {
     fn new(code: u16, name: &str, text: impl AsRef<str>) -> Self {
         Self { code, text: format!("{name} - {}", text.as_ref()) }
+    }
+
+    /// The text as it is sent: RabbitMQ ends a long one with three dots.
+    #[must_use]
+    pub fn reply_text(&self) -> ShortString {
+        if self.text.len() <= 255 {
+            return short(&self.text);
+        }
+        let mut end = 252;
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        short(&format!("{}...", &self.text[..end]))
     }
 
     /// Whether it ends the connection, and not just the channel.
