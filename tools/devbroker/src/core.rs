@@ -23,6 +23,9 @@ pub mod recover;
 pub mod refusal;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
@@ -167,9 +170,9 @@ pub struct Core {
     /// Queues in which something has changed.
     dirty: BTreeSet<QueueId>,
     output: Output,
-    /// Places in queues that are free since the last turn, and queues that delivered.
+    /// Places in queues that are free since the last turn, and those from which was delivered.
     removed: BTreeMap<QueueId, Vec<u64>>,
-    delivered: BTreeSet<QueueId>,
+    delivered: BTreeMap<QueueId, Vec<u64>>,
     /// Channels with confirms that wait for the end of the turn.
     confirming: BTreeSet<(ConnectionId, u16)>,
     drop_confirms: u64,
@@ -270,7 +273,7 @@ impl Core {
             dirty: BTreeSet::new(),
             output: Output::default(),
             removed: BTreeMap::new(),
-            delivered: BTreeSet::new(),
+            delivered: BTreeMap::new(),
             confirming: BTreeSet::new(),
             drop_confirms: 0,
             memory: 0,
@@ -388,17 +391,17 @@ impl Core {
         for (id, channel) in std::mem::take(&mut self.confirming) {
             self.flush_confirms(id, channel);
         }
-        for id in std::mem::take(&mut self.delivered) {
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            if queue.delivered.0 > queue.delivered.1 {
-                queue.delivered.1 = queue.delivered.0;
-                self.output.records.push(Record::Delivered { queue: id, up_to: queue.delivered.0 });
-            }
-        }
+        self.log_deliveries();
         for (queue, places) in std::mem::take(&mut self.removed) {
             self.output.records.push(Record::Removed { queue, places });
         }
         std::mem::take(&mut self.output)
+    }
+
+    fn log_deliveries(&mut self) {
+        for (queue, places) in std::mem::take(&mut self.delivered) {
+            self.output.records.push(Record::Delivered { queue, places });
+        }
     }
 
     fn method(&mut self, id: ConnectionId, number: u16, method: AMQPClass) -> Result<(), Refusal> {

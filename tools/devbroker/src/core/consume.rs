@@ -185,6 +185,8 @@ impl Core {
             return Ok(());
         };
         let message_count = to_u32(queue.ready_count());
+        // The next one may be due for its end.
+        self.dirty.insert(queue_id);
         let get_ok = |delivery_tag| {
             basic::AMQPMethod::GetOk(basic::GetOk {
                 delivery_tag,
@@ -263,9 +265,8 @@ impl Core {
             self.remove(queue_id, &entry);
         } else {
             queue.unacked += 1;
-            if entry.persisted && entry.seq > queue.delivered.0 {
-                queue.delivered.0 = entry.seq;
-                self.delivered.insert(queue_id);
+            if entry.persisted {
+                self.delivered.entry(queue_id).or_default().push(entry.seq);
             }
             if let Ok(channel) = self.channel(id, number) {
                 channel.unacked.insert(tag, Unacked { queue: queue_id, consumer, entry: Some(entry) });

@@ -3,7 +3,7 @@
 //! Classic and quorum queues differ in few places, each marked by `Kind`: a quorum queue counts deliveries and
 //! has two priorities, a classic queue has `x-max-priority` of them. A stream holds a `Log` instead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use amq_protocol::types::FieldTable;
 
@@ -48,8 +48,8 @@ pub struct Queue {
     pub used_at: u64,
     /// The time for which a timer is set.
     pub timer: Option<u64>,
-    /// The highest place that was delivered, and the highest of which the log knows it.
-    pub delivered: (u64, u64),
+    /// What was delivered and not settled, as the log says: of use only until it is read.
+    pub outstanding: BTreeSet<u64>,
     ready: BTreeMap<(u8, u64), Entry>,
     ready_bytes: u64,
     next_seq: u64,
@@ -76,7 +76,7 @@ impl Queue {
             log,
             used_at: now,
             timer: None,
-            delivered: (0, 0),
+            outstanding: BTreeSet::new(),
             ready: BTreeMap::new(),
             ready_bytes: 0,
             next_seq: 1,
@@ -205,11 +205,6 @@ impl Queue {
     /// All that wait, in the order of their delivery.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.ready.values()
-    }
-
-    /// All that wait, to be changed after a restart.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.ready.values_mut()
     }
 
     /// Puts a consumer that just got a message behind its equals, or a new one there.

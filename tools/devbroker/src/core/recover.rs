@@ -104,12 +104,12 @@ pub enum Record {
         /// How often it has.
         count: u32,
     },
-    /// Messages up to this place were delivered.
+    /// Messages were delivered.
     Delivered {
         /// Their queue.
         queue: QueueId,
-        /// The last place.
-        up_to: u64,
+        /// Their places.
+        places: Vec<u64>,
     },
     /// A dead letter waits for somebody to take it.
     Held {
@@ -184,6 +184,7 @@ impl Core {
             Record::Removed { queue, places } => {
                 let Some(queue) = self.queues.get_mut(&queue) else { return };
                 for place in places {
+                    queue.outstanding.remove(&place);
                     queue.held.retain(|(entry, _)| entry.seq != place);
                     if let Some(entry) = queue.take_seq_of(place) {
                         self.memory = self.memory.saturating_sub(entry.message.cost());
@@ -192,14 +193,15 @@ impl Core {
             }
             Record::Requeued { queue, place, count } => {
                 let Some(queue) = self.queues.get_mut(&queue) else { return };
+                queue.outstanding.remove(&place);
                 if let Some(mut entry) = queue.take_seq_of(place) {
                     (entry.delivery_count, entry.redelivered) = (count, true);
                     queue.put(entry);
                 }
             }
-            Record::Delivered { queue, up_to } => {
+            Record::Delivered { queue, places } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.delivered = (up_to, up_to);
+                    queue.outstanding.extend(places);
                 }
             }
             Record::Held { queue, place, reason } => {
@@ -230,10 +232,11 @@ impl Core {
     pub fn loaded(&mut self, now: u64) {
         self.now = now;
         for (id, queue) in &mut self.queues {
-            let (quorum, up_to) = (queue.kind() == Kind::Quorum, queue.delivered.0);
-            for entry in queue.entries_mut().filter(|entry| entry.seq <= up_to) {
+            for place in std::mem::take(&mut queue.outstanding) {
+                let Some(mut entry) = queue.take_seq_of(place) else { continue };
                 entry.redelivered = true;
-                entry.delivery_count += u32::from(quorum);
+                entry.delivery_count += u32::from(queue.kind() == Kind::Quorum);
+                queue.put(entry);
             }
             self.dirty.insert(*id);
         }
@@ -279,19 +282,21 @@ impl Core {
                 records.push(Record::Message { message: Arc::clone(message), places });
             }
             let held = queue.held.iter().map(|(entry, reason)| (entry, Some(*reason)));
-            let waiting = queue.entries().chain(unacked.remove(id).into_iter().flatten());
+            let delivered = unacked.remove(id).unwrap_or_default();
+            let waiting = queue.entries().chain(delivered.iter().copied());
             let all = waiting.map(|entry| (entry, None)).chain(held);
             for (entry, reason) in all.filter(|(entry, _)| entry.persisted) {
                 let (place, count) = (entry.seq, entry.delivery_count);
                 let places = vec![(*id, place, entry.expires_at)];
                 records.push(Record::Message { message: Arc::clone(&entry.message), places });
-                if count > 0 {
+                if count > 0 || entry.redelivered {
                     records.push(Record::Requeued { queue: *id, place, count });
                 }
                 records.extend(reason.map(|reason| Record::Held { queue: *id, place, reason }));
             }
-            if queue.delivered.0 > 0 {
-                records.push(Record::Delivered { queue: *id, up_to: queue.delivered.0 });
+            if !delivered.is_empty() {
+                let places = delivered.iter().map(|entry| entry.seq).collect();
+                records.push(Record::Delivered { queue: *id, places });
             }
         }
         records.append(&mut bindings);

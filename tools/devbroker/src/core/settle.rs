@@ -82,10 +82,14 @@ impl Core {
                 self.dead_letter(id, entry, "delivery_limit");
                 return;
             }
-            let count = entry.delivery_count;
-            self.output.records.push(Record::Requeued { queue: id, place: entry.seq, count });
         }
+        let (persisted, place, count) = (entry.persisted, entry.seq, entry.delivery_count);
         queue.put(entry);
+        if persisted {
+            // The log has to hear of the delivery before.
+            self.log_deliveries();
+            self.output.records.push(Record::Requeued { queue: id, place, count });
+        }
     }
 
     /// A tag must be one that is outstanding; 0 with `multiple` is all of them.

@@ -69,8 +69,8 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             }
             message(out, it);
         }
-        Record::Removed { queue, places } => {
-            out.push(9);
+        Record::Removed { queue, places } | Record::Delivered { queue, places } => {
+            out.push(if matches!(record, Record::Removed { .. }) { 9 } else { 11 });
             u64(out, *queue);
             places.iter().for_each(|place| u64(out, *place));
         }
@@ -79,11 +79,6 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             u64(out, *queue);
             u64(out, *place);
             u64(out, u64::from(*count));
-        }
-        Record::Delivered { queue, up_to } => {
-            out.push(11);
-            u64(out, *queue);
-            u64(out, *up_to);
         }
         Record::Held { queue, place, reason } => {
             out.push(12);
@@ -131,20 +126,19 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             }
             Record::Message { places, message: Arc::new(from.message()?) }
         }
-        9 => {
+        kind @ (9 | 11) => {
             let queue = from.u64()?;
             let mut places = Vec::with_capacity(from.0.len() / 8);
             while !from.0.is_empty() {
                 places.push(from.u64()?);
             }
-            Record::Removed { queue, places }
+            if kind == 9 { Record::Removed { queue, places } } else { Record::Delivered { queue, places } }
         }
         10 => Record::Requeued {
             queue: from.u64()?,
             place: from.u64()?,
             count: u32::try_from(from.u64()?).ok()?,
         },
-        11 => Record::Delivered { queue: from.u64()?, up_to: from.u64()? },
         12 => Record::Held {
             queue: from.u64()?,
             place: from.u64()?,
@@ -283,7 +277,7 @@ mod tests {
             Record::Message { message, places: vec![(1, 2, None), (3, 4, Some(5))] },
             Record::Removed { queue: 1, places: vec![1, 2, 3] },
             Record::Requeued { queue: 1, place: 2, count: 3 },
-            Record::Delivered { queue: 1, up_to: 2 },
+            Record::Delivered { queue: 1, places: vec![2] },
             Record::Held { queue: 1, place: 2, reason: "expired" },
         ];
         for record in records {
