@@ -21,8 +21,8 @@ use lapin as amqp;
 use amqp::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -136,7 +136,10 @@ async fn consume(connection: &Connection) -> f64 {
         let delivery = consumer.next().await.unwrap().unwrap();
         delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
     }
-    per_second(started.elapsed())
+    let figure = per_second(started.elapsed());
+    channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.unwrap();
+    channel.close(200, "done".into()).await.unwrap();
+    figure
 }
 
 fn per_second(time: Duration) -> f64 {

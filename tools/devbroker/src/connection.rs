@@ -24,7 +24,8 @@ use tokio::{
 use self::assembly::Assembly;
 use crate::{
     core::{ConnectionId, Input, Out, Peer, declare::capability},
-    engine::{Command, Outbox, Switches},
+    engine::{Command, Switches},
+    outbox::Outbox,
     wire,
 };
 

@@ -6,19 +6,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::Ordering},
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     core::{ConnectionId, Core, Input, Limits, Out, Peer, refusal::Refusal},
+    outbox::Outbox,
     store::Store,
 };
 
@@ -65,36 +63,6 @@ pub(crate) struct Switches {
     pub(crate) paused: watch::Sender<bool>,
 }
 
-/// What waits to be written to one client.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    outs: Mutex<Vec<Out>>,
-    pending: AtomicUsize,
-    stalled: AtomicBool,
-    pub(crate) ready: Notify,
-    pub(crate) dropped: CancellationToken,
-}
-
-impl Outbox {
-    /// Takes all that waits.
-    pub(crate) fn take(&self) -> Vec<Out> {
-        std::mem::take(&mut *self.outs.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Some of it is written; `true` if the engine wants to know.
-    pub(crate) fn written(&self, cost: usize) -> bool {
-        let pending = self.pending.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
-        pending < Limits::default().output / 2 && self.stalled.swap(false, Ordering::AcqRel)
-    }
-
-    fn push(&self, outs: &mut Vec<Out>) {
-        let cost: usize = outs.iter().map(Out::cost).sum();
-        self.pending.fetch_add(cost, Ordering::AcqRel);
-        self.outs.lock().unwrap_or_else(PoisonError::into_inner).append(outs);
-        self.ready.notify_one();
-    }
-}
-
 /// The core with its log and its clients.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -108,34 +76,6 @@ pub(crate) struct Engine {
     pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
     /// An operator has switched the alarm on.
     pub(crate) alarm: bool,
-}
-
-/// The time as the core has it: it never goes back while the broker runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    started: Instant,
-    unix_millis: u64,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), unix_millis: millis(unix) }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.unix_millis + millis(self.started.elapsed())
-    }
-
-    fn at(&self, unix_millis: u64) -> tokio::time::Instant {
-        let after = unix_millis.saturating_sub(self.unix_millis);
-        // One millisecond more, so that it is over when we look.
-        (self.started + Duration::from_millis(after + 1)).into()
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Engine {
@@ -275,7 +215,7 @@ impl Engine {
                 status["paused"] = json!(*self.switches.paused.borrow());
                 status["max_memory_bytes"] = json!(self.max_memory);
                 status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
-                status["uptime_ms"] = json!(millis(self.clock.started.elapsed()));
+                status["uptime_ms"] = json!(self.clock.uptime());
                 status
             }
             Question::Queues => self.core.queues_view(),
@@ -294,12 +234,5 @@ impl Engine {
                 json!({ "drop_confirms": count })
             }
         }
-    }
-}
-
-impl Outbox {
-    /// Says something of the connection itself, past the engine.
-    pub(crate) fn say(&self, method: amq_protocol::protocol::connection::AMQPMethod) {
-        self.push(&mut vec![Out::Method(0, amq_protocol::protocol::AMQPClass::Connection(method))]);
     }
 }

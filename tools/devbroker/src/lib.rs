@@ -1,7 +1,7 @@
 //! An AMQP 0-9-1 broker for development, to be read: the answer to "what does a broker do?".
 //!
-//! In reading order: [`core`], what a broker does, without a wire; [`engine`], the task that owns it; [`store`], its log;
-//! [`wire`] and [`connection`], how clients talk with it; [`admin`], how operators do.
+//! In reading order: [`core`], what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and an `outbox` for each client; `store`, its log;
+//! [`wire`] and `connection`, how clients talk with it; `admin`, how operators do.
 //! It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
 //!
 //! It is not for production: no cluster, no TLS, no users, everything in memory, and what was confirmed survives the death
@@ -9,6 +9,8 @@
 
 pub mod core;
 pub mod wire;
+mod clock;
+mod outbox;
 mod engine;
 mod store;
 mod connection;
@@ -29,9 +31,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    clock::Clock,
     connection::Shared,
     core::{Core, Limits},
-    engine::{Clock, Engine, Switches},
+    engine::{Engine, Switches},
     store::Store,
 };
 

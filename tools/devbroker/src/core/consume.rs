@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::ShortString,
-};
+use amq_protocol::protocol::{AMQPClass, basic};
 
 use super::{
-    ConnectionId, Consumer, ConsumerId, Core, Extra, Out, QueueId, Unacked,
+    ConnectionId, ConsumerId, Core, Extra, Out, QueueId,
     arguments::Kind,
-    declare::{REPLY_TO, to_u32},
+    declare::to_u32,
     message::{Entry, number, short, type_name},
     refusal::Refusal,
+    reply_to::REPLY_TO,
+    session::{Consumer, Unacked},
 };
 
 type Done = Result<(), Refusal>;
@@ -112,27 +111,6 @@ impl Core {
             queue.active = queue.active.or(Some(consumer));
         }
         self.dirty.insert(queue_id);
-        Ok(())
-    }
-
-    fn consume_replies(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        tag: ShortString,
-        method: &basic::Consume,
-    ) -> Done {
-        if !method.no_ack {
-            return Err(Refusal::precondition("reply consumer cannot acknowledge"));
-        }
-        if self.channel(id, number)?.reply.is_some() {
-            return Err(Refusal::precondition("reply consumer already set"));
-        }
-        let address = self.name(&format!("{REPLY_TO}."));
-        self.channel(id, number)?.reply = Some((tag.clone(), address.clone()));
-        self.replies.insert(address, (id, number));
-        let ok = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: tag });
-        self.answer(id, number, method.nowait, AMQPClass::Basic(ok));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::{
     Core, QueueId,
     arguments::{Kind, Overflow},
     message::{Entry, Message, number, short, text},
-    recover::Record,
+    record::Record,
 };
 
 /// How long a held dead letter waits for the next try, in milliseconds.

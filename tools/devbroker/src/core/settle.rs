@@ -3,7 +3,7 @@
 
 use amq_protocol::protocol::{AMQPClass, basic};
 
-use super::{ConnectionId, Core, Unacked, arguments::Kind, recover::Record, refusal::Refusal};
+use super::{ConnectionId, Core, arguments::Kind, record::Record, refusal::Refusal, session::Unacked};
 
 impl Core {
     pub(super) fn ack(

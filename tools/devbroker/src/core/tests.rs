@@ -3,8 +3,10 @@
 mod fuzz;
 
 use amq_protocol::{
-    protocol::{basic::AMQPMethod as Basic, queue::AMQPMethod as Queue},
-    types::{AMQPValue, FieldTable},
+    protocol::{
+        basic::AMQPMethod as Basic, channel, confirm, exchange as ex, queue as q, queue::AMQPMethod as Queue,
+    },
+    types::{AMQPValue, ShortString},
 };
 
 use super::*;
