@@ -128,6 +128,10 @@ pub struct Output {
 pub struct Limits {
     /// Connections.
     pub connections: usize,
+    /// Vhosts.
+    pub vhosts: usize,
+    /// Consumers of a channel.
+    pub consumers: usize,
     /// Queues of a vhost, and exchanges.
     pub queues: usize,
     /// Bindings of an exchange.
@@ -138,7 +142,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_000, queues: 10_000, bindings: 50_000, output: 512 * 1024 }
+        Self {
+            connections: 1_000,
+            vhosts: 10_000,
+            consumers: 10_000,
+            queues: 10_000,
+            bindings: 50_000,
+            output: 512 * 1024,
+        }
     }
 }
 
@@ -202,6 +213,12 @@ impl Vhost {
         let exchanges = predeclared.map(|(name, kind)| (name.to_owned(), Exchange::predeclared(kind)));
         Self { exchanges: exchanges.into(), queues: HashMap::new() }
     }
+
+    /// Whether nobody has declared anything in it.
+    fn is_new(&self) -> bool {
+        let bound = self.exchanges.values().any(|exchange| !exchange.bindings.is_empty());
+        self.queues.is_empty() && !bound && self.exchanges.keys().all(|name| predeclared(name))
+    }
 }
 
 impl Core {
@@ -241,6 +258,12 @@ impl Core {
                 "connection refused: node connection limit ({limit}) is reached"
             )));
         }
+        if self.vhosts.len() >= self.limits.vhosts && !self.vhosts.contains_key(&peer.vhost) {
+            let (name, limit) = (&peer.vhost, self.limits.vhosts);
+            return Err(Refusal::not_allowed(format!(
+                "access to vhost '{name}' refused: vhost limit ({limit}) is reached"
+            )));
+        }
         self.vhost(&peer.vhost);
         let id = self.id();
         let channels = BTreeMap::new();
@@ -252,8 +275,14 @@ impl Core {
     pub fn disconnect(&mut self, now: u64, id: ConnectionId) {
         self.now = now;
         self.release_connection(id);
-        self.connections.remove(&id);
         self.tend_all();
+        let Some(gone) = self.connections.remove(&id) else { return };
+        // A vhost that was made on first use, and not used, goes with its last client.
+        let name = &gone.peer.vhost;
+        let alone = self.connections.values().all(|connection| connection.peer.vhost != *name);
+        if alone && self.vhosts.get(name).is_some_and(Vhost::is_new) {
+            self.vhosts.remove(name);
+        }
     }
 
     /// Does what a client wants.
@@ -389,4 +418,9 @@ impl Core {
             self.removed.entry(queue).or_default().push(entry.seq);
         }
     }
+}
+
+/// Whether every vhost has an exchange of this name from the start.
+fn predeclared(exchange: &str) -> bool {
+    exchange.is_empty() || exchange.starts_with("amq.")
 }

@@ -7,10 +7,14 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +30,9 @@ pub(crate) const MOST_COMMANDS: usize = 256;
 const BATCH: usize = 64;
 /// What may wait for a client that does not read, above what deliveries may take.
 const HARD_BOUND: usize = 64 * 1024 * 1024;
+
+/// How long clients have for their goodbye when the broker stops.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
 #[derive(Debug)]
@@ -115,9 +122,25 @@ impl Engine {
             again = self.hand_out()?;
             self.watch_memory();
         }
+        // Who does not answer in time is cut off.
+        match timeout(GOODBYE, self.say_goodbye(&mut commands)).await {
+            Ok(result) => result,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Closes all connections as RabbitMQ does, and waits until they are gone.
+    async fn say_goodbye(&mut self, commands: &mut mpsc::Receiver<Command>) -> std::io::Result<()> {
+        let refusal = Refusal::forced("broker forced connection closure with reason 'shutdown'");
+        for id in self.outboxes.keys() {
+            self.core.close_connection(self.clock.now(), *id, &refusal);
+        }
         self.hand_out()?;
-        for outbox in self.outboxes.values() {
-            outbox.dropped.cancel();
+        while !self.outboxes.is_empty()
+            && let Some(command) = commands.recv().await
+        {
+            self.apply(self.clock.now(), command);
+            self.hand_out()?;
         }
         Ok(())
     }

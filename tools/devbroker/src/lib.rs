@@ -24,7 +24,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, mpsc, watch},
     time::Duration,
 };
@@ -119,11 +119,15 @@ impl DevBroker {
         let (stop, failed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let engine = engine.run(received, stop.clone());
         let (stop_all, has_failed) = (stop.clone(), failed.clone());
+        // Connections outlive the wish to stop by their goodbye.
+        let gone = CancellationToken::new();
+        let all_gone = gone.clone();
         tasks.spawn(async move {
             if engine.await.is_err() {
                 has_failed.cancel();
             }
             stop_all.cancel();
+            all_gone.cancel();
         });
         let admin = match options.admin {
             Some(address) => {
@@ -143,7 +147,7 @@ impl DevBroker {
             heartbeat: options.heartbeat,
             max_message: options.max_message,
         };
-        tasks.spawn(accept(listener, shared, stop.clone(), tasks.clone()));
+        tasks.spawn(accept(listener, shared, stop.clone(), gone, tasks.clone()));
         tasks.close();
         Ok(Self { address, admin, stop, failed, tasks })
     }
@@ -189,7 +193,13 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    listener: TcpListener,
+    shared: Shared,
+    stop: CancellationToken,
+    gone: CancellationToken,
+    tasks: TaskTracker,
+) {
     // Those in a handshake count too: a flood of half-open clients must not take all file descriptors.
     let room = Arc::new(Semaphore::new(Limits::default().connections + 100));
     let forever = async {
@@ -200,8 +210,8 @@ async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, 
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (shared, stop) = (shared.clone(), stop.clone());
-            let client = async move { stop.run_until_cancelled(serve(socket, shared)).await };
+            let (shared, gone) = (shared.clone(), gone.clone());
+            let client = async move { gone.run_until_cancelled(connection::serve(socket, shared)).await };
             tasks.spawn(async move {
                 client.await;
                 drop(place);
@@ -209,8 +219,4 @@ async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, 
         }
     };
     stop.run_until_cancelled(forever).await;
-}
-
-async fn serve(socket: TcpStream, shared: Shared) {
-    connection::serve(socket, shared).await;
 }

@@ -42,6 +42,10 @@ impl Core {
         if self.channel(id, number)?.consumers.contains_key(tag.as_str()) {
             return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
+        if self.channel(id, number)?.consumers.len() >= self.limits.consumers {
+            let limit = self.limits.consumers;
+            return Err(Refusal::not_allowed(format!("reached maximum ({limit}) of consumers per channel")));
+        }
         let queue_id = self.queue(id, &vhost, &name)?;
         let (prefetch, global) = {
             let channel = self.channel(id, number)?;

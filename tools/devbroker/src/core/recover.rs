@@ -118,7 +118,7 @@ impl Core {
         let mut bindings = vec![];
         for (vhost, content) in &self.vhosts {
             for (name, exchange) in content.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-                if !name.is_empty() && !name.starts_with("amq.") {
+                if !super::predeclared(name) {
                     records.push(Record::exchange(vhost, name, exchange));
                 }
                 let durable = exchange.bindings.iter().filter(|binding| match &binding.to {

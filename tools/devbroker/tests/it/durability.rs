@@ -136,6 +136,16 @@ async fn a_folder_belongs_to_one_broker_and_a_strange_file_is_left_alone() {
 }
 
 #[tokio::test]
+async fn clients_hear_that_a_broker_stops() {
+    let broker = broker(Options::default()).await;
+    let (connection, _channel) = channel(&broker.url()).await;
+    let mut events = connection.events_listener();
+    in_time(broker.stop()).await;
+    let event = in_time(futures_util::StreamExt::next(&mut events)).await;
+    assert!(format!("{event:?}").contains("CONNECTION_FORCED"), "{event:?}");
+}
+
+#[tokio::test]
 async fn a_log_of_the_past_is_written_anew() {
     let folder = tempdir().unwrap();
     let broker = broker(Options { data_dir: Some(folder.path().into()), ..Options::default() }).await;
