@@ -53,7 +53,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Question {
     Status,
-    Queues,
+    Queues(Option<String>),
     Peek { vhost: String, queue: String, count: usize },
     Connections,
     CloseConnection(ConnectionId, String),
@@ -241,7 +241,7 @@ impl Engine {
                 status["uptime_ms"] = json!(self.clock.uptime());
                 status
             }
-            Question::Queues => self.core.queues_view(),
+            Question::Queues(vhost) => self.core.queues_view(vhost.as_deref()),
             Question::Peek { vhost, queue, count } => self.core.peek(&vhost, &queue, count),
             Question::Connections => self.core.connections_view(),
             Question::CloseConnection(id, reason) => {

@@ -121,7 +121,7 @@ impl Bench {
         for record in core.snapshot() {
             short.load(self.now, record);
         }
-        let view = |core: &Core| core.queues_view();
+        let view = |core: &Core| core.queues_view(None);
         assert_eq!(view(&short), view(&core));
         assert_eq!(short.memory(), core.memory());
         let client = connect(&mut core);
@@ -130,7 +130,7 @@ impl Bench {
     }
 
     fn messages(&self, queue: &str) -> u64 {
-        let view = self.core.queues_view();
+        let view = self.core.queues_view(None);
         let queue = view.as_array().unwrap().iter().find(|view| view["name"] == queue);
         queue.map_or(u64::MAX, |queue| queue["messages"].as_u64().unwrap())
     }

@@ -17,6 +17,9 @@ async fn queues_connections_and_messages_can_be_looked_at_and_stay() {
         let (_, queues) = ask(admin, "GET", "/queues").await;
         assert_eq!((&queues[0]["name"], &queues[0]["type"]), (&"q".into(), &"quorum".into()));
         assert_eq!(queues[0]["messages_ready"], 1);
+        assert_eq!(queues[0]["arguments"]["x-queue-type"], "quorum");
+        assert_eq!(ask(admin, "GET", "/queues/%2F").await.1, queues);
+        assert_eq!(ask(admin, "GET", "/queues/other").await.1, serde_json::json!([]));
         let (_, messages) = ask(admin, "GET", "/queues/%2F/q/messages?count=5").await;
         assert_eq!((&messages[0]["body"], &messages[0]["redelivered"]), (&"look".into(), &false.into()));
         assert_eq!(messages[0]["properties"]["delivery_mode"], 2);
