@@ -211,7 +211,11 @@ impl Vhost {
             ("amq.match", ExchangeKind::Headers),
         ];
         let exchanges = predeclared.map(|(name, kind)| (name.to_owned(), Exchange::predeclared(kind)));
-        Self { exchanges: exchanges.into(), queues: HashMap::new() }
+        let mut exchanges = BTreeMap::from(exchanges);
+        // Nothing is ever traced; it is there to be found.
+        let trace = Exchange { internal: true, ..Exchange::predeclared(ExchangeKind::Topic) };
+        exchanges.insert("amq.rabbitmq.trace".into(), trace);
+        Self { exchanges, queues: HashMap::new() }
     }
 
     /// Whether nobody has declared anything in it.

@@ -133,11 +133,8 @@ impl Core {
         let name = self.queue_name(id, channel, &method.queue)?;
         not_default(method.exchange.as_str())?;
         self.queue(id, &vhost, &name)?;
-        let binding = Binding {
-            to: Destination::Queue(name),
-            key: method.routing_key.into(),
-            arguments: method.arguments,
-        };
+        let key = binding_key(&method.queue, &method.routing_key, &name);
+        let binding = Binding { to: Destination::Queue(name), key, arguments: method.arguments };
         self.bind(&vhost, method.exchange.as_str(), binding)?;
         self.answer(id, channel, method.nowait, AMQPClass::Queue(q::AMQPMethod::BindOk(q::BindOk {})));
         Ok(())
@@ -147,7 +144,7 @@ impl Core {
         let vhost = self.vhost_of(id);
         let name = self.queue_name(id, channel, &method.queue)?;
         not_default(method.exchange.as_str())?;
-        let key = method.routing_key.to_string();
+        let key = binding_key(&method.queue, &method.routing_key, &name);
         let binding = Binding { to: Destination::Queue(name), key, arguments: method.arguments.clone() };
         self.unbind(&vhost, method.exchange.as_str(), &binding);
         self.answer(id, channel, false, AMQPClass::Queue(q::AMQPMethod::UnbindOk(q::UnbindOk {})));
@@ -214,13 +211,19 @@ impl Core {
         }
     }
 
-    fn remove_exchange(&mut self, vhost: &str, name: &str) {
+    pub(super) fn remove_exchange(&mut self, vhost: &str, name: &str) {
         let Some(exchange) = self.vhost(vhost).exchanges.remove(name) else { return };
         if exchange.durable {
             self.output.records.push(Record::ExchangeDeleted { vhost: vhost.into(), name: name.into() });
         }
         self.unbind_all(vhost, &Destination::Exchange(name.into()));
     }
+}
+
+/// Where neither a queue nor a key is named, both are the name of the queue that was declared last.
+fn binding_key(queue: &ShortString, key: &ShortString, last: &str) -> String {
+    let neither = queue.as_str().is_empty() && key.as_str().is_empty();
+    if neither { last.to_owned() } else { key.to_string() }
 }
 
 fn not_default(exchange: &str) -> Done {

@@ -22,6 +22,7 @@ impl Core {
         let channel = self.channel(id, number)?;
         if method.global {
             channel.global_prefetch = method.prefetch_count;
+            self.wake(id, number);
         } else {
             channel.prefetch = method.prefetch_count;
         }
@@ -63,6 +64,9 @@ impl Core {
                     kind.module()
                 )));
             }
+        }
+        if argument("x-stream-filter").is_some() {
+            return Err(Refusal::not_implemented("x-stream-filter"));
         }
         let priority = match argument("x-priority") {
             None => 0,
@@ -183,6 +187,14 @@ impl Core {
         let (tag, ok) = (channel.next_tag, get_ok(channel.next_tag));
         self.hand_over(id, number, tag, AMQPClass::Basic(ok), queue_id, None, entry, method.no_ack);
         Ok(())
+    }
+
+    /// A channel has more room: its consumers may get something.
+    pub(super) fn wake(&mut self, id: ConnectionId, number: u16) {
+        let channel = self.connections.get(&id).and_then(|connection| connection.channels.get(&number));
+        let consumers = channel.into_iter().flat_map(|channel| channel.consumers.values());
+        let queues = consumers.filter_map(|consumer| self.consumers.get(consumer)).map(|it| it.queue);
+        self.dirty.extend(queues);
     }
 
     /// Delivers as much as consumers will take.

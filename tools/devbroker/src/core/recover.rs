@@ -25,7 +25,7 @@ impl Core {
                 self.vhost(&vhost).exchanges.insert(name, exchange);
             }
             Record::ExchangeDeleted { vhost, name } => {
-                self.vhost(&vhost).exchanges.remove(&name);
+                self.remove_exchange(&vhost, &name);
             }
             Record::Queue { id, vhost, name, auto_delete, arguments, next } => {
                 let Ok(settings) = Settings::read(&arguments, &name, &vhost) else { return };

@@ -196,7 +196,6 @@ impl Core {
         let (reply_code, reply_text) = (refusal.code, refusal.reply_text());
         let (class_id, method_id) = if reply_code == 541 { (0, 0) } else { about };
         if channel != 0 && !refusal.is_hard() {
-            self.flush_confirms(id, channel);
             self.release_channel(id, channel);
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.channels.insert(channel, Channel { closing: true, ..Channel::default() });
@@ -235,6 +234,7 @@ impl Core {
 
     /// Ends a channel's consumers, and gives back what is not settled.
     fn release_channel(&mut self, id: ConnectionId, number: u16) {
+        self.flush_confirms(id, number);
         let Some(channel) = self.connections.get_mut(&id).and_then(|c| c.channels.get_mut(&number)) else {
             return;
         };

@@ -497,3 +497,47 @@ fn an_unused_queue_goes_after_its_time_and_a_used_one_stays() {
     bench.wait(1_001);
     assert_eq!(bench.messages("q"), u64::MAX);
 }
+
+#[test]
+fn a_limit_of_the_channel_is_shared_by_its_consumers() {
+    let mut bench = Bench::new();
+    bench.queue("a", &[]);
+    bench.queue("b", &[]);
+    bench.method(AMQPClass::Basic(Basic::Qos(basic::Qos { prefetch_count: 1, global: true })));
+    bench.consume("a", "one");
+    bench.consume("b", "two");
+    assert_eq!(bench.publish("a", "x", plain())[0], "one gets 1 x");
+    assert_eq!(bench.publish("b", "y", plain()), ["ack 2"]);
+    assert_eq!(bench.ack(1), ["two gets 2 y"]);
+}
+
+#[test]
+fn a_dead_letter_that_nobody_takes_does_not_keep_others_back() {
+    let mut bench = Bench::new();
+    let arguments = [
+        quorum(),
+        ("x-dead-letter-exchange", word("amq.direct")),
+        ("x-dead-letter-strategy", word("at-least-once")),
+        ("x-overflow", word("reject-publish")),
+    ];
+    bench.queue("q", &arguments);
+    bench.publish("q", "stuck", plain());
+    let copy = AMQPValue::FieldArray(vec![word("known")].into());
+    bench.publish("q", "goes", plain().with_headers(table(&[("CC", copy)])));
+    for tag in [1, 2] {
+        bench.get("q");
+        bench.reject(tag, false);
+    }
+    assert_eq!(bench.messages("q"), 2);
+    bench.queue("target", &[]);
+    let bind = q::Bind {
+        queue: "target".into(),
+        exchange: "amq.direct".into(),
+        routing_key: "known".into(),
+        nowait: false,
+        arguments: FieldTable::default(),
+    };
+    bench.method(AMQPClass::Queue(Queue::Bind(bind)));
+    bench.wait(1_001);
+    assert_eq!((bench.messages("q"), bench.messages("target")), (1, 1));
+}
