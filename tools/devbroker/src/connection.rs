@@ -68,6 +68,10 @@ pub(crate) async fn serve(socket: TcpStream, shared: Shared) {
     // Without it each small answer waits for the acknowledgment of the one before.
     let _ = socket.set_nodelay(true);
     let address = socket.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+    let mut paused = shared.switches.paused.subscribe();
+    if paused.wait_for(|paused| !paused).await.is_err() {
+        return;
+    }
     let (mut reader, mut writer) = socket.into_split();
     let mut buffer = BytesMut::new();
     let greeted = timeout(HANDSHAKE, handshake::greet(&mut reader, &mut writer, &mut buffer, &shared)).await;

@@ -190,7 +190,7 @@ impl Engine {
         {
             store.append(&output.records)?;
             if store.is_bloated() {
-                store.compact(&self.core)?;
+                store.compact(&self.core);
             }
         }
         let mut by_connection: HashMap<ConnectionId, Vec<Out>> = HashMap::new();

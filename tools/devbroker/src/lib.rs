@@ -118,16 +118,15 @@ impl DevBroker {
         };
         let (stop, failed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let engine = engine.run(received, stop.clone());
-        let (stop_all, has_failed) = (stop.clone(), failed.clone());
-        // Connections outlive the wish to stop by their goodbye.
+        // Connections outlive the wish to stop by their goodbye. Nothing outlives the engine, however it ends.
         let gone = CancellationToken::new();
-        let all_gone = gone.clone();
+        let ends = (stop.clone().drop_guard(), gone.clone().drop_guard());
+        let failure = failed.clone().drop_guard();
         tasks.spawn(async move {
-            if engine.await.is_err() {
-                has_failed.cancel();
+            if engine.await.is_ok() {
+                failure.disarm();
             }
-            stop_all.cancel();
-            all_gone.cancel();
+            drop(ends);
         });
         let admin = match options.admin {
             Some(address) => {

@@ -52,8 +52,7 @@ impl Store {
         core.loaded(now);
         // What loading did (dead letters, deletions) is in the snapshot.
         core.take_output();
-        let file = write_anew(&path, &core.snapshot())?;
-        let size = file.metadata()?.len();
+        let (file, size) = write_anew(&path, &core.snapshot())?;
         Ok(Self { path, file, size, live: size, buffer: vec![], _lock: lock })
     }
 
@@ -78,15 +77,12 @@ impl Store {
         self.size > LEAST_TO_COMPACT && self.size > 3 * self.live
     }
 
-    /// Writes it anew.
-    ///
-    /// # Errors
-    /// If the disk does not take it; the old one stays.
-    pub(crate) fn compact(&mut self, core: &Core) -> io::Result<()> {
-        self.file = write_anew(&self.path, &core.snapshot())?;
-        self.size = self.file.metadata()?.len();
+    /// Writes it anew. If the disk does not take that, the old one is as good, and grows on for a while.
+    pub(crate) fn compact(&mut self, core: &Core) {
+        if let Ok((file, size)) = write_anew(&self.path, &core.snapshot()) {
+            (self.file, self.size) = (file, size);
+        }
         self.live = self.size;
-        Ok(())
     }
 
     /// Its size in bytes.
@@ -107,8 +103,8 @@ fn frame(record: &Record, buffer: &mut Vec<u8>) {
     buffer[start + 4..start + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Beside the old one, which is replaced when the new one is whole.
-fn write_anew(path: &Path, records: &[Record]) -> io::Result<File> {
+/// Beside the old one, which is replaced when the new one is whole; returns it with its size.
+fn write_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&beside)?;
     let mut buffer = MAGIC.to_vec();
@@ -120,8 +116,9 @@ fn write_anew(path: &Path, records: &[Record]) -> io::Result<File> {
         }
     }
     file.write_all(&buffer)?;
+    let size = file.metadata()?.len();
     std::fs::rename(&beside, path)?;
-    Ok(file)
+    Ok((file, size))
 }
 
 fn load(path: &Path, now: u64, core: &mut Core) -> io::Result<()> {

@@ -94,8 +94,13 @@ async fn a_paused_broker_is_silent_and_goes_on_where_it_was() {
     ask(admin, "POST", "/pause/on").await;
     let sent = publish(&channel, "q", b"patient");
     tokio::pin!(sent);
-    assert!(timeout(Duration::from_millis(200), &mut sent).await.is_err());
+    let url = broker.url();
+    let new = connect(&url);
+    tokio::pin!(new);
+    assert!(timeout(Duration::from_millis(200), &mut new).await.is_err(), "it is accepted and not greeted");
+    assert!(timeout(Duration::from_millis(10), &mut sent).await.is_err());
     ask(admin, "POST", "/pause/off").await;
+    new.await.unwrap();
     assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
     assert_eq!(ask(admin, "POST", "/pause/maybe").await.0, 404);
 }
