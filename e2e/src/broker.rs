@@ -3,6 +3,7 @@
 //!
 //! A missing broker fails the test: nothing is skipped.
 
+mod product;
 mod vhost;
 mod private;
 
@@ -11,6 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::environment;
 
 pub use self::private::PrivateBroker;
+pub use self::product::Product;
 pub use self::vhost::{StoredMessage, Vhost};
 
 /// The broker that all tests share, as `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name it.
@@ -18,23 +20,39 @@ pub use self::vhost::{StoredMessage, Vhost};
 pub struct SharedBroker {
     amqp: String,
     admin: String,
+    product: Product,
 }
 
 impl SharedBroker {
-    /// The broker of this run.
+    /// The broker of this run; panics when none answers there.
     pub fn from_environment() -> Self {
-        Self { amqp: environment::broker(), admin: environment::broker_admin() }
+        let amqp = environment::broker();
+        let Some(product) = Product::at(socket_address(&amqp)) else {
+            panic!("no broker at {amqp}: start one with e2e/rabbitmq.sh start");
+        };
+        Self { amqp, admin: environment::broker_admin(), product }
+    }
+
+    /// Which broker it is.
+    pub fn product(&self) -> &Product {
+        &self.product
     }
 
     /// A new virtual host, named after the running test and deleted when it is dropped.
     pub async fn vhost(&self) -> Vhost {
         let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
         let id = uuid::Uuid::now_v7().simple().to_string();
-        let vhost = Vhost::owned(&self.amqp, &self.admin, &format!("{test}.{}", &id[20..]));
-        if vhost.create().await.is_err() {
-            panic!("no RabbitMQ at {}: start one with e2e/rabbitmq.sh start", self.amqp);
+        let name = format!("{test}.{}", &id[20..]);
+        match self.product {
+            // It makes one on first use, and has no management API to be asked to delete it.
+            Product::DevBroker => Vhost::standing(&self.amqp, &self.admin, &name),
+            Product::RabbitMq { .. } => {
+                let vhost = Vhost::owned(&self.amqp, &self.admin, &name);
+                let created = vhost.create().await;
+                created.unwrap_or_else(|e| panic!("{}: no virtual host can be made: {e}", self.admin));
+                vhost
+            }
         }
-        vhost
     }
 }
 

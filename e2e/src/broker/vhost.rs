@@ -66,12 +66,22 @@ impl From<Delivery> for StoredMessage {
 impl Vhost {
     /// A virtual host that lives as long as this value.
     pub(super) fn owned(amqp: &str, admin: &str, name: &str) -> Self {
-        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned(), delete_on_drop: true }
+        Self { delete_on_drop: true, amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned() }
+    }
+
+    /// One that stays when this value goes.
+    pub(super) fn standing(amqp: &str, admin: &str, name: &str) -> Self {
+        Self { delete_on_drop: false, amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned() }
     }
 
     /// The default virtual host of a broker that a test has for itself.
     pub(super) fn default_of(amqp: &str, admin: &str) -> Self {
-        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: "/".to_owned(), delete_on_drop: false }
+        Self::standing(amqp, admin, "/")
+    }
+
+    /// Its name, as error texts have it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The value of `amqp_server_url` for it.
