@@ -40,7 +40,105 @@ pub(crate) struct Difference {
 }
 
 /// All of them.
-pub(crate) const DIFFERENCES: &[Difference] = &[];
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    on_310("mechanisms", r#"["AMQPLAIN", "PLAIN"]"#, "4.0 added ANONYMOUS for AMQP 1.0"),
+    on_310(
+        "another protocol's greeting",
+        r#"[65, 77, 81, 80, 0, 0, 9, 1]"#,
+        "AMQP 1.0 is a core protocol of the broker since 4.0 only",
+    ),
+    on_310("x-last-death", r#""none none none""#, "RabbitMQ has the x-last-death headers since 3.13"),
+    on_310(
+        "x-last-death of a retry",
+        r#""none none none""#,
+        "RabbitMQ has the x-last-death headers since 3.13",
+    ),
+    on_310(
+        "x-last-death after five deaths",
+        r#""none none none""#,
+        "RabbitMQ has the x-last-death headers since 3.13",
+    ),
+    on_310(
+        "x-death that a client wrote",
+        r#"["count=6 exchange= queue=q reason=rejected routing-keys=[q]"]"#,
+        "RabbitMQ believes a client's x-death before 4.0, which is why every copy is published without it",
+    ),
+    on_310(
+        "unknown exchange type",
+        r#""connection 503 COMMAND_INVALID - unknown exchange type 'x-spiral' (40, 10)""#,
+        "closes the channel only since 4.0",
+    ),
+    on_310(
+        "no exchange type",
+        r#""connection 503 COMMAND_INVALID - invalid exchange type '' (40, 10)""#,
+        "closes the channel only since 4.0",
+    ),
+    on_310(
+        "requeue in a quorum queue",
+        r#"["1", "2", "3", "0"]"#,
+        "a quorum queue puts what comes back behind what waits before 4.0",
+    ),
+    on_310(
+        "priorities in a quorum queue",
+        r#"["0", "1", "2", "3", "4", "5"]"#,
+        "quorum queues have the two priorities since 4.0",
+    ),
+    on_310(
+        "bodies of 16 MiB and one byte more",
+        r#"["nothing", "nothing"]"#,
+        "the limit is 128 MiB before 4.0",
+    ),
+    on_310(
+        "headers of a first get from a quorum queue",
+        r#"Some(FieldTable({ShortString("x-delivery-count"): LongLongInt(0)}))"#,
+        "a count of nothing is a header there",
+    ),
+    on_310(
+        "delivery count of a first get",
+        r#"Some(LongLongInt(0))"#,
+        "a count of nothing is a header there",
+    ),
+    on_310(
+        "quorum, again as classic",
+        r#""channel 406 PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost 'VHOST': received none but current is the value 'quorum' of type 'longstr' (50, 10)""#,
+        "does not say that no type means classic",
+    ),
+    on_310("a 22nd delivery", r#"true"#, "quorum queues have a limit that nobody asked for since 4.0"),
+    on_310(
+        "delivery mode out of a stream",
+        r#"None"#,
+        "a stream's entries are AMQP 1.0 messages, which say this always, since 3.13",
+    ),
+    on_310(
+        "stream: consume without prefetch",
+        r#""channel 406 PRECONDITION_FAILED - consumer prefetch count is not set for 'queue 's' in vhost 'VHOST'' (60, 20)""#,
+        "other words for the same",
+    ),
+    on_310(
+        "stream: consume without acks",
+        r#""connection 540 NOT_IMPLEMENTED - automatic acknowledgement not supported by stream queues queue 's' in vhost 'VHOST' (60, 20)""#,
+        "other words for the same",
+    ),
+    on_310(
+        "stream: nack",
+        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 120)""#,
+        "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
+    ),
+    on_310(
+        "stream: requeue",
+        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 120)""#,
+        "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
+    ),
+    on_310(
+        "stream: reject",
+        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 90)""#,
+        "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
+    ),
+];
+
+const fn on_310(key: &'static str, answer: &'static str, reason: &'static str) -> Difference {
+    Difference { key, on: Broker::RabbitMq310, answer, reason }
+}
 
 /// What a broker answers instead of the reference's answer; `None` where it has to answer the same.
 pub(crate) fn allowed(broker: Broker, key: &str) -> Option<&'static Difference> {

@@ -4,7 +4,7 @@ use amq_protocol::protocol::{BasicProperties, basic, queue};
 use e2e::wait::until_true;
 use lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicRejectOptions},
+    options::{BasicAckOptions, BasicConsumeOptions},
     types::{AMQPValue, DecimalValue},
 };
 
@@ -229,20 +229,28 @@ async fn prefetch_bounds_a_reader() {
 #[tokio::test]
 async fn nothing_goes_back_into_a_stream() {
     let client = stream_of(3).await;
-    let mut answers = vec![];
-    for how in ["nack", "reject", "nack and requeue"] {
-        let options = BasicConsumeOptions::default();
-        let mut reader = client.consume_with("s", 1, options, [("x-stream-offset", text("first"))]).await;
-        let first = reader.next().await;
-        let settled = match how {
-            "nack" => first.nack(BasicNackOptions::default()).await,
-            "reject" => first.reject(BasicRejectOptions { requeue: false }).await,
-            _ => first.nack(BasicNackOptions { requeue: true, ..Default::default() }).await,
-        };
-        settled.unwrap();
-        answers.push(body(&reader.next().await));
+    let settlements = [
+        ("nack", basic::Nack { delivery_tag: 1, multiple: false, requeue: false }.class()),
+        ("requeue", basic::Nack { delivery_tag: 1, multiple: false, requeue: true }.class()),
+        ("reject", basic::Reject { delivery_tag: 1, requeue: false }.class()),
+    ];
+    let mut rows = vec![];
+    for (key, settlement) in settlements {
+        let mut wire = client.wire().await;
+        assert_eq!(wire.outcome(qos(1)).await, "basic.qos-ok");
+        let arguments = table([("x-stream-offset", text("first"))]);
+        let consume = basic::Consume { arguments, ..consume("s", "") };
+        assert_eq!(wire.outcome(consume).await, "basic.consume-ok");
+        assert_eq!(wire.answer().await, "basic.deliver");
+        assert_eq!(wire.content().await.1, b"0");
+        wire.send(1, settlement).await;
+        let mut answer = wire.answer().await;
+        if answer == "basic.deliver" {
+            answer = String::from_utf8(wire.content().await.1).unwrap();
+        }
+        rows.push((format!("stream: {key}"), answer, "1"));
     }
-    client.answers("nack in a stream", answers, ["1", "1", "1"]);
+    client.place.all_answer(rows);
 }
 
 #[tokio::test]
