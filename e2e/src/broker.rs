@@ -1,16 +1,18 @@
-//! Real brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, and [`PrivateBroker`],
-//! a container that one test may kill, freeze and starve.
+//! Brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, [`PrivateBroker`],
+//! a container that one test may kill, freeze and starve, and [`DevBroker`], which is the same with a process.
 //!
 //! A missing broker fails the test: nothing is skipped.
 
 mod product;
 mod vhost;
 mod private;
+mod dev;
 
 use std::net::{SocketAddr, TcpListener};
 
 use crate::environment;
 
+pub use self::dev::DevBroker;
 pub use self::private::PrivateBroker;
 pub use self::product::Product;
 pub use self::vhost::{StoredMessage, Vhost};
@@ -26,11 +28,14 @@ pub struct SharedBroker {
 impl SharedBroker {
     /// The broker of this run; panics when none answers there.
     pub fn from_environment() -> Self {
-        let amqp = environment::broker();
+        let [amqp, admin] = match environment::broker() {
+            Some(amqp) => [amqp, environment::broker_admin()],
+            None => dev::shared(),
+        };
         let Some(product) = Product::at(socket_address(&amqp)) else {
             panic!("no broker at {amqp}: start one with e2e/rabbitmq.sh start");
         };
-        Self { amqp, admin: environment::broker_admin(), product }
+        Self { amqp, admin, product }
     }
 
     /// Which broker it is.
@@ -44,8 +49,7 @@ impl SharedBroker {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let name = format!("{test}.{}", &id[20..]);
         match self.product {
-            // It makes one on first use, and has no management API to be asked to delete it.
-            Product::DevBroker => Vhost::standing(&self.amqp, &self.admin, &name),
+            Product::DevBroker => Vhost::of_dev_broker(&self.amqp, &self.admin, &name),
             Product::RabbitMq { .. } => {
                 let vhost = Vhost::owned(&self.amqp, &self.admin, &name);
                 let created = vhost.create().await;

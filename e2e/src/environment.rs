@@ -6,9 +6,10 @@
 
 use std::{env, ffi::OsString, path::PathBuf};
 
-/// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host.
-pub fn broker() -> String {
-    address("HOPS_BROKER", "amqp://127.0.0.1:5672")
+/// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host; `None` where it is `devbroker`,
+/// which means one that the tests start for themselves.
+pub fn broker() -> Option<String> {
+    Some(address("HOPS_BROKER", "amqp://127.0.0.1:5672")).filter(|address| address != "devbroker")
 }
 
 /// `HOPS_BROKER_ADMIN`: the management API of the same broker.

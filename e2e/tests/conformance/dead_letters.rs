@@ -255,6 +255,8 @@ async fn a_circle_without_a_rejection_ends() {
     client.send("one", "round").await;
     client.send("clock", "tick").await;
     client.until_ready("clock", 0).await;
+    client.until_ready("one", 0).await;
+    client.until_ready("two", 0).await;
     assert_eq!((client.drain("one").await, client.drain("two").await), (vec![], vec![]));
 }
 

@@ -134,10 +134,60 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 90)""#,
         "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
     ),
+    on_dev("mechanisms", r#"["PLAIN"]"#, "its only user is guest, so one way to log in is enough"),
+    on_dev(
+        "another protocol's greeting",
+        r#"[65, 77, 81, 80, 0, 0, 9, 1]"#,
+        "it speaks AMQP 0-9-1 alone and names that",
+    ),
+    on_dev(
+        "a method that does not exist",
+        r#""connection 502 SYNTAX_ERROR - a frame cannot be read (0, 0)""#,
+        "RabbitMQ hangs up without a word; it says why",
+    ),
+    on_dev(
+        "unknown virtual host",
+        r#""connection.open-ok""#,
+        "virtual hosts are made on first use, since nothing else makes them",
+    ),
+    on_dev(
+        "tx.select in confirm mode",
+        r#""connection 540 NOT_IMPLEMENTED - tx.select (90, 10)""#,
+        "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "tx.commit before tx.select",
+        r#""connection 540 NOT_IMPLEMENTED - tx.commit (90, 20)""#,
+        "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "tx.select",
+        r#""connection 540 NOT_IMPLEMENTED - tx.select (90, 10)""#,
+        "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "tx.rollback",
+        r#""connection 540 NOT_IMPLEMENTED - tx.rollback (90, 30)""#,
+        "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "tx.commit",
+        r#""connection 540 NOT_IMPLEMENTED - tx.commit (90, 20)""#,
+        "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "stream header decimal",
+        r#""the same""#,
+        "RabbitMQ's conversion to AMQP 1.0 breaks on a decimal and ends the connection; it converts nothing",
+    ),
 ];
 
 const fn on_310(key: &'static str, answer: &'static str, reason: &'static str) -> Difference {
     Difference { key, on: Broker::RabbitMq310, answer, reason }
+}
+
+const fn on_dev(key: &'static str, answer: &'static str, reason: &'static str) -> Difference {
+    Difference { key, on: Broker::Dev, answer, reason }
 }
 
 /// What a broker answers instead of the reference's answer; `None` where it has to answer the same.

@@ -16,7 +16,6 @@ async fn a_queues_messages_expire() {
     for queue_type in ["classic", "quorum"] {
         client.queue_of_type(queue_type, queue_type, [("x-message-ttl", number(300))]).await;
         client.send(queue_type, "a").await;
-        client.until_ready(queue_type, 1).await;
         client.until_ready(queue_type, 0).await;
         assert_eq!(client.drain(queue_type).await, [""; 0], "{queue_type}");
     }
@@ -59,26 +58,33 @@ async fn a_message_without_time_reaches_a_waiting_consumer_only() {
 #[tokio::test]
 async fn what_is_in_hand_does_not_expire() {
     let client = Client::new().await;
-    client.queue("q", [("x-message-ttl", number(200))]).await;
+    client.queue("q", [("x-message-ttl", number(100))]).await;
+    // It waits already, so the message never does.
+    let mut subscription = client.consume("q", 1).await;
     client.send("q", "in hand").await;
-    let delivery = client.until_get("q").await;
+    let delivery = subscription.next().await;
     client.send("q", "waiting").await;
-    client.until_ready("q", 1).await;
     client.until_ready("q", 0).await;
     assert!(in_time(delivery.ack(Default::default())).await.unwrap(), "it can still be acked");
+    client.send("q", "next").await;
+    assert_eq!(subscription.bodies(1).await, ["next"]);
 }
 
 #[tokio::test]
 async fn what_is_given_back_late_expires_at_once() {
     let client = Client::new().await;
     client.queue("q", [("x-message-ttl", number(100))]).await;
+    let mut subscription = client.consume("q", 1).await;
     client.send("q", "late").await;
-    let delivery = client.until_get("q").await;
+    let delivery = subscription.next().await;
+    // As long as this one waits in vain, the other is in hand.
     client.send("q", "clock").await;
-    client.until_ready("q", 1).await;
     client.until_ready("q", 0).await;
+    let cancelled = subscription.channel.basic_cancel(subscription.consumer.tag(), Default::default());
+    in_time(cancelled).await.unwrap();
     let requeue = lapin::options::BasicNackOptions { requeue: true, ..Default::default() };
     in_time(delivery.nack(requeue)).await.unwrap();
+    in_time(subscription.channel.close(200, "done".into())).await.unwrap();
     assert_eq!(client.drain("q").await, [""; 0]);
 }
 
@@ -86,13 +92,13 @@ async fn what_is_given_back_late_expires_at_once() {
 async fn an_expired_message_goes_when_it_is_the_first() {
     let client = Client::new().await;
     client.queue("q", []).await;
-    client.publish("", "q", "long", expiring("1500")).await;
+    client.send("q", "stays").await;
     client.publish("", "q", "short", expiring("50")).await;
     client.queue("clock", [("x-message-ttl", number(300))]).await;
     client.send("clock", "tick").await;
     client.until_ready("clock", 0).await;
-    assert_eq!(client.counts("q").await, Some((2, 0)), "the short one waits behind the long one");
-    client.until_ready("q", 0).await;
+    assert_eq!(client.counts("q").await, Some((2, 0)), "the short one waits behind the other");
+    assert_eq!(client.drain("q").await, ["stays"]);
 }
 
 #[tokio::test]
@@ -142,9 +148,9 @@ async fn an_unused_queue_expires() {
 #[tokio::test]
 async fn a_used_queue_does_not_expire() {
     let client = Client::new().await;
-    client.queue("used", [("x-expires", number(300))]).await;
+    client.queue("used", [("x-expires", number(1500))]).await;
     let mut subscription = client.consume("used", 1).await;
-    client.queue("unused", [("x-expires", number(600))]).await;
+    client.queue("unused", [("x-expires", number(2000))]).await;
     let mut wire = client.wire().await;
     loop {
         wire.publish(publish("", "unused"), BasicProperties::default(), b"").await;

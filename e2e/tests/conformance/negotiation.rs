@@ -192,7 +192,7 @@ async fn a_method_that_does_not_exist_is_refused() {
     let mut wire = Wire::open(&place).await;
     wire.raw(&[1, 0, 1, 0, 0, 0, 4, 0, 50, 0, 99, 0xCE]).await;
     let frame = wire.next().await;
-    assert_eq!(wire.described(&frame), "end");
+    place.answers("a method that does not exist", wire.described(&frame), "end");
 }
 
 #[tokio::test]
