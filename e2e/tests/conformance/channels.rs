@@ -1,9 +1,12 @@
 //! Channels: they open, close, fail one by one, and take their number again.
 
-use amq_protocol::protocol::{access, basic, channel, tx};
-use lapin::BasicProperties;
+use amq_protocol::protocol::{AMQPClass, access, basic, channel, confirm, exchange, queue, tx};
+use lapin::{BasicProperties, types::ShortString};
 
-use crate::kit::{Call as _, Client, Place, Wire, body, consume, declare, declare_passive, get, publish};
+use crate::kit::{
+    Call as _, Client, Frame, Place, Wire, bind, body, consume, declare, declare_exchange, declare_passive,
+    get, publish,
+};
 
 fn close() -> channel::Close {
     channel::Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 }
@@ -53,6 +56,41 @@ async fn what_comes_after_an_error_is_ignored_until_the_close_is_answered() {
         wire.outcome(declare_passive("q")).await.starts_with("channel 404 "),
         "it was declared all the same"
     );
+}
+
+#[tokio::test]
+async fn a_connection_has_room_for_many_channels() {
+    let mut wire = Wire::open(&Place::new().await).await;
+    for id in (2..=200).chain([2047]) {
+        wire.open_channel(id).await;
+    }
+    for id in [200, 2047] {
+        wire.send(id, declare("q", [])).await;
+        assert_eq!(wire.answer().await, "queue.declare-ok");
+    }
+}
+
+#[tokio::test]
+async fn delivery_tags_count_over_all_consumers_of_a_channel() {
+    let client = Client::new().await;
+    let mut wire = client.wire().await;
+    let mut tags = vec![];
+    for queue in ["one", "two"] {
+        client.queue(queue, []).await;
+        client.send(queue, "a").await;
+        assert_eq!(wire.outcome(consume(queue, queue)).await, "basic.consume-ok");
+        match wire.next().await {
+            Frame::Method(1, AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver))) => {
+                tags.push((deliver.consumer_tag.to_string(), deliver.delivery_tag));
+            }
+            other => panic!("{other:?}"),
+        }
+        wire.content().await;
+    }
+    assert_eq!(tags, [("one".into(), 1), ("two".into(), 2)]);
+    assert_eq!(wire.silent_outcome(basic::Ack { delivery_tag: 2, multiple: true }).await, "nothing", "both");
+    assert_eq!(wire.outcome(close()).await, "channel.close-ok");
+    assert_eq!((client.counts("one").await, client.counts("two").await), (Some((0, 0)), Some((0, 0))));
 }
 
 #[tokio::test]
@@ -140,10 +178,7 @@ async fn transactions_and_access() {
 #[tokio::test]
 async fn a_channel_cannot_confirm_and_be_transactional() {
     let mut wire = Wire::open(&Place::new().await).await;
-    assert_eq!(
-        wire.outcome(amq_protocol::protocol::confirm::Select { nowait: false }).await,
-        "confirm.select-ok"
-    );
+    assert_eq!(wire.outcome(confirm::Select { nowait: false }).await, "confirm.select-ok");
     let answer = wire.outcome(tx::Select {}).await;
     let reference = "channel 406 PRECONDITION_FAILED - cannot switch from confirm to tx mode (90, 10)";
     wire.place().answers("tx.select in confirm mode", answer, reference);
@@ -192,4 +227,27 @@ async fn a_tag_of_another_channel_is_unknown() {
     let answer = client.wire().await.silent_outcome(ack).await;
     assert_eq!(answer, "channel 406 PRECONDITION_FAILED - unknown delivery tag 1 (60, 80)");
     assert_eq!(client.counts("q").await, Some((0, 0)), "it is still in the other's hand");
+}
+
+/// Everything that can be asked for without an answer.
+#[tokio::test]
+async fn with_nowait_there_is_no_answer() {
+    let mut wire = Wire::open(&Place::new().await).await;
+    let q: ShortString = "q".into();
+    let calls = [
+        queue::Declare { nowait: true, ..declare("q", []) }.class(),
+        exchange::Declare { nowait: true, ..declare_exchange("e", "fanout", []) }.class(),
+        queue::Bind { nowait: true, ..bind("q", "e", "") }.class(),
+        confirm::Select { nowait: true }.class(),
+        basic::Consume { nowait: true, ..consume("q", "tag") }.class(),
+        basic::Cancel { consumer_tag: "tag".into(), nowait: true }.class(),
+        queue::Purge { queue: q.clone(), nowait: true }.class(),
+        exchange::Delete { exchange: "e".into(), nowait: true, ..Default::default() }.class(),
+        queue::Delete { queue: q, nowait: true, ..Default::default() }.class(),
+    ];
+    for call in calls {
+        let name = format!("{call:?}");
+        assert_eq!(wire.silent_outcome(call).await, "nothing", "{name}");
+    }
+    assert!(wire.outcome(declare_passive("q")).await.starts_with("channel 404 "), "it was made and deleted");
 }

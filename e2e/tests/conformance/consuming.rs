@@ -113,6 +113,19 @@ async fn prefetch_is_each_consumers_own() {
     client.until_ready("two", 3).await;
 }
 
+#[tokio::test]
+async fn a_prefetch_is_for_consumers_to_come() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    let mut subscription = client.consume("q", 1).await;
+    in_time(subscription.channel.basic_qos(5, Default::default())).await.unwrap();
+    for n in 0..3 {
+        client.send("q", &n.to_string()).await;
+    }
+    assert_eq!(subscription.bodies(1).await, ["0"]);
+    assert!(subscription.is_silent().await, "it began with one, and one it is");
+}
+
 /// Reads one delivery with its content; the consumer's tag.
 async fn delivered(wire: &mut crate::kit::Wire) -> String {
     let tag = match wire.next().await {

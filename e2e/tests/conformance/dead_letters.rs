@@ -340,3 +340,76 @@ async fn at_least_once_keeps_what_cannot_be_delivered() {
         assert!(taken < 100, "the queue never fills");
     }
 }
+
+/// How the project's messages wait: a quorum queue with a time to live whose dead go back to work.
+#[tokio::test]
+async fn a_quorum_queue_as_a_place_to_wait() {
+    let client = Client::new().await;
+    client.queue_of_type("quorum", "work", []).await;
+    let arguments = [
+        ("x-message-ttl", number(100)),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("work")),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+    ];
+    client.queue_of_type("quorum", "wait", arguments).await;
+    for text in ["a", "b", "c"] {
+        client.send("wait", text).await;
+    }
+    for expected in ["a", "b", "c"] {
+        let back = client.until_get("work").await;
+        assert_eq!((body(&back).as_str(), back.redelivered), (expected, false));
+        assert_eq!(
+            line(&deaths(&back)[0]),
+            "count=1 exchange= queue=wait reason=expired routing-keys=[wait]"
+        );
+    }
+}
+
+#[tokio::test]
+async fn at_least_once_after_too_many_deliveries() {
+    let arguments = [
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+        ("x-delivery-limit", number(1)),
+    ];
+    let client = client_with_dead("quorum", &arguments).await;
+    client.send("q", "poison").await;
+    let mut subscription = client.consume("q", 1).await;
+    for _ in 0..2 {
+        let delivery = subscription.next().await;
+        in_time(delivery.reject(BasicRejectOptions { requeue: true })).await.unwrap();
+    }
+    let dead = client.until_get("dead").await;
+    assert_eq!(line(&deaths(&dead)[0]), "count=1 exchange= queue=q reason=delivery_limit routing-keys=[q]");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_a_full_queue_refuses_is_gone() {
+    let client = client_with_dead("classic", &[]).await;
+    client.queue("full", [("x-max-length", number(1)), ("x-overflow", text("reject-publish"))]).await;
+    client.bind("full", "dlx", "", []).await;
+    for text in ["a", "b"] {
+        client.send("q", text).await;
+        reject(&client, "q").await;
+    }
+    assert_eq!(client.until_drained("dead", 2).await, ["a", "b"], "both have died");
+    assert_eq!(client.until_drained("full", 1).await, ["a"]);
+    assert_eq!(client.drain("q").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_a_route_is_gone_or_goes_to_the_alternate() {
+    let client = Client::new().await;
+    client.queue("last", []).await;
+    client.bind("last", "amq.fanout", "", []).await;
+    client.exchange("dlx", ExchangeKind::Direct, [("alternate-exchange", text("amq.fanout"))]).await;
+    client.queue("q", [("x-dead-letter-exchange", text("dlx"))]).await;
+    client.queue("lonely", [("x-dead-letter-exchange", text("amq.direct"))]).await;
+    for queue in ["lonely", "q"] {
+        client.send(queue, queue).await;
+        reject(&client, queue).await;
+    }
+    assert_eq!(client.until_drained("last", 1).await, ["q"]);
+}

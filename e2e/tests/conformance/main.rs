@@ -35,3 +35,4 @@ mod dead_letters;
 mod quorum;
 mod streams;
 mod reply_to;
+mod pika;

@@ -1,7 +1,7 @@
 //! What comes out is what went in.
 
 use amq_protocol::{
-    frame::AMQPFrame,
+    frame::{AMQPContentHeader, AMQPFrame},
     protocol::{BasicProperties, basic},
 };
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
@@ -106,6 +106,26 @@ async fn a_body_may_come_in_any_pieces() {
     }
     assert_eq!(wire.barrier().await, "nothing");
     assert_eq!(client.until_drained("q", 1).await, ["abcdefg"]);
+}
+
+#[tokio::test]
+async fn two_channels_contents_may_come_in_turns() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    let mut wire = client.wire().await;
+    wire.open_channel(2).await;
+    wire.send(1, publish("", "q")).await;
+    wire.header(BasicProperties::default(), 3).await;
+    wire.send(2, publish("", "q")).await;
+    wire.frame(AMQPFrame::Body(1, b"on".to_vec())).await;
+    let header = AMQPContentHeader { class_id: 60, body_size: 3, properties: BasicProperties::default() };
+    wire.frame(AMQPFrame::Header(2, header)).await;
+    wire.frame(AMQPFrame::Body(2, b"two".to_vec())).await;
+    wire.frame(AMQPFrame::Body(1, b"e".to_vec())).await;
+    assert_eq!(wire.barrier().await, "nothing");
+    let mut bodies = client.until_drained("q", 2).await;
+    bodies.sort();
+    assert_eq!(bodies, ["one", "two"]);
 }
 
 #[tokio::test]

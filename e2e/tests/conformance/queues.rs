@@ -413,3 +413,19 @@ async fn names_may_be_long_and_of_any_letters() {
         assert_eq!(client.drain(name).await, ["a"]);
     }
 }
+
+#[tokio::test]
+async fn a_queue_that_is_neither_durable_nor_exclusive() {
+    let mut wire = Wire::open(&Place::new().await).await;
+    let transient = queue::Declare { durable: false, ..declare("q", []) };
+    let answer = wire.outcome(transient).await;
+    // RabbitMQ 4.3 refuses it.
+    wire.place().answers("transient queue", answer, "queue.declare-ok");
+}
+
+#[tokio::test]
+async fn a_virtual_hosts_queues_are_its_own() {
+    let (one, two) = (Client::new().await, Client::new().await);
+    one.queue("q", []).await;
+    assert_eq!((one.counts("q").await, two.counts("q").await), (Some((0, 0)), None));
+}

@@ -195,6 +195,35 @@ async fn an_unbound_queue_gets_nothing_more() {
 }
 
 #[tokio::test]
+async fn an_unbind_takes_the_binding_that_it_names() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    client.bind("q", "amq.headers", "", [("a", number(1))]).await;
+    client.bind("q", "amq.headers", "", [("b", number(1))]).await;
+    for arguments in [table([("a", number(2))]), table([("a", number(1))])] {
+        let unbound = client.channel.queue_unbind("q".into(), "amq.headers".into(), "".into(), arguments);
+        in_time(unbound).await.unwrap();
+    }
+    for name in ["a", "b"] {
+        client.try_publish("amq.headers", "", name, with_headers([(name, number(1))])).await;
+    }
+    assert_eq!(client.drain("q").await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_deleted_exchange_leaves_the_queues_and_what_is_in_them() {
+    let client = Client::new().await;
+    client.exchange("e", ExchangeKind::Fanout, []).await;
+    client.queue("q", []).await;
+    client.bind("q", "e", "", []).await;
+    client.publish("e", "", "kept", BasicProperties::default()).await;
+    in_time(client.channel.exchange_delete("e".into(), Default::default())).await.unwrap();
+    client.exchange("e", ExchangeKind::Fanout, []).await;
+    assert!(client.try_publish("e", "", "lost", BasicProperties::default()).await.take_message().is_some());
+    assert_eq!(client.drain("q").await, ["kept"]);
+}
+
+#[tokio::test]
 async fn a_deleted_queues_bindings_go_with_it() {
     let client = Client::new().await;
     client.queue("q", []).await;
