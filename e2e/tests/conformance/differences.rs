@@ -44,7 +44,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     on_310("mechanisms", r#"["AMQPLAIN", "PLAIN"]"#, "4.0 added ANONYMOUS for AMQP 1.0"),
     on_310(
         "another protocol's greeting",
-        r#"[65, 77, 81, 80, 0, 0, 9, 1]"#,
+        "[65, 77, 81, 80, 0, 0, 9, 1]",
         "AMQP 1.0 is a core protocol of the broker since 4.0 only",
     ),
     on_310("x-last-death", r#""none none none""#, "RabbitMQ has the x-last-death headers since 3.13"),
@@ -93,51 +93,53 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         r#"Some(FieldTable({ShortString("x-delivery-count"): LongLongInt(0)}))"#,
         "a count of nothing is a header there",
     ),
-    on_310(
-        "delivery count of a first get",
-        r#"Some(LongLongInt(0))"#,
-        "a count of nothing is a header there",
-    ),
+    on_310("delivery count of a first get", "Some(LongLongInt(0))", "a count of nothing is a header there"),
     on_310(
         "quorum, again as classic",
-        r#""channel 406 PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost 'VHOST': received none but current is the value 'quorum' of type 'longstr' (50, 10)""#,
+        "\"channel 406 PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost \
+            'VHOST': received none but current is the value 'quorum' of type 'longstr' (50, 10)\"",
         "does not say that no type means classic",
     ),
-    on_310("a 22nd delivery", r#"true"#, "quorum queues have a limit that nobody asked for since 4.0"),
+    on_310("a 22nd delivery", "true", "quorum queues have a limit that nobody asked for since 4.0"),
     on_310(
         "delivery mode out of a stream",
-        r#"None"#,
+        "None",
         "a stream's entries are AMQP 1.0 messages, which say this always, since 3.13",
     ),
     on_310(
         "stream: consume without prefetch",
-        r#""channel 406 PRECONDITION_FAILED - consumer prefetch count is not set for 'queue 's' in vhost 'VHOST'' (60, 20)""#,
+        "\"channel 406 PRECONDITION_FAILED - consumer prefetch count is not set for 'queue 's' in vhost \
+            'VHOST'' (60, 20)\"",
         "other words for the same",
     ),
     on_310(
         "stream: consume without acks",
-        r#""connection 540 NOT_IMPLEMENTED - automatic acknowledgement not supported by stream queues queue 's' in vhost 'VHOST' (60, 20)""#,
+        "\"connection 540 NOT_IMPLEMENTED - automatic acknowledgement not supported by stream queues \
+            queue 's' in vhost 'VHOST' (60, 20)\"",
         "other words for the same",
     ),
     on_310(
         "stream: nack",
-        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 120)""#,
+        "\"connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues \
+            queue 's' in vhost 'VHOST' (60, 120)\"",
         "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
     ),
     on_310(
         "stream: requeue",
-        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 120)""#,
+        "\"connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues \
+            queue 's' in vhost 'VHOST' (60, 120)\"",
         "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
     ),
     on_310(
         "stream: reject",
-        r#""connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues queue 's' in vhost 'VHOST' (60, 90)""#,
+        "\"connection 540 NOT_IMPLEMENTED - basic.nack and basic.reject not supported by stream queues \
+            queue 's' in vhost 'VHOST' (60, 90)\"",
         "3.10 closes the connection, 4.0 takes it for an ack: only ever ack",
     ),
     on_dev("mechanisms", r#"["PLAIN"]"#, "its only user is guest, so one way to log in is enough"),
     on_dev(
         "another protocol's greeting",
-        r#"[65, 77, 81, 80, 0, 0, 9, 1]"#,
+        "[65, 77, 81, 80, 0, 0, 9, 1]",
         "it speaks AMQP 0-9-1 alone and names that",
     ),
     on_dev(

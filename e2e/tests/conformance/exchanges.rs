@@ -43,14 +43,45 @@ async fn the_brokers_own_exchanges_cannot_be_changed() {
     let mut wire = Wire::open(&Place::new().await).await;
     let unbind = queue::Unbind { queue: "q".into(), routing_key: "q".into(), ..Default::default() };
     wire.outcomes([
-        ("declare amq.mine as exchange", declare_exchange("amq.mine", "direct", []).class(), "channel 403 ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*' (40, 10)"),
-        ("declare the default exchange", declare_exchange("", "direct", []).class(), "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (40, 10)"),
-        ("delete amq.direct", delete("amq.direct", false), "channel 403 ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost 'VHOST' not allowed (40, 20)"),
-        ("delete the default exchange", delete("", false), "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (40, 20)"),
+        (
+            "declare amq.mine as exchange",
+            declare_exchange("amq.mine", "direct", []).class(),
+            "channel 403 ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*' (40, 10)",
+        ),
+        (
+            "declare the default exchange",
+            declare_exchange("", "direct", []).class(),
+            "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (40, 10)",
+        ),
+        (
+            "delete amq.direct",
+            delete("amq.direct", false),
+            "channel 403 ACCESS_REFUSED - deletion of \
+            system exchange 'amq.direct' in vhost 'VHOST' not allowed (40, 20)",
+        ),
+        (
+            "delete the default exchange",
+            delete("", false),
+            "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (40, 20)",
+        ),
         ("a queue to bind", declare("q", []).class(), "queue.declare-ok"),
-        ("bind to the default exchange", bind("q", "", "key").class(), "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (50, 20)"),
-        ("unbind from the default exchange", unbind.class(), "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (50, 50)"),
-        ("declare amq.direct as fanout", declare_exchange("amq.direct", "fanout", []).class(), "channel 406 PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'amq.direct' in vhost 'VHOST': received 'fanout' but current is 'direct' (40, 10)"),
+        (
+            "bind to the default exchange",
+            bind("q", "", "key").class(),
+            "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (50, 20)",
+        ),
+        (
+            "unbind from the default exchange",
+            unbind.class(),
+            "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (50, 50)",
+        ),
+        (
+            "declare amq.direct as fanout",
+            declare_exchange("amq.direct", "fanout", []).class(),
+            "channel \
+            406 PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'amq.direct' in vhost 'VHOST': \
+            received 'fanout' but current is 'direct' (40, 10)",
+        ),
     ])
     .await;
 }
@@ -92,17 +123,52 @@ async fn an_exchange_declared_otherwise_is_refused() {
     };
     wire.outcomes([
         ("the same exchange again", declared.clone().class(), "exchange.declare-ok"),
-        ("exchange type", other(|e| e.kind = "fanout".into()), "channel 406 PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost 'VHOST': received 'fanout' but current is 'topic' (40, 10)"),
-        ("exchange durable", other(|e| e.durable = false), "channel 406 PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'e' in vhost 'VHOST': received 'false' but current is 'true' (40, 10)"),
-        ("exchange auto_delete", other(|e| e.auto_delete = true), "channel 406 PRECONDITION_FAILED - inequivalent arg 'auto_delete' for exchange 'e' in vhost 'VHOST': received 'true' but current is 'false' (40, 10)"),
-        ("exchange internal", other(|e| e.internal = true), "channel 406 PRECONDITION_FAILED - inequivalent arg 'internal' for exchange 'e' in vhost 'VHOST': received 'true' but current is 'false' (40, 10)"),
+        (
+            "exchange type",
+            other(|e| e.kind = "fanout".into()),
+            "channel 406 PRECONDITION_FAILED - \
+            inequivalent arg 'type' for exchange 'e' in vhost 'VHOST': received 'fanout' but current is \
+            'topic' (40, 10)",
+        ),
+        (
+            "exchange durable",
+            other(|e| e.durable = false),
+            "channel 406 PRECONDITION_FAILED - \
+            inequivalent arg 'durable' for exchange 'e' in vhost 'VHOST': received 'false' but current is \
+            'true' (40, 10)",
+        ),
+        (
+            "exchange auto_delete",
+            other(|e| e.auto_delete = true),
+            "channel 406 PRECONDITION_FAILED - \
+            inequivalent arg 'auto_delete' for exchange 'e' in vhost 'VHOST': received 'true' but current \
+            is 'false' (40, 10)",
+        ),
+        (
+            "exchange internal",
+            other(|e| e.internal = true),
+            "channel 406 PRECONDITION_FAILED - \
+            inequivalent arg 'internal' for exchange 'e' in vhost 'VHOST': received 'true' but current is \
+            'false' (40, 10)",
+        ),
         (
             "alternate-exchange other",
             declare_exchange("e", "topic", [("alternate-exchange", text("third"))]).class(),
-            "channel 406 PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'e' in vhost 'VHOST': received 'third' but current is 'other' (40, 10)",
+            "channel 406 PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'e' \
+                in vhost 'VHOST': received 'third' but current is 'other' (40, 10)",
         ),
-        ("alternate-exchange none", declare_exchange("e", "topic", []).class(), "channel 406 PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'e' in vhost 'VHOST': received none but current is the value 'other' of type 'longstr' (40, 10)"),
-        ("exchange passive of another type", other(|e| (e.passive, e.kind) = (true, "fanout".into())), "exchange.declare-ok"),
+        (
+            "alternate-exchange none",
+            declare_exchange("e", "topic", []).class(),
+            "channel 406 \
+            PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'e' in vhost \
+            'VHOST': received none but current is the value 'other' of type 'longstr' (40, 10)",
+        ),
+        (
+            "exchange passive of another type",
+            other(|e| (e.passive, e.kind) = (true, "fanout".into())),
+            "exchange.declare-ok",
+        ),
         (
             "exchange with an unknown argument",
             declare_exchange("f", "topic", [("x-unknown", number(1))]).class(),
@@ -116,12 +182,21 @@ async fn an_exchange_declared_otherwise_is_refused() {
 async fn an_exchange_of_no_known_type_is_refused() {
     let mut wire = Wire::open(&Place::new().await).await;
     wire.outcomes([
-        ("unknown exchange type", declare_exchange("e", "x-spiral", []).class(), "channel 406 PRECONDITION_FAILED - unknown exchange type 'x-spiral' (40, 10)"),
-        ("no exchange type", declare_exchange("e", "", []).class(), "channel 406 PRECONDITION_FAILED - invalid exchange type '' (40, 10)"),
+        (
+            "unknown exchange type",
+            declare_exchange("e", "x-spiral", []).class(),
+            "channel 406 PRECONDITION_FAILED - unknown exchange type 'x-spiral' (40, 10)",
+        ),
+        (
+            "no exchange type",
+            declare_exchange("e", "", []).class(),
+            "channel 406 PRECONDITION_FAILED - invalid exchange type '' (40, 10)",
+        ),
         (
             "alternate-exchange that is no text",
             declare_exchange("e", "fanout", [("alternate-exchange", number(1))]).class(),
-            "channel 406 PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange 'e' in vhost 'VHOST' (40, 10)",
+            "channel 406 PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in \
+                exchange 'e' in vhost 'VHOST' (40, 10)",
         ),
     ])
     .await;

@@ -100,7 +100,8 @@ async fn overflow_that_a_type_does_not_know_is_refused() {
         (
             "stream",
             "reject-publish",
-            "channel 406 PRECONDITION_FAILED - invalid arg 'x-overflow' for queue 'stream' in vhost 'VHOST' of queue type rabbit_stream_queue (50, 10)",
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-overflow' for queue 'stream' in vhost \
+                'VHOST' of queue type rabbit_stream_queue (50, 10)",
         ),
     ] {
         let name = format!("{queue_type} {overflow}");

@@ -84,8 +84,8 @@ async fn a_quorum_queue_prefers_high_priorities() {
 async fn a_quorum_queue_has_no_priorities_to_be_declared() {
     let mut wire = Wire::open(&Place::new().await).await;
     let declare = declare("q", [("x-queue-type", text("quorum")), ("x-max-priority", number(5))]);
-    let reference = "channel 406 PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost 'VHOST' \
-                     of queue type rabbit_quorum_queue (50, 10)";
+    let reference = "channel 406 PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in \
+        vhost 'VHOST' of queue type rabbit_quorum_queue (50, 10)";
     assert_eq!(wire.outcome(declare).await, reference);
 }
 

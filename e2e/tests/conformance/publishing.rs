@@ -136,7 +136,8 @@ async fn a_body_longer_than_announced_is_refused() {
     wire.send(1, publish("", "q")).await;
     wire.header(BasicProperties::default(), 3).await;
     wire.frame(AMQPFrame::Body(1, b"four".to_vec())).await;
-    let reference = "connection 505 UNEXPECTED_FRAME - expected content body, got non content body frame instead (60, 40)";
+    let reference = "connection 505 UNEXPECTED_FRAME - expected content body, got non content body \
+        frame instead (60, 40)";
     assert_eq!(wire.barrier().await, reference);
 }
 
@@ -156,7 +157,8 @@ async fn a_body_beyond_the_limit_is_refused() {
         }
         answers.push(wire.barrier().await);
     }
-    let refused = "channel 406 PRECONDITION_FAILED - message size 16777217 is larger than configured max size 16777216 (60, 40)";
+    let refused = "channel 406 PRECONDITION_FAILED - message size 16777217 is larger than configured \
+        max size 16777216 (60, 40)";
     client.answers("bodies of 16 MiB and one byte more", answers, ["nothing", refused]);
 }
 
@@ -167,7 +169,8 @@ async fn a_message_may_not_lie_about_its_user() {
     let mut wire = client.wire().await;
     wire.publish(publish("", "q"), BasicProperties::default().with_user_id("root".into()), b"").await;
     let answer = wire.barrier().await;
-    let reference = "channel 406 PRECONDITION_FAILED - user_id property set to 'root' but authenticated user was 'guest' (60, 40)";
+    let reference = "channel 406 PRECONDITION_FAILED - user_id property set to 'root' but authenticated \
+        user was 'guest' (60, 40)";
     client.answers("another's user-id", answer, reference);
 }
 

@@ -21,13 +21,39 @@ async fn a_quorum_queue_is_durable_and_shared() {
         declare.class()
     };
     wire.outcomes([
-        ("quorum, transient", with(|q| q.durable = false), "channel 406 PRECONDITION_FAILED - invalid property 'non-durable' for queue 'q' in vhost 'VHOST' (50, 10)"),
-        ("quorum, exclusive", with(|q| q.exclusive = true), "channel 406 PRECONDITION_FAILED - invalid property 'exclusive-owner' for queue 'q' in vhost 'VHOST' (50, 10)"),
-        ("quorum, auto-delete", with(|q| q.auto_delete = true), "channel 406 PRECONDITION_FAILED - invalid property 'auto-delete' for queue 'q' in vhost 'VHOST' (50, 10)"),
-        ("quorum, server-named", with(|q| q.queue = "".into()), "channel 406 PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue (50, 10)"),
+        (
+            "quorum, transient",
+            with(|q| q.durable = false),
+            "channel 406 PRECONDITION_FAILED - invalid \
+            property 'non-durable' for queue 'q' in vhost 'VHOST' (50, 10)",
+        ),
+        (
+            "quorum, exclusive",
+            with(|q| q.exclusive = true),
+            "channel 406 PRECONDITION_FAILED - invalid \
+            property 'exclusive-owner' for queue 'q' in vhost 'VHOST' (50, 10)",
+        ),
+        (
+            "quorum, auto-delete",
+            with(|q| q.auto_delete = true),
+            "channel 406 PRECONDITION_FAILED - \
+            invalid property 'auto-delete' for queue 'q' in vhost 'VHOST' (50, 10)",
+        ),
+        (
+            "quorum, server-named",
+            with(|q| q.queue = "".into()),
+            "channel 406 PRECONDITION_FAILED - \
+            Cannot declare a server-named queue for type rabbit_quorum_queue (50, 10)",
+        ),
         ("quorum", with(|_| {}), "queue.declare-ok"),
         ("quorum, again", with(|_| {}), "queue.declare-ok"),
-        ("quorum, again as classic", declare("q", []).class(), "channel 406 PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost 'VHOST': received 'classic' but current is 'quorum' (50, 10)"),
+        (
+            "quorum, again as classic",
+            declare("q", []).class(),
+            "channel 406 PRECONDITION_FAILED - \
+            inequivalent arg 'x-queue-type' for queue 'q' in vhost 'VHOST': received 'classic' but \
+            current is 'quorum' (50, 10)",
+        ),
     ])
     .await;
 }
@@ -48,7 +74,8 @@ async fn arguments_of_quorum_queues_are_checked() {
         (
             "unknown strategy",
             vec![strategy("exactly-once")],
-            "channel 406 PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'q' in vhost 'VHOST': invalid_dlx_strategy (50, 10)",
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'q' in \
+                vhost 'VHOST': invalid_dlx_strategy (50, 10)",
         ),
         ("at-least-once without exchange", vec![strategy("at-least-once")], "queue.declare-ok"),
         (
@@ -64,12 +91,14 @@ async fn arguments_of_quorum_queues_are_checked() {
         (
             "x-queue-mode",
             vec![("x-queue-mode", text("lazy"))],
-            "channel 406 PRECONDITION_FAILED - invalid arg 'x-queue-mode' for queue 'q' in vhost 'VHOST' of queue type rabbit_quorum_queue (50, 10)",
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-queue-mode' for queue 'q' in vhost \
+                'VHOST' of queue type rabbit_quorum_queue (50, 10)",
         ),
         (
             "x-max-age",
             vec![("x-max-age", text("1D"))],
-            "channel 406 PRECONDITION_FAILED - invalid arg 'x-max-age' for queue 'q' in vhost 'VHOST' of queue type rabbit_quorum_queue (50, 10)",
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-max-age' for queue 'q' in vhost 'VHOST' \
+                of queue type rabbit_quorum_queue (50, 10)",
         ),
     ];
     for (n, (key, arguments, reference)) in table.into_iter().enumerate() {
