@@ -1,0 +1,96 @@
+//! What an operator asks and wishes, over HTTP on this machine: who is connected, what waits, and the switches that show
+//! what happens when a broker is in trouble.
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Command, Question, Switches};
+
+#[derive(Debug, Clone)]
+struct Desk {
+    commands: mpsc::Sender<Command>,
+    switches: Switches,
+}
+
+type Answer = Result<Json<Value>, StatusCode>;
+
+/// Answers until it is stopped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    commands: mpsc::Sender<Command>,
+    switches: Switches,
+    stop: CancellationToken,
+) {
+    let app = Router::new()
+        .route("/status", get(|State(desk): State<Desk>| async move { desk.ask(Question::Status).await }))
+        .route("/queues", get(|State(desk): State<Desk>| async move { desk.ask(Question::Queues).await }))
+        .route("/queues/{vhost}/{queue}/messages", get(peek))
+        .route(
+            "/connections",
+            get(|State(desk): State<Desk>| async move { desk.ask(Question::Connections).await }),
+        )
+        .route("/connections/{id}/close", post(close))
+        .route("/alarm/{switch}", post(alarm))
+        .route("/pause/{switch}", post(pause))
+        .route("/drop-confirms/{count}", post(drop_confirms))
+        .with_state(Desk { commands, switches });
+    // What fails here is a client's connection; nothing else is lost with it.
+    let _ = stop.run_until_cancelled(async { axum::serve(listener, app).await }).await;
+}
+
+impl Desk {
+    async fn ask(&self, question: Question) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let gone = StatusCode::SERVICE_UNAVAILABLE;
+        self.commands.send(Command::Ask(question, answer)).await.map_err(|_| gone)?;
+        answered.await.map(Json).map_err(|_| gone)
+    }
+}
+
+async fn peek(
+    State(desk): State<Desk>,
+    Path((vhost, queue)): Path<(String, String)>,
+    Query(query): Query<std::collections::HashMap<String, usize>>,
+) -> Answer {
+    let count = query.get("count").copied().unwrap_or(1).min(1_000);
+    let Json(messages) = desk.ask(Question::Peek { vhost, queue, count }).await?;
+    if messages.is_null() { Err(StatusCode::NOT_FOUND) } else { Ok(Json(messages)) }
+}
+
+async fn close(State(desk): State<Desk>, Path(id): Path<u64>) -> Answer {
+    let reason = "Closed via management plugin".to_owned();
+    let Json(closed) = desk.ask(Question::CloseConnection(id, reason)).await?;
+    if closed["closed"] == json!(true) { Ok(Json(closed)) } else { Err(StatusCode::NOT_FOUND) }
+}
+
+async fn alarm(State(desk): State<Desk>, Path(switch): Path<String>) -> Answer {
+    desk.ask(Question::Alarm(on_or_off(&switch)?)).await
+}
+
+async fn pause(State(desk): State<Desk>, Path(switch): Path<String>) -> Answer {
+    let on = on_or_off(&switch)?;
+    desk.switches.paused.send_replace(on);
+    Ok(Json(json!({ "paused": on })))
+}
+
+async fn drop_confirms(State(desk): State<Desk>, Path(count): Path<u64>) -> Answer {
+    desk.ask(Question::DropConfirms(count)).await
+}
+
+fn on_or_off(switch: &str) -> Result<bool, StatusCode> {
+    match switch {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(StatusCode::NOT_FOUND),
+    }
+}

@@ -1,0 +1,183 @@
+//! The beginning of a connection: versions, login, limits, vhost.
+//! <https://www.rabbitmq.com/docs/access-control>, <https://www.rabbitmq.com/docs/heartbeats>
+
+use std::time::Duration;
+
+use amq_protocol::{
+    frame::AMQPFrame,
+    protocol::{AMQPClass, connection},
+    types::{AMQPValue, FieldTable},
+};
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+};
+
+use super::{Agreed, Shared};
+use crate::{
+    core::{Peer, declare::capability, refusal::Refusal},
+    wire::{self, FRAME_MAX},
+};
+
+const HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
+const CHANNEL_MAX: u16 = 2047;
+/// The smallest frame that AMQP allows to ask for.
+const FRAME_MIN: u32 = 4096;
+/// The only user, as in a RabbitMQ that was just installed.
+const USER: &str = "guest";
+
+/// Comes to an agreement with a client; `None` if there is none, of which the client is told.
+pub(super) async fn greet(
+    reader: &mut OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    buffer: &mut BytesMut,
+    shared: &Shared,
+) -> Option<(Peer, Agreed)> {
+    while buffer.len() < HEADER.len() {
+        if reader.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+        let known = buffer.len().min(HEADER.len());
+        if buffer[..known] != HEADER[..known] {
+            // What AMQP wants for another protocol or another version: ours, and the end.
+            let _ = writer.write_all(&HEADER).await;
+            return None;
+        }
+    }
+    buffer.advance(HEADER.len());
+    say(writer, start(&shared.node)).await?;
+    let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
+    };
+    let user = match login(&start_ok) {
+        Ok(user) => user,
+        Err(Some(refusal)) if capability(&start_ok.client_properties, "authentication_failure_close") => {
+            return refuse(writer, &refusal, (0, 0)).await;
+        }
+        // To a client that knows no better, the end of the connection says that its login was refused.
+        Err(_) => return None,
+    };
+    let tune =
+        connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
+    say(writer, connection::AMQPMethod::Tune(tune)).await?;
+    let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
+    };
+    // RabbitMQ 4.0 hangs up without a word on limits beyond its own.
+    let agreed = agree(&tune_ok)?;
+    let connection::AMQPMethod::Open(open) = hear(reader, writer, buffer).await? else {
+        return refuse(writer, &Refusal::command_invalid("expected 'connection.open'"), (0, 0)).await;
+    };
+    let vhost = open.virtual_host.to_string();
+    if vhost.is_empty() {
+        return refuse(writer, &Refusal::not_allowed("vhost  not found"), (10, 40)).await;
+    }
+    let channel_max = agreed.channel_max;
+    let peer =
+        Peer { vhost, user, address: String::new(), channel_max, properties: start_ok.client_properties };
+    Some((peer, agreed))
+}
+
+/// Writes `connection.close` with a refusal.
+pub(super) fn encode_close(refusal: &Refusal, about: (u16, u16), buffer: &mut Vec<u8>) {
+    let close = connection::Close {
+        reply_code: refusal.code,
+        reply_text: refusal.reply_text(),
+        class_id: about.0,
+        method_id: about.1,
+    };
+    wire::encode_method(AMQPClass::Connection(connection::AMQPMethod::Close(close)), buffer);
+}
+
+fn start(node: &str) -> connection::AMQPMethod {
+    let word = |text: &str| AMQPValue::LongString(text.into());
+    let mut capabilities = FieldTable::default();
+    for name in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ] {
+        capabilities.insert(name.into(), AMQPValue::Boolean(true));
+    }
+    let mut server_properties = FieldTable::default();
+    server_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    server_properties.insert("cluster_name".into(), word(node));
+    server_properties.insert("product".into(), word("devbroker"));
+    server_properties.insert("version".into(), word(env!("CARGO_PKG_VERSION")));
+    server_properties.insert("platform".into(), word("Rust"));
+    server_properties.insert("information".into(), word("A development broker: not for production"));
+    connection::AMQPMethod::Start(connection::Start {
+        version_major: 0,
+        version_minor: 9,
+        server_properties,
+        mechanisms: "PLAIN".into(),
+        locales: "en_US".into(),
+    })
+}
+
+/// PLAIN: a zero, the user, a zero, the password.
+fn login(start_ok: &connection::StartOk) -> Result<String, Option<Refusal>> {
+    if start_ok.mechanism.as_str() != "PLAIN" {
+        return Err(None);
+    }
+    let mut parts = start_ok.response.as_bytes().split(|byte| *byte == 0).skip(1);
+    if parts.next() == Some(USER.as_bytes()) && parts.next() == Some(USER.as_bytes()) {
+        return Ok(USER.into());
+    }
+    Err(Some(Refusal::access_refused(
+        "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
+    )))
+}
+
+fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
+    let sensible = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max)
+        && (1..=CHANNEL_MAX).contains(&tune_ok.channel_max);
+    let heartbeat = (tune_ok.heartbeat > 0).then(|| Duration::from_secs(tune_ok.heartbeat.into()));
+    sensible.then_some(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
+}
+
+async fn say(writer: &mut OwnedWriteHalf, method: connection::AMQPMethod) -> Option<()> {
+    let mut buffer = vec![];
+    wire::encode_method(AMQPClass::Connection(method), &mut buffer);
+    writer.write_all(&buffer).await.ok()
+}
+
+/// The next method of the connection; heartbeats may come before.
+async fn hear(
+    reader: &mut OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    buffer: &mut BytesMut,
+) -> Option<connection::AMQPMethod> {
+    loop {
+        match wire::take_frame(buffer, FRAME_MAX) {
+            Ok(Some((length, frame))) => {
+                buffer.advance(length);
+                match frame {
+                    AMQPFrame::Method(0, AMQPClass::Connection(method)) => return Some(method),
+                    AMQPFrame::Heartbeat => {}
+                    _ => return refuse(writer, &Refusal::command_invalid("unexpected frame"), (0, 0)).await,
+                }
+            }
+            Ok(None) => {
+                if reader.read_buf(buffer).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            Err((refusal, about)) => return refuse(writer, &refusal, about).await,
+        }
+    }
+}
+
+async fn refuse<T>(writer: &mut OwnedWriteHalf, refusal: &Refusal, about: (u16, u16)) -> Option<T> {
+    let mut buffer = vec![];
+    encode_close(refusal, about, &mut buffer);
+    let _ = writer.write_all(&buffer).await;
+    None
+}

@@ -1,0 +1,305 @@
+//! The one task that owns the core: it takes commands in batches, lets the core decide, writes what has to survive
+//! with one write, and only then hands out what is to be sent.
+//!
+//! Nothing here waits for a client. What goes to one waits in its [`Outbox`]; who does not read gets no more
+//! deliveries, and who lets even answers pile up is dropped.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::{ConnectionId, Core, Input, Limits, Out, Peer, refusal::Refusal},
+    store::Store,
+};
+
+/// Commands that may wait for the engine.
+pub(crate) const MOST_COMMANDS: usize = 256;
+/// Commands of one turn.
+const BATCH: usize = 64;
+/// What may wait for a client that does not read, above what deliveries may take.
+const HARD_BOUND: usize = 64 * 1024 * 1024;
+
+/// What the engine is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A client has logged in.
+    Connect(Peer, Arc<Outbox>, oneshot::Sender<Result<ConnectionId, Refusal>>),
+    /// What it wants, and the memory that this takes.
+    Inputs(ConnectionId, Vec<Input>, OwnedSemaphorePermit),
+    /// It reads again.
+    Drained(ConnectionId),
+    /// It is gone.
+    Disconnect(ConnectionId),
+    /// An operator's question or wish.
+    Ask(Question, oneshot::Sender<Value>),
+}
+
+/// An operator's question or wish.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Status,
+    Queues,
+    Peek { vhost: String, queue: String, count: usize },
+    Connections,
+    CloseConnection(ConnectionId, String),
+    Alarm(bool),
+    DropConfirms(u64),
+}
+
+/// What connections look at by themselves.
+#[derive(Debug, Clone)]
+pub(crate) struct Switches {
+    /// Publishers are not read from.
+    pub(crate) alarm: watch::Sender<bool>,
+    /// Nobody is read from or written to.
+    pub(crate) paused: watch::Sender<bool>,
+}
+
+/// What waits to be written to one client.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    outs: Mutex<Vec<Out>>,
+    pending: AtomicUsize,
+    stalled: AtomicBool,
+    pub(crate) ready: Notify,
+    pub(crate) dropped: CancellationToken,
+}
+
+impl Outbox {
+    /// Takes all that waits.
+    pub(crate) fn take(&self) -> Vec<Out> {
+        std::mem::take(&mut *self.outs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Some of it is written; `true` if the engine wants to know.
+    pub(crate) fn written(&self, cost: usize) -> bool {
+        let pending = self.pending.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
+        pending < Limits::default().output / 2 && self.stalled.swap(false, Ordering::AcqRel)
+    }
+
+    fn push(&self, outs: &mut Vec<Out>) {
+        let cost: usize = outs.iter().map(Out::cost).sum();
+        self.pending.fetch_add(cost, Ordering::AcqRel);
+        self.outs.lock().unwrap_or_else(PoisonError::into_inner).append(outs);
+        self.ready.notify_one();
+    }
+}
+
+/// The core with its log and its clients.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) core: Core,
+    pub(crate) store: Option<Store>,
+    pub(crate) clock: Clock,
+    pub(crate) node: String,
+    pub(crate) switches: Switches,
+    /// Bytes of messages above which publishers are stopped.
+    pub(crate) max_memory: usize,
+    pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
+    /// An operator has switched the alarm on.
+    pub(crate) alarm: bool,
+}
+
+/// The time as the core has it: it never goes back while the broker runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+    unix_millis: u64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), unix_millis: millis(unix) }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.unix_millis + millis(self.started.elapsed())
+    }
+
+    fn at(&self, unix_millis: u64) -> tokio::time::Instant {
+        let after = unix_millis.saturating_sub(self.unix_millis);
+        // One millisecond more, so that it is over when we look.
+        (self.started + Duration::from_millis(after + 1)).into()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Engine {
+    /// Works until it is stopped, or the disk does not take the log.
+    ///
+    /// # Errors
+    /// The disk's; what was not written was confirmed to nobody.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut again = BTreeSet::new();
+        loop {
+            let timer = self.core.next_timer().map(|at| self.clock.at(at));
+            let timer = async {
+                match timer {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = std::future::ready(()), if !again.is_empty() => {}
+                _ = commands.recv_many(&mut batch, BATCH) => {}
+                () = timer => {}
+            }
+            let now = self.clock.now();
+            for id in std::mem::take(&mut again) {
+                self.drained(now, id);
+            }
+            for command in batch.drain(..) {
+                self.apply(now, command);
+            }
+            self.core.tick(now);
+            again = self.hand_out()?;
+            self.watch_memory();
+        }
+        self.hand_out()?;
+        for outbox in self.outboxes.values() {
+            outbox.dropped.cancel();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, now: u64, command: Command) {
+        match command {
+            Command::Connect(peer, outbox, answer) => {
+                let connected = self.core.connect(now, peer);
+                if let Ok(id) = &connected {
+                    self.outboxes.insert(*id, outbox);
+                }
+                if let Err(Ok(id)) = answer.send(connected) {
+                    self.disconnect(now, id);
+                }
+            }
+            Command::Inputs(id, inputs, _memory) => {
+                for input in inputs {
+                    self.core.handle(now, id, input);
+                }
+            }
+            Command::Drained(id) => self.drained(now, id),
+            Command::Disconnect(id) => self.disconnect(now, id),
+            Command::Ask(question, answer) => {
+                let value = self.answer(now, question);
+                // Who asked may have hung up.
+                let _ = answer.send(value);
+            }
+        }
+    }
+
+    fn drained(&mut self, now: u64, id: ConnectionId) {
+        if let Some(outbox) = self.outboxes.get(&id) {
+            self.core.drained(now, id, outbox.pending.load(Ordering::Acquire));
+        }
+    }
+
+    fn disconnect(&mut self, now: u64, id: ConnectionId) {
+        self.core.disconnect(now, id);
+        self.outboxes.remove(&id);
+    }
+
+    /// Writes, then sends. Returns the connections that can take more already.
+    fn hand_out(&mut self) -> std::io::Result<BTreeSet<ConnectionId>> {
+        let output = self.core.take_output();
+        if let Some(store) = &mut self.store
+            && !output.records.is_empty()
+        {
+            store.append(&output.records)?;
+            if store.is_bloated() {
+                store.compact(&self.core)?;
+            }
+        }
+        let mut by_connection: HashMap<ConnectionId, Vec<Out>> = HashMap::new();
+        for (id, out) in output.frames {
+            by_connection.entry(id).or_default().push(out);
+        }
+        let mut again = BTreeSet::new();
+        for (id, mut outs) in by_connection {
+            let Some(outbox) = self.outboxes.get(&id) else { continue };
+            outbox.push(&mut outs);
+            let pending = outbox.pending.load(Ordering::Acquire);
+            if pending > HARD_BOUND {
+                outbox.dropped.cancel();
+            }
+            if self.core.is_stalled(id) {
+                outbox.stalled.store(true, Ordering::Release);
+                if outbox.pending.load(Ordering::Acquire) < Limits::default().output / 2 {
+                    outbox.stalled.store(false, Ordering::Release);
+                    again.insert(id);
+                }
+            } else {
+                self.core.drained(self.clock.now(), id, pending);
+            }
+        }
+        Ok(again)
+    }
+
+    fn watch_memory(&self) {
+        let used = self.core.memory();
+        let was = *self.switches.alarm.borrow();
+        let enough = if was { used > self.max_memory / 10 * 9 } else { used > self.max_memory };
+        let alarm = self.alarm || enough;
+        if alarm != was {
+            self.switches.alarm.send_replace(alarm);
+        }
+    }
+
+    fn answer(&mut self, now: u64, question: Question) -> Value {
+        match question {
+            Question::Status => {
+                let mut status = self.core.status();
+                status["node"] = json!(self.node);
+                status["version"] = json!(env!("CARGO_PKG_VERSION"));
+                status["alarm"] = json!(*self.switches.alarm.borrow());
+                status["paused"] = json!(*self.switches.paused.borrow());
+                status["max_memory_bytes"] = json!(self.max_memory);
+                status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
+                status["uptime_ms"] = json!(millis(self.clock.started.elapsed()));
+                status
+            }
+            Question::Queues => self.core.queues_view(),
+            Question::Peek { vhost, queue, count } => self.core.peek(&vhost, &queue, count),
+            Question::Connections => self.core.connections_view(),
+            Question::CloseConnection(id, reason) => {
+                let refusal = Refusal::forced(reason);
+                json!({ "closed": self.core.close_connection(now, id, &refusal) })
+            }
+            Question::Alarm(on) => {
+                self.alarm = on;
+                json!({ "alarm": on })
+            }
+            Question::DropConfirms(count) => {
+                self.core.drop_confirms(count);
+                json!({ "drop_confirms": count })
+            }
+        }
+    }
+}
+
+impl Outbox {
+    /// Says something of the connection itself, past the engine.
+    pub(crate) fn say(&self, method: amq_protocol::protocol::connection::AMQPMethod) {
+        self.push(&mut vec![Out::Method(0, amq_protocol::protocol::AMQPClass::Connection(method))]);
+    }
+}

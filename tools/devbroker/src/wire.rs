@@ -1,0 +1,214 @@
+//! Frames: bytes to inputs and outs to bytes, with the codec that lapin uses.
+//!
+//! The codec reads whatever it is given, so what it is given is bounded here first: the size of a frame, and how deep
+//! and how many the values of a header table are (it calls itself for each level).
+
+use amq_protocol::{
+    frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame},
+    protocol::{AMQPClass, BasicProperties},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::core::{Extra, Out, message::Message, refusal::Refusal};
+
+/// The largest frame, with its 8 bytes around the payload: RabbitMQ's default.
+pub const FRAME_MAX: u32 = 131_072;
+/// What a frame has around its payload: type, channel, size, and the end.
+pub const FRAME_OVERHEAD: usize = 8;
+/// Tables in tables.
+const MOST_LEVELS: usize = 32;
+/// Values of one table, with those of the tables in it.
+const MOST_VALUES: usize = 4_096;
+
+/// How a frame ends.
+const FRAME_END: u8 = 206;
+
+/// What is wrong with a frame, and the class and the method that it is about.
+pub type Wrong = (Refusal, (u16, u16));
+
+/// Takes the first frame off the bytes: its length and itself; `None` if it is not all there.
+///
+/// # Errors
+/// 501 for what is no frame, 502 for one that cannot be read, 540 for a class that is not known.
+pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
+    let Some((head, _)) = bytes.split_at_checked(7) else { return Ok(None) };
+    let kind = head[0];
+    let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+    if !matches!(kind, 1 | 2 | 3 | 8) {
+        return Err(no_frame(kind, "unknown_frame"));
+    }
+    if size + FRAME_OVERHEAD > frame_max as usize {
+        let most = frame_max as usize - FRAME_OVERHEAD;
+        return Err(no_frame(kind, &format!("{{frame_too_large,{size},{most}}}")));
+    }
+    let Some(frame) = bytes.get(..size + FRAME_OVERHEAD) else { return Ok(None) };
+    let end = frame[size + 7];
+    if end != FRAME_END {
+        return Err(no_frame(kind, &format!("{{invalid_frame_end_marker,{end}}}")));
+    }
+    let payload = &frame[7..size + 7];
+    // The codec passes over the prefetch size, which nobody has ever implemented.
+    if let ([0, 60, 0, 10, size @ ..], 1) = (payload, kind)
+        && let Some(size) = size.first_chunk().map(|size| u32::from_be_bytes(*size))
+        && size != 0
+    {
+        return Err((Refusal::not_implemented(format!("prefetch_size!=0 ({size})")), (60, 10)));
+    }
+    if let Some(table) = table_of(kind, payload) {
+        let mut values = MOST_VALUES;
+        if check_table(table, MOST_LEVELS, &mut values).is_none() {
+            return Err((Refusal::syntax("a table is too deep, too large, or no table"), (0, 0)));
+        }
+    }
+    match parse_frame(frame) {
+        Ok((_, parsed)) => Ok(Some((frame.len(), parsed))),
+        Err(_) => Err((Refusal::syntax("a frame cannot be read"), (0, 0))),
+    }
+}
+
+fn no_frame(kind: u8, why: &str) -> Wrong {
+    (Refusal::frame(format!("type {kind}, all octets = <<>>: {why}")), (0, 0))
+}
+
+/// Where the table of a method or a content header begins, if it has one.
+fn table_of(kind: u8, payload: &[u8]) -> Option<&[u8]> {
+    let short = |at: usize| Some(u16::from_be_bytes([*payload.get(at)?, *payload.get(at + 1)?]));
+    let after = |mut at: usize, strings: usize, bits: usize| {
+        for _ in 0..strings {
+            at += 1 + usize::from(*payload.get(at)?);
+        }
+        payload.get(at + bits..)
+    };
+    if kind == 2 {
+        let flags = short(12)?;
+        let before = usize::from(flags & 0x8000 != 0) + usize::from(flags & 0x4000 != 0);
+        return if flags & 0x2000 == 0 { None } else { after(14, before, 0) };
+    }
+    if kind != 1 {
+        return None;
+    }
+    match (short(0)?, short(2)?) {
+        (10, 11) => payload.get(4..),
+        (10, 10) => payload.get(6..),
+        (40, 10) => after(6, 2, 1),
+        (40, 30 | 40) => after(6, 3, 1),
+        (50, 10) => after(6, 1, 1),
+        (50, 20) => after(6, 3, 1),
+        (50, 50) => after(6, 3, 0),
+        (60, 20) => after(6, 2, 1),
+        _ => None,
+    }
+}
+
+/// Walks over a table without building it; `None` if it will not do.
+fn check_table(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize> {
+    let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let content = bytes.get(4..4 + length)?;
+    let levels = levels.checked_sub(1)?;
+    let mut at = 0;
+    while at < content.len() {
+        at += 1 + usize::from(content[at]);
+        at += check_value(content.get(at..)?, levels, values)?;
+    }
+    (at == content.len()).then_some(4 + length)
+}
+
+fn check_value(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize> {
+    *values = values.checked_sub(1)?;
+    let rest = bytes.get(1..)?;
+    let prefixed = || Some(4 + u32::from_be_bytes(rest.get(..4)?.try_into().ok()?) as usize);
+    let size = match *bytes.first()? {
+        b't' | b'b' | b'B' => 1,
+        b's' | b'U' | b'u' => 2,
+        b'I' | b'i' | b'f' => 4,
+        b'L' | b'l' | b'd' | b'T' => 8,
+        b'D' => 5,
+        b'V' => 0,
+        b'S' | b'x' => prefixed()?,
+        b'F' => check_table(rest, levels, values)?,
+        b'A' => {
+            let size = prefixed()?;
+            let content = rest.get(4..size)?;
+            let levels = levels.checked_sub(1)?;
+            let mut at = 0;
+            while at < content.len() {
+                at += check_value(&content[at..], levels, values)?;
+            }
+            size
+        }
+        _ => return None,
+    };
+    (rest.len() >= size).then_some(1 + size)
+}
+
+/// Writes what a client gets.
+pub fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
+    match out {
+        Out::Hangup => {}
+        Out::Method(channel, method) => frame(&AMQPFrame::Method(*channel, method.clone()), buffer),
+        Out::Content(channel, method, message, extra) => {
+            frame(&AMQPFrame::Method(*channel, method.clone()), buffer);
+            let header = AMQPContentHeader {
+                class_id: 60,
+                body_size: message.body.len() as u64,
+                properties: properties(message, *extra),
+            };
+            frame(&AMQPFrame::Header(*channel, header), buffer);
+            for part in message.body.chunks(frame_max as usize - FRAME_OVERHEAD) {
+                // What `AMQPFrame::Body` would write, without a copy of the body before.
+                buffer.push(3);
+                buffer.extend_from_slice(&channel.to_be_bytes());
+                buffer.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+                buffer.extend_from_slice(part);
+                buffer.push(FRAME_END);
+            }
+        }
+    }
+}
+
+/// Writes a heartbeat.
+pub fn encode_heartbeat(buffer: &mut Vec<u8>) {
+    frame(&AMQPFrame::Heartbeat, buffer);
+}
+
+/// Writes a method on channel 0.
+pub fn encode_method(method: AMQPClass, buffer: &mut Vec<u8>) {
+    frame(&AMQPFrame::Method(0, method), buffer);
+}
+
+fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
+    let context = WriteContext::from(std::mem::take(buffer));
+    let written = gen_frame(frame)(context).expect("BUG: writing to memory cannot fail");
+    *buffer = written.into_inner().0;
+}
+
+/// The properties of one delivery: with the header that the broker adds.
+fn properties(message: &Message, extra: Extra) -> BasicProperties {
+    let with = |name: &str, value: i64| {
+        let mut headers = message.headers();
+        if let Extra::StreamOffset(_) = extra {
+            headers = simple(&headers);
+        }
+        headers.insert(name.into(), AMQPValue::LongLongInt(value));
+        message.properties.clone().with_headers(headers)
+    };
+    match extra {
+        Extra::None => message.properties.clone(),
+        Extra::DeliveryCount(count) => with("x-delivery-count", count.into()),
+        Extra::StreamOffset(offset) => {
+            let properties = with("x-stream-offset", i64::try_from(offset).unwrap_or(i64::MAX));
+            // A stream of RabbitMQ keeps messages in another form, which has no "not said".
+            let mode = properties.delivery_mode().unwrap_or(1);
+            properties.with_delivery_mode(mode)
+        }
+    }
+}
+
+/// The headers that come out of RabbitMQ's streams: no tables and no arrays.
+fn simple(headers: &FieldTable) -> FieldTable {
+    let simple = |value: &AMQPValue| !matches!(value, AMQPValue::FieldTable(_) | AMQPValue::FieldArray(_));
+    let kept = headers.into_iter().filter(|(_, value)| simple(value));
+    kept.map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<std::collections::BTreeMap<_, _>>()
+        .into()
+}
