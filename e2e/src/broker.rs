@@ -43,6 +43,18 @@ impl SharedBroker {
         &self.product
     }
 
+    /// Whether it is RabbitMQ; if not, says aloud that the running test is not run on it, and why.
+    pub fn is_rabbitmq_for(&self, why: &str) -> bool {
+        use std::io::Write as _;
+        let is_rabbitmq = matches!(self.product, Product::RabbitMq { .. });
+        if !is_rabbitmq {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            // Not with `println`, which a test that passes keeps to itself.
+            let _ = writeln!(std::io::stdout().lock(), "\nNOT RUN on devbroker: {test}: {why}");
+        }
+        is_rabbitmq
+    }
+
     /// A new virtual host, named after the running test and deleted when it is dropped.
     pub async fn vhost(&self) -> Vhost {
         let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
