@@ -140,6 +140,23 @@ async fn a_single_active_queue_takes_no_exclusive_consumer() {
 }
 
 #[tokio::test]
+async fn a_single_active_quorum_queue_gives_nothing_to_who_just_asks() {
+    let client = Client::new().await;
+    let single = ("x-single-active-consumer", lapin::types::AMQPValue::Boolean(true));
+    let mut wire = client.wire().await;
+    let mut answers = vec![];
+    for queue_type in ["classic", "quorum"] {
+        client.queue_of_type(queue_type, queue_type, [single.clone()]).await;
+        answers.push(wire.outcome(basic::Get { queue: queue_type.into(), no_ack: false }).await);
+    }
+    let refusal = "channel 405 RESOURCE_LOCKED - cannot obtain access to locked queue 'quorum' in vhost \
+        'VHOST'. \
+                   basic.get operations are not supported by quorum queues with single active consumer \
+                   (60, 70)";
+    assert_eq!(answers, ["basic.get-empty", refusal]);
+}
+
+#[tokio::test]
 async fn a_consumer_that_is_cancelled_by_the_broker_ends_and_its_channel_does_not() {
     let client = Client::new().await;
     for queue_type in ["classic", "quorum", "stream"] {

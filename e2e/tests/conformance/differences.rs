@@ -79,6 +79,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "a quorum queue puts what comes back behind what waits before 4.0",
     ),
     on_310(
+        "order of returns to a quorum queue",
+        r#"["d", "c", "a", "b"]"#,
+        "a quorum queue puts what comes back behind what waits before 4.0",
+    ),
+    on_310(
         "priorities in a quorum queue",
         r#"["0", "1", "2", "3", "4", "5"]"#,
         "quorum queues have the two priorities since 4.0",

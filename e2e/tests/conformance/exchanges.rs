@@ -99,6 +99,11 @@ async fn an_exchange_that_is_not_there_is_not_found() {
             "channel 404 NOT_FOUND - no exchange 'e' in vhost 'VHOST' (40, 10)",
         ),
         (
+            "bind, both unknown",
+            bind("neither", "e", "").class(),
+            "channel 404 NOT_FOUND - no exchange 'e' in vhost 'VHOST' (50, 20)",
+        ),
+        (
             "bind, unknown exchange",
             bind("q", "e", "").class(),
             "channel 404 NOT_FOUND - no exchange 'e' in vhost 'VHOST' (50, 20)",

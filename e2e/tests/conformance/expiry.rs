@@ -102,6 +102,34 @@ async fn an_expired_message_goes_when_it_is_the_first() {
 }
 
 #[tokio::test]
+async fn what_has_expired_behind_another_is_not_delivered() {
+    let client = Client::new().await;
+    for queue_type in ["classic", "quorum"] {
+        for (queue, how) in [("by get", "get"), ("by consumer", "consume")] {
+            let queue = &format!("{queue_type} {queue}");
+            client.queue_of_type(queue_type, queue, []).await;
+            client.send(queue, "stays").await;
+            client.publish("", queue, "short", expiring("1")).await;
+            client.send(queue, "after").await;
+            let clock = &format!("{queue} clock");
+            client.queue(clock, [("x-message-ttl", number(100))]).await;
+            client.send(clock, "tick").await;
+            client.until_ready(clock, 0).await;
+            if how == "get" {
+                let first = client.get(queue).await.unwrap();
+                assert_eq!(body(&first.delivery), "stays");
+                // A quorum queue finds out what has expired later.
+                let left = if queue_type == "classic" { 1 } else { 2 };
+                assert_eq!(first.message_count, left, "{queue}");
+                assert_eq!(client.drain(queue).await, ["after"], "{queue}");
+            } else {
+                assert_eq!(client.consume(queue, 10).await.bodies(2).await, ["stays", "after"], "{queue}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_expiration_that_is_no_number_is_refused() {
     let client = Client::new().await;
     client.queue("q", []).await;

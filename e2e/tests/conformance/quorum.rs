@@ -256,6 +256,54 @@ async fn a_get_counts_as_a_delivery() {
 }
 
 #[tokio::test]
+async fn an_exclusive_consumer_of_a_quorum_queue() {
+    let client = Client::new().await;
+    client.queue_of_type("quorum", "q", []).await;
+    let mut wire = client.wire().await;
+    let exclusive = |tag| basic::Consume { exclusive: true, ..consume("q", tag) };
+    let mut answers = vec![];
+    assert_eq!(wire.outcome(consume("q", "first")).await, "basic.consume-ok");
+    answers.push(wire.outcome(exclusive("second")).await);
+    let mut wire = client.wire().await;
+    answers.push(wire.outcome(exclusive("third")).await);
+    answers.push(client.wire().await.outcome(consume("q", "fourth")).await);
+    assert_eq!(answers, ["basic.consume-ok"; 3], "a quorum queue takes no notice of it");
+}
+
+#[tokio::test]
+async fn what_a_quorum_queue_gets_back_comes_before_the_rest_in_the_order_of_its_return() {
+    let client = Client::new().await;
+    client.queue_of_type("quorum", "q", []).await;
+    for text in ["a", "b", "c", "d"] {
+        client.send("q", text).await;
+    }
+    let (a, b, c) = (client.until_get("q").await, client.until_get("q").await, client.until_get("q").await);
+    for delivery in [c, a, b] {
+        in_time(delivery.nack(BasicNackOptions { requeue: true, ..Default::default() })).await.unwrap();
+    }
+    client.until_ready("q", 4).await;
+    let order = client.drain("q").await;
+    client.answers("order of returns to a quorum queue", order, ["c", "a", "b", "d"]);
+}
+
+#[tokio::test]
+async fn a_quorum_queue_cannot_be_deleted_on_conditions() {
+    let client = Client::new().await;
+    client.queue_of_type("quorum", "q", []).await;
+    let mut wire = client.wire().await;
+    let delete =
+        |if_unused, if_empty| queue::Delete { queue: "q".into(), if_unused, if_empty, nowait: false };
+    wire.outcomes([
+        ("quorum, delete if unused", delete(true, false).class(), "connection 540 NOT_IMPLEMENTED - \
+            cannot delete queue 'q' in vhost 'VHOST'. queue.delete operations with if-unused flag set are not supported by quorum queues (50, 40)"),
+        ("quorum, delete if empty", delete(false, true).class(), "connection 540 NOT_IMPLEMENTED - cannot \
+            delete queue 'q' in vhost 'VHOST'. queue.delete operations with if-empty flag set are not supported by quorum queues (50, 40)"),
+        ("quorum, delete", delete(false, false).class(), "queue.delete-ok"),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_passive_declaration_may_name_any_type() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", []).await;
