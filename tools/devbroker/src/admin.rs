@@ -33,7 +33,13 @@ pub(crate) async fn serve(
 ) {
     let app = Router::new()
         .route("/status", get(|State(desk): State<Desk>| async move { desk.ask(Question::Status).await }))
-        .route("/queues", get(|State(desk): State<Desk>| async move { desk.ask(Question::Queues).await }))
+        .route(
+            "/queues",
+            get(|State(desk): State<Desk>| async move { desk.ask(Question::Queues(None)).await }),
+        )
+        .route("/queues/{vhost}", get(queues_of))
+        // Where RabbitMQ's management plugin has the same.
+        .route("/api/queues/{vhost}", get(queues_of))
         .route("/queues/{vhost}/{queue}/messages", get(peek))
         .route(
             "/connections",
@@ -55,6 +61,10 @@ impl Desk {
         self.commands.send(Command::Ask(question, answer)).await.map_err(|_| gone)?;
         answered.await.map(Json).map_err(|_| gone)
     }
+}
+
+async fn queues_of(State(desk): State<Desk>, Path(vhost): Path<String>) -> Answer {
+    desk.ask(Question::Queues(Some(vhost))).await
 }
 
 async fn peek(

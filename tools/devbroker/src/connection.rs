@@ -24,7 +24,8 @@ use tokio::{
 use self::assembly::Assembly;
 use crate::{
     core::{ConnectionId, Input, Out, Peer, declare::capability},
-    engine::{Command, Outbox, Switches},
+    engine::{Command, Switches},
+    outbox::Outbox,
     wire,
 };
 
@@ -162,12 +163,8 @@ async fn read(
         }
         if deaf {
             // Only the answer to our close counts now; the writer sees to the end.
-            deaf = !assembly.is_close_ok(&mut buffer, agreed.frame_max);
-            if !deaf {
-                let ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
-                let mut inputs = vec![Input::Method(0, ok)];
-                hand_in(id, &mut inputs, &mut 1, shared).await;
-                return std::future::pending().await;
+            if assembly.is_close_ok(&mut buffer, agreed.frame_max) {
+                return close_ok(id, shared).await;
             }
         }
         if paused.wait_for(|paused| !paused).await.is_err() {
@@ -183,9 +180,20 @@ async fn read(
             None => reader.read_buf(&mut buffer).await,
         };
         if !matches!(received, Ok(1..)) {
+            if deaf {
+                // It says no more, and may still hear why.
+                close_ok(id, shared).await;
+            }
             return;
         }
     }
+}
+
+/// The answer to our close is there, or will never come: the writer says the rest, and ends.
+async fn close_ok(id: ConnectionId, shared: &Shared) {
+    let ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+    hand_in(id, &mut vec![Input::Method(0, ok)], &mut 1, shared).await;
+    std::future::pending().await
 }
 
 /// Gives the engine what was read, as soon as there is memory for it.

@@ -4,21 +4,26 @@
 //! in the log before, and when to call again come out as values. So every rule here can be tested by a table.
 //!
 //! In reading order: [`message`] and its entry in a queue; [`exchange`], which says where it goes;
-//! [`arguments`] of queues; [`queue`] and [`stream`], which keep it; then what clients ask for: [`declare`],
-//! [`publish`], [`consume`] and delivery, [`settle`]; [`death`] of messages; [`expire`], what time does;
-//! [`recover`], the way from and to the log; [`refusal`], the words of a no; [`view`], for an operator.
+//! [`arguments`] of queues; [`queue`] and [`stream`], which keep it; `session`, connections and channels; then what clients ask for: `bindings`, [`declare`],
+//! [`publish`], `confirms`, `reply_to`, [`consume`] and delivery, [`settle`]; [`death`] of messages; [`expire`], what time does;
+//! [`record`] and [`recover`], the way to the log and back; [`refusal`], the words of a no; [`view`], for an operator.
 
 pub mod message;
 pub mod exchange;
 pub mod arguments;
 pub mod queue;
 pub mod stream;
+mod session;
+mod bindings;
 pub mod declare;
 pub mod publish;
+mod confirms;
+mod reply_to;
 pub mod consume;
 pub mod settle;
 pub mod death;
 pub mod expire;
+pub mod record;
 pub mod recover;
 pub mod refusal;
 pub mod view;
@@ -33,10 +38,8 @@ use std::{
 };
 
 use amq_protocol::{
-    protocol::{
-        AMQPClass, BasicProperties, access, basic, channel, confirm, connection, exchange as ex, queue as q,
-    },
-    types::{FieldTable, ShortString},
+    protocol::{AMQPClass, BasicProperties, basic, connection},
+    types::FieldTable,
 };
 use bytes::Bytes;
 
@@ -44,8 +47,9 @@ use self::{
     exchange::{Exchange, ExchangeKind},
     message::{Entry, Message},
     queue::Queue,
-    recover::Record,
+    record::Record,
     refusal::Refusal,
+    session::{Connection, Consumer},
 };
 
 /// A connection, as long as the broker runs.
@@ -124,6 +128,10 @@ pub struct Output {
 pub struct Limits {
     /// Connections.
     pub connections: usize,
+    /// Vhosts.
+    pub vhosts: usize,
+    /// Consumers of a channel.
+    pub consumers: usize,
     /// Queues of a vhost, and exchanges.
     pub queues: usize,
     /// Bindings of an exchange.
@@ -134,7 +142,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_000, queues: 10_000, bindings: 50_000, output: 512 * 1024 }
+        Self {
+            connections: 1_000,
+            vhosts: 10_000,
+            consumers: 10_000,
+            queues: 10_000,
+            bindings: 50_000,
+            output: 512 * 1024,
+        }
     }
 }
 
@@ -185,61 +200,6 @@ struct Vhost {
     queues: HashMap<String, QueueId>,
 }
 
-#[derive(Debug)]
-struct Connection {
-    peer: Peer,
-    channels: BTreeMap<u16, Channel>,
-    /// We said close, and wait for close-ok.
-    closing: bool,
-    /// Bytes on their way to it.
-    output: usize,
-}
-
-#[derive(Debug, Default)]
-struct Channel {
-    /// We said close, and wait for close-ok.
-    closing: bool,
-    /// `basic.qos` for new consumers, and for the whole channel.
-    prefetch: u16,
-    global_prefetch: u16,
-    confirms: bool,
-    published: u64,
-    /// Publishes that were taken since the last confirm was sent: first and last.
-    taken: Option<(u64, u64)>,
-    /// A confirm was dropped on purpose, so none may cover several.
-    singly: bool,
-    next_tag: u64,
-    unacked: BTreeMap<u64, Unacked>,
-    consumers: BTreeMap<String, ConsumerId>,
-    /// The queue that an empty name means.
-    last_queue: String,
-    /// The consumer tag and the address of direct reply-to.
-    reply: Option<(ShortString, String)>,
-}
-
-#[derive(Debug)]
-struct Unacked {
-    queue: QueueId,
-    consumer: Option<ConsumerId>,
-    /// `None` for a stream, from which nothing is taken.
-    entry: Option<Entry>,
-}
-
-#[derive(Debug)]
-struct Consumer {
-    connection: ConnectionId,
-    channel: u16,
-    queue: QueueId,
-    tag: ShortString,
-    no_ack: bool,
-    exclusive: bool,
-    priority: i64,
-    prefetch: u16,
-    unacked: usize,
-    /// The next offset of a stream.
-    offset: u64,
-}
-
 impl Vhost {
     fn new() -> Self {
         let predeclared = [
@@ -251,7 +211,17 @@ impl Vhost {
             ("amq.match", ExchangeKind::Headers),
         ];
         let exchanges = predeclared.map(|(name, kind)| (name.to_owned(), Exchange::predeclared(kind)));
-        Self { exchanges: exchanges.into(), queues: HashMap::new() }
+        let mut exchanges = BTreeMap::from(exchanges);
+        // Nothing is ever traced; it is there to be found.
+        let trace = Exchange { internal: true, ..Exchange::predeclared(ExchangeKind::Topic) };
+        exchanges.insert("amq.rabbitmq.trace".into(), trace);
+        Self { exchanges, queues: HashMap::new() }
+    }
+
+    /// Whether nobody has declared anything in it.
+    fn is_new(&self) -> bool {
+        let bound = self.exchanges.values().any(|exchange| !exchange.bindings.is_empty());
+        self.queues.is_empty() && !bound && self.exchanges.keys().all(|name| predeclared(name))
     }
 }
 
@@ -292,6 +262,12 @@ impl Core {
                 "connection refused: node connection limit ({limit}) is reached"
             )));
         }
+        if self.vhosts.len() >= self.limits.vhosts && !self.vhosts.contains_key(&peer.vhost) {
+            let (name, limit) = (&peer.vhost, self.limits.vhosts);
+            return Err(Refusal::not_allowed(format!(
+                "access to vhost '{name}' refused: vhost limit ({limit}) is reached"
+            )));
+        }
         self.vhost(&peer.vhost);
         let id = self.id();
         let channels = BTreeMap::new();
@@ -303,8 +279,14 @@ impl Core {
     pub fn disconnect(&mut self, now: u64, id: ConnectionId) {
         self.now = now;
         self.release_connection(id);
-        self.connections.remove(&id);
         self.tend_all();
+        let Some(gone) = self.connections.remove(&id) else { return };
+        // A vhost that was made on first use, and not used, goes with its last client.
+        let name = &gone.peer.vhost;
+        let alone = self.connections.values().all(|connection| connection.peer.vhost != *name);
+        if alone && self.vhosts.get(name).is_some_and(Vhost::is_new) {
+            self.vhosts.remove(name);
+        }
     }
 
     /// Does what a client wants.
@@ -404,198 +386,6 @@ impl Core {
         }
     }
 
-    fn method(&mut self, id: ConnectionId, number: u16, method: AMQPClass) -> Result<(), Refusal> {
-        use basic::AMQPMethod as Basic;
-        if number == 0 {
-            return self.connection_method(id, method);
-        }
-        if let AMQPClass::Channel(method) = method {
-            return self.channel_method(id, number, &method);
-        }
-        if self.channel(id, number)?.closing {
-            return Ok(());
-        }
-        match method {
-            AMQPClass::Exchange(method) => match method {
-                ex::AMQPMethod::Declare(method) => self.declare_exchange(id, number, &method),
-                ex::AMQPMethod::Delete(method) => self.delete_exchange(id, number, &method),
-                ex::AMQPMethod::Bind(method) => self.bind_exchange(id, number, method),
-                ex::AMQPMethod::Unbind(method) => self.unbind_exchange(id, number, &method),
-                _ => Err(unexpected()),
-            },
-            AMQPClass::Queue(method) => match method {
-                q::AMQPMethod::Declare(method) => self.declare_queue(id, number, method),
-                q::AMQPMethod::Delete(method) => self.delete_queue_method(id, number, &method),
-                q::AMQPMethod::Bind(method) => self.bind_queue(id, number, method),
-                q::AMQPMethod::Unbind(method) => self.unbind_queue(id, number, &method),
-                q::AMQPMethod::Purge(method) => self.purge(id, number, &method),
-                _ => Err(unexpected()),
-            },
-            AMQPClass::Basic(method) => match method {
-                Basic::Qos(method) => self.qos(id, number, &method),
-                Basic::Consume(method) => self.consume(id, number, &method),
-                Basic::Cancel(method) => self.cancel(id, number, &method),
-                Basic::Get(method) => self.get(id, number, &method),
-                Basic::Ack(method) => self.ack(id, number, method.delivery_tag, method.multiple),
-                Basic::Reject(method) => self.reject(id, number, method.delivery_tag, false, method.requeue),
-                Basic::Nack(method) => {
-                    self.reject(id, number, method.delivery_tag, method.multiple, method.requeue)
-                }
-                Basic::Recover(method) => self.recover(id, number, method.requeue, true),
-                Basic::RecoverAsync(method) => self.recover(id, number, method.requeue, false),
-                // A client answers our cancel, if it was not told not to.
-                Basic::CancelOk(_) => Ok(()),
-                _ => Err(unexpected()),
-            },
-            AMQPClass::Confirm(confirm::AMQPMethod::Select(method)) => {
-                self.channel(id, number)?.confirms = true;
-                if !method.nowait {
-                    let ok = confirm::AMQPMethod::SelectOk(confirm::SelectOk {});
-                    self.send(id, Out::Method(number, AMQPClass::Confirm(ok)));
-                }
-                Ok(())
-            }
-            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
-                let ok = access::AMQPMethod::RequestOk(access::RequestOk {});
-                self.send(id, Out::Method(number, AMQPClass::Access(ok)));
-                Ok(())
-            }
-            AMQPClass::Tx(method) => {
-                let name = format!("{method:?}").to_lowercase();
-                let name = name.split('(').next().unwrap_or_default();
-                Err(Refusal::not_implemented(format!("tx.{name}")))
-            }
-            _ => Err(unexpected()),
-        }
-    }
-
-    fn connection_method(&mut self, id: ConnectionId, method: AMQPClass) -> Result<(), Refusal> {
-        use connection::AMQPMethod as Method;
-        let AMQPClass::Connection(method) = method else {
-            return Err(Refusal::channel("unexpected method in connection state running"));
-        };
-        match method {
-            Method::Close(_) => {
-                self.release_connection(id);
-                let ok = Method::CloseOk(connection::CloseOk {});
-                self.send(id, Out::Method(0, AMQPClass::Connection(ok)));
-                self.send(id, Out::Hangup);
-                Ok(())
-            }
-            Method::UpdateSecret(_) => Err(Refusal::not_implemented("connection.update-secret")),
-            _ => Err(unexpected()),
-        }
-    }
-
-    fn channel_method(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        method: &channel::AMQPMethod,
-    ) -> Result<(), Refusal> {
-        use channel::AMQPMethod as Method;
-        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        let closing = connection.channels.get(&number).map(|channel| channel.closing);
-        let answer = match (method, closing) {
-            (Method::Open(_), None) => {
-                let (open, most) = (connection.channels.len(), connection.peer.channel_max);
-                if open >= usize::from(most) {
-                    return Err(Refusal::not_allowed(format!(
-                        "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
-                    )));
-                }
-                connection.channels.insert(number, Channel::default());
-                Method::OpenOk(channel::OpenOk {})
-            }
-            (Method::Open(_), Some(_)) => return Err(Refusal::channel("second 'channel.open' seen")),
-            (Method::CloseOk(_), Some(true)) => {
-                connection.channels.remove(&number);
-                return Ok(());
-            }
-            (Method::Close(_), Some(_)) => {
-                self.release_channel(id, number);
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.channels.remove(&number);
-                }
-                Method::CloseOk(channel::CloseOk {})
-            }
-            (_, None) => return Err(Refusal::channel("expected 'channel.open'")),
-            (_, Some(true)) => return Ok(()),
-            (Method::Flow(flow), _) if flow.active => Method::FlowOk(channel::FlowOk { active: true }),
-            (Method::Flow(_), _) => return Err(Refusal::not_implemented("active=false")),
-            _ => return Err(unexpected()),
-        };
-        self.send(id, Out::Method(number, AMQPClass::Channel(answer)));
-        Ok(())
-    }
-
-    /// Says no: closes the channel, or the connection.
-    fn refuse(&mut self, id: ConnectionId, channel: u16, refusal: &Refusal, about: (u16, u16)) {
-        let (reply_code, reply_text) = (refusal.code, refusal.reply_text());
-        let (class_id, method_id) = if reply_code == 541 { (0, 0) } else { about };
-        if channel != 0 && !refusal.is_hard() {
-            self.flush_confirms(id, channel);
-            self.release_channel(id, channel);
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.channels.insert(channel, Channel { closing: true, ..Channel::default() });
-            }
-            let close = channel::Close { reply_code, reply_text, class_id, method_id };
-            self.send(id, Out::Method(channel, AMQPClass::Channel(channel::AMQPMethod::Close(close))));
-        } else {
-            self.release_connection(id);
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.closing = true;
-            }
-            let close = connection::Close { reply_code, reply_text, class_id, method_id };
-            self.send(id, Out::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close))));
-        }
-    }
-
-    fn release_connection(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let channels: Vec<u16> = connection.channels.keys().copied().collect();
-        for channel in channels {
-            self.release_channel(id, channel);
-        }
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.channels.clear();
-        }
-        let owned: Vec<QueueId> = self
-            .queues
-            .iter()
-            .filter(|(_, queue)| queue.owner == Some(id))
-            .map(|(queue, _)| *queue)
-            .collect();
-        for queue in owned {
-            self.delete_queue(queue);
-        }
-    }
-
-    /// Ends a channel's consumers, and gives back what is not settled.
-    fn release_channel(&mut self, id: ConnectionId, number: u16) {
-        let Some(channel) = self.connections.get_mut(&id).and_then(|c| c.channels.get_mut(&number)) else {
-            return;
-        };
-        let consumers = std::mem::take(&mut channel.consumers);
-        let unacked = std::mem::take(&mut channel.unacked);
-        if let Some((_, address)) = channel.reply.take() {
-            self.replies.remove(&address);
-        }
-        self.confirming.remove(&(id, number));
-        for unacked in unacked.into_values() {
-            self.requeue(unacked);
-        }
-        for consumer in consumers.into_values() {
-            self.remove_consumer(consumer);
-        }
-    }
-
-    fn channel(&mut self, id: ConnectionId, number: u16) -> Result<&mut Channel, Refusal> {
-        let channel =
-            self.connections.get_mut(&id).and_then(|connection| connection.channels.get_mut(&number));
-        channel.ok_or_else(|| Refusal::channel("expected 'channel.open'"))
-    }
-
     fn vhost_of(&self, id: ConnectionId) -> String {
         self.connections.get(&id).map(|connection| connection.peer.vhost.clone()).unwrap_or_default()
     }
@@ -634,6 +424,7 @@ impl Core {
     }
 }
 
-fn unexpected() -> Refusal {
-    Refusal::command_invalid("unimplemented method")
+/// Whether every vhost has an exchange of this name from the start.
+fn predeclared(exchange: &str) -> bool {
+    exchange.is_empty() || exchange.starts_with("amq.")
 }

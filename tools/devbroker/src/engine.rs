@@ -6,19 +6,21 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     core::{ConnectionId, Core, Input, Limits, Out, Peer, refusal::Refusal},
+    outbox::Outbox,
     store::Store,
 };
 
@@ -28,6 +30,9 @@ pub(crate) const MOST_COMMANDS: usize = 256;
 const BATCH: usize = 64;
 /// What may wait for a client that does not read, above what deliveries may take.
 const HARD_BOUND: usize = 64 * 1024 * 1024;
+
+/// How long clients have for their goodbye when the broker stops.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Question {
     Status,
-    Queues,
+    Queues(Option<String>),
     Peek { vhost: String, queue: String, count: usize },
     Connections,
     CloseConnection(ConnectionId, String),
@@ -65,36 +70,6 @@ pub(crate) struct Switches {
     pub(crate) paused: watch::Sender<bool>,
 }
 
-/// What waits to be written to one client.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    outs: Mutex<Vec<Out>>,
-    pending: AtomicUsize,
-    stalled: AtomicBool,
-    pub(crate) ready: Notify,
-    pub(crate) dropped: CancellationToken,
-}
-
-impl Outbox {
-    /// Takes all that waits.
-    pub(crate) fn take(&self) -> Vec<Out> {
-        std::mem::take(&mut *self.outs.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Some of it is written; `true` if the engine wants to know.
-    pub(crate) fn written(&self, cost: usize) -> bool {
-        let pending = self.pending.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
-        pending < Limits::default().output / 2 && self.stalled.swap(false, Ordering::AcqRel)
-    }
-
-    fn push(&self, outs: &mut Vec<Out>) {
-        let cost: usize = outs.iter().map(Out::cost).sum();
-        self.pending.fetch_add(cost, Ordering::AcqRel);
-        self.outs.lock().unwrap_or_else(PoisonError::into_inner).append(outs);
-        self.ready.notify_one();
-    }
-}
-
 /// The core with its log and its clients.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -108,34 +83,6 @@ pub(crate) struct Engine {
     pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
     /// An operator has switched the alarm on.
     pub(crate) alarm: bool,
-}
-
-/// The time as the core has it: it never goes back while the broker runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    started: Instant,
-    unix_millis: u64,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), unix_millis: millis(unix) }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.unix_millis + millis(self.started.elapsed())
-    }
-
-    fn at(&self, unix_millis: u64) -> tokio::time::Instant {
-        let after = unix_millis.saturating_sub(self.unix_millis);
-        // One millisecond more, so that it is over when we look.
-        (self.started + Duration::from_millis(after + 1)).into()
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Engine {
@@ -175,9 +122,25 @@ impl Engine {
             again = self.hand_out()?;
             self.watch_memory();
         }
+        // Who does not answer in time is cut off.
+        match timeout(GOODBYE, self.say_goodbye(&mut commands)).await {
+            Ok(result) => result,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Closes all connections as RabbitMQ does, and waits until they are gone.
+    async fn say_goodbye(&mut self, commands: &mut mpsc::Receiver<Command>) -> std::io::Result<()> {
+        let refusal = Refusal::forced("broker forced connection closure with reason 'shutdown'");
+        for id in self.outboxes.keys() {
+            self.core.close_connection(self.clock.now(), *id, &refusal);
+        }
         self.hand_out()?;
-        for outbox in self.outboxes.values() {
-            outbox.dropped.cancel();
+        while !self.outboxes.is_empty()
+            && let Some(command) = commands.recv().await
+        {
+            self.apply(self.clock.now(), command);
+            self.hand_out()?;
         }
         Ok(())
     }
@@ -275,10 +238,10 @@ impl Engine {
                 status["paused"] = json!(*self.switches.paused.borrow());
                 status["max_memory_bytes"] = json!(self.max_memory);
                 status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
-                status["uptime_ms"] = json!(millis(self.clock.started.elapsed()));
+                status["uptime_ms"] = json!(self.clock.uptime());
                 status
             }
-            Question::Queues => self.core.queues_view(),
+            Question::Queues(vhost) => self.core.queues_view(vhost.as_deref()),
             Question::Peek { vhost, queue, count } => self.core.peek(&vhost, &queue, count),
             Question::Connections => self.core.connections_view(),
             Question::CloseConnection(id, reason) => {
@@ -294,12 +257,5 @@ impl Engine {
                 json!({ "drop_confirms": count })
             }
         }
-    }
-}
-
-impl Outbox {
-    /// Says something of the connection itself, past the engine.
-    pub(crate) fn say(&self, method: amq_protocol::protocol::connection::AMQPMethod) {
-        self.push(&mut vec![Out::Method(0, amq_protocol::protocol::AMQPClass::Connection(method))]);
     }
 }

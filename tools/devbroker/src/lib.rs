@@ -1,7 +1,7 @@
 //! An AMQP 0-9-1 broker for development, to be read: the answer to "what does a broker do?".
 //!
-//! In reading order: [`core`], what a broker does, without a wire; [`engine`], the task that owns it; [`store`], its log;
-//! [`wire`] and [`connection`], how clients talk with it; [`admin`], how operators do.
+//! In reading order: [`core`], what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and an `outbox` for each client; `store`, its log;
+//! [`wire`] and `connection`, how clients talk with it; `admin`, how operators do.
 //! It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
 //!
 //! It is not for production: no cluster, no TLS, no users, everything in memory, and what was confirmed survives the death
@@ -9,6 +9,8 @@
 
 pub mod core;
 pub mod wire;
+mod clock;
+mod outbox;
 mod engine;
 mod store;
 mod connection;
@@ -22,16 +24,17 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, mpsc, watch},
     time::Duration,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    clock::Clock,
     connection::Shared,
     core::{Core, Limits},
-    engine::{Clock, Engine, Switches},
+    engine::{Engine, Switches},
     store::Store,
 };
 
@@ -116,11 +119,15 @@ impl DevBroker {
         let (stop, failed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let engine = engine.run(received, stop.clone());
         let (stop_all, has_failed) = (stop.clone(), failed.clone());
+        // Connections outlive the wish to stop by their goodbye.
+        let gone = CancellationToken::new();
+        let all_gone = gone.clone();
         tasks.spawn(async move {
             if engine.await.is_err() {
                 has_failed.cancel();
             }
             stop_all.cancel();
+            all_gone.cancel();
         });
         let admin = match options.admin {
             Some(address) => {
@@ -140,7 +147,7 @@ impl DevBroker {
             heartbeat: options.heartbeat,
             max_message: options.max_message,
         };
-        tasks.spawn(accept(listener, shared, stop.clone(), tasks.clone()));
+        tasks.spawn(accept(listener, shared, stop.clone(), gone, tasks.clone()));
         tasks.close();
         Ok(Self { address, admin, stop, failed, tasks })
     }
@@ -186,7 +193,13 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    listener: TcpListener,
+    shared: Shared,
+    stop: CancellationToken,
+    gone: CancellationToken,
+    tasks: TaskTracker,
+) {
     // Those in a handshake count too: a flood of half-open clients must not take all file descriptors.
     let room = Arc::new(Semaphore::new(Limits::default().connections + 100));
     let forever = async {
@@ -197,8 +210,8 @@ async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, 
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (shared, stop) = (shared.clone(), stop.clone());
-            let client = async move { stop.run_until_cancelled(serve(socket, shared)).await };
+            let (shared, gone) = (shared.clone(), gone.clone());
+            let client = async move { gone.run_until_cancelled(connection::serve(socket, shared)).await };
             tasks.spawn(async move {
                 client.await;
                 drop(place);
@@ -206,8 +219,4 @@ async fn accept(listener: TcpListener, shared: Shared, stop: CancellationToken, 
         }
     };
     stop.run_until_cancelled(forever).await;
-}
-
-async fn serve(socket: TcpStream, shared: Shared) {
-    connection::serve(socket, shared).await;
 }

@@ -1,7 +1,7 @@
 //! The broker as a process: `devbroker [serve]`, and verbs that ask one that runs.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::ExitCode,
@@ -99,7 +99,10 @@ fn serve(matches: &ArgMatches) -> Result<(), String> {
     let runtime = runtime.map_err(|error| format!("cannot start its threads: {error}"))?;
     runtime.block_on(async {
         let folder = options.data_dir.clone();
-        let broker = DevBroker::start(options).await.map_err(|error| error.to_string())?;
+        let broker = DevBroker::start(options).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => format!("{error}; another --port or --data-dir, or --port 0, may do"),
+            _ => error.to_string(),
+        })?;
         announce(&broker, folder.as_deref());
         let failed = tokio::select! {
             () = stop_signal() => false,

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::core::{Core, recover::Record};
+use crate::core::{Core, record::Record};
 
 /// What the file begins with.
 const MAGIC: &[u8; 12] = b"devbroker 1\n";

@@ -212,3 +212,94 @@ fn simple(headers: &FieldTable) -> FieldTable {
         .collect::<std::collections::BTreeMap<_, _>>()
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::protocol::{basic, queue};
+    use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn bytes(it: &AMQPFrame) -> Vec<u8> {
+        let mut bytes = vec![];
+        frame(it, &mut bytes);
+        bytes
+    }
+
+    fn nested(levels: usize) -> FieldTable {
+        let mut table = FieldTable::default();
+        let array = AMQPValue::FieldArray(vec![AMQPValue::Void, AMQPValue::Boolean(true)].into());
+        table.insert("array".into(), array);
+        for _ in 1..levels {
+            let mut outer = FieldTable::default();
+            outer.insert("inner".into(), AMQPValue::FieldTable(table));
+            table = outer;
+        }
+        table
+    }
+
+    fn declare(arguments: FieldTable) -> AMQPFrame {
+        let declare = queue::Declare { queue: "q".into(), arguments, ..queue::Declare::default() };
+        AMQPFrame::Method(1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)))
+    }
+
+    #[test]
+    fn a_frame_is_taken_when_it_is_whole_and_not_before() {
+        let header = AMQPContentHeader {
+            class_id: 60,
+            body_size: 3,
+            properties: BasicProperties::default().with_content_type("a/b".into()).with_headers(nested(3)),
+        };
+        let consume = basic::Consume { arguments: nested(2), ..basic::Consume::default() };
+        let consume = AMQPClass::Basic(basic::AMQPMethod::Consume(consume));
+        for it in [
+            AMQPFrame::Heartbeat,
+            AMQPFrame::Header(1, header),
+            AMQPFrame::Body(7, vec![1, 2, 3]),
+            AMQPFrame::Method(2, consume),
+            declare(nested(3)),
+        ] {
+            let whole = bytes(&it);
+            for end in 0..whole.len() {
+                assert_eq!(take_frame(&whole[..end], FRAME_MAX), Ok(None), "{it:?}");
+            }
+            assert_eq!(take_frame(&whole, FRAME_MAX), Ok(Some((whole.len(), it))));
+        }
+    }
+
+    #[test]
+    fn tables_are_taken_up_to_a_depth_and_a_size() {
+        // An array in the innermost takes a level too.
+        assert!(take_frame(&bytes(&declare(nested(MOST_LEVELS - 1))), FRAME_MAX).is_ok());
+        assert!(take_frame(&bytes(&declare(nested(MOST_LEVELS))), FRAME_MAX).is_err());
+        for (count, fits) in [(MOST_VALUES - 1, true), (MOST_VALUES, false)] {
+            let mut table = FieldTable::default();
+            table.insert("many".into(), AMQPValue::FieldArray(vec![AMQPValue::Void; count].into()));
+            assert_eq!(take_frame(&bytes(&declare(table)), FRAME_MAX).is_ok(), fits, "{count}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_bytes_are_there_is_an_answer() {
+        for seed in 0..20_000 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut noise = match rng.random_range(0..3) {
+                0 => bytes(&declare(nested(rng.random_range(1..10)))),
+                1 => bytes(&AMQPFrame::Body(1, vec![0; 30])),
+                _ => vec![0; rng.random_range(0..300)],
+            };
+            if rng.random_bool(0.3) {
+                rng.fill_bytes(&mut noise);
+            }
+            for _ in 0..rng.random_range(0..4) {
+                let place = rng.random_range(0..noise.len().max(1));
+                if let Some(byte) = noise.get_mut(place) {
+                    *byte = rng.random();
+                }
+            }
+            if let Ok(Some((length, _))) = take_frame(&noise, FRAME_MAX) {
+                assert!((FRAME_OVERHEAD..=noise.len()).contains(&length), "seed {seed}");
+            }
+        }
+    }
+}

@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::ShortString,
-};
+use amq_protocol::protocol::{AMQPClass, basic};
 
 use super::{
-    ConnectionId, Consumer, ConsumerId, Core, Extra, Out, QueueId, Unacked,
+    ConnectionId, ConsumerId, Core, Extra, Out, QueueId,
     arguments::Kind,
-    declare::{REPLY_TO, to_u32},
+    declare::to_u32,
     message::{Entry, number, short, type_name},
     refusal::Refusal,
+    reply_to::REPLY_TO,
+    session::{Consumer, Unacked},
 };
 
 type Done = Result<(), Refusal>;
@@ -23,6 +22,7 @@ impl Core {
         let channel = self.channel(id, number)?;
         if method.global {
             channel.global_prefetch = method.prefetch_count;
+            self.wake(id, number);
         } else {
             channel.prefetch = method.prefetch_count;
         }
@@ -43,6 +43,10 @@ impl Core {
         if self.channel(id, number)?.consumers.contains_key(tag.as_str()) {
             return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
+        if self.channel(id, number)?.consumers.len() >= self.limits.consumers {
+            let limit = self.limits.consumers;
+            return Err(Refusal::not_allowed(format!("reached maximum ({limit}) of consumers per channel")));
+        }
         let queue_id = self.queue(id, &vhost, &name)?;
         let (prefetch, global) = {
             let channel = self.channel(id, number)?;
@@ -60,6 +64,9 @@ impl Core {
                     kind.module()
                 )));
             }
+        }
+        if argument("x-stream-filter").is_some() {
+            return Err(Refusal::not_implemented("x-stream-filter"));
         }
         let priority = match argument("x-priority") {
             None => 0,
@@ -112,27 +119,6 @@ impl Core {
             queue.active = queue.active.or(Some(consumer));
         }
         self.dirty.insert(queue_id);
-        Ok(())
-    }
-
-    fn consume_replies(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        tag: ShortString,
-        method: &basic::Consume,
-    ) -> Done {
-        if !method.no_ack {
-            return Err(Refusal::precondition("reply consumer cannot acknowledge"));
-        }
-        if self.channel(id, number)?.reply.is_some() {
-            return Err(Refusal::precondition("reply consumer already set"));
-        }
-        let address = self.name(&format!("{REPLY_TO}."));
-        self.channel(id, number)?.reply = Some((tag.clone(), address.clone()));
-        self.replies.insert(address, (id, number));
-        let ok = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: tag });
-        self.answer(id, number, method.nowait, AMQPClass::Basic(ok));
         Ok(())
     }
 
@@ -201,6 +187,14 @@ impl Core {
         let (tag, ok) = (channel.next_tag, get_ok(channel.next_tag));
         self.hand_over(id, number, tag, AMQPClass::Basic(ok), queue_id, None, entry, method.no_ack);
         Ok(())
+    }
+
+    /// A channel has more room: its consumers may get something.
+    pub(super) fn wake(&mut self, id: ConnectionId, number: u16) {
+        let channel = self.connections.get(&id).and_then(|connection| connection.channels.get(&number));
+        let consumers = channel.into_iter().flat_map(|channel| channel.consumers.values());
+        let queues = consumers.filter_map(|consumer| self.consumers.get(consumer)).map(|it| it.queue);
+        self.dirty.extend(queues);
     }
 
     /// Delivers as much as consumers will take.

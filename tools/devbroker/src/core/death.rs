@@ -5,7 +5,10 @@
 //! (<https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>). RabbitMQ tries again every three minutes,
 //! this broker every second.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
@@ -13,11 +16,14 @@ use super::{
     Core, QueueId,
     arguments::{Kind, Overflow},
     message::{Entry, Message, number, short, text},
-    recover::Record,
+    record::Record,
 };
 
 /// How long a held dead letter waits for the next try, in milliseconds.
 pub const TRY_AGAIN: u64 = 1_000;
+
+/// How many may fail before a try is over; the next of them may have another target.
+const TRIES: usize = 32;
 
 /// What became of it.
 enum Fate {
@@ -47,15 +53,18 @@ impl Core {
     pub(super) fn retry_held(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let mut held = std::mem::take(&mut queue.held);
-        while let Some((entry, reason)) = held.pop_front() {
-            if let Fate::Held = self.try_dead_letter(id, &entry, reason) {
-                held.push_front((entry, reason));
-                break;
+        let mut still = VecDeque::new();
+        while still.len() < TRIES
+            && let Some((entry, reason)) = held.pop_front()
+        {
+            match self.try_dead_letter(id, &entry, reason) {
+                Fate::Held => still.push_back((entry, reason)),
+                Fate::Gone => self.remove(id, &entry),
             }
-            self.remove(id, &entry);
         }
+        still.append(&mut held);
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.held = held;
+            queue.held = still;
         }
     }
 

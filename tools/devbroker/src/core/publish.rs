@@ -11,10 +11,9 @@ use amq_protocol::{
 use super::{
     ConnectionId, Core, Extra, Out, Publication, QueueId,
     arguments::{Kind, MOST_MILLIS, Overflow},
-    declare::REPLY_TO,
     exchange::Destination,
     message::{Entry, Message, short, text, type_name},
-    recover::Record,
+    record::Record,
     refusal::Refusal,
 };
 
@@ -202,75 +201,6 @@ impl Core {
             }
         }
         accepted
-    }
-
-    /// Direct reply-to: the address in the message is that of this channel's consumer.
-    /// <https://www.rabbitmq.com/docs/direct-reply-to>
-    fn set_reply_address(
-        &mut self,
-        id: ConnectionId,
-        channel: u16,
-        message: &mut Message,
-    ) -> Result<(), Refusal> {
-        if message.properties.reply_to().as_ref().is_some_and(|to| to.as_str() == REPLY_TO) {
-            let reply = self.channel(id, channel)?.reply.as_ref();
-            let (_, address) =
-                reply.ok_or_else(|| Refusal::precondition("fast reply consumer does not exist"))?;
-            message.properties = message.properties.clone().with_reply_to(short(address));
-        }
-        Ok(())
-    }
-
-    /// A reply goes to the waiting channel, past all queues. RabbitMQ 4.0 calls it unroutable all the same.
-    fn reply(&mut self, message: &Arc<Message>) {
-        let key = message.routing_key();
-        let Some((id, number)) = self.replies.get(key.as_str()).copied() else { return };
-        let Ok(channel) = self.channel(id, number) else { return };
-        let Some((consumer_tag, _)) = channel.reply.clone() else { return };
-        channel.next_tag += 1;
-        let deliver = basic::Deliver {
-            consumer_tag,
-            delivery_tag: channel.next_tag,
-            redelivered: false,
-            exchange: message.exchange.clone(),
-            routing_key: key.clone(),
-        };
-        let deliver = AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver));
-        self.send(id, Out::Content(number, deliver, Arc::clone(message), Extra::None));
-    }
-
-    /// Confirms are sent at the end of a turn, one for all that were taken one after the other.
-    fn confirm(&mut self, id: ConnectionId, number: u16, seq: u64, accepted: bool) {
-        if self.drop_confirms > 0 {
-            self.drop_confirms -= 1;
-            self.flush_confirms(id, number);
-            if let Ok(channel) = self.channel(id, number) {
-                channel.singly = true;
-            }
-            return;
-        }
-        if !accepted {
-            self.flush_confirms(id, number);
-            let nack = basic::Nack { delivery_tag: seq, multiple: false, requeue: false };
-            self.send(id, Out::Method(number, AMQPClass::Basic(basic::AMQPMethod::Nack(nack))));
-            return;
-        }
-        let Ok(channel) = self.channel(id, number) else { return };
-        let after_last = channel.taken.is_none_or(|(_, last)| last + 1 == seq) && !channel.singly;
-        if !after_last {
-            self.flush_confirms(id, number);
-        }
-        let Ok(channel) = self.channel(id, number) else { return };
-        channel.taken = Some((channel.taken.map_or(seq, |(first, _)| first), seq));
-        self.confirming.insert((id, number));
-    }
-
-    pub(super) fn flush_confirms(&mut self, id: ConnectionId, number: u16) {
-        let Ok(channel) = self.channel(id, number) else { return };
-        if let Some((first, last)) = channel.taken.take() {
-            let ack = basic::Ack { delivery_tag: last, multiple: last > first };
-            self.send(id, Out::Method(number, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))));
-        }
     }
 }
 

@@ -1,150 +1,18 @@
-//! The way to the log and back: records of what has to survive, the whole state as records, and the state again.
+//! The way to the log and back: the state from records, and all of it as records.
 //!
 //! Durable queues, exchanges and bindings survive, persistent messages in classic queues, and all messages in quorum
 //! queues and streams. A message that was delivered and not settled comes back `redelivered`, and counted.
 
 use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
-
 use super::{
     Core, QueueId,
     arguments::{Kind, Settings},
-    exchange::{Binding, Exchange, ExchangeKind},
+    exchange::Exchange,
     message::{Entry, Message},
     queue::Queue,
+    record::Record,
 };
-
-/// One line of the log.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Record {
-    /// Ids below this one are taken.
-    Ids {
-        /// The next one.
-        next: u64,
-    },
-    /// An exchange was made.
-    Exchange {
-        /// Its vhost.
-        vhost: String,
-        /// Its name.
-        name: String,
-        /// Its type.
-        kind: ExchangeKind,
-        /// `auto_delete` and `internal`.
-        flags: (bool, bool),
-        /// Its arguments.
-        arguments: FieldTable,
-    },
-    /// It was deleted.
-    ExchangeDeleted {
-        /// Its vhost.
-        vhost: String,
-        /// Its name.
-        name: String,
-    },
-    /// A queue was made.
-    Queue {
-        /// Its id.
-        id: QueueId,
-        /// Its vhost.
-        vhost: String,
-        /// Its name.
-        name: String,
-        /// Whether it goes with its last consumer.
-        auto_delete: bool,
-        /// Its arguments.
-        arguments: FieldTable,
-        /// The first place that is free, or the first offset.
-        next: u64,
-    },
-    /// It was deleted.
-    QueueDeleted {
-        /// Its id.
-        queue: QueueId,
-    },
-    /// A binding was made.
-    Bound {
-        /// Its vhost.
-        vhost: String,
-        /// From.
-        source: String,
-        /// To, with which key.
-        binding: Binding,
-    },
-    /// It was undone.
-    Unbound {
-        /// Its vhost.
-        vhost: String,
-        /// From.
-        source: String,
-        /// To, with which key.
-        binding: Binding,
-    },
-    /// A message came into queues: queue, place, and when it expires there (for a stream: when it came).
-    Message {
-        /// The message.
-        message: Arc<Message>,
-        /// Where it is.
-        places: Vec<(QueueId, u64, Option<u64>)>,
-    },
-    /// Messages are done with.
-    Removed {
-        /// Their queue.
-        queue: QueueId,
-        /// Their places.
-        places: Vec<u64>,
-    },
-    /// A message came back.
-    Requeued {
-        /// Its queue.
-        queue: QueueId,
-        /// Its place.
-        place: u64,
-        /// How often it has.
-        count: u32,
-    },
-    /// Messages were delivered.
-    Delivered {
-        /// Their queue.
-        queue: QueueId,
-        /// Their places.
-        places: Vec<u64>,
-    },
-    /// A dead letter waits for somebody to take it.
-    Held {
-        /// Its queue.
-        queue: QueueId,
-        /// Its place.
-        place: u64,
-        /// Why it died.
-        reason: &'static str,
-    },
-}
-
-impl Record {
-    pub(super) fn exchange(vhost: &str, name: &str, exchange: &Exchange) -> Self {
-        Self::Exchange {
-            vhost: vhost.into(),
-            name: name.into(),
-            kind: exchange.kind,
-            flags: (exchange.auto_delete, exchange.internal),
-            arguments: exchange.arguments.clone(),
-        }
-    }
-
-    pub(super) fn queue(id: QueueId, queue: &Queue) -> Self {
-        let next = if queue.kind() == Kind::Stream { queue.log.first() } else { queue.next_seq() };
-        Self::Queue {
-            id,
-            vhost: queue.vhost.clone(),
-            name: queue.name.clone(),
-            auto_delete: queue.auto_delete,
-            arguments: queue.arguments.clone(),
-            next,
-        }
-    }
-}
 
 impl Core {
     /// Takes one record of the log back; those that mean nothing any more are passed over.
@@ -157,7 +25,7 @@ impl Core {
                 self.vhost(&vhost).exchanges.insert(name, exchange);
             }
             Record::ExchangeDeleted { vhost, name } => {
-                self.vhost(&vhost).exchanges.remove(&name);
+                self.remove_exchange(&vhost, &name);
             }
             Record::Queue { id, vhost, name, auto_delete, arguments, next } => {
                 let Ok(settings) = Settings::read(&arguments, &name, &vhost) else { return };
@@ -250,7 +118,7 @@ impl Core {
         let mut bindings = vec![];
         for (vhost, content) in &self.vhosts {
             for (name, exchange) in content.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-                if !name.is_empty() && !name.starts_with("amq.") {
+                if !super::predeclared(name) {
                     records.push(Record::exchange(vhost, name, exchange));
                 }
                 let durable = exchange.bindings.iter().filter(|binding| match &binding.to {

@@ -3,7 +3,7 @@
 
 use amq_protocol::protocol::{AMQPClass, basic};
 
-use super::{ConnectionId, Core, Unacked, arguments::Kind, recover::Record, refusal::Refusal};
+use super::{ConnectionId, Core, arguments::Kind, record::Record, refusal::Refusal, session::Unacked};
 
 impl Core {
     pub(super) fn ack(
@@ -100,6 +100,9 @@ impl Core {
         tag: u64,
         multiple: bool,
     ) -> Result<Vec<Unacked>, Refusal> {
+        if self.channel(id, number)?.global_prefetch > 0 {
+            self.wake(id, number);
+        }
         let channel = self.channel(id, number)?;
         if tag == 0 && multiple {
             return Ok(std::mem::take(&mut channel.unacked).into_values().collect());

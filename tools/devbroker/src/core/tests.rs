@@ -3,8 +3,10 @@
 mod fuzz;
 
 use amq_protocol::{
-    protocol::{basic::AMQPMethod as Basic, queue::AMQPMethod as Queue},
-    types::{AMQPValue, FieldTable},
+    protocol::{
+        basic::AMQPMethod as Basic, channel, confirm, exchange as ex, queue as q, queue::AMQPMethod as Queue,
+    },
+    types::{AMQPValue, ShortString},
 };
 
 use super::*;
@@ -119,7 +121,7 @@ impl Bench {
         for record in core.snapshot() {
             short.load(self.now, record);
         }
-        let view = |core: &Core| core.queues_view();
+        let view = |core: &Core| core.queues_view(None);
         assert_eq!(view(&short), view(&core));
         assert_eq!(short.memory(), core.memory());
         let client = connect(&mut core);
@@ -128,7 +130,7 @@ impl Bench {
     }
 
     fn messages(&self, queue: &str) -> u64 {
-        let view = self.core.queues_view();
+        let view = self.core.queues_view(None);
         let queue = view.as_array().unwrap().iter().find(|view| view["name"] == queue);
         queue.map_or(u64::MAX, |queue| queue["messages"].as_u64().unwrap())
     }
@@ -374,14 +376,14 @@ fn only_one_consumer_is_active_until_it_goes() {
 
 #[test]
 fn high_priorities_go_first() {
-    let cases: [(&[(&str, AMQPValue)], &[&str]); 2] = [
-        (&[("x-max-priority", count(9))], &["h1", "h2", "h3", "l1", "l2"]),
-        // Two of the high ones to one of the others.
-        (&[quorum()], &["h1", "h2", "l1", "h3", "l2"]),
+    // A quorum queue gives two of the high ones to one of the others.
+    let cases = [
+        (("x-max-priority", count(9)), ["h1", "h2", "h3", "l1", "l2"]),
+        (quorum(), ["h1", "h2", "l1", "h3", "l2"]),
     ];
-    for (arguments, expected) in cases {
+    for (argument, expected) in cases {
         let mut bench = Bench::new();
-        bench.queue("q", arguments);
+        bench.queue("q", &[argument]);
         for body in ["l1", "h1", "l2", "h2", "h3"] {
             let priority = if body.starts_with('h') { 9 } else { 1 };
             bench.publish("q", body, plain().with_priority(priority));
@@ -494,4 +496,48 @@ fn an_unused_queue_goes_after_its_time_and_a_used_one_stays() {
     bench.method(AMQPClass::Basic(Basic::Cancel(cancel)));
     bench.wait(1_001);
     assert_eq!(bench.messages("q"), u64::MAX);
+}
+
+#[test]
+fn a_limit_of_the_channel_is_shared_by_its_consumers() {
+    let mut bench = Bench::new();
+    bench.queue("a", &[]);
+    bench.queue("b", &[]);
+    bench.method(AMQPClass::Basic(Basic::Qos(basic::Qos { prefetch_count: 1, global: true })));
+    bench.consume("a", "one");
+    bench.consume("b", "two");
+    assert_eq!(bench.publish("a", "x", plain())[0], "one gets 1 x");
+    assert_eq!(bench.publish("b", "y", plain()), ["ack 2"]);
+    assert_eq!(bench.ack(1), ["two gets 2 y"]);
+}
+
+#[test]
+fn a_dead_letter_that_nobody_takes_does_not_keep_others_back() {
+    let mut bench = Bench::new();
+    let arguments = [
+        quorum(),
+        ("x-dead-letter-exchange", word("amq.direct")),
+        ("x-dead-letter-strategy", word("at-least-once")),
+        ("x-overflow", word("reject-publish")),
+    ];
+    bench.queue("q", &arguments);
+    bench.publish("q", "stuck", plain());
+    let copy = AMQPValue::FieldArray(vec![word("known")].into());
+    bench.publish("q", "goes", plain().with_headers(table(&[("CC", copy)])));
+    for tag in [1, 2] {
+        bench.get("q");
+        bench.reject(tag, false);
+    }
+    assert_eq!(bench.messages("q"), 2);
+    bench.queue("target", &[]);
+    let bind = q::Bind {
+        queue: "target".into(),
+        exchange: "amq.direct".into(),
+        routing_key: "known".into(),
+        nowait: false,
+        arguments: FieldTable::default(),
+    };
+    bench.method(AMQPClass::Queue(Queue::Bind(bind)));
+    bench.wait(1_001);
+    assert_eq!((bench.messages("q"), bench.messages("target")), (1, 1));
 }

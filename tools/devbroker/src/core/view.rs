@@ -1,5 +1,6 @@
 //! What an operator may see.
 
+use amq_protocol::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use super::{Core, arguments::Kind, message::text};
@@ -20,10 +21,11 @@ impl Core {
         })
     }
 
-    /// The queues with RabbitMQ's columns.
+    /// The queues, of one vhost or of all, with RabbitMQ's columns.
     #[must_use]
-    pub fn queues_view(&self) -> Value {
+    pub fn queues_view(&self, vhost: Option<&str>) -> Value {
         let mut queues: Vec<_> = self.queues.values().collect();
+        queues.retain(|queue| vhost.is_none_or(|vhost| queue.vhost == vhost));
         queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
         let view = queues.into_iter().map(|queue| {
             let (ready, unacked) = (queue.ready_count(), queue.unacked);
@@ -35,6 +37,7 @@ impl Core {
                 "durable": queue.durable,
                 "auto_delete": queue.auto_delete,
                 "exclusive": queue.owner.is_some(),
+                "arguments": table(&queue.arguments),
                 "messages": ready + unacked + held,
                 "messages_ready": ready,
                 "messages_unacknowledged": unacked,
@@ -59,15 +62,13 @@ impl Core {
                 properties.retain(|_, value| !value.is_null());
                 properties.remove("headers");
             }
-            let headers: serde_json::Map<_, _> =
-                message.headers().into_iter().map(|(name, value)| (name.to_string(), plain(value))).collect();
             json!({
                 "exchange": message.exchange.as_str(),
                 "routing_key": message.routing_key().as_str(),
                 "redelivered": redelivered,
                 "delivery_count": delivery_count,
                 "properties": properties,
-                "headers": headers,
+                "headers": table(&message.headers()),
                 "body": String::from_utf8_lossy(&message.body),
             })
         });
@@ -97,9 +98,13 @@ impl Core {
     }
 }
 
+fn table(table: &FieldTable) -> Value {
+    Value::Object(table.into_iter().map(|(name, value)| (name.to_string(), plain(value))).collect())
+}
+
 /// An AMQP value as JSON without the names of the types.
-fn plain(value: &amq_protocol::types::AMQPValue) -> Value {
-    use amq_protocol::types::AMQPValue as V;
+fn plain(value: &AMQPValue) -> Value {
+    use AMQPValue as V;
     if let Some(text) = text(value) {
         return json!(text);
     }
@@ -112,9 +117,7 @@ fn plain(value: &amq_protocol::types::AMQPValue) -> Value {
         V::Double(number) => json!(number),
         V::Float(number) => json!(number),
         V::FieldArray(values) => values.as_slice().iter().map(plain).collect(),
-        V::FieldTable(table) => {
-            Value::Object(table.into_iter().map(|(name, value)| (name.to_string(), plain(value))).collect())
-        }
+        V::FieldTable(inner) => table(inner),
         _ => Value::Null,
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::core::{
     exchange::{Binding, Destination, ExchangeKind},
     message::{Message, short},
-    recover::Record,
+    record::Record,
 };
 
 /// Why a held message died, by number.

@@ -1,0 +1,116 @@
+//! What operators ask and wish.
+
+use std::time::Duration;
+
+use crate::kit::*;
+use devbroker::Options;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn queues_connections_and_messages_can_be_looked_at_and_stay() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let (_connection, channel) = channel(&broker.url()).await;
+    declare(&channel, "q", "quorum").await;
+    publish(&channel, "q", b"look").await.unwrap();
+    for _ in 0..2 {
+        let (_, queues) = ask(admin, "GET", "/queues").await;
+        assert_eq!((&queues[0]["name"], &queues[0]["type"]), (&"q".into(), &"quorum".into()));
+        assert_eq!(queues[0]["messages_ready"], 1);
+        assert_eq!(queues[0]["arguments"]["x-queue-type"], "quorum");
+        assert_eq!(ask(admin, "GET", "/queues/%2F").await.1, queues);
+        assert_eq!(ask(admin, "GET", "/queues/other").await.1, serde_json::json!([]));
+        let (_, messages) = ask(admin, "GET", "/queues/%2F/q/messages?count=5").await;
+        assert_eq!((&messages[0]["body"], &messages[0]["redelivered"]), (&"look".into(), &false.into()));
+        assert_eq!(messages[0]["properties"]["delivery_mode"], 2);
+    }
+    let (_, connections) = ask(admin, "GET", "/connections").await;
+    assert_eq!(connections[0]["user"], "guest");
+    assert_eq!(ask(admin, "GET", "/queues/%2F/nothing/messages").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_closed_connection_hears_of_the_operator() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let (connection, channel) = channel(&broker.url()).await;
+    let id = ask(admin, "GET", "/connections").await.1[0]["id"].as_u64().unwrap();
+    assert_eq!(ask(admin, "POST", &format!("/connections/{id}/close")).await.0, 200);
+    until("the close", async || (!connection.status().connected()).then_some(())).await;
+    let error = publish(&channel, "q", b"").await.unwrap_err();
+    assert!(!error.to_string().is_empty());
+    assert_eq!(ask(admin, "POST", "/connections/4711/close").await.0, 404);
+}
+
+#[tokio::test]
+async fn an_alarm_stops_publishers_and_not_consumers() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let (publishing, publisher) = channel(&broker.url()).await;
+    let (_consuming, consumer) = channel(&broker.url()).await;
+    declare(&publisher, "q", "quorum").await;
+    publish(&publisher, "q", b"before").await.unwrap();
+    let mut events = publishing.events_listener();
+    ask(admin, "POST", "/alarm/on").await;
+    let mut deliveries = consume(&consumer, "q", 1).await;
+    let sent = publish(&publisher, "q", b"during");
+    tokio::pin!(sent);
+    assert!(timeout(Duration::from_millis(200), &mut sent).await.is_err(), "no confirm");
+    let blocked = in_time(futures_util::StreamExt::next(&mut events)).await;
+    assert!(format!("{blocked:?}").contains("low on memory"), "{blocked:?}");
+    next(&mut deliveries).await.acker.ack(BasicAckOptions::default()).await.unwrap();
+    ask(admin, "POST", "/alarm/off").await;
+    assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
+    assert_eq!(next(&mut deliveries).await.data, b"during");
+}
+
+#[tokio::test]
+async fn too_many_messages_are_an_alarm_by_themselves() {
+    let broker = broker(Options { max_memory: 1_000_000, ..Options::default() }).await;
+    let admin = broker.admin_address().unwrap();
+    let (_publishing, publisher) = channel(&broker.url()).await;
+    let (_consuming, consumer) = channel(&broker.url()).await;
+    declare(&publisher, "q", "classic").await;
+    for _ in 0..10 {
+        publish(&publisher, "q", &[0; 100_000]).await.unwrap();
+    }
+    assert_eq!(ask(admin, "GET", "/status").await.1["alarm"], true);
+    let sent = publish(&publisher, "q", b"more");
+    tokio::pin!(sent);
+    assert!(timeout(Duration::from_millis(200), &mut sent).await.is_err());
+    let mut deliveries = consume(&consumer, "q", 1).await;
+    for _ in 0..3 {
+        next(&mut deliveries).await.acker.ack(BasicAckOptions::default()).await.unwrap();
+    }
+    assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
+}
+
+#[tokio::test]
+async fn a_paused_broker_is_silent_and_goes_on_where_it_was() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let (_connection, channel) = channel(&broker.url()).await;
+    declare(&channel, "q", "quorum").await;
+    ask(admin, "POST", "/pause/on").await;
+    let sent = publish(&channel, "q", b"patient");
+    tokio::pin!(sent);
+    assert!(timeout(Duration::from_millis(200), &mut sent).await.is_err());
+    ask(admin, "POST", "/pause/off").await;
+    assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
+    assert_eq!(ask(admin, "POST", "/pause/maybe").await.0, 404);
+}
+
+#[tokio::test]
+async fn dropped_confirms_never_come_and_the_messages_are_there() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let (_connection, channel) = channel(&broker.url()).await;
+    declare(&channel, "q", "quorum").await;
+    ask(admin, "POST", "/drop-confirms/1").await;
+    let lost = publish(&channel, "q", b"unconfirmed");
+    tokio::pin!(lost);
+    assert!(timeout(Duration::from_millis(200), &mut lost).await.is_err());
+    assert_eq!(publish(&channel, "q", b"confirmed").await.unwrap(), Confirmation::Ack(None));
+    assert!(timeout(Duration::from_millis(50), &mut lost).await.is_err(), "no later confirm covers it");
+    assert_eq!(ready(&channel, "q").await, 2);
+}
