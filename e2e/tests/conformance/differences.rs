@@ -8,7 +8,7 @@ use e2e::broker::Product;
 /// The brokers that are held against the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broker {
-    /// RabbitMQ 4.0, the reference: what the tests themselves say.
+    /// RabbitMQ 4.0, the reference: what the tests themselves say. A later 4 is held against the same answers.
     RabbitMq40,
     /// RabbitMQ 3.10, which Debian 12 has.
     RabbitMq310,

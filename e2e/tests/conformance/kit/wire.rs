@@ -246,8 +246,14 @@ impl Wire {
     /// `queue.declare-ok`; a refusal as `channel 404 NOT_FOUND - ... (50, 10)`, with this test's virtual host as `VHOST`.
     pub(crate) fn described(&self, frame: &Frame) -> String {
         let refusal = |scope, code: u16, text: &str, class: u16, method: u16| {
-            let text = text.replace(self.place.vhost.name(), "VHOST");
-            format!("{scope} {code} {text} ({class}, {method})")
+            let mut shown = text.replace(self.place.vhost.name(), "VHOST");
+            if text.ends_with("...") {
+                // Cut to what a short text may be; where, depends on the length of the virtual host's name.
+                assert_eq!(text.len(), 255, "{text}");
+                shown.truncate(130);
+                shown += "...";
+            }
+            format!("{scope} {code} {shown} ({class}, {method})")
         };
         match frame {
             Frame::Method(_, AMQPClass::Channel(channel::AMQPMethod::Close(close))) => refusal(
