@@ -132,6 +132,9 @@ impl Core {
         let vhost = self.vhost_of(id);
         let name = self.queue_name(id, channel, &method.queue)?;
         not_default(method.exchange.as_str())?;
+        if !self.vhost(&vhost).exchanges.contains_key(method.exchange.as_str()) {
+            return Err(Refusal::no_exchange(method.exchange.as_str(), &vhost));
+        }
         self.queue(id, &vhost, &name)?;
         let key = binding_key(&method.queue, &method.routing_key, &name);
         let binding = Binding { to: Destination::Queue(name), key, arguments: method.arguments };

@@ -10,6 +10,7 @@ use super::{
     arguments::Kind,
     declare::to_u32,
     message::{Entry, number, short, type_name},
+    queue::Queue,
     refusal::Refusal,
     reply_to::REPLY_TO,
     session::{Consumer, Unacked},
@@ -83,10 +84,11 @@ impl Core {
                 return Err(Refusal::precondition(why));
             }
             offset = queue.log.start(argument("x-stream-offset"), self.now)?;
-        } else {
-            if kind == Kind::Quorum && global > 0 {
+        } else if kind == Kind::Quorum {
+            if global > 0 {
                 return Err(Refusal::not_implemented(format!("{at} does not support global qos")));
             }
+        } else {
             let exclusive =
                 |id: &ConsumerId| self.consumers.get(id).is_some_and(|consumer| consumer.exclusive);
             let alone = method.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active);
@@ -162,6 +164,10 @@ impl Core {
             let why = format!("basic.get not supported by stream queues queue '{name}' in vhost '{vhost}'");
             return Err(Refusal::not_implemented(why));
         }
+        let (kind, single) = (self.queues[&queue_id].kind(), self.queues[&queue_id].settings.single_active);
+        if kind == Kind::Quorum && single {
+            return Err(Refusal::locked_by_type(&name, &vhost));
+        }
         self.drop_expired(queue_id, self.now);
         let Some(queue) = self.queues.get_mut(&queue_id) else { return Ok(()) };
         queue.used_at = self.now;
@@ -170,9 +176,12 @@ impl Core {
             self.answer(id, number, false, AMQPClass::Basic(empty));
             return Ok(());
         };
-        let message_count = to_u32(queue.ready_count());
-        // The next one may be due for its end.
+        // The next one may be due for its end, which a quorum queue finds out later.
+        if kind == Kind::Classic {
+            self.drop_expired(queue_id, self.now);
+        }
         self.dirty.insert(queue_id);
+        let message_count = to_u32(self.queues.get(&queue_id).map_or(0, Queue::ready_count));
         let get_ok = |delivery_tag| {
             basic::AMQPMethod::GetOk(basic::GetOk {
                 delivery_tag,
@@ -204,8 +213,11 @@ impl Core {
         }
         loop {
             let Some(queue) = self.queues.get(&queue_id) else { return };
-            if queue.first().is_none() {
-                return;
+            let Some(first) = queue.first() else { return };
+            // What expires in this very millisecond may still be delivered: with a TTL of 0 that is the only way.
+            if first.expires_at.is_some_and(|at| at < self.now) {
+                self.drop_expired(queue_id, self.now - 1);
+                continue;
             }
             let single = queue.settings.single_active.then_some(queue.active).flatten();
             let mut candidates = queue.consumers.iter().copied();

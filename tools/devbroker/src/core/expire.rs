@@ -46,8 +46,6 @@ impl Core {
     }
 
     fn tend(&mut self, id: QueueId) {
-        // What expires in this very millisecond may still be delivered: with a TTL of 0 that is the only way.
-        self.drop_expired(id, self.now.saturating_sub(1));
         self.deliver(id);
         self.drop_expired(id, self.now);
         while let Some(queue) = self.queues.get_mut(&id)

@@ -17,6 +17,9 @@ use super::{
 /// Out of three deliveries of a quorum queue two are of high priority, if there are any.
 const HIGH_IN_A_ROW: u8 = 2;
 
+/// Where those stand that came back to a quorum queue: before every priority.
+const RETURNED: u8 = 0;
+
 /// A queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -52,6 +55,7 @@ pub struct Queue {
     pub outstanding: BTreeSet<u64>,
     ready: BTreeMap<(u8, u64), Entry>,
     ready_bytes: u64,
+    returned: u64,
     next_seq: u64,
     high_in_a_row: u8,
 }
@@ -79,6 +83,7 @@ impl Queue {
             outstanding: BTreeSet::new(),
             ready: BTreeMap::new(),
             ready_bytes: 0,
+            returned: 0,
             next_seq: 1,
             high_in_a_row: 0,
         }
@@ -147,6 +152,18 @@ impl Queue {
         self.ready.insert((u8::MAX - entry.priority, entry.seq), entry);
     }
 
+    /// Takes back what was delivered: a classic queue at its old place, a quorum queue before all others, in the
+    /// order of its return.
+    pub fn put_back(&mut self, entry: Entry) {
+        if self.kind() == Kind::Quorum {
+            self.ready_bytes += entry.message.body.len() as u64;
+            self.returned += 1;
+            self.ready.insert((RETURNED, self.returned), entry);
+        } else {
+            self.put(entry);
+        }
+    }
+
     /// The one that is delivered next.
     #[must_use]
     pub fn first(&self) -> Option<&Entry> {
@@ -173,15 +190,14 @@ impl Queue {
     /// Takes the first whose time is over. Only the head of each priority is looked at, as RabbitMQ does: a
     /// message behind one that lives longer waits for it.
     pub fn take_expired(&mut self, now: u64) -> Option<Entry> {
-        let key = self.heads().find(|entry| entry.expires_at.is_some_and(|at| at <= now));
-        let key = key.map(|entry| (u8::MAX - entry.priority, entry.seq))?;
+        let key = self.heads().find(|(_, entry)| entry.expires_at.is_some_and(|at| at <= now))?.0;
         self.remove(key)
     }
 
     /// When the next head expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<u64> {
-        self.heads().filter_map(|entry| entry.expires_at).min()
+        self.heads().filter_map(|(_, entry)| entry.expires_at).min()
     }
 
     /// Takes all that wait.
@@ -215,18 +231,18 @@ impl Queue {
         self.consumers.insert(place.unwrap_or(self.consumers.len()), consumer);
     }
 
-    fn heads(&self) -> impl Iterator<Item = &Entry> {
+    fn heads(&self) -> impl Iterator<Item = ((u8, u64), &Entry)> {
         let mut from = Some(0u8);
         std::iter::from_fn(move || {
             let (key, entry) = self.ready.range((from?, 0)..).next()?;
             from = key.0.checked_add(1);
-            Some(entry)
+            Some((*key, entry))
         })
     }
 
     fn first_key(&self) -> Option<(u8, u64)> {
         let first = *self.ready.first_key_value()?.0;
-        if self.kind() == Kind::Quorum && self.high_in_a_row >= HIGH_IN_A_ROW {
+        if first.0 != RETURNED && self.kind() == Kind::Quorum && self.high_in_a_row >= HIGH_IN_A_ROW {
             let low = self.ready.range((u8::MAX, 0)..).next();
             return Some(low.map_or(first, |(key, _)| *key));
         }

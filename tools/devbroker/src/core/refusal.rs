@@ -74,6 +74,16 @@ impl Refusal {
         Self::new(405, "RESOURCE_LOCKED", text)
     }
 
+    /// 405: such a queue gives nothing to who just asks.
+    #[must_use]
+    pub fn locked_by_type(name: &str, vhost: &str) -> Self {
+        let text = format!(
+            "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not \
+             supported by quorum queues with single active consumer"
+        );
+        Self::new(405, "RESOURCE_LOCKED", text)
+    }
+
     /// 406.
     pub fn precondition(text: impl AsRef<str>) -> Self {
         Self::new(406, "PRECONDITION_FAILED", text)

@@ -84,7 +84,7 @@ impl Core {
             }
         }
         let (persisted, place, count) = (entry.persisted, entry.seq, entry.delivery_count);
-        queue.put(entry);
+        queue.put_back(entry);
         if persisted {
             // The log has to hear of the delivery before.
             self.log_deliveries();

@@ -308,6 +308,28 @@ fn a_head_that_lives_longer_keeps_those_behind_it() {
 }
 
 #[test]
+fn what_expired_behind_another_is_never_delivered() {
+    let mut bench = Bench::new();
+    bench.queue("q", &[]);
+    for (body, properties) in
+        [("stays", plain()), ("short", plain().with_expiration("10".into())), ("after", plain())]
+    {
+        bench.publish("q", body, properties);
+    }
+    bench.wait(50);
+    assert_eq!(bench.consume("q", "one"), ["one gets 1 stays", "one gets 2 after"]);
+}
+
+#[test]
+fn a_time_of_nothing_is_enough_for_a_consumer_that_waits() {
+    let mut bench = Bench::new();
+    bench.queue("q", &[("x-message-ttl", count(0))]);
+    bench.publish("q", "nobody", plain());
+    assert_eq!(bench.consume("q", "one"), [""; 0]);
+    assert_eq!(bench.publish("q", "there", plain())[0], "one gets 1 there");
+}
+
+#[test]
 fn a_message_that_goes_in_circles_is_dropped() {
     let mut bench = Bench::new();
     let back = [
