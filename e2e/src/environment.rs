@@ -6,10 +6,11 @@
 
 use std::{env, ffi::OsString, path::PathBuf};
 
-/// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host; `None` where it is `devbroker`,
-/// which means one that the tests start for themselves.
+/// `HOPS_BROKER`: the AMQP address of the shared broker, without a virtual host. Where it is not set, or is `devbroker`,
+/// the tests start one for themselves.
 pub fn broker() -> Option<String> {
-    Some(address("HOPS_BROKER", "amqp://127.0.0.1:5672")).filter(|address| address != "devbroker")
+    let address = env::var("HOPS_BROKER").ok()?.trim_end_matches('/').to_owned();
+    (address != "devbroker").then_some(address)
 }
 
 /// `HOPS_BROKER_ADMIN`: the management API of the same broker.

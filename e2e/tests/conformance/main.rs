@@ -1,8 +1,9 @@
 //! What a client can see of a broker, written against AMQP 0-9-1 alone: nothing of this project is under test here but
 //! `tools/devbroker`, and the client is not the project's.
 //!
-//! RabbitMQ 4.0 is the reference. `HOPS_BROKER` names the broker to be held against it; where another one may answer
-//! otherwise, [`differences`] says so with the reason, and a difference that has gone is a failure like a new one.
+//! RabbitMQ 4.0 is the reference. `HOPS_BROKER` names the broker to be held against it, and without it that is devbroker.
+//! Where another one may answer otherwise, [`differences`] says so with the reason, and a difference that has gone is
+//! a failure like a new one.
 //!
 //! - `kit`: a connection of lapin's with short names for what a test does, and one that sees every frame,
 //! - `differences`: the allowed ones,
