@@ -1,40 +1,74 @@
-//! Real brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, and [`PrivateBroker`],
-//! a container that one test may kill, freeze and starve.
+//! Brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, [`PrivateBroker`],
+//! a container that one test may kill, freeze and starve, and [`DevBroker`], which is the same with a process.
 //!
 //! A missing broker fails the test: nothing is skipped.
 
+mod product;
 mod vhost;
 mod private;
+mod dev;
 
 use std::net::{SocketAddr, TcpListener};
 
 use crate::environment;
 
+pub use self::dev::DevBroker;
 pub use self::private::{PrivateBroker, Shortage};
+pub use self::product::Product;
 pub use self::vhost::{StoredMessage, Vhost};
 
-/// The broker that all tests share, as `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name it.
+/// The broker that all tests share: the one that `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name, or else a devbroker of this process.
 #[derive(Debug, Clone)]
 pub struct SharedBroker {
     amqp: String,
     admin: String,
+    product: Product,
 }
 
 impl SharedBroker {
-    /// The broker of this run.
+    /// The broker of this run; panics when none answers there.
     pub fn from_environment() -> Self {
-        Self { amqp: environment::broker(), admin: environment::broker_admin() }
+        let [amqp, admin] = match environment::broker() {
+            Some(amqp) => [amqp, environment::broker_admin()],
+            None => dev::shared(),
+        };
+        let Some(product) = Product::at(socket_address(&amqp)) else {
+            panic!("no broker at {amqp}: start one with e2e/rabbitmq.sh start");
+        };
+        Self { amqp, admin, product }
+    }
+
+    /// Which broker it is.
+    pub fn product(&self) -> &Product {
+        &self.product
+    }
+
+    /// Whether it is RabbitMQ; if not, says aloud that the running test is not run on it, and why.
+    pub fn is_rabbitmq_for(&self, why: &str) -> bool {
+        use std::io::Write as _;
+        let is_rabbitmq = matches!(self.product, Product::RabbitMq { .. });
+        if !is_rabbitmq {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            // Not with `println`, which a test that passes keeps to itself.
+            let _ = writeln!(std::io::stdout().lock(), "\nNOT RUN on devbroker: {test}: {why}");
+        }
+        is_rabbitmq
     }
 
     /// A new virtual host, named after the running test and deleted when it is dropped.
     pub async fn vhost(&self) -> Vhost {
         let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
         let id = uuid::Uuid::now_v7().simple().to_string();
-        let vhost = Vhost::owned(&self.amqp, &self.admin, &format!("{test}.{}", &id[20..]));
-        if vhost.create().await.is_err() {
-            panic!("no RabbitMQ at {}: start one with e2e/rabbitmq.sh start", self.amqp);
+        let name = format!("{test}.{}", &id[20..]);
+        match self.product {
+            Product::DevBroker => Vhost::of_dev_broker(&self.amqp, &self.admin, &name),
+            Product::RabbitMq { .. } => {
+                let vhost = Vhost::owned(&self.amqp, &self.admin, &name);
+                let created = vhost.create().await;
+                created.unwrap_or_else(|e| panic!("{}: no virtual host can be made: {e}", self.admin));
+                vhost
+            }
         }
-        vhost
     }
 }
 
@@ -66,7 +100,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_vhost_of_the_shared_broker_lives_as_long_as_its_value() {
-        let vhost = SharedBroker::from_environment().vhost().await;
+        let broker = SharedBroker::from_environment();
+        let vhost = broker.vhost().await;
         vhost.declare("here", FieldTable::default()).await;
         assert_eq!(vhost.ready("here").await, Some(0));
         assert_eq!(vhost.consumers("here").await, Some(0));
@@ -76,6 +111,9 @@ mod tests {
 
         let url = vhost.amqp_url();
         drop(vhost);
+        if !broker.is_rabbitmq_for("a virtual host lives as long as it does") {
+            return;
+        }
         let properties = lapin::ConnectionProperties::default();
         lapin::Connection::connect(&url, properties).await.expect_err("the virtual host is gone");
     }

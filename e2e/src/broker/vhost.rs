@@ -29,7 +29,18 @@ pub struct Vhost {
     amqp: String,
     admin: String,
     name: String,
-    delete_on_drop: bool,
+    kind: Kind,
+}
+
+/// What becomes of a virtual host, and what its broker's HTTP is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// RabbitMQ's; it lives as long as its value.
+    Owned,
+    /// RabbitMQ's; it was there before and stays.
+    Standing,
+    /// devbroker's, which makes one on first use and has neither rights nor users to be given.
+    Dev,
 }
 
 /// A message as it lies in a queue.
@@ -66,12 +77,26 @@ impl From<Delivery> for StoredMessage {
 impl Vhost {
     /// A virtual host that lives as long as this value.
     pub(super) fn owned(amqp: &str, admin: &str, name: &str) -> Self {
-        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned(), delete_on_drop: true }
+        Self::new(amqp, admin, name, Kind::Owned)
     }
 
     /// The default virtual host of a broker that a test has for itself.
     pub(super) fn default_of(amqp: &str, admin: &str) -> Self {
-        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: "/".to_owned(), delete_on_drop: false }
+        Self::new(amqp, admin, "/", Kind::Standing)
+    }
+
+    /// One of devbroker's, which lives as long as the broker.
+    pub(super) fn of_dev_broker(amqp: &str, admin: &str, name: &str) -> Self {
+        Self::new(amqp, admin, name, Kind::Dev)
+    }
+
+    fn new(amqp: &str, admin: &str, name: &str, kind: Kind) -> Self {
+        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned(), kind }
+    }
+
+    /// Its name, as error texts have it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The value of `amqp_server_url` for it.
@@ -108,6 +133,7 @@ impl Vhost {
 
     /// Gives that user another password; who is connected stays connected.
     pub async fn change_password(&self, password: &str) {
+        assert_ne!(self.kind, Kind::Dev, "devbroker has no users: this test is RabbitMQ's");
         let user = json!({"password": password, "tags": ""});
         let changed = self.put(&format!("users/{}", self.user()), &user).await;
         changed.expect("a user can be created and changed");
@@ -139,12 +165,18 @@ impl Vhost {
         reply.error_for_status().map(drop)
     }
 
+    /// Whether nobody listens where its broker did.
+    pub(super) async fn is_gone(&self) -> bool {
+        tokio::net::TcpStream::connect(self.address()).await.is_err()
+    }
+
     /// Waits until AMQP and the management API both answer.
     pub async fn until_ready(&self) {
         until("the broker answers", PATIENCE, async || {
             let connection = self.try_connect().await?;
             let _ = timeout(OPERATION, connection.close(200, "ready".into())).await;
-            let overview = Reply::of(self.admin(&Method::GET, "overview")).await.ok()?;
+            let question = if self.kind == Kind::Dev { "status" } else { "overview" };
+            let overview = Reply::of(self.admin(&Method::GET, question)).await.ok()?;
             (overview.status == 200).then_some(())
         })
         .await;
@@ -227,15 +259,22 @@ impl Vhost {
 
     /// The queues with what the management API says of them, by name.
     pub async fn queues(&self) -> BTreeMap<String, Value> {
-        let reply = Reply::of(self.admin(&Method::GET, &format!("queues/{}", self.encoded_name()))).await;
+        // devbroker has one list for all, with the virtual host in each row.
+        let path =
+            if self.kind == Kind::Dev { "queues".into() } else { format!("queues/{}", self.encoded_name()) };
+        let reply = Reply::of(self.admin(&Method::GET, &path)).await;
         let queues = reply.expect("the management API answers").json();
         let queues = queues.as_array().expect("a list of queues").iter();
-        queues.map(|queue| (queue["name"].as_str().unwrap_or_default().to_owned(), queue.clone())).collect()
+        let ours = queues.filter(|queue| queue["vhost"] == self.name);
+        ours.map(|queue| (queue["name"].as_str().unwrap_or_default().to_owned(), queue.clone())).collect()
     }
 
     /// A request to the management API.
     fn admin(&self, method: &Method, path: &str) -> RequestBuilder {
-        admin(&self.admin, method, path)
+        match self.kind {
+            Kind::Dev => http::client().request(method.clone(), format!("{}/{path}", self.admin)),
+            Kind::Owned | Kind::Standing => admin(&self.admin, method, path),
+        }
     }
 
     async fn try_connect(&self) -> Option<Connection> {
@@ -255,7 +294,7 @@ fn admin(base: &str, method: &Method, path: &str) -> RequestBuilder {
 impl Drop for Vhost {
     /// With its user. On a thread of its own, since a test's runtime cannot be waited for from inside.
     fn drop(&mut self) {
-        if !self.delete_on_drop {
+        if self.kind != Kind::Owned {
             return;
         }
         let (base, name) = (self.admin.clone(), self.encoded_name());

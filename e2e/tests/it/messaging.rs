@@ -506,6 +506,9 @@ async fn refused_credentials_are_a_state_that_is_shown_and_no_hot_loop() {
 
 #[tokio::test]
 async fn a_vhost_that_is_not_there_is_named() {
+    if !SharedBroker::from_environment().is_rabbitmq_for("it makes a virtual host on first use") {
+        return;
+    }
     let url = vhost().await.amqp_url();
     let missing = format!("{url}.missing");
     let client = Client::new(&settings(&missing), topology());
