@@ -57,8 +57,8 @@ pub enum Request {
 pub enum Reply {
     /// Something happened; more follows.
     Event(Event),
-    /// All is ready for the first time since the start; more follows.
-    AllReady,
+    /// The start is over: all is ready, but for these, each with its reason. More follows.
+    Started(Vec<String>),
     /// The answer to [`Request::Status`]. The last.
     Status(Box<Snapshot>),
     /// Done. The last.
@@ -199,7 +199,7 @@ pub async fn ask(request: &Request, mut hear: impl FnMut(&Reply) -> bool) -> Res
     loop {
         match line.next().await {
             Some(Reply::Failed(why)) => return Err(Failure::Why(why)),
-            Some(reply @ (Reply::Event(_) | Reply::AllReady)) => {
+            Some(reply @ (Reply::Event(_) | Reply::Started(_))) => {
                 if !hear(&reply) {
                     return Ok(reply);
                 }

@@ -183,12 +183,9 @@ impl Supervisor {
             let _ = broker.until_ready(BROKER_FIRST).await;
         }
         services.iter().for_each(|replica| self.start(replica));
-        for replica in &all {
-            if let Err(why) = replica.until_ready(UNTIL_READY).await {
-                self.tell(&replica.name, &why);
-            }
-        }
-        self.events.tell(&Reply::AllReady);
+        let ready = all.iter().map(|replica| replica.until_ready(UNTIL_READY));
+        let late = futures_util::future::join_all(ready).await.into_iter().filter_map(Result::err);
+        self.events.tell(&Reply::Started(late.collect()));
     }
 
     fn start(self: &Arc<Self>, replica: &Arc<Replica>) {

@@ -28,7 +28,7 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
     }
     let shown = |pid: Option<u32>| {
         let kib = pid.and_then(|pid| memory.get(&pid));
-        kib.map_or_else(String::new, |kib| format!("{:.1} MB", *kib as f64 / 1024.0))
+        kib.map_or_else(String::new, |kib| format!("{:.1} MiB", *kib as f64 / 1024.0))
     };
     let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
     let mut rows = vec![];

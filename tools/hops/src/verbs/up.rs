@@ -76,17 +76,27 @@ pub async fn up(
     }
 }
 
-/// Shows what happens; comes back when all is ready, or, where it stays, when all has ended.
+/// Shows what happens; comes back when the start is over, or, where it stays, when all has ended.
 async fn follow(project: &Project, screen: Screen, plan: &Plan, detach: bool) -> Result<()> {
-    ask(&Request::Follow, |reply| {
+    let mut late = vec![];
+    let hear = |reply: &Reply| {
         show(screen, reply);
-        if matches!(reply, Reply::AllReady) {
+        let Reply::Started(not_ready) = reply else { return true };
+        late.clone_from(not_ready);
+        if late.is_empty() {
             next(project, screen, plan, detach);
+        } else {
+            late.iter().for_each(|why| screen.say(&format!("{why}; the others run")));
         }
-        !(detach && matches!(reply, Reply::AllReady))
-    })
-    .await
-    .map(drop)
+        !detach
+    };
+    ask(&Request::Follow, hear).await?;
+    match late.first().filter(|_| detach) {
+        None => Ok(()),
+        Some(why) => Err(Failure::Why(format!(
+            "{why}; `cargo hops service logs` shows its words, `cargo hops down` ends the others"
+        ))),
+    }
 }
 
 fn show(screen: Screen, reply: &Reply) {

@@ -4,13 +4,14 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Stdio,
 };
 
 use e2e::wait::{PATIENCE, until, until_true};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::checkout::{Checkout, SOON};
+use crate::checkout::{Checkout, SOON, binaries};
 
 #[tokio::test]
 async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
@@ -34,7 +35,7 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
         assert_eq!(fs::metadata(secrets.join(secret)).unwrap().permissions().mode() & 0o777, 0o600);
     }
     let status = checkout.hops(&["status"]).ok();
-    assert!(status.contains("accountservice.2") && status.contains(" MB"), "{status}");
+    assert!(status.contains("accountservice.2") && status.contains(" MiB"), "{status}");
 
     checkout.hops(&["down"]).ok();
     assert_eq!(checkout.processes(), Vec::<String>::new());
@@ -42,6 +43,27 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
     assert!(checkout.hops(&["status"]).failed().contains("type `cargo hops up`"));
     checkout.hops(&["down", "--all"]).ok();
     assert!(!checkout.path().join(".hops").exists());
+}
+
+#[tokio::test]
+async fn what_runs_is_a_copy_so_what_was_built_may_go() {
+    let checkout = Checkout::new().await;
+    let built = checkout.path().join("built");
+    fs::create_dir(&built).unwrap();
+    for name in ["accountservice", "vipservice"] {
+        fs::copy(binaries().join(name), built.join(name)).unwrap();
+    }
+    let mut up = checkout.command(&["up", "-d", "--broker", &checkout.broker()]);
+    assert!(up.env("HOPS_BIN_DIR", &built).stdout(Stdio::null()).status().unwrap().success());
+
+    fs::remove_dir_all(&built).unwrap();
+    let before = checkout.tasks("vipservice")[0]["pid"].clone();
+    checkout.hops(&["kill", "vipservice.1"]).ok();
+    until_true("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        tasks[0]["phase"] == "ready" && tasks[0]["pid"] != before
+    })
+    .await;
 }
 
 #[tokio::test]
