@@ -2,6 +2,8 @@
 //!
 //! A command sends one [`Request`] and reads [`Reply`]s until one of them is the last.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -9,6 +11,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::timeout,
 };
 
 use crate::{
@@ -19,6 +22,9 @@ use crate::{
 /// The socket, relative to the root of the checkout, which is the working directory of every command: a path of
 /// a socket has at most about 100 bytes, and that of a checkout may have more.
 pub const SOCKET: &str = ".hops/run/control.sock";
+
+/// How long the supervisor may take to say how things are, which it knows.
+const ANSWERS: Duration = Duration::from_secs(10);
 
 /// What a command wants.
 #[derive(Debug, Serialize, Deserialize)]
@@ -213,9 +219,10 @@ pub async fn ask(request: &Request, mut hear: impl FnMut(&Reply) -> bool) -> Res
 /// How things are.
 ///
 /// # Errors
-/// Nothing is up.
+/// Nothing is up, or it hangs.
 pub async fn status() -> Result<Snapshot> {
-    match ask(&Request::Status, |_| true).await? {
+    let answer = timeout(ANSWERS, ask(&Request::Status, |_| true)).await;
+    match answer.map_err(|_| Failure::from("the supervisor does not answer: `cargo hops down` ends it"))?? {
         Reply::Status(snapshot) => Ok(*snapshot),
         _ => Err("the supervisor is of another version: `cargo hops down`, then `cargo hops up`".into()),
     }

@@ -101,6 +101,14 @@ fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Waits until the folder of all this is removed: then no command finds us any more, and staying helps nobody.
+pub async fn until_removed(project: &Project) {
+    let lock = project.path(LOCK);
+    while lock.exists() {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Writes down what is to run.
 ///
 /// # Errors

@@ -110,6 +110,7 @@ pub async fn run(project: Project, binaries: &Path) -> Result<()> {
     tokio::select! {
         () = supervisor.down.cancelled() => {}
         _ = terminate.recv() => supervisor.down.cancel(),
+        () = state::until_removed(&supervisor.project) => supervisor.down.cancel(),
     }
     supervisor.bring_down().await;
     serving.abort();

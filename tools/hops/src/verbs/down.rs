@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    control::{Reply, Request, ask},
+    control::{Reply, Request, ask, status},
     failure::{Failure, Result},
     project::Project,
     render::Screen,
@@ -31,7 +31,9 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
             }
             true
         });
-        let answered = timeout(PATIENCE, asked).await.is_ok_and(|answer| answer.is_ok());
+        // One that does not even say how things are does not end by itself.
+        let answered =
+            status().await.is_ok() && timeout(PATIENCE, asked).await.is_ok_and(|answer| answer.is_ok());
         if answered {
             until_gone(project).await?;
         } else if let Some(pid) = state::supervisor(project).and_then(Pid::from_raw) {

@@ -113,6 +113,24 @@ async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_wor
 }
 
 #[tokio::test]
+async fn whoever_removes_the_folder_of_all_this_ends_it() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    fs::remove_dir_all(checkout.path().join(".hops")).unwrap();
+    until_true("all has ended", PATIENCE, async || checkout.processes().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_hangs_is_ended_by_down_with_all_that_it_has_started() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::STOP).unwrap();
+    let said = checkout.hops(&["down"]).ok();
+    assert!(said.contains("does not answer: killed"), "{said}");
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn two_checkouts_run_side_by_side() {
     let (one, two) = (Checkout::new().await, Checkout::new().await);
     one.up().ok();
