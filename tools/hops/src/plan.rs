@@ -6,7 +6,7 @@
 //! - `/run/secrets/x`, `/data` and other paths that are mounted become paths below `.hops`,
 //! - `APP_SERVER_HOST` and `APP_SERVER_PORT` are the runner's: this machine only, and a free port per task.
 
-use std::collections::BTreeSet;
+mod names;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use crate::{
     failure::{Failure, Result},
     project::Project,
 };
+
+use self::names::{names, resolved, spoken_of};
 
 /// Where RabbitMQ has its management API, and the development broker what it has of that.
 pub const ADMIN_PORT: u16 = 15672;
@@ -165,61 +167,6 @@ pub fn plan(
         service.command.iter_mut().for_each(|word| *word = resolved(word, &names));
     }
     Ok(Plan { services, broker_is_given: given.is_some(), broker: given })
-}
-
-/// The ports under which others speak of a service: `rabbitmq:5672`.
-fn spoken_of(name: &str, compose: &Compose) -> BTreeSet<u16> {
-    let values = compose
-        .services
-        .iter()
-        .flat_map(|service| service.environment.iter().map(|(_, value)| value).chain(&service.command));
-    let name = format!("{name}:");
-    let port = |(at, value): (usize, &String)| {
-        let digits = value[at + name.len()..].split(|c: char| !c.is_ascii_digit()).next()?;
-        digits.parse().ok()
-    };
-    values
-        .flat_map(|value| whole_names(value, &name).into_iter().map(move |at| (at, value)))
-        .filter_map(port)
-        .collect()
-}
-
-/// Where a name stands by itself, and not as the end of another one.
-fn whole_names(text: &str, name: &str) -> Vec<usize> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    text.match_indices(name).map(|(at, _)| at).filter(|at| !text[..*at].ends_with(is_part)).collect()
-}
-
-/// What names become: a given broker's whole address first, since it has a virtual host, too.
-fn names(compose: &Compose, services: &[ServicePlan], given: Option<&BrokerUrl>) -> Vec<(String, String)> {
-    let mut names = vec![];
-    if let Some(url) = given {
-        for broker in compose.services.iter().filter(|service| binary(&service.image).1 == Kind::Broker) {
-            for port in spoken_of(&broker.name, compose) {
-                names.push((format!("amqp://{}:{port}", broker.name), url.to_string()));
-                names.push((format!("{}:{port}", broker.name), format!("{}:{}", url.host, url.port)));
-            }
-        }
-    }
-    for service in services {
-        for port in &service.ports {
-            names.push((format!("{}:{}", service.name, port.target), format!("127.0.0.1:{}", port.local)));
-        }
-    }
-    names
-}
-
-fn resolved(value: &str, names: &[(String, String)]) -> String {
-    let mut value = value.to_owned();
-    for (name, here) in names {
-        for at in whole_names(&value, name).into_iter().rev() {
-            let end = at + name.len();
-            if !value[end..].starts_with(|c: char| c.is_ascii_digit()) {
-                value.replace_range(at..end, here);
-            }
-        }
-    }
-    value
 }
 
 fn planned(

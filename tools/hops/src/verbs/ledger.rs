@@ -3,29 +3,22 @@
 //! It compares sets of ids, never counts: one that is lost and one that is there twice make a right count.
 //! A read that is not answered 200 promises nothing, and is followed by another with an id of its own.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod reads;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
+use self::reads::Book;
 use super::{
     address,
     queues::{self, Place},
 };
 use crate::{
     cli::{Ledger, task_name},
-    control::{Request, ask},
-    failure::{Doing as _, Failure, Result},
+    failure::{Failure, Result},
     project::Project,
     render::Screen,
     state,
@@ -33,22 +26,10 @@ use crate::{
 
 /// Where given-up messages go.
 const DEAD: &str = "vip_queue.dead";
-/// How many reads wait for their answers at a time.
-const AT_A_TIME: usize = 8;
-/// Between a refused read and the next.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at the offers.
 const LOOKS: Duration = Duration::from_millis(200);
 /// How long reads may fail one after the other.
 const REFUSED: Duration = Duration::from_secs(30);
-
-/// What became of the reads.
-#[derive(Debug, Default)]
-struct Book {
-    sent: BTreeSet<String>,
-    answered: BTreeSet<String>,
-    refusal: Option<String>,
-}
 
 /// What speaks against the promise.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +85,7 @@ pub async fn ledger(project: Option<&Project>, screen: Screen, wanted: &Ledger) 
     let in_the_middle = victim.as_ref().map(|(name, slot)| format!(", {name}.{slot} killed in the middle"));
     let in_the_middle = in_the_middle.unwrap_or_default();
     screen.say(&format!("{} reads of {account}/accounts/10000{in_the_middle}", wanted.reads));
-    let book = read(&client, &account, wanted.reads, victim.as_ref(), is_elsewhere).await?;
+    let book = reads::read(&client, &account, wanted.reads, victim.as_ref(), is_elsewhere).await?;
 
     let balance =
         until_quiet(&client, &vip, from, &book, broker.as_ref(), Duration::from_secs(wanted.patience))
@@ -116,91 +97,6 @@ pub async fn ledger(project: Option<&Project>, screen: Screen, wanted: &Ledger) 
 
 fn trimmed(url: &str) -> String {
     url.trim_end_matches('/').to_owned()
-}
-
-/// That many reads answered 200, and in the middle of them the kill.
-async fn read(
-    client: &reqwest::Client,
-    account: &str,
-    reads: usize,
-    victim: Option<&(String, u32)>,
-    is_elsewhere: bool,
-) -> Result<Book> {
-    let (book, slots) = (Arc::<Mutex<Book>>::default(), Arc::new(Semaphore::new(reads)));
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME.min(reads) {
-        let (book, slots, client) = (Arc::clone(&book), Arc::clone(&slots), client.clone());
-        let url = format!("{account}/accounts/10000");
-        tasks.spawn(async move {
-            while let Ok(slot) = slots.try_acquire() {
-                slot.forget();
-                let deadline = Instant::now() + REFUSED;
-                while !one(&client, &url, &book).await {
-                    if Instant::now() > deadline {
-                        return;
-                    }
-                    sleep(PAUSE).await;
-                }
-            }
-        });
-    }
-    let answered = || book.lock().unwrap_or_else(PoisonError::into_inner).answered.len();
-    if let Some((service, slot)) = victim {
-        while answered() < reads / 2 && !tasks.is_empty() {
-            tokio::select! {
-                _ = tasks.join_next() => {}
-                () = sleep(Duration::from_millis(2)) => {}
-            }
-        }
-        kill(service, *slot, is_elsewhere).await?;
-    }
-    while tasks.join_next().await.is_some() {}
-    let book = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
-    if book.answered.len() < reads {
-        let why = book.refusal.unwrap_or_default();
-        return Err(Failure::Why(format!(
-            "{account} does not answer 200 for {} s: {why}; `cargo hops status` shows how it is",
-            REFUSED.as_secs()
-        )));
-    }
-    Ok(book)
-}
-
-/// One read with an id that no other has; whether it was answered 200.
-async fn one(client: &reqwest::Client, url: &str, book: &Mutex<Book>) -> bool {
-    let id = format!("ledger-{}", uuid::Uuid::now_v7().simple());
-    let locked = || book.lock().unwrap_or_else(PoisonError::into_inner);
-    locked().sent.insert(id.clone());
-    let refusal = match client.get(url).header("x-request-id", &id).send().await {
-        Ok(answer) if answer.status() == 200 => {
-            locked().answered.insert(id);
-            return true;
-        }
-        Ok(answer) => answer.status().to_string(),
-        Err(error) => error.to_string(),
-    };
-    locked().refusal = Some(refusal);
-    false
-}
-
-/// Here the supervisor kills; in a swarm, Docker does.
-async fn kill(service: &str, slot: u32, is_elsewhere: bool) -> Result<()> {
-    if !is_elsewhere {
-        return ask(&Request::Kill { service: service.to_owned(), slot }, |_| true).await.map(drop);
-    }
-    let name = format!("name=^/?hops_{service}\\.{slot}\\.");
-    let found = Command::new("docker").args(["ps", "--quiet", "--filter", &name]).output();
-    let found = found.doing(|| "run docker, which is to kill the task".into())?;
-    let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let container = found.lines().next().ok_or_else(|| {
-        format!("no container hops_{service}.{slot} runs on this machine: `docker service ps hops_{service}`")
-    })?;
-    let killed = Command::new("docker").args(["kill", "--signal", "KILL", container]).output();
-    let killed = killed.doing(|| "run docker, which is to kill the task".into())?;
-    match killed.status.success() {
-        true => Ok(()),
-        false => Err(Failure::Why(String::from_utf8_lossy(&killed.stderr).trim().to_owned())),
-    }
 }
 
 /// Looks until every answered read has its offer and nothing moves, or nothing moves for too long.
@@ -302,6 +198,8 @@ fn report(screen: Screen, book: &Book, balance: &Balance, dead: Option<u32>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

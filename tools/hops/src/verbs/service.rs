@@ -85,7 +85,11 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
     let mut past: Vec<_> = service.past.iter().collect();
     for task in &service.tasks {
         rows.push(row(task, "", "Running"));
-        rows.extend(past.iter().filter(|old| old.slot == task.slot).map(|old| row(old, " \\_ ", "Shutdown")));
+        rows.extend(
+            past.iter()
+                .filter(|old| old.slot == task.slot && old.id != task.id)
+                .map(|old| row(old, " \\_ ", "Shutdown")),
+        );
         past.retain(|old| old.slot != task.slot);
     }
     rows.extend(past.into_iter().map(|old| row(old, "", "Shutdown")));

@@ -68,6 +68,14 @@ impl Checkout {
         self.folder.path()
     }
 
+    /// Changes the compose file.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let file = self.path().join("docker-compose.yml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    }
+
     pub(crate) fn port(&self, fixed: u16) -> u16 {
         self.base + fixed
     }

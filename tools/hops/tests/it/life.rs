@@ -199,9 +199,7 @@ async fn a_folder_that_cannot_be_written_is_one_sentence_with_a_way_out() {
 #[tokio::test]
 async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
     let checkout = Checkout::new().await;
-    let file = checkout.path().join("docker-compose.yml");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("    stop_grace_period: 20s", "    stop_grace_perod: 20s")).unwrap();
+    checkout.edit("    stop_grace_period: 20s", "    stop_grace_perod: 20s");
     let said = checkout.up().failed();
     let hint = "services.accountservice: unknown key `stop_grace_perod`: did you mean `stop_grace_period`?";
     assert!(said.contains(hint), "{said}");
@@ -211,10 +209,7 @@ async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
 #[tokio::test]
 async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_ever_later() {
     let checkout = Checkout::new().await;
-    let file = checkout.path().join("docker-compose.yml");
-    let text = fs::read_to_string(&file).unwrap();
-    let wrong = text.replace("APP_SERVER_PORT: \"6868\"", "APP_OFFER_HOURS: never");
-    fs::write(&file, wrong).unwrap();
+    checkout.edit("APP_SERVER_PORT: \"6868\"", "APP_OFFER_HOURS: never");
     let mut up = checkout.up_in_front();
     let error = until("the error of vipservice.1", SOON, async || {
         let tasks = checkout.hops(&["service", "ps", "vipservice", "--json"]);
@@ -228,4 +223,27 @@ async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_e
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200, "the other one runs");
     checkout.hops(&["down"]).ok();
     assert!(until("up ends", PATIENCE, async || up.try_wait().unwrap()).await.success());
+}
+
+#[tokio::test]
+async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_grace_period() {
+    let checkout = Checkout::new().await;
+    checkout.edit("interval: 5s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
+    checkout.edit("start_period: 10s", "start_period: 0s");
+    checkout.edit("stop_grace_period: 20s", "stop_grace_period: 4s");
+    checkout.up().ok();
+    let pid = || checkout.tasks("vipservice")[0]["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap());
+    let hang = |pid: i32| kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    let before = pid().unwrap();
+    hang(before);
+    let after = until("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        pid().filter(|pid| *pid != before && tasks[0]["phase"] == "ready")
+    })
+    .await;
+
+    hang(after);
+    let said = checkout.hops(&["down"]).ok();
+    assert!(said.contains("killed, since it had not ended after 4s"), "{said}");
+    assert_eq!(checkout.processes(), Vec::<String>::new());
 }
