@@ -25,6 +25,8 @@ use crate::{
 const PLAN: &str = "run/plan.json";
 const LOCK: &str = "run/supervisor.lock";
 const TASKS: &str = "run/tasks";
+/// How long a process may take from its start to its number, on a busy machine.
+const SAYS_ITS_NUMBER: Duration = Duration::from_secs(10);
 /// Between two looks at a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -33,8 +35,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct TaskRecord {
     /// As in `vipservice.2`.
     pub name: String,
-    /// Its process.
-    pub pid: i32,
+    /// The file that its process writes its number to before it does anything else.
+    pub pid_file: PathBuf,
     /// The file that its process keeps locked.
     pub log: PathBuf,
     /// From SIGTERM to SIGKILL.
@@ -130,7 +132,8 @@ pub fn load_plan(project: &Project) -> Result<Plan> {
     })
 }
 
-/// Writes a task down; the path of its record.
+/// Writes a task down before it is started, so that there is no moment in which it runs and is not known; the path
+/// of its record.
 ///
 /// # Errors
 /// It cannot be written.
@@ -141,6 +144,17 @@ pub fn record(project: &Project, id: &str, task: &TaskRecord) -> Result<PathBuf>
     Ok(path)
 }
 
+/// Where a task writes its number.
+#[must_use]
+pub fn pid_file(project: &Project, id: &str) -> PathBuf {
+    project.path(&format!("{TASKS}/{id}.pid"))
+}
+
+/// Forgets a task.
+pub fn forget(record: &Path) {
+    let _ = (fs::remove_file(record), fs::remove_file(record.with_extension("pid")));
+}
+
 /// Tasks that run although nobody watches them.
 #[must_use]
 pub fn orphans(project: &Project) -> Vec<TaskRecord> {
@@ -148,7 +162,7 @@ pub fn orphans(project: &Project) -> Vec<TaskRecord> {
     let records = entries.filter_map(|entry| {
         let record = serde_json::from_slice::<TaskRecord>(&fs::read(entry.path()).ok()?).ok()?;
         if !is_held(&record.log) {
-            let _ = fs::remove_file(entry.path());
+            forget(&entry.path());
             return None;
         }
         Some(record)
@@ -168,26 +182,38 @@ pub async fn end_orphans_if_any(project: &Project) -> Result<Vec<String>> {
     }
     for is_broker in [false, true] {
         let these: Vec<_> = orphans.iter().filter(|task| task.is_broker == is_broker).collect();
-        these.iter().for_each(|task| signal(task, Signal::TERM));
+        for task in &these {
+            signal(task, Signal::TERM).await;
+        }
         let grace = these.iter().map(|task| task.grace).max().unwrap_or_default();
         if until_gone(&these, grace).await {
             continue;
         }
-        these.iter().for_each(|task| signal(task, Signal::KILL));
+        for task in &these {
+            signal(task, Signal::KILL).await;
+        }
         if !until_gone(&these, Duration::from_secs(10)).await {
-            let numbers: Vec<_> = these.iter().map(|task| task.pid.to_string()).collect();
-            return Err(
-                format!("processes of an earlier run do not end: `kill -9 {}`", numbers.join(" ")).into()
-            );
+            let numbers = these.iter().filter_map(|task| fs::read_to_string(&task.pid_file).ok());
+            let numbers = numbers.collect::<String>().replace('\n', " ");
+            let why = format!("processes of an earlier run do not end: `kill -9 {}`", numbers.trim());
+            return Err(Failure::Why(why));
         }
     }
     Ok(orphans.into_iter().map(|task| task.name).collect())
 }
 
-/// Only while its lock is held: then the number is the task's own.
-fn signal(task: &TaskRecord, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(task.pid).filter(|_| is_held(&task.log)) {
-        let _ = kill_process(pid, signal);
+/// Only while its lock is held: then the number is the task's own. One that was started in the supervisor's last
+/// moment says its number in a moment.
+async fn signal(task: &TaskRecord, signal: Signal) {
+    let deadline = Instant::now() + SAYS_ITS_NUMBER;
+    while is_held(&task.log) && Instant::now() < deadline {
+        let text = fs::read_to_string(&task.pid_file).unwrap_or_default();
+        let number = text.strip_suffix('\n').and_then(|number| Pid::from_raw(number.parse().ok()?));
+        if let Some(pid) = number {
+            let _ = kill_process(pid, signal);
+            return;
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -200,4 +226,67 @@ async fn until_gone(tasks: &[&TaskRecord], limit: Duration) -> bool {
         sleep(PAUSE).await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        process::{Child, Command},
+    };
+
+    use super::*;
+
+    /// A process as the supervisor starts it; `before` is what the shell does before it says its number.
+    fn start(project: &Project, id: &str, before: &str) -> Child {
+        let log = project.path(&format!("{id}.log"));
+        let file = File::create_new(&log).unwrap();
+        file.try_lock().unwrap();
+        let pid_file = pid_file(project, id);
+        let task = TaskRecord {
+            name: id.into(),
+            pid_file: pid_file.clone(),
+            log,
+            grace: Duration::from_secs(10),
+            is_broker: false,
+        };
+        record(project, id, &task).unwrap();
+        let script = format!("{before} echo $$ > {}; exec sleep 100", pid_file.display());
+        Command::new("sh").args(["-c", &script]).stdout(file).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_runs_is_known_from_its_first_moment_and_what_has_ended_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("docker-compose.yml"), "").unwrap();
+        let project = Project::find(root.path(), BTreeMap::new()).unwrap();
+        prepare(&project).unwrap();
+        let mut at_once = start(&project, "at-once", "");
+        let mut late = start(&project, "late", "sleep 0.3;");
+        let mut dead = start(&project, "dead", "exit;");
+        dead.wait().unwrap();
+        let mut ended = end_orphans_if_any(&project).await.unwrap();
+        ended.sort();
+        assert_eq!(ended, ["at-once", "late"]);
+        for child in [&mut at_once, &mut late] {
+            assert!(!child.wait().unwrap().success(), "ended by a signal");
+        }
+        assert!(end_orphans_if_any(&project).await.unwrap().is_empty());
+        assert_eq!(fs::read_dir(project.path(TASKS)).unwrap().count(), 0, "nothing of them is left");
+    }
+
+    #[test]
+    fn there_is_one_supervisor_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("docker-compose.yml"), "").unwrap();
+        let project = Project::find(root.path(), BTreeMap::new()).unwrap();
+        prepare(&project).unwrap();
+        assert!(!is_supervised(&project));
+        let lock = become_supervisor(&project).unwrap();
+        assert!(is_supervised(&project));
+        assert_eq!(supervisor(&project), Some(std::process::id().cast_signed()));
+        assert!(become_supervisor(&project).unwrap_err().to_string().contains("up already"));
+        drop(lock);
+        assert!(!is_supervised(&project));
+    }
 }

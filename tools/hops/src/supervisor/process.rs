@@ -20,6 +20,9 @@ use crate::{
 
 /// What every program may know of the machine; all else in a task's environment is the compose file's.
 const OF_THE_MACHINE: [&str; 5] = ["PATH", "HOME", "TMPDIR", "TZ", "RUST_BACKTRACE"];
+/// The task itself says its number before it begins, so that it is known even if we end between starting it and
+/// learning the number.
+const SAY_NUMBER_AND_BECOME: &str = r#"echo $$ > "$1"; shift; exec "$@""#;
 /// How many logs of a task's earlier lives are kept.
 const LOGS_KEPT: usize = 5;
 
@@ -55,7 +58,17 @@ impl Process {
         // The child inherits it, and with it the lock; see `state`.
         file.try_lock().doing(|| format!("lock {}", log.display()))?;
         let both = file.try_clone().doing(|| format!("open {} twice", log.display()))?;
-        let mut command = Command::new(what.binary);
+        let pid_file = state::pid_file(project, what.id);
+        let task = TaskRecord {
+            name: what.name.to_owned(),
+            pid_file: pid_file.clone(),
+            log: log.clone(),
+            grace: what.grace,
+            is_broker: what.is_broker,
+        };
+        let record = state::record(project, what.id, &task)?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SAY_NUMBER_AND_BECOME, "sh"]).arg(pid_file).arg(what.binary);
         command.args(&plan.arguments).env_clear();
         command.envs(OF_THE_MACHINE.iter().filter_map(|name| Some((name, project.variable(name)?))));
         command.envs(plan.environment.iter().map(|(name, value)| (name, value)));
@@ -64,14 +77,6 @@ impl Process {
         let (pid, (done, exit)) = (child.id(), watch::channel(None));
         // A thread per process waits for it: nothing of it is lost, and no zombie stays.
         std::thread::spawn(move || done.send(child.wait().ok()));
-        let task = TaskRecord {
-            name: what.name.to_owned(),
-            pid: pid.cast_signed(),
-            log: log.clone(),
-            grace: what.grace,
-            is_broker: what.is_broker,
-        };
-        let record = state::record(project, what.id, &task)?;
         Ok(Self { pid, log, record, exit })
     }
 
@@ -81,7 +86,7 @@ impl Process {
             Ok(status) => *status,
             Err(_) => None,
         };
-        let _ = fs::remove_file(&self.record);
+        state::forget(&self.record);
         Ended(status)
     }
 
