@@ -194,7 +194,10 @@ async fn until_it_listens(project: &Project, supervisor: &mut Child) -> Result<(
         let ended = supervisor.try_wait().doing(|| "watch the supervisor".into())?;
         if ended.is_some() || Instant::now() > deadline {
             let said = fs::read_to_string(project.path("run/supervisor.log")).unwrap_or_default();
-            let said = said.trim().trim_start_matches("error: ");
+            let said = match said.trim().trim_start_matches("error: ") {
+                "" => "it was killed, or the machine is very busy: `cargo hops up` tries again",
+                said => said,
+            };
             return Err(Failure::Why(format!("the supervisor did not start: {said}")));
         }
         sleep(PAUSE).await;
