@@ -192,7 +192,11 @@ async fn dial(url: &BrokerUrl) -> Result<Connection> {
 fn flat(message: &Value) -> Value {
     let Value::Object(message) = message else { return message.clone() };
     let mut message = message.clone();
-    if let Some(Value::Object(properties)) = message.remove("properties") {
+    if let Some(Value::Object(mut properties)) = message.remove("properties") {
+        // It has the library's name for this one.
+        if let Some(kind) = properties.remove("kind") {
+            properties.insert("type".into(), kind);
+        }
         message.extend(properties);
     }
     Value::Object(message)
@@ -245,5 +249,22 @@ fn field(value: &AMQPValue) -> Value {
         AMQPValue::FieldArray(array) => array.as_slice().iter().map(field).collect(),
         AMQPValue::FieldTable(inner) => table(inner),
         other => json!(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_shown_alike_whoever_shows_it() {
+        let mut headers = FieldTable::default();
+        headers.insert("n".into(), AMQPValue::LongInt(1));
+        let properties = BasicProperties::default().with_type("k".into()).with_headers(headers);
+        let expected = json!({"type": "k", "headers": {"n": 1}, "redelivered": false, "body": "{}"});
+        assert_eq!(shown(&properties, b"{}", false), expected);
+        let theirs =
+            json!({"properties": {"kind": "k"}, "headers": {"n": 1}, "redelivered": false, "body": "{}"});
+        assert_eq!(flat(&theirs), expected);
     }
 }
