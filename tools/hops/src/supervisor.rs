@@ -1,10 +1,10 @@
 //! The process that starts, watches and ends all others. It outlives the command and the terminal.
 //!
-//! - [`process`]: one process, from its start to its end
-//! - [`probe`]: whether it lives and works
-//! - [`replica`]: one slot of a service, process after process
-//! - [`change`]: scaling, updating, killing
-//! - [`server`]: commands over the socket
+//! - `process`: one process, from its start to its end
+//! - `probe`: whether it lives and works
+//! - `replica`: one slot of a service, process after process
+//! - `change`: scaling, updating, killing
+//! - `server`: commands over the socket
 //!
 //! It does not build, does not print, and decides nothing that the compose file decides.
 

@@ -2,7 +2,7 @@
 //!
 //! - [`up`], [`down`]: the system's beginning and end
 //! - [`service`]: Docker's `service` verbs, and `kill`
-//! - [`status`]: everything at a glance
+//! - [`mod@status`]: everything at a glance
 //! - [`walk`], [`queues`], [`ledger`]: what becomes of a message, of messages, and of all of them
 
 pub mod up;
