@@ -1,0 +1,120 @@
+//! The file as it is, and files that are not as they should be.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Compose> {
+    Compose::parse(text, &BTreeMap::from([("TAG".to_owned(), "7".to_owned())]))
+}
+
+#[test]
+fn the_file_of_this_checkout_says_what_runs() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docker-compose.yml")).unwrap();
+    let compose = Compose::parse(&text, &BTreeMap::new()).unwrap();
+    let of = |name: &str| compose.services.iter().find(|service| service.name == name).unwrap();
+    let (account, vip) = (of("accountservice"), of("vipservice"));
+    assert_eq!((account.replicas, account.update.start_first), (2, false), "it owns a store");
+    assert_eq!((vip.replicas, vip.update.start_first), (1, true), "it owns nothing");
+    assert_eq!(account.ports, [Port { target: 6767, published: Some(6767) }]);
+    assert_eq!(vip.ports, [Port { target: 6868, published: Some(6868) }]);
+    assert_eq!(account.health, vip.health, "one anchor for both");
+    assert!(vip.environment.contains(&("INSTANCE_NAME".into(), "vipservice.{{.Task.Slot}}".into())));
+    assert!(account.stop_grace_period > Duration::from_secs(10), "longer than shutdown_grace");
+    assert_eq!(compose.volumes["accountservice"], "hops-accountservice-{{.Task.Slot}}");
+    assert!(of("rabbitmq").image.starts_with("rabbitmq:"));
+}
+
+#[test]
+fn everything_that_is_read_is_read() {
+    let text = "
+version: '3.8'
+x-common: &common
+  restart_policy: {condition: on-failure, delay: 500ms, max_attempts: 3, window: 1m}
+services:
+  one:
+    image: registry:5000/hops/one:${TAG}
+    command: --flag value
+    environment:
+      - A=1
+      - B=${NONE:-b=c}
+    ports:
+      - 80
+      - {target: 81, published: 8081, protocol: tcp, mode: host}
+    configs: [settings]
+    volumes: ['data:/data', './here:/there:ro']
+    secrets: [{source: token, target: other, mode: 0400}]
+    read_only: true
+    cap_drop: [ALL]
+    deploy:
+      <<: *common
+      replicas: 3
+      resources: {limits: {memory: 64M}}
+      update_config: {order: start-first, parallelism: 2, delay: 1m30s, failure_action: rollback}
+configs: {settings: {file: ./config-repo/application.yml, name: x-1}}
+volumes: {data: }
+secrets: {token: {file: ./token}}
+";
+    let compose = parse(text).unwrap();
+    let one = &compose.services[0];
+    assert_eq!(one.image, "registry:5000/hops/one:7");
+    assert_eq!(one.command, ["--flag", "value"]);
+    assert_eq!(one.environment, [("A".into(), "1".into()), ("B".into(), "b=c".into())]);
+    let ports = [Port { target: 80, published: None }, Port { target: 81, published: Some(8081) }];
+    assert_eq!(one.ports, ports);
+    assert_eq!(one.replicas, 3);
+    let restart =
+        Restart { condition: Condition::OnFailure, delay: Duration::from_millis(500), max_attempts: Some(3) };
+    assert_eq!(one.restart, restart);
+    let update = Update { start_first: true, parallelism: 2, delay: Duration::from_secs(90), rollback: true };
+    assert_eq!(one.update, update);
+    let mount = |source: &str, target: &str| Mount { source: source.into(), target: target.into() };
+    assert_eq!(one.secrets, [mount("token", "/run/secrets/other")]);
+    assert_eq!(one.configs, [mount("settings", "/settings")]);
+    assert_eq!(one.volumes, [mount("data", "/data"), mount("./here", "/there")]);
+    assert_eq!(compose.configs["settings"], "./config-repo/application.yml");
+    assert_eq!(compose.volumes["data"], "data");
+}
+
+#[test]
+fn what_is_not_known_is_refused_by_name_and_place() {
+    for (text, says) in [
+        (
+            "services:\n  a:\n    imgae: x",
+            "docker-compose.yml:3: services.a: unknown key `imgae`: did you mean `image`?",
+        ),
+        ("services:\n  a:\n    image: x\n    depends_on: [b]", "services.a: unknown key `depends_on`"),
+        ("servces: {}", "unknown key `servces`: did you mean `services`?"),
+        (
+            "services:\n  a:\n    image: x\n    deploy:\n      update_config: {ordr: start-first}",
+            "services.a.deploy.update_config: unknown key `ordr`: did you mean `order`?",
+        ),
+        (
+            "services: {a: {image: x, deploy: {update_config: {order: both}}}}",
+            "services.a.deploy.update_config.order: `both` is not start-first or stop-first",
+        ),
+        (
+            "services: {a: {image: x, deploy: {mode: global}}}",
+            "services.a.deploy.mode: `global` is not replicated",
+        ),
+        ("services: {a: {image: x, deploy: {replicas: two}}}", "`two` is not a number of replicas"),
+        ("services: {a: {image: x, stop_grace_period: 10}}", "write it as in 500ms, 10s or 1m30s"),
+        ("services: {a: {image: x, ports: ['127.0.0.1:1:2']}}", "is not a port"),
+        ("services: {a: {image: x, ports: [0]}}", "`0` is not a port from 1 to 65535"),
+        ("services: {a: {image: x, ports: ['1/udp']}}", "is not a port"),
+        ("services: {a: {image: x, secrets: [s]}}", "`s` is not declared under the top-level `secrets`"),
+        ("services: {a: {image: x, environment: [A]}}", "services.a.environment.0: write NAME=value"),
+        ("services: {a: {image: '${NONE}'}}", "services.a.image: the variable NONE is not set"),
+        ("services: {a: {command: x}}", "services.a: `image` is missing"),
+        ("services: {a: {image: x, image: y}}", "not YAML"),
+        ("services: {}", "there are no services"),
+        ("services: [", "not YAML"),
+        ("", "one document"),
+        ("services: {a: [x]}", "keys with values"),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(
+            error.contains(says) && error.starts_with("docker-compose.yml"),
+            "{text}\n{error}\nexpected {says}"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! What the tasks print: a file per life of a task, read as it grows.
+//!
+//! The services print JSON lines since nobody at a terminal looks at them directly; here they become text.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The log files of one task, `NAME.SLOT.TIME-ID.log`, in no order.
+#[must_use]
+pub fn of_task(folder: &Path, task: &str) -> Vec<PathBuf> {
+    all(folder).into_iter().filter(|(name, _)| name == task).map(|(_, path)| path).collect()
+}
+
+/// All log files with the tasks that they are of.
+fn all(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let logs = entries.filter_map(|entry| {
+        let path = entry.path();
+        let stem = path.file_name()?.to_str()?.strip_suffix(".log")?;
+        let (task, _) = stem.rsplit_once('.')?;
+        Some((task.to_owned(), path))
+    });
+    logs.collect()
+}
+
+/// A line and who printed it.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// As in `vipservice.2`.
+    pub task: String,
+    /// As printed.
+    pub text: String,
+    /// The fields of a JSON line; `Null` for any other.
+    pub fields: Value,
+}
+
+impl Line {
+    fn new(task: &str, text: &str) -> Self {
+        Self {
+            task: task.to_owned(),
+            text: text.to_owned(),
+            fields: serde_json::from_str(text).unwrap_or_default(),
+        }
+    }
+
+    /// A field as text, `""` where there is none.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        self.fields[name].as_str().unwrap_or_default()
+    }
+
+    /// Which hop of the walk it tells of.
+    #[must_use]
+    pub fn hop(&self) -> Option<u64> {
+        self.fields["hop"].as_u64()
+    }
+
+    /// When it was printed.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        self.field("timestamp").parse().ok()
+    }
+
+    /// For people: the hop or the level, the message, and the fields that the message does not have.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let Value::Object(fields) = &self.fields else { return self.text.clone() };
+        let head = match self.hop() {
+            Some(hop) => format!("hop={hop} {:<9}", self.field("name")),
+            None => format!("{:<15}", self.field("level")),
+        };
+        const SAID: [&str; 6] = ["timestamp", "level", "instance", "message", "trace", "hop"];
+        let is_hop = self.hop().is_some();
+        let is_said = |name: &str| SAID.contains(&name) || name.contains('.') || (is_hop && name == "name");
+        let rest = fields.iter().filter(|(name, _)| !is_said(name));
+        let rest: String = rest
+            .map(|(name, value)| {
+                format!("  {name}={}", value.as_str().map_or(value.to_string(), str::to_owned))
+            })
+            .collect();
+        format!("{head} {}{rest}", self.field("message")).replace(char::is_control, " ")
+    }
+}
+
+/// Reads the logs of some tasks, each line once.
+#[derive(Debug)]
+pub struct Tail {
+    folder: PathBuf,
+    tasks: Vec<String>,
+    read: BTreeMap<PathBuf, u64>,
+}
+
+impl Tail {
+    /// Of the tasks of these services, or of these tasks; of all where none is named. From the logs' beginning.
+    #[must_use]
+    pub fn new(folder: PathBuf, names: &[String]) -> Self {
+        Self { folder, tasks: names.to_vec(), read: BTreeMap::new() }
+    }
+
+    /// Passes over what is there.
+    pub fn skip(&mut self) {
+        for (_, path) in all(&self.folder) {
+            let length = fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
+            self.read.insert(path, length);
+        }
+    }
+
+    /// What was printed since the last look, in the order of time as far as it is told.
+    pub fn read_on(&mut self) -> Vec<Line> {
+        let mut lines = vec![];
+        let mut logs = all(&self.folder);
+        logs.sort();
+        for (task, path) in logs {
+            let service = task.rsplit_once('.').map_or(task.as_str(), |(service, _)| service);
+            if !self.tasks.is_empty() && !self.tasks.iter().any(|name| *name == task || name == service) {
+                continue;
+            }
+            let from = self.read.entry(path.clone()).or_default();
+            let Some(bytes) = whole_lines_from(&path, *from) else { continue };
+            *from += bytes.len() as u64;
+            lines.extend(String::from_utf8_lossy(&bytes).lines().map(|line| Line::new(&task, line)));
+        }
+        // A line without a time stays behind the one before it.
+        let mut last = None;
+        let mut timed: Vec<_> = lines
+            .into_iter()
+            .map(|line| {
+                last = line.at().or(last);
+                (last, line)
+            })
+            .collect();
+        timed.sort_by_key(|(at, _)| *at);
+        timed.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+/// A line that is not whole yet is for the next look.
+fn whole_lines_from(path: &Path, from: u64) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut bytes = vec![];
+    file.read_to_end(&mut bytes).ok()?;
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn logs_are_read_in_the_order_of_time_and_each_line_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let (mut one, mut two) = (open("vipservice.1.5-a.log"), open("vipservice.2.6-b.log"));
+        let mut other = open("rabbitmq.1.1-c.log");
+        writeln!(
+            one,
+            r#"{{"timestamp":"2026-11-20T00:00:02Z","hop":7,"name":"consumer","message":"b","request":"r"}}"#
+        )
+        .unwrap();
+        writeln!(two, r#"{{"timestamp":"2026-11-20T00:00:01Z","level":"INFO","message":"a","port":1}}"#)
+            .unwrap();
+        write!(two, "not whole").unwrap();
+        writeln!(other, "plain").unwrap();
+
+        let mut tail = Tail::new(folder.path().to_owned(), &["vipservice".into()]);
+        let shown: Vec<_> =
+            tail.read_on().iter().map(|line| format!("{} {}", line.task, line.shown())).collect();
+        assert_eq!(
+            shown,
+            ["vipservice.2 INFO            a  port=1", "vipservice.1 hop=7 consumer  b  request=r"]
+        );
+        assert!(tail.read_on().is_empty());
+        writeln!(two, ", now").unwrap();
+        assert_eq!(tail.read_on()[0].shown(), "not whole, now");
+        assert_eq!(Tail::new(folder.path().to_owned(), &[]).read_on().len(), 4);
+        assert_eq!(of_task(folder.path(), "vipservice.2").len(), 1);
+    }
+}

@@ -1,0 +1,117 @@
+//! From a file to what a machine runs, on a machine where every port is free.
+
+use std::{collections::BTreeMap, fs};
+
+use super::*;
+
+const FILE: &str = "
+services:
+  vipservice:
+    image: hops/vipservice:latest
+    command: [--profile, test, --config-repo=/config]
+    environment:
+      INSTANCE_NAME: 'vipservice.{{.Task.Slot}}'
+      APP_SERVER_HOST: 0.0.0.0
+      APP_SERVER_PORT: '6868'
+      APP_AMQP_SERVER_URL: 'amqp://rabbitmq:5672'
+      APP_CONFIG_SERVER: 'http://configserver:8888/x, myrabbitmq:5672, rabbitmq:56720'
+      APP_AMQP_PASSWORD_FILE: /run/secrets/password
+      APP_DATA_DIR: /data/below
+      APP_PLAIN: /database
+    ports: ['6868:6868']
+    secrets: [password]
+    configs: [{source: one, target: /config/application.yml}]
+    volumes: ['data:/data']
+  configserver: {image: configserver}
+  rabbitmq:
+    image: 'docker.io/library/rabbitmq:4-management'
+    volumes: ['mq:/var/lib/rabbitmq']
+secrets: {password: {file: x}}
+configs: {one: {file: config-repo/application.yml}}
+volumes: {data: {name: 'data-{{.Task.Slot}}'}, mq: }
+";
+
+fn planned(given: Option<&str>) -> (Plan, String) {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("docker-compose.yml"), FILE).unwrap();
+    let base = BTreeMap::from([("HOPS_PORT_BASE".to_owned(), "1000".to_owned())]);
+    let project = Project::find(root.path(), base).unwrap();
+    let given = given.map(|url| BrokerUrl::parse(url).unwrap());
+    let any = |want, _: &str| {
+        let (Want::Fixed(port) | Want::Rather(port)) = want;
+        Ok(port)
+    };
+    let plan = plan(&project.compose().unwrap(), &project, given, any).unwrap();
+    (plan, project.root().to_str().unwrap().to_owned())
+}
+
+fn environment(task: &TaskPlan) -> BTreeMap<&str, &str> {
+    task.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[test]
+fn a_task_is_told_of_this_machine_instead_of_its_container() {
+    let (plan, root) = planned(None);
+    let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["rabbitmq", "vipservice", "configserver"], "the broker comes first");
+    let vip = &plan.services[1];
+    let task = vip.task(2, 40_000).unwrap();
+    let environment = environment(&task);
+    for (name, value) in [
+        ("INSTANCE_NAME", "vipservice.2"),
+        ("APP_SERVER_HOST", "127.0.0.1"),
+        ("APP_SERVER_PORT", "40000"),
+        ("APP_AMQP_SERVER_URL", "amqp://127.0.0.1:5672"),
+        ("APP_CONFIG_SERVER", "http://127.0.0.1:8888/x, myrabbitmq:5672, 127.0.0.1:56720"),
+        ("APP_AMQP_PASSWORD_FILE", &format!("{root}/.hops/secrets/password")),
+        ("APP_DATA_DIR", &format!("{root}/.hops/volumes/data-2/below")),
+        ("APP_PLAIN", "/database"),
+    ] {
+        assert_eq!(environment[name], value, "{name}");
+    }
+    let config = format!("{root}/.hops/mounts/vipservice/config");
+    assert_eq!(task.arguments, ["--profile", "test", &format!("--config-repo={config}")]);
+    assert_eq!(
+        vip.links,
+        [(format!("{config}/application.yml"), format!("{root}/config-repo/application.yml"))]
+    );
+    assert_eq!(task.folders, [format!("{root}/.hops/volumes/data-2")]);
+    let published = LocalPort { target: 6868, local: 7868, is_published: true };
+    assert_eq!(vip.ports, [published], "fixed ports are shifted");
+}
+
+#[test]
+fn rabbitmq_is_the_development_broker_unless_another_is_given() {
+    let (plan, root) = planned(None);
+    let broker = &plan.services[0];
+    assert_eq!((broker.binary.as_str(), broker.kind), ("devbroker", Kind::Broker));
+    let data = format!("{root}/.hops/volumes/mq");
+    let expected = ["--port", "5672", "--admin-port", "15672", "--data-dir", data.as_str()];
+    assert_eq!(broker.task(1, 5672).unwrap().arguments, expected);
+
+    let (plan, _) = planned(Some("amqp://u:hunter2@elsewhere:1234/v%2Fh"));
+    assert!(plan.broker_is_given && plan.services.iter().all(|service| service.kind == Kind::Service));
+    let task = plan.services[0].task(1, 1).unwrap();
+    assert_eq!(environment(&task)["APP_AMQP_SERVER_URL"], "amqp://elsewhere:1234/v%2Fh");
+    assert!(!format!("{task:?}").contains("hunter2"), "the password is in a file of its own");
+}
+
+#[test]
+fn an_image_is_a_binary_of_its_name() {
+    for (image, name) in [
+        ("hops/vipservice:latest", "vipservice"),
+        ("vipservice", "vipservice"),
+        ("registry:5000/a/configserver@sha256:0", "configserver"),
+        ("rabbitmq:4-management", "devbroker"),
+    ] {
+        assert_eq!(binary(image).0, name, "{image}");
+    }
+}
+
+#[test]
+fn a_placeholder_that_nobody_knows_is_named_with_its_service() {
+    let (mut plan, _) = planned(None);
+    plan.services[1].environment.push(("X".into(), "{{.Task.ID}}".into()));
+    let error = plan.services[1].task(1, 1).unwrap_err().to_string();
+    assert!(error.contains("vipservice") && error.contains(".Task.ID"), "{error}");
+}

@@ -1,0 +1,88 @@
+//! `status`: everything that runs, with its memory.
+
+use std::{collections::BTreeMap, process::Command};
+
+use serde_json::json;
+
+use crate::{
+    control::status as ask_status,
+    failure::Result,
+    project::Project,
+    render::{Screen, ago},
+};
+
+/// Everything that runs.
+///
+/// # Errors
+/// Nothing is up.
+pub async fn status(project: &Project, screen: Screen) -> Result<()> {
+    let snapshot = ask_status().await?;
+    let tasks: Vec<_> = snapshot.services.iter().flat_map(|service| &service.tasks).collect();
+    let mut numbers: Vec<_> = tasks.iter().filter_map(|task| task.pid).collect();
+    numbers.push(snapshot.pid);
+    let memory = memory(&numbers);
+    if screen.json {
+        let memory: BTreeMap<_, _> = memory.iter().map(|(pid, kib)| (pid.to_string(), kib)).collect();
+        screen.value(&json!({"status": snapshot, "memoryKib": memory}));
+        return Ok(());
+    }
+    let shown = |pid: Option<u32>| {
+        let kib = pid.and_then(|pid| memory.get(&pid));
+        kib.map_or_else(String::new, |kib| format!("{:.1} MiB", *kib as f64 / 1024.0))
+    };
+    let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
+    let mut rows = vec![];
+    for task in tasks {
+        rows.push(vec![
+            task.name.clone(),
+            format!("{:?}", task.phase).to_lowercase(),
+            ago(task.since),
+            number(task.pid),
+            number(task.port.map(u32::from)),
+            shown(task.pid),
+            task.error.clone().unwrap_or_default(),
+        ]);
+    }
+    rows.push(vec![
+        "supervisor".into(),
+        String::new(),
+        ago(snapshot.since),
+        number(Some(snapshot.pid)),
+        String::new(),
+        shown(Some(snapshot.pid)),
+        String::new(),
+    ]);
+    screen.table(&["TASK", "STATE", "SINCE", "PID", "PORT", "MEMORY", "LAST ERROR"], &rows);
+    screen.line("");
+    for service in &snapshot.services {
+        for port in service.ports.iter().filter(|port| port.is_published) {
+            screen.line(&format!("{:<18} http://localhost:{}", service.name, port.local));
+        }
+    }
+    screen.line(&format!("{:<18} {}", "the broker", snapshot.broker.unwrap_or_default()));
+    screen.line(&format!("{:<18} {}", "kept in", project.path("").display()));
+    Ok(())
+}
+
+/// Resident memory in KiB: `ps` is the same on Linux and macOS.
+fn memory(numbers: &[u32]) -> BTreeMap<u32, u64> {
+    let list: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    let output = Command::new("ps").args(["-o", "pid=,rss=", "-p", &list.join(",")]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let pair = |line: &str| {
+        let (pid, kib) = line.trim().split_once(char::is_whitespace)?;
+        Some((pid.parse().ok()?, kib.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_some_memory() {
+        let this = std::process::id();
+        assert!(memory(&[this])[&this] > 100);
+    }
+}

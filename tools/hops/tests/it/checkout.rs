@@ -1,0 +1,188 @@
+//! A checkout of a test's own: the compose file in a temporary folder, ports and a virtual host that nobody else has.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use e2e::{
+    binaries::binary,
+    broker::{SharedBroker, Vhost, free_port},
+    http::{Reply, client},
+    wait::{PATIENCE, until},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A checkout; what it runs ends when it is dropped.
+pub(crate) struct Checkout {
+    folder: TempDir,
+    pub(crate) vhost: Vhost,
+    base: u16,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) out: String,
+    pub(crate) error: String,
+    pub(crate) code: Option<i32>,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { out: text(&output.stdout), error: text(&output.stderr), code: output.status.code() }
+    }
+
+    /// Its output, where all went well.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.out
+    }
+
+    /// Its one line of error.
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.code, Some(1), "{self:#?}");
+        assert_eq!(self.error.trim().lines().count(), 1, "{self:#?}");
+        self.error
+    }
+
+    /// The JSON values that it printed.
+    pub(crate) fn json(self) -> Vec<Value> {
+        self.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Checkout {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker-compose.yml");
+        std::fs::copy(file, folder.path().join("docker-compose.yml")).unwrap();
+        Self { folder, vhost: SharedBroker::from_environment().vhost().await, base: free_base() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Changes the compose file.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let file = self.path().join("docker-compose.yml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    }
+
+    pub(crate) fn port(&self, fixed: u16) -> u16 {
+        self.base + fixed
+    }
+
+    pub(crate) fn url(&self, fixed: u16, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port(fixed))
+    }
+
+    pub(crate) fn broker(&self) -> String {
+        self.vhost.amqp_url()
+    }
+
+    /// `cargo hops` with these words, in this checkout, on the broker of the tests.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hops"));
+        command
+            .args(words)
+            .current_dir(self.path())
+            .env("HOPS_BIN_DIR", binaries())
+            .env("HOPS_PORT_BASE", self.base.to_string())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn hops(&self, words: &[&str]) -> Said {
+        Said::of(&self.command(words).output().unwrap())
+    }
+
+    pub(crate) fn up(&self) -> Said {
+        self.hops(&["up", "-d", "--broker", &self.broker()])
+    }
+
+    /// `up` that stays.
+    pub(crate) fn up_in_front(&self) -> Child {
+        let mut command = self.command(&["up", "--broker", &self.broker()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    pub(crate) async fn get(&self, fixed: u16, path: &str) -> Reply {
+        let reply = Reply::of(client().get(self.url(fixed, path))).await;
+        reply.unwrap_or_else(|e| panic!("{path}: {e:?}"))
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        until("both services are ready", PATIENCE, async || {
+            for port in [6767, 6868] {
+                let reply = Reply::of(client().get(self.url(port, "/readyz"))).await.ok()?;
+                (reply.status == 200).then_some(())?;
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// How many offers each replica made.
+    pub(crate) async fn by_replica(&self) -> std::collections::BTreeMap<String, u64> {
+        serde_json::from_value(self.get(6868, "/offers/by-replica").await.json()).unwrap()
+    }
+
+    /// The tasks of a service, as `service ps --json` has them.
+    pub(crate) fn tasks(&self, service: &str) -> Vec<Value> {
+        self.hops(&["service", "ps", service, "--json"]).json()
+    }
+
+    /// The processes that were started from this checkout.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let output = Command::new("ps").args(["-e", "-o", "pid=,stat=,args="]).output().unwrap();
+        let bin = self.path().join(".hops/bin").display().to_string();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let ours = text.lines().filter(|line| line.contains(&bin));
+        let alive = ours.filter(|line| !line.split_whitespace().nth(1).unwrap_or("Z").starts_with('Z'));
+        alive.map(str::to_owned).collect()
+    }
+
+    pub(crate) fn supervisor(&self) -> i32 {
+        let path = self.path().join(".hops/run/supervisor.lock");
+        std::fs::read_to_string(path).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Checkout {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its services printed")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {:#?}", self.hops(&["status"]));
+            let logs = self.hops(&["service", "logs"]).out;
+            let lines: Vec<_> = logs.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+        let _ = self.hops(&["down", "--all"]);
+    }
+}
+
+/// The folder of the binaries under test.
+pub(crate) fn binaries() -> PathBuf {
+    binary("vipservice").parent().unwrap().to_owned()
+}
+
+/// What to add to the fixed ports so that they are nobody's.
+fn free_base() -> u16 {
+    loop {
+        let base = free_port() - 6767;
+        if TcpListener::bind(("127.0.0.1", base + 6868)).is_ok() {
+            return base;
+        }
+    }
+}
+
+/// For whatever a command starts to come to its end.
+pub(crate) const SOON: Duration = Duration::from_secs(30);

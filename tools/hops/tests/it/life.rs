@@ -1,0 +1,249 @@
+//! From up to down, and what goes wrong in between.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Stdio,
+};
+
+use e2e::wait::{PATIENCE, until, until_true};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::checkout::{Checkout, SOON, binaries};
+
+#[tokio::test]
+async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
+    let checkout = Checkout::new().await;
+    let said = checkout.up().ok();
+    let secrets = checkout.path().join(".hops/secrets");
+    assert!(said.contains(&secrets.display().to_string()), "{said}");
+    assert!(said.contains(&format!("curl localhost:{}/accounts/10000", checkout.port(6767))), "{said}");
+
+    let replicas: Vec<_> = checkout.hops(&["service", "ls", "--json"]).json();
+    let replicas: Vec<_> = replicas.iter().map(|service| (&service["name"], &service["ready"])).collect();
+    assert_eq!(replicas, [(&json!("accountservice"), &json!(2)), (&json!("vipservice"), &json!(1))]);
+    let served: Vec<_> =
+        [checkout.get(6767, "/accounts/10001").await, checkout.get(6767, "/accounts/10001").await]
+            .iter()
+            .map(|reply| reply.json()["servedBy"].as_str().unwrap().to_owned())
+            .collect();
+    assert_ne!(served[0], served[1], "one port, and the replicas in turn");
+    assert_eq!(checkout.processes().len(), 4, "three tasks and who watches them");
+    for secret in ["amqp_username", "amqp_password"] {
+        assert_eq!(fs::metadata(secrets.join(secret)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let status = checkout.hops(&["status"]).ok();
+    assert!(status.contains("accountservice.2") && status.contains(" MiB"), "{status}");
+
+    checkout.hops(&["down"]).ok();
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+    assert!(secrets.exists(), "data stays");
+    assert!(checkout.hops(&["status"]).failed().contains("type `cargo hops up`"));
+    checkout.hops(&["down", "--all"]).ok();
+    assert!(!checkout.path().join(".hops").exists());
+}
+
+#[tokio::test]
+async fn what_runs_is_a_copy_so_what_was_built_may_go() {
+    let checkout = Checkout::new().await;
+    let built = checkout.path().join("built");
+    fs::create_dir(&built).unwrap();
+    for name in ["accountservice", "vipservice"] {
+        fs::copy(binaries().join(name), built.join(name)).unwrap();
+    }
+    let mut up = checkout.command(&["up", "-d", "--broker", &checkout.broker()]);
+    assert!(up.env("HOPS_BIN_DIR", &built).stdout(Stdio::null()).status().unwrap().success());
+
+    fs::remove_dir_all(&built).unwrap();
+    let before = checkout.tasks("vipservice")[0]["pid"].clone();
+    checkout.hops(&["kill", "vipservice.1"]).ok();
+    until_true("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        tasks[0]["phase"] == "ready" && tasks[0]["pid"] != before
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ctrl_c_takes_down_what_stays_in_front() {
+    let checkout = Checkout::new().await;
+    let mut up = checkout.up_in_front();
+    checkout.until_ready().await;
+    kill_process(Pid::from_child(&up), Signal::INT).unwrap();
+    let status = until("up ends", PATIENCE, async || up.try_wait().unwrap()).await;
+    assert!(status.success());
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_closed_terminal_changes_nothing_and_a_second_up_says_so() {
+    let checkout = Checkout::new().await;
+    let mut up = checkout.up_in_front();
+    checkout.until_ready().await;
+    kill_process(Pid::from_child(&up), Signal::HUP).unwrap();
+    until("up ends", PATIENCE, async || up.try_wait().unwrap()).await;
+    let before = checkout.processes();
+    assert_eq!(before.len(), 4);
+    assert!(checkout.up().ok().contains("up already"));
+    assert_eq!(checkout.processes(), before);
+}
+
+#[tokio::test]
+async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_works_again() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
+    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 3).await;
+
+    let said = checkout.hops(&["service", "ls"]).failed();
+    for part in ["supervisor was killed", "accountservice.1", "vipservice.1", "cargo hops up"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+
+    checkout.up().ok();
+    kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
+    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 3).await;
+    let said = checkout.up().ok();
+    assert!(said.contains("ended what it had left"), "{said}");
+    assert_eq!(checkout.processes().len(), 4);
+    assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_removes_the_folder_of_all_this_ends_it() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    fs::remove_dir_all(checkout.path().join(".hops")).unwrap();
+    until_true("all has ended", PATIENCE, async || checkout.processes().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_hangs_is_ended_by_down_with_all_that_it_has_started() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::STOP).unwrap();
+    let said = checkout.hops(&["down"]).ok();
+    assert!(said.contains("does not answer: killed"), "{said}");
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_checkouts_run_side_by_side() {
+    let (one, two) = (Checkout::new().await, Checkout::new().await);
+    one.up().ok();
+    two.up().ok();
+    assert_eq!(one.get(6767, "/accounts/10000").await.status, 200);
+    one.hops(&["down"]).ok();
+    assert_eq!(one.processes(), Vec::<String>::new());
+    assert_eq!(two.processes().len(), 4);
+    assert_eq!(two.by_replica().await.values().sum::<u64>(), 0, "a system of its own");
+}
+
+#[tokio::test]
+async fn a_busy_port_is_one_sentence_with_who_has_it_and_what_to_type() {
+    let checkout = Checkout::new().await;
+    let port = checkout.port(6767);
+    let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said = checkout.up().failed();
+    for part in [&format!("port {port}"), "accountservice", "HOPS_PORT_BASE=1000 cargo hops up"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn any_folder_of_the_checkout_will_do_and_no_other() {
+    let checkout = Checkout::new().await;
+    let below = checkout.path().join("some/folder");
+    fs::create_dir_all(&below).unwrap();
+    let up =
+        checkout.command(&["up", "-d", "--broker", &checkout.broker()]).current_dir(&below).status().unwrap();
+    assert!(up.success());
+    checkout.hops(&["service", "ls"]).ok();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let lost = checkout.command(&["status"]).current_dir(elsewhere.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("`cd` to your checkout"));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_one_sentence_with_a_way_out() {
+    let checkout = Checkout::new().await;
+    let mut command = checkout.command(&["up", "-d", "--broker", &checkout.broker()]);
+    let copy = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root may write everywhere, so this is tried by nobody.
+        let hops = copy.path().join("hops");
+        fs::copy(env!("CARGO_BIN_EXE_hops"), &hops).unwrap();
+        for path in [copy.path(), checkout.path(), &hops] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut by_nobody = std::process::Command::new(hops);
+        by_nobody.args(["up", "-d"]).current_dir(checkout.path()).uid(65_534).gid(65_534);
+        command = by_nobody;
+    } else {
+        fs::set_permissions(checkout.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let said = command.output().unwrap();
+    fs::set_permissions(checkout.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{error}");
+    for part in ["cannot write", "Permission denied", "cp -R"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
+    let checkout = Checkout::new().await;
+    checkout.edit("    stop_grace_period: 20s", "    stop_grace_perod: 20s");
+    let said = checkout.up().failed();
+    let hint = "services.accountservice: unknown key `stop_grace_perod`: did you mean `stop_grace_period`?";
+    assert!(said.contains(hint), "{said}");
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_ever_later() {
+    let checkout = Checkout::new().await;
+    checkout.edit("APP_SERVER_PORT: \"6868\"", "APP_OFFER_HOURS: never");
+    let mut up = checkout.up_in_front();
+    let error = until("the error of vipservice.1", SOON, async || {
+        let tasks = checkout.hops(&["service", "ps", "vipservice", "--json"]);
+        (tasks.code == Some(0)).then_some(())?;
+        let tasks = tasks.json();
+        let failed = tasks.iter().filter(|task| task["phase"] == "failed").count();
+        (failed >= 2).then(|| tasks[0]["error"].as_str().unwrap_or_default().to_owned())
+    })
+    .await;
+    assert!(error.contains("offer_hours"), "{error}");
+    assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200, "the other one runs");
+    checkout.hops(&["down"]).ok();
+    assert!(until("up ends", PATIENCE, async || up.try_wait().unwrap()).await.success());
+}
+
+#[tokio::test]
+async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_grace_period() {
+    let checkout = Checkout::new().await;
+    checkout.edit("interval: 5s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
+    checkout.edit("start_period: 10s", "start_period: 0s");
+    checkout.edit("stop_grace_period: 20s", "stop_grace_period: 4s");
+    checkout.up().ok();
+    let pid = || checkout.tasks("vipservice")[0]["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap());
+    let hang = |pid: i32| kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    let before = pid().unwrap();
+    hang(before);
+    let after = until("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        pid().filter(|pid| *pid != before && tasks[0]["phase"] == "ready")
+    })
+    .await;
+
+    hang(after);
+    let said = checkout.hops(&["down"]).ok();
+    assert!(said.contains("killed, since it had not ended after 4s"), "{said}");
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}

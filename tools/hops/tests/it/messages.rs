@@ -1,0 +1,88 @@
+//! What becomes of a message, of messages, and of all of them.
+
+use serde_json::json;
+
+use crate::checkout::Checkout;
+
+#[tokio::test]
+async fn a_walk_shows_nine_hops_with_their_replicas() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let said = checkout.hops(&["walk"]).ok();
+    for (hop, who) in
+        [("1 request", "accountservice."), ("6 broker", "accountservice."), ("9 offers", "vipservice.1")]
+    {
+        assert!(said.lines().any(|line| line.contains(hop) && line.contains(who)), "{said}");
+    }
+    let plain = checkout.hops(&["walk", "10001"]).ok();
+    assert!(plain.contains("3 store") && plain.contains("no VIP") && !plain.contains("4 notify"), "{plain}");
+    let json = checkout.hops(&["walk", "--json"]).json();
+    assert_eq!(json.last().unwrap()["hops"], json!([1, 2, 3, 4, 5, 6, 7, 8, 9]));
+}
+
+#[tokio::test]
+async fn queues_are_listed_and_a_message_that_is_looked_at_stays() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    checkout.hops(&["service", "scale", "vipservice=0"]).ok();
+    assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
+    e2e::wait::until_true("the message waits", e2e::wait::PATIENCE, async || {
+        checkout.vhost.ready("vip_queue").await == Some(1)
+    })
+    .await;
+    let listed = checkout.hops(&["queues", "--json"]).json();
+    let queue = listed.iter().find(|queue| queue["name"] == "vip_queue").unwrap();
+    assert_eq!((&queue["ready"], &queue["consumers"]), (&json!(1), &json!(0)));
+
+    let message = checkout.hops(&["queues", "peek", "vip_queue", "--json"]).json().remove(0);
+    assert_eq!(
+        (&message["type"], &message["app_id"]),
+        (&json!("vip.notification.v1"), &json!("accountservice"))
+    );
+    assert!(message["body"].as_str().unwrap().contains("10000"), "{message}");
+    assert_eq!(checkout.vhost.ready("vip_queue").await, Some(1));
+    assert!(checkout.hops(&["queues", "peek", "no_queue"]).failed().contains("cargo hops queues"));
+
+    checkout.hops(&["service", "scale", "vipservice=1"]).ok();
+    e2e::wait::until_true("the offer", e2e::wait::PATIENCE, async || {
+        checkout.by_replica().await.values().sum::<u64>() == 1
+    })
+    .await;
+    let entry = checkout.hops(&["queues", "peek", "offers"]).ok();
+    assert!(entry.contains("offer.v1") && entry.contains("cloudEvents_id"), "{entry}");
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_loses_nothing_and_the_ledger_says_so() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    checkout.hops(&["service", "scale", "vipservice=2"]).ok();
+    for victim in ["vipservice.1", "accountservice.2"] {
+        let said = checkout.hops(&["ledger", "--read", "100", "--kill", victim]).ok();
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.starts_with("reads 100 - offers 10") && last.ends_with("twice 0 - dead 0 - LOST 0"),
+            "{said}"
+        );
+    }
+    // By address alone, as against any other deployment.
+    let (account, vip) = (checkout.url(6767, ""), checkout.url(6868, ""));
+    let said = checkout.hops(&["ledger", "--read", "20", "--account-url", &account, "--vip-url", &vip]).ok();
+    assert!(said.contains("reads 20 - offers 20 - twice 0 - dead ? - LOST 0"), "{said}");
+}
+
+#[tokio::test]
+async fn the_ledger_names_what_is_missing_and_fails() {
+    let (one, other) = (Checkout::new().await, Checkout::new().await);
+    one.up().ok();
+    other.up().ok();
+    // Reads here, offers there: every read is lost.
+    let (account, vip) = (one.url(6767, ""), other.url(6868, ""));
+    let urls = ["--account-url", &account, "--vip-url", &vip];
+    let said = one.hops(&[&["ledger", "--read", "2", "--patience", "1"], &urls[..]].concat());
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert!(
+        said.out.contains("LOST: ledger-") && said.out.contains("offers 0 - twice 0 - dead ? - LOST 2"),
+        "{said:#?}"
+    );
+}

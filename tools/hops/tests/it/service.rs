@@ -1,0 +1,157 @@
+//! Docker's verbs.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use e2e::{
+    http::{Reply, client},
+    wait::{PATIENCE, until, until_true},
+};
+use tokio::task::JoinSet;
+
+use crate::checkout::Checkout;
+
+#[tokio::test]
+async fn scale_comes_back_when_the_replicas_have_subscribed_and_reads_go_round() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let said = checkout.hops(&["service", "scale", "hops_vipservice=3"]).ok();
+    assert!(said.contains("3 out of 3 tasks") && said.contains("Service converged"), "{said}");
+    assert_eq!(checkout.vhost.consumers("vip_queue").await, Some(3));
+
+    for _ in 0..30 {
+        assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
+    }
+    let made = until("thirty offers", PATIENCE, async || {
+        let made = checkout.by_replica().await;
+        (made.values().sum::<u64>() == 30).then_some(made)
+    })
+    .await;
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["vipservice.1", "vipservice.2", "vipservice.3"]);
+    assert!(made.values().all(|count| *count >= 5), "{made:?}");
+
+    checkout.hops(&["service", "scale", "vipservice=1"]).ok();
+    assert_eq!(checkout.vhost.consumers("vip_queue").await, Some(1));
+    assert_eq!(checkout.processes().len(), 4);
+    assert!(checkout.hops(&["service", "scale", "nobody=1"]).failed().contains("vipservice"));
+}
+
+#[tokio::test]
+async fn a_killed_task_comes_back() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let before = checkout.tasks("vipservice")[0]["pid"].clone();
+    checkout.hops(&["kill", "vipservice.1"]).ok();
+    until_true("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        tasks[0]["phase"] == "ready" && tasks[0]["pid"] != before
+    })
+    .await;
+    let shown = checkout.hops(&["service", "ps", "vipservice"]).ok();
+    assert!(shown.contains("non-zero exit (137)"), "{shown}");
+    assert!(checkout.hops(&["kill", "vipservice.7"]).failed().contains("vipservice.1"));
+}
+
+// The load goes on while the command is waited for, so it has threads of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    checkout.hops(&["service", "scale", "vipservice=2"]).ok();
+    let pids = |service: &str| {
+        let tasks = checkout.tasks(service);
+        let tasks = tasks.iter().filter(|task| task["pid"].is_u64());
+        tasks.map(|task| task["pid"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    for (service, port, path) in
+        [("accountservice", 6767, "/accounts/10000"), ("vipservice", 6868, "/offers/by-replica")]
+    {
+        let (before, load) = (pids(service), Load::start(&checkout.url(port, path)));
+        load.until_answered(100).await;
+        let said = checkout.hops(&["service", "update", "--force", service]).ok();
+        assert!(said.contains("overall progress: 2 out of 2 tasks"), "{said}");
+        let so_far = load.answered.load(Ordering::Relaxed);
+        load.until_answered(so_far + 100).await;
+        assert_eq!(load.finish().await, Vec::<String>::new(), "{said}");
+        let after = pids(service);
+        assert!(after.len() == 2 && before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
+    }
+    let unchanged = checkout.hops(&["service", "update", "vipservice"]).failed();
+    assert!(unchanged.contains("update --force vipservice"), "{unchanged}");
+}
+
+#[tokio::test]
+async fn logs_are_found_by_service_and_by_request() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let request = client().get(checkout.url(6767, "/accounts/10000")).header("x-request-id", "find-me");
+    assert_eq!(Reply::of(request).await.unwrap().status, 200);
+    let logs = until("hop 9 of the request", PATIENCE, async || {
+        let logs = checkout.hops(&["service", "logs", "--request", "find-me"]).ok();
+        logs.contains("hop=9").then_some(logs)
+    })
+    .await;
+    assert!((1..=9).all(|hop| logs.contains(&format!("hop={hop} "))), "{logs}");
+    let own = checkout.hops(&["service", "logs", "vipservice"]).ok();
+    assert!(own.contains("hop=7") && !own.contains("hop=1 "), "{own}");
+    assert!(checkout.hops(&["service", "logs", "nobody"]).failed().contains("accountservice"));
+}
+
+/// Requests without a pause, half of them on connections that stay, half on new ones.
+struct Load {
+    answered: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    failures: Arc<Mutex<Vec<String>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Load {
+    fn start(url: &str) -> Self {
+        let mut load = Self {
+            answered: Arc::default(),
+            stop: Arc::default(),
+            failures: Arc::default(),
+            tasks: JoinSet::new(),
+        };
+        for worker in 0..4 {
+            let (answered, stop, failures) =
+                (load.answered.clone(), load.stop.clone(), load.failures.clone());
+            let url = url.to_owned();
+            let keeps = reqwest::Client::builder().pool_max_idle_per_host(worker % 2);
+            let client = keeps.timeout(Duration::from_secs(20)).build().unwrap();
+            load.tasks.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    match Reply::of(client.get(&url)).await {
+                        Ok(reply) if reply.status == 200 => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                        other => {
+                            let (at, kind) =
+                                (jiff::Timestamp::now(), if worker % 2 == 1 { "kept" } else { "new" });
+                            failures.lock().unwrap().push(format!("{at} on a {kind} connection: {other:?}"));
+                        }
+                    }
+                }
+            });
+        }
+        load
+    }
+
+    async fn until_answered(&self, count: usize) {
+        until_true("requests are answered", PATIENCE, async || {
+            self.answered.load(Ordering::Relaxed) >= count
+        })
+        .await;
+    }
+
+    /// What was not answered 200.
+    async fn finish(mut self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.tasks.join_next().await.is_some() {}
+        let failures = self.failures.lock().unwrap();
+        failures.clone()
+    }
+}
