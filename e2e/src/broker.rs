@@ -1,21 +1,22 @@
-//! Brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, [`PrivateBroker`],
-//! a container that one test may kill, freeze and starve, and [`DevBroker`], which is the same with a process.
+//! Brokers for tests: [`SharedBroker`], where every test has a virtual host of its own, and [`PrivateBroker`], which one test
+//! may kill, freeze and starve; each is RabbitMQ or devbroker, as the environment says.
 //!
 //! A missing broker fails the test: nothing is skipped.
 
 mod product;
 mod vhost;
 mod private;
+mod container;
 mod dev;
 
 use std::net::{SocketAddr, TcpListener};
 
 use crate::environment;
 
-pub use self::dev::DevBroker;
 pub use self::private::{PrivateBroker, Shortage};
 pub use self::product::Product;
 pub use self::vhost::{StoredMessage, Vhost};
+pub use self::{container::Container, dev::DevBroker};
 
 /// The broker that all tests share: the one that `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name, or else a devbroker of this process.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! `tools/devbroker` as a process of its own: one that all tests of a process share, or one that a test may kill and freeze.
 //!
-//! [`DevBroker`] has the methods of [`PrivateBroker`](super::PrivateBroker). Not here, because this broker has no such thing:
+//! [`DevBroker`] has the methods of [`Container`](super::Container). Not here, because this broker has no such thing:
 //! lines of a configuration file, users, and `rabbitmqctl`.
 
 use std::{

@@ -407,6 +407,9 @@ async fn a_queue_and_a_stream_that_somebody_deletes_are_made_again_and_used() {
 /// Fault 17, permissions.
 #[tokio::test]
 async fn permissions_that_are_revoked_are_named_and_given_back_they_are_used() {
+    if !SharedBroker::from_environment().is_rabbitmq_for("it has no permissions") {
+        return;
+    }
     let (system, proxy) = behind_a_proxy().await;
     system.vhost().create_user("its password").await;
     let (user, flags) = (system.vhost().user(), [("amqp-backoff-max", "1s")]);
@@ -439,7 +442,10 @@ async fn deliveries_that_are_taken_away_after_the_brokers_time_out_come_again_an
     }
     /// RabbitMQ looks once a minute.
     const TWO_MINUTES_AND_SOME: Duration = Duration::from_secs(150);
-    let broker = PrivateBroker::start_with("consumer_timeout = 60000\n").await;
+    if !SharedBroker::from_environment().is_rabbitmq_for("it takes no delivery away") {
+        return;
+    }
+    let broker = PrivateBroker::rabbitmq_with("consumer_timeout = 60000\n").await;
     let system = TestSystem::on(broker.vhost());
     let work = AtWork::on(system, &[]).await;
 
@@ -526,6 +532,9 @@ async fn stops_in_time(service: &mut Service) {
 #[tokio::test]
 async fn a_wrong_password_is_shown_until_it_is_corrected_and_so_is_a_changed_one() {
     if !full_only("faults::a_wrong_password_is_shown_until_it_is_corrected_and_so_is_a_changed_one") {
+        return;
+    }
+    if !SharedBroker::from_environment().is_rabbitmq_for("it has one user") {
         return;
     }
     let (system, proxy) = behind_a_proxy().await;

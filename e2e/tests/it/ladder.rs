@@ -11,7 +11,7 @@ use common::{
     messaging::{ConsumeOptions, Handler, MessagingClient as _, Outcome, amqp::AmqpClient},
 };
 use e2e::{
-    broker::{PrivateBroker, StoredMessage},
+    broker::{PrivateBroker, Shortage, StoredMessage},
     environment,
     fixture::TestSystem,
     load::{Load, Record, request_id},
@@ -219,7 +219,7 @@ async fn during_a_memory_alarm_no_message_is_blamed_for_what_the_broker_does_not
     // One that has to go to the dead, and cannot yet.
     system.vhost().publish("vip_queue", properties("poison"), b"hello").await;
 
-    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    broker.starve(Shortage::Memory).await;
     let vip = vipservice(&system).flag("handler-timeout", "500ms").start().await;
     let got = async || vip.log().count(|line| line.hop() == Some(7)) >= 50;
     until_true("all are in hand", PATIENCE, got).await;
@@ -231,7 +231,7 @@ async fn during_a_memory_alarm_no_message_is_blamed_for_what_the_broker_does_not
         since.elapsed() > alarm
     })
     .await;
-    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.6"]).await;
+    broker.feed(Shortage::Memory).await;
 
     system.assert_sets(&record, &account, &[&vip]).await;
     until_dead(&system, &[("poison".to_owned(), "its body is no notification")].into()).await;

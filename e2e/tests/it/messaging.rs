@@ -23,7 +23,7 @@ use common::{
     trace::RequestContext,
 };
 use e2e::{
-    broker::{PrivateBroker, SharedBroker, Vhost},
+    broker::{PrivateBroker, SharedBroker, Shortage, Vhost},
     proxy::{Mode, Proxy},
     wait::{PATIENCE, until, until_true},
 };
@@ -733,7 +733,7 @@ async fn a_broker_short_of_memory_slows_publishers_only() {
     for message in &waiting {
         client.publish_on_queue(VIP_QUEUE, message.clone()).await.unwrap();
     }
-    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    broker.starve(Shortage::Memory).await;
     let late = message(100);
     let publish = client.publish_surely(VIP_QUEUE, &late);
     let meanwhile = async {
@@ -744,13 +744,13 @@ async fn a_broker_short_of_memory_slows_publishers_only() {
         client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(|_| Outcome::Ack));
         client.until_seen(&ids(&waiting)).await;
         until_true("they are acked", PATIENCE, async || vhost.ready(VIP_QUEUE).await == Some(0)).await;
-        broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.6"]).await;
+        broker.feed(Shortage::Memory).await;
     };
     tokio::join!(publish, meanwhile);
     client.until_seen(&ids(&[late])).await;
     assert_eq!(vhost.ready(VIP_DEAD).await, Some(0));
 
-    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+    broker.starve(Shortage::Memory).await;
     let stuck = async { client.publish_on_queue(VIP_QUEUE, message(101)).await };
     let close = async {
         until_true("the alarm is shown again", PATIENCE, async || {
