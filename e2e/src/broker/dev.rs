@@ -21,10 +21,9 @@ use crate::{
 };
 
 /// Runs the command `$@` until standard input ends, so also until the process dies that holds it; then removes the folder `$0`, if it names one.
-/// First line: the number of the command's process. Its output follows.
+/// First line: the number of the command's process, which says it before it becomes the command. Its output follows.
 const WARDEN: &str = r#"
-    "$@" </dev/null &
-    echo $!
+    sh -c 'echo $$; exec "$@"' sh "$@" </dev/null &
     exec >/dev/null
     cat
     kill -KILL $! 2>/dev/null

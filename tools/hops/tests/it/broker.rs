@@ -1,0 +1,30 @@
+//! The development broker, which `up` starts where no other is given.
+
+use e2e::wait::{PATIENCE, until_true};
+use serde_json::json;
+
+use crate::checkout::Checkout;
+
+#[tokio::test]
+async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_when_it_is_killed() {
+    let checkout = Checkout::new().await;
+    let said = checkout.hops(&["up", "-d"]).ok();
+    assert!(said.contains("rabbitmq.1"), "{said}");
+    assert_eq!(checkout.processes().len(), 5, "three tasks, their broker, and who watches them");
+    assert!(checkout.hops(&["walk"]).ok().contains("9 offers"));
+
+    let listed = checkout.hops(&["queues", "--json"]).json();
+    let queue = listed.iter().find(|queue| queue["name"] == "vip_queue").unwrap();
+    assert_eq!((&queue["type"], &queue["unacked"]), (&json!("quorum"), &json!(0)));
+    assert!(checkout.hops(&["queues", "peek", "offers"]).ok().contains("offer.v1"));
+    assert!(checkout.hops(&["service", "scale", "rabbitmq=2"]).failed().contains("one process"));
+
+    let said = checkout.hops(&["ledger", "--read", "100", "--kill", "rabbitmq.1"]).ok();
+    assert!(said.lines().last().unwrap().ends_with("twice 0 - dead 0 - LOST 0"), "{said}");
+
+    let before = checkout.by_replica().await;
+    checkout.hops(&["down"]).ok();
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+    checkout.hops(&["up", "-d"]).ok();
+    until_true("the offers of before", PATIENCE, async || checkout.by_replica().await == before).await;
+}
