@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AmqpOptions,
-    dial::{Connected, dial},
+    dial::{Line, dial},
     fault::{Fault, GOODBYE, say_goodbye, short, within},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(super) struct Session {
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
-    connected: Connected,
+    line: Line,
 }
 
 impl Link {
@@ -168,9 +168,9 @@ impl Link {
     }
 
     async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
-        let (connection, connected) = dial(&self.options, address, role).await?;
+        let (connection, line) = dial(&self.options, address, role).await?;
         let (lost, limit) = (CancellationToken::new(), self.options.operation_timeout);
-        Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), connected })
+        Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), line })
     }
 
     /// What this client declares a queue to be, if it declares it.
@@ -259,7 +259,7 @@ impl Session {
     /// Says goodbye, and hangs up whether or not there was an answer.
     pub(super) async fn close(&self) {
         let _ = within(GOODBYE, "connection.close", self.connection.close(200, "bye".into())).await;
-        self.connected.0.hang_up();
+        self.line.hang_up();
     }
 
     /// Waits until the broker takes messages, or the connection is lost.

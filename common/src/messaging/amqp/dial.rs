@@ -3,8 +3,8 @@
 use std::{
     io,
     net::{Shutdown, TcpStream},
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::fd::AsFd as _,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -23,50 +23,23 @@ use crate::settings::broker::{BrokerUrl, Login};
 /// The largest frame, in bytes: RabbitMQ's own default. Without it lapin reserves 8 MB per connection.
 const FRAME_MAX: u32 = 131_072;
 
-/// A copy of a connection's socket, to shut it down: when the connection is over, or when it is dropped.
-/// lapin has no time-out of its own for connecting, and a connection that was given up, or that hangs in
-/// its close, keeps a thread and a socket for ever.
-#[derive(Debug, Clone)]
-pub(super) struct Hangup(Arc<Mutex<Line>>);
-
+/// A connection's socket once more, shut down when the connection is over or given up. lapin has no time-out of
+/// its own: a connection that hangs, in its handshake or in its close, keeps a thread and a socket for ever.
 #[derive(Debug)]
-enum Line {
-    Dialing,
-    Open(OwnedFd),
-    HungUp,
-}
+pub(super) struct Line(Option<TcpStream>);
 
-impl Hangup {
-    /// Shuts the socket down, or sees to it that dialing ends with that.
+impl Line {
+    /// Ends whatever waits for the other side.
     pub(super) fn hang_up(&self) {
-        let line = std::mem::replace(&mut *self.line(), Line::HungUp);
-        if let Line::Open(fd) = line {
-            let _ = TcpStream::from(fd).shutdown(Shutdown::Both);
+        if let Some(socket) = &self.0 {
+            let _ = socket.shutdown(Shutdown::Both);
         }
-    }
-
-    /// There is a socket now, unless it was given up meanwhile.
-    fn connected(&self, socket: &impl AsFd) -> io::Result<()> {
-        let mut line = self.line();
-        if matches!(*line, Line::HungUp) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        *line = Line::Open(socket.as_fd().try_clone_to_owned()?);
-        Ok(())
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Hangs up when it is dropped.
-#[derive(Debug)]
-pub(super) struct Connected(pub(super) Hangup);
-
-impl Drop for Connected {
+impl Drop for Line {
     fn drop(&mut self) {
-        self.0.hang_up();
+        self.hang_up();
     }
 }
 
@@ -75,14 +48,13 @@ pub(super) async fn dial(
     options: &AmqpOptions,
     (address, login): &(BrokerUrl, Login),
     role: &str,
-) -> Result<(Connection, Connected), Fault> {
+) -> Result<(Connection, Line), Fault> {
     let runtime = lapin::runtime::default_runtime()?;
     let name = format!("{} ({role})", options.instance);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
     // lapin runs the handshake on a thread of its own, which does not end because we stop waiting for it.
-    let line = Hangup(Arc::new(Mutex::new(Line::Dialing)));
-    let connected = Connected(line.clone());
+    let mut line = Line(None);
     let connector = async {
         // Before lapin is asked, and not inside it: where it cannot connect, lapin 4.12.3 leaves a task and its channels
         // behind for ever (13 KB), and it reserves its 8 MB of buffers before it tries.
@@ -90,7 +62,7 @@ pub(super) async fn dial(
         let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
         if let AsyncTcpStream::Plain(plain) = &stream {
             plain.get_ref().set_nodelay(true)?;
-            line.connected(plain.get_ref())?;
+            line.0 = Some(plain.get_ref().as_fd().try_clone_to_owned()?.into());
         }
         let stream = if address.tls { stream.into_tls(&address.host, tls.as_ref()).await? } else { stream };
         let stream = Mutex::new(Some(stream));
@@ -101,7 +73,7 @@ pub(super) async fn dial(
         Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
     };
     let connection = within(options.connect_timeout, "connecting", connector).await?;
-    Ok((connection, connected))
+    Ok((connection, line))
 }
 
 fn to_uri(address: &BrokerUrl, login: &Login, heartbeat: Duration) -> AMQPUri {
