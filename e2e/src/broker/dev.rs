@@ -191,11 +191,11 @@ impl DevBroker {
         self.ask(Method::POST, "/alarm/off").await;
     }
 
-    /// Closes all connections, as an operator does.
-    pub async fn close_all_connections(&self) {
+    /// Closes all connections, as an operator does; clients are told `reason`.
+    pub async fn close_all_connections(&self, reason: &str) {
         let connections = self.ask(Method::GET, "/connections").await.json();
         for connection in connections.as_array().expect("a list of connections") {
-            let path = format!("/connections/{}/close", connection["id"]);
+            let path = format!("/connections/{}/close?reason={reason}", connection["id"]);
             // One that has gone by itself meanwhile is not found.
             let _ = self.try_ask(Method::POST, &path).await;
         }
@@ -269,7 +269,7 @@ mod tests {
         vhost.publish("kept", BasicProperties::default(), b"{}").await;
 
         let (connection, channel) = vhost.channel().await;
-        broker.close_all_connections().await;
+        broker.close_all_connections("moving house").await;
         let is_closed = || async { !connection.status().connected() && !channel.status().connected() };
         crate::wait::until_true("the connection is closed", crate::wait::PATIENCE, is_closed).await;
     }

@@ -110,11 +110,8 @@ impl PrivateBroker {
         }
     }
 
-    /// Closes all connections, as an operator does; RabbitMQ's clients are told `reason`.
+    /// Closes all connections, as an operator does; clients are told `reason`.
     pub async fn close_all_connections(&self, reason: &str) {
-        match self {
-            Self::RabbitMq(broker) => broker.close_all_connections(reason).await,
-            Self::Dev(broker) => broker.close_all_connections().await,
-        }
+        either!(self, broker => broker.close_all_connections(reason).await);
     }
 }

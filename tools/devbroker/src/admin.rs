@@ -77,8 +77,12 @@ async fn peek(
     if messages.is_null() { Err(StatusCode::NOT_FOUND) } else { Ok(Json(messages)) }
 }
 
-async fn close(State(desk): State<Desk>, Path(id): Path<u64>) -> Answer {
-    let reason = "Closed via management plugin".to_owned();
+async fn close(
+    State(desk): State<Desk>,
+    Path(id): Path<u64>,
+    Query(mut query): Query<std::collections::HashMap<String, String>>,
+) -> Answer {
+    let reason = query.remove("reason").unwrap_or_else(|| "Closed via management plugin".to_owned());
     let Json(closed) = desk.ask(Question::CloseConnection(id, reason)).await?;
     if closed["closed"] == json!(true) { Ok(Json(closed)) } else { Err(StatusCode::NOT_FOUND) }
 }
