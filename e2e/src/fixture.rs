@@ -13,6 +13,7 @@ use crate::{
     load::{Load, Record, in_flight, request_id},
     log::Log,
     process::{Launch, Service},
+    proxy::Proxy,
     sets::Difference,
     wait::{PATIENCE, PAUSE, until_true},
 };
@@ -60,6 +61,13 @@ impl TestSystem {
     pub fn on(vhost: Vhost) -> Self {
         let data = tempfile::tempdir().expect("the folder for temporary files can be written");
         Self { amqp_url: vhost.amqp_url(), vhost, data }
+    }
+
+    /// On the shared broker, with a proxy on the way that a test may cut and freeze.
+    pub async fn behind_a_proxy() -> (Self, Proxy) {
+        let vhost = SharedBroker::from_environment().vhost().await;
+        let proxy = Proxy::start(vhost.address()).await;
+        (Self::on(vhost).behind(proxy.port()), proxy)
     }
 
     /// Its services look for the broker on another port of this machine: a proxy's, or one where nobody listens.

@@ -5,7 +5,8 @@
 //! - [`offer`]: hop 8, the rule, pure
 //! - [`offers`]: hop 9, the stream of offers and every replica's view of it
 //!
-//! Around them: [`dead_letters`], those that were given up, over HTTP and from a shell, and [`settings`]. It keeps nothing on disk: what it knows is in the stream.
+//! Around them: [`dead_letters`], those that were given up, over HTTP and from a shell, and [`settings`].
+//! It keeps nothing on disk: what it knows is in the stream.
 
 pub mod consumer;
 pub mod offer;

@@ -100,12 +100,6 @@ async fn until_logged(service: &Service, words: &str) {
     .await;
 }
 
-async fn behind_a_proxy() -> (TestSystem, Proxy) {
-    let vhost = SharedBroker::from_environment().vhost().await;
-    let proxy = Proxy::start(vhost.address()).await;
-    (TestSystem::on(vhost).behind(proxy.port()), proxy)
-}
-
 /// Fault 1.
 #[tokio::test]
 async fn a_broker_application_that_is_restarted_under_load_loses_no_answered_read() {
@@ -161,7 +155,7 @@ async fn a_link_that_goes_silent_is_replaced_after_two_heartbeats_and_loses_no_a
         return;
     }
     const HEARTBEAT: Duration = Duration::from_secs(2);
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let work = AtWork::on(system, &[("amqp-heartbeat", "2s"), ("amqp-connect-timeout", "1s")]).await;
 
     let since = Instant::now();
@@ -184,7 +178,7 @@ async fn a_way_that_closes_refuses_or_says_nothing_is_tried_again_and_leaves_not
         return;
     }
     const ATTEMPTS: usize = 12;
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let flags = [("amqp-connect-timeout", "300ms"), ("amqp-backoff-max", "300ms")];
     let work = AtWork::on(system, &flags).await;
 
@@ -218,7 +212,7 @@ async fn a_name_that_nobody_knows_is_passed_over_and_alone_it_is_shown() {
     if !full_only("faults::a_name_that_nobody_knows_is_passed_over_and_alone_it_is_shown") {
         return;
     }
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let known = system.vhost().amqp_url_at(proxy.port());
     let unknown = known.replace("127.0.0.1", "guest:guest@broker.invalid");
     let both = format!("{unknown},{known}");
@@ -295,7 +289,7 @@ async fn a_replica_that_declares_other_arguments_is_refused_and_disturbs_nobody(
 #[tokio::test]
 async fn a_slow_replica_has_no_more_in_hand_than_its_prefetch_and_another_goes_on() {
     const PREFETCH: u64 = 5;
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let direct = system.vhost().amqp_url();
     let work = AtWork::with(system, |launch| match launch.binary() {
         "accountservice" => launch.flag("amqp-server-url", &direct),
@@ -325,7 +319,7 @@ async fn a_slow_replica_has_no_more_in_hand_than_its_prefetch_and_another_goes_o
 /// Fault 13, the publisher's side.
 #[tokio::test]
 async fn what_a_full_queue_refuses_waits_in_the_outbox_until_there_is_room() {
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let direct = system.vhost().amqp_url();
     let work = AtWork::with(system, |launch| {
         let launch = launch.flag("vip-queue-max-length", "20").flag("amqp-heartbeat", "60s");
@@ -410,7 +404,7 @@ async fn permissions_that_are_revoked_are_named_and_given_back_they_are_used() {
     if !SharedBroker::from_environment().is_rabbitmq_for("it has no permissions") {
         return;
     }
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     system.vhost().create_user("its password").await;
     let (user, flags) = (system.vhost().user(), [("amqp-backoff-max", "1s")]);
     let work = AtWork::with(system, |launch| {
@@ -537,7 +531,7 @@ async fn a_wrong_password_is_shown_until_it_is_corrected_and_so_is_a_changed_one
     if !SharedBroker::from_environment().is_rabbitmq_for("it has one user") {
         return;
     }
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     system.vhost().create_user("another").await;
     let start = |binary| {
         let launch = system.launch(binary, 1).flag("amqp-backoff-max", "4s");

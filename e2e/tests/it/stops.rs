@@ -6,19 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
-    broker::SharedBroker,
-    fixture::TestSystem,
-    process::Service,
-    proxy::{Mode, Proxy},
-};
-
-/// A system whose way to the broker can be frozen.
-async fn behind_a_proxy() -> (TestSystem, Proxy) {
-    let vhost = SharedBroker::from_environment().vhost().await;
-    let proxy = Proxy::start(vhost.address()).await;
-    (TestSystem::on(vhost).behind(proxy.port()), proxy)
-}
+use e2e::{fixture::TestSystem, process::Service, proxy::Mode};
 
 async fn stops_in_time(service: &mut Service) {
     let since = Instant::now();
@@ -29,7 +17,7 @@ async fn stops_in_time(service: &mut Service) {
 
 #[tokio::test]
 async fn a_silent_broker_holds_up_no_stop() {
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let linger = |name| system.launch(name, 1).flag("shutdown-linger", "3s").start();
     let (mut account, mut vip) = (linger("accountservice").await, linger("vipservice").await);
     account.until_ready().await;
