@@ -169,9 +169,16 @@ impl Drop for Page {
         if thread::panicking() {
             eprintln!("--- the last command printed\n{}", self.last.join("\n"));
             for running in &self.running {
-                let log = self.came(running);
-                eprintln!("--- {}\n{}", running.program, log[log.len().saturating_sub(40)..].join("\n"));
+                eprintln!("--- {}\n{}", running.program, tail(&self.came(running)));
             }
+            let logs = self.stage.command("cargo").args(["hops", "service", "logs"]).output();
+            let logs = logs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let logs: Vec<_> = logs.unwrap_or_default().lines().map(str::to_owned).collect();
+            eprintln!("--- cargo hops service logs\n{}", tail(&logs));
         }
     }
+}
+
+fn tail(lines: &[String]) -> String {
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
