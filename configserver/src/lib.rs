@@ -1,0 +1,100 @@
+//! Serves the folder `config-repo` over HTTP, as Spring Cloud Config does with its native backend.
+//!
+//! In the order of a request:
+//! - [`routes`]: from a request to an answer
+//! - [`repository`]: the files, read for each request
+//! - [`spring`]: the protocol's rules, pure
+//!
+//! Around them: [`settings`].
+//! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
+//! Left out of the protocol: the git backend, files as they are, the second version of the JSON (with origins), RSA.
+
+pub mod routes;
+pub mod repository;
+pub mod spring;
+pub mod settings;
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use common::{
+    http::{self, Health},
+    messaging::{
+        MessagingClient,
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::Topology,
+    },
+    settings::{ServiceSettings as _, Sources, command},
+    shutdown::{self, Service},
+    startup::{self, Failure, Instance},
+    telemetry,
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{repository::Repository, routes::Server, settings::Settings};
+
+/// Where it listens if nothing else is said.
+const PORT: u16 = 8888;
+/// What it serves if nothing else is said.
+const FOLDER: &str = "config-repo";
+
+/// From the command line and the environment to a running service.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+pub async fn start(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), Failure> {
+    let command = command::<Settings>()
+        .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
+        .mut_arg("config-repo", |argument| argument.default_value(FOLDER).help("The folder that is served"));
+    let (sources, _) = Sources::parse::<Settings>(command, args, environment)?;
+    let settings: Settings = sources.load()?;
+    let shared = &settings.shared;
+    let instance =
+        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
+    let folder = sources.config_repo.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+    let repository = Repository::open(&folder)?;
+    let options = AmqpOptions::new(shared, &instance.name, Topology::default())?;
+    let mut registry = Registry::with_prefix("hops");
+    let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
+
+    telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
+    sources.announce(&settings);
+    Ok(run(&settings, repository, listener, client, registry, stop).await?)
+}
+
+/// Runs the service until `stop`.
+///
+/// # Errors
+/// A setting that cannot be used, or what was left at the end of the grace period.
+pub async fn run(
+    settings: &Settings,
+    repository: Repository,
+    listener: TcpListener,
+    client: Arc<dyn MessagingClient>,
+    registry: Registry,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let server = Arc::new(Server::new(settings, repository)?);
+    client.connect();
+    let health = Health::default().with("configServer", {
+        let server = Arc::clone(&server);
+        move || server.check()
+    });
+    // Without a broker nobody is told of changes; the files are served all the same.
+    let health = Arc::new(health.with_shown("broker", {
+        let client = Arc::clone(&client);
+        move || client.status().check()
+    }));
+    let routes = routes::router(Arc::clone(&server), Arc::clone(&health));
+    let router = http::router(routes, &settings.shared, &health, registry);
+    Service { listener, router, health, client, subscriptions: vec![], outbox: None }
+        .run(&settings.shared, stop)
+        .await
+}
