@@ -11,6 +11,7 @@ use super::{
     more_than_zero,
     secret::Secret,
 };
+use crate::messaging::topology::SPRING_CLOUD_BUS;
 
 /// What every service reads. Durations are written `"250ms"`, `"10s"`, `"7days"`.
 #[derive(Debug, Clone, Deserialize, DocumentedFields)]
@@ -57,6 +58,8 @@ pub struct SharedSettings {
     pub amqp_backoff_max: Duration,
     /// How many notifications wait in vip_queue before the broker refuses more; the outbox holds those (default 100000)
     pub vip_queue_max_length: u32,
+    /// The exchange on which services are told that their settings have changed (default "springCloudBus")
+    pub config_event_bus: String,
     /// How long a request may take before it is answered 503 (default 5s)
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -137,6 +140,7 @@ impl Default for SharedSettings {
             amqp_backoff_min: ms(100),
             amqp_backoff_max: s(10),
             vip_queue_max_length: 100_000,
+            config_event_bus: SPRING_CLOUD_BUS.into(),
             request_timeout: s(5),
             request_body_limit: 16 * 1024,
             request_concurrency: 512,
@@ -172,6 +176,10 @@ impl SharedSettings {
             ("connection_limit", self.connection_limit == 0),
             ("client_timeout", self.client_timeout.is_zero()),
         ])?;
+        let bus = &self.config_event_bus;
+        if !(1..=200).contains(&bus.len()) || bus.starts_with("amq.") {
+            return Err("config_event_bus: must have 1 to 200 bytes and not begin with `amq.`".into());
+        }
         for (key, limit) in
             [("request_concurrency", self.request_concurrency), ("connection_limit", self.connection_limit)]
         {
