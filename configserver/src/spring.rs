@@ -17,6 +17,9 @@ pub mod scalar;
 pub mod flatten;
 pub mod profiles;
 pub mod environment;
+pub mod placeholders;
+pub mod merged;
+pub mod dump;
 pub mod json;
 
 use indexmap::IndexMap;
