@@ -10,10 +10,7 @@ use axum::{
     routing::{any, get},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{
-    http::Health,
-    settings::secret::Secret,
-};
+use common::{http::Health, settings::secret::Secret};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
@@ -183,7 +180,8 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let shown = format!("{}{path}", server.prefix);
     if !server.lets_in(&parts.headers) {
-        let refusal = Refusal { status: 401, message: "configuration is for those who have the password".into() };
+        let refusal =
+            Refusal { status: 401, message: "configuration is for those who have the password".into() };
         return refused(&refusal, &shown);
     }
     let parsed = request::parse(parts.method.as_str(), path, query, accept);
@@ -211,13 +209,17 @@ fn refused(refusal: &Refusal, path: &str) -> Response {
         }
         _ => &*refusal.message,
     };
-    let mut response = (status, Json(json!({
-        "timestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string(),
-        "status": status.as_u16(),
-        "error": status.canonical_reason(),
-        "message": message,
-        "path": path,
-    }))).into_response();
+    let mut response = (
+        status,
+        Json(json!({
+            "timestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string(),
+            "status": status.as_u16(),
+            "error": status.canonical_reason(),
+            "message": message,
+            "path": path,
+        })),
+    )
+        .into_response();
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
     }

@@ -109,7 +109,8 @@ impl ServiceSettings for Settings {
     }
 
     fn check(&self) -> Result<(), String> {
-        let is_segment = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let is_segment =
+            |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         let segments = self.prefix.strip_prefix('/').map(|rest| rest.split('/').all(is_segment));
         if !self.prefix.is_empty() && segments != Some(true) {
             return Err("prefix: write it as in /config".into());

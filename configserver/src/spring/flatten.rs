@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn nothing_is_an_empty_text_and_an_empty_map_is_not_there() {
-        check("a: ~\nb:\nc: ''\nd: []\ne: {}\nf: [~]", &[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("f[0]", "")]);
+        check(
+            "a: ~\nb:\nc: ''\nd: []\ne: {}\nf: [~]",
+            &[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("f[0]", "")],
+        );
     }
 
     #[test]
@@ -109,7 +112,9 @@ mod tests {
 
     #[test]
     fn long_keys_over_many_values_are_refused() {
-        let text = format!("{}: &a [{}]\n", "k".repeat(500_000), "1,".repeat(100));
+        let level = |n: usize| format!("{}{}:\n", " ".repeat(n), "k".repeat(1000));
+        let text =
+            format!("{}{}[{}]\n", (0..40).map(level).collect::<String>(), " ".repeat(40), "1,".repeat(500));
         assert!(flatten(documents(&text).unwrap().remove(0)).unwrap_err().contains("bytes"));
     }
 }

@@ -104,7 +104,9 @@ pub fn active(requested: &str, said: &[&Said]) -> Result<Vec<String>, String> {
             return Err("more than 1000 profiles".into());
         }
         if !expanded.contains(&profile) {
-            stack.extend(groups.get(profile.as_str()).into_iter().flat_map(|group| group.iter().rev().cloned()));
+            stack.extend(
+                groups.get(profile.as_str()).into_iter().flat_map(|group| group.iter().rev().cloned()),
+            );
             expanded.push(profile);
         }
     }
@@ -234,13 +236,19 @@ mod tests {
 
     #[test]
     fn keys_are_known_in_every_spelling() {
-        for key in ["spring.config.activate.on-profile", "spring.config.activate.onProfile", "SPRING.CONFIG.ACTIVATE.ON_PROFILE"] {
+        for key in [
+            "spring.config.activate.on-profile",
+            "spring.config.activate.onProfile",
+            "SPRING.CONFIG.ACTIVATE.ON_PROFILE",
+        ] {
             assert_eq!(said(&[(key, "a, b")]).on_profile, Some(profiles("a b")), "{key}");
         }
         let list = said(&[("spring.profiles.include[0]", "a"), ("spring.profiles.include[1]", "b")]);
         assert_eq!(list.include, profiles("a b"));
         assert_eq!(said(&[("spring.profiles.group.dev[0]", "g1")]).groups["dev"], profiles("g1"));
-        assert!(Said::by(&[("spring.profiles".to_owned(), Scalar::text("x"))].into_iter().collect()).is_err());
+        assert!(
+            Said::by(&[("spring.profiles".to_owned(), Scalar::text("x"))].into_iter().collect()).is_err()
+        );
         assert_eq!(said(&[("spring.application.name", "x"), ("springs", "x")]), Said::default());
     }
 
@@ -255,7 +263,8 @@ mod tests {
         ] {
             assert_eq!(active(requested, &base.each_ref()), Ok(profiles(expected)), "{requested}");
         }
-        let conditional = [said(&[("spring.config.activate.on-profile", "a"), ("spring.profiles.include", "b")])];
+        let conditional =
+            [said(&[("spring.config.activate.on-profile", "a"), ("spring.profiles.include", "b")])];
         assert!(active("a", &conditional.each_ref()).is_err());
         assert!(active("default", &conditional.each_ref()).is_ok());
         let circle = [said(&[("spring.profiles.group.a", "b"), ("spring.profiles.group.b", "a")])];

@@ -118,8 +118,10 @@ mod tests {
             .iter()
             .map(|document| document.iter().map(|(key, value)| (key.clone(), value.to_string())).collect())
             .collect();
-        let read: Vec<Vec<_>> =
-            read.iter().map(|d| d.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()).collect();
+        let read: Vec<Vec<_>> = read
+            .iter()
+            .map(|d| d.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect())
+            .collect();
         assert_eq!(read, expected, "{text:?}");
     }
 

@@ -70,7 +70,9 @@ pub fn parse(method: &str, path: &str, query: &str, accept: Option<&str>) -> Res
         _ if words.contains(&"") => refuse(404, "there is nothing at this address"),
         _ if words.contains(&"..") => refuse(400, "`..` is no part of an address"),
         [first, ..] if RESERVED.contains(&first) => refuse(404, "there is nothing at this address"),
-        [file] => merged(None, file, query)?.map_or_else(|| refuse(404, "there is nothing at this address"), Ok),
+        [file] => {
+            merged(None, file, query)?.map_or_else(|| refuse(404, "there is nothing at this address"), Ok)
+        }
         [first, second] => match merged(Some(first), second, query)? {
             Some(request) => Ok(request),
             None if has_extension(second) => refuse(404, "a profile has no extension"),
@@ -93,9 +95,10 @@ pub fn parse(method: &str, path: &str, query: &str, accept: Option<&str>) -> Res
 /// A segment without its `;parameters`, decoded.
 fn decoded(segment: &str) -> Result<Cow<'_, str>, Refusal> {
     let segment = segment.split(';').next().unwrap_or_default();
-    let well_formed = segment.split('%').skip(1).all(|rest| {
-        rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit())
-    });
+    let well_formed = segment
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
     match percent_decode_str(segment).decode_utf8() {
         Ok(text) if well_formed && !text.contains(['/', '\\', '\0']) => Ok(text),
         _ => refuse(400, "an encoded slash, a backslash or a wrong escape"),
@@ -155,7 +158,9 @@ fn accepts_json(accept: Option<&str>) -> bool {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         let refused = parts.any(|parameter| {
-            parameter.strip_prefix("q=").is_some_and(|q| q.trim_end_matches('0').trim_end_matches('.').is_empty())
+            parameter
+                .strip_prefix("q=")
+                .is_some_and(|q| q.trim_end_matches('0').trim_end_matches('.').is_empty())
         });
         !refused && ["*/*", "application/*", "application/json"].contains(&kind.as_str())
     })
@@ -167,7 +172,10 @@ fn checked(request: Request) -> Result<Request, Refusal> {
         false => refuse(400, format!("the {name} must have no `..` and no `#`, and not begin with a slash")),
     };
     if !request.profiles.split(',').all(is_profile) || !is_place(&request.profiles) {
-        return refuse(400, "a profile is of letters, digits and -_.+@, and begins and ends with a letter or digit");
+        return refuse(
+            400,
+            "a profile is of letters, digits and -_.+@, and begins and ends with a letter or digit",
+        );
     }
     Ok(Request {
         application: place("application", &request.application)?,

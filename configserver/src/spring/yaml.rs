@@ -25,9 +25,9 @@ pub enum Node {
     /// A value.
     Scalar(Scalar),
     /// A list.
-    List(Vec<Node>),
+    List(Vec<Self>),
     /// A map. A key that is no text stands in brackets: `[1]`, `[true]`.
-    Map(IndexMap<String, Node>),
+    Map(IndexMap<String, Self>),
 }
 
 /// Why a text cannot be read.
@@ -129,7 +129,14 @@ impl Reader<'_> {
         }
     }
 
-    fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, usual: &str, span: Span) -> Result<(), String> {
+    fn open(
+        &mut self,
+        open: Open,
+        anchor: usize,
+        tag: Option<&Tag>,
+        usual: &str,
+        span: Span,
+    ) -> Result<(), String> {
         self.tabs.check(span.start.index())?;
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != usual) {
             return Err(format!("the tag {tag} is not known"));
