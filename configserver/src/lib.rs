@@ -24,6 +24,7 @@ pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
+use clap::parser::ValueSource;
 use common::{
     bus::BusId,
     http::{self, Access, Health},
@@ -70,9 +71,14 @@ pub async fn start(
         .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
         .mut_arg("config-repo", |argument| argument.default_value(FOLDER).help("The folder that is served"))
         .subcommands(encryption::commands());
-    let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    let (mut sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    let verb = matches.subcommand_name();
+    if verb.is_some() && matches.value_source("config-repo") == Some(ValueSource::DefaultValue) {
+        // The key may come from the environment alone, wherever one is.
+        sources.config_repo.take_if(|folder| !folder.is_dir());
+    }
     let settings: Settings = sources.load()?;
-    if let Some((verb, _)) = matches.subcommand() {
+    if let Some(verb) = verb {
         return Ok(encryption::run(verb, settings.decryption()?.key.as_ref())?);
     }
     let shared = &settings.shared;
