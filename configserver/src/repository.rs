@@ -36,6 +36,12 @@ impl Repository {
         Ok(Self { root, shown: shown.trim_end_matches('/').to_owned() })
     }
 
+    /// The folder that is read.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder's path, as the names of sources have it.
     #[must_use]
     pub fn shown(&self) -> &str {

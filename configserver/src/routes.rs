@@ -19,6 +19,7 @@ use crate::{
     settings::{Overrides, Settings},
     spring::{
         Properties, PropertySource, Scalar,
+        cipher::{Decryption, Key},
         environment::{Broken, Plan},
         flatten::flatten,
         json::{self, Head},
@@ -39,21 +40,23 @@ pub struct Server {
     /// The label of requests without one, where labels have folders.
     default_label: Option<String>,
     version: Option<String>,
+    decryption: Decryption,
     overrides: Option<PropertySource>,
     /// The header that a client with the password sends.
     authorization: Option<Secret>,
     prefix: String,
 }
 
-/// The addresses of the configuration. More specific ones may be added beside them.
-pub fn router(server: Arc<Server>, health: Arc<Health>) -> Router {
+/// The addresses of the configuration, and beside them those of `encryption`. More specific ones may be added.
+pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> Router {
     let prefix = server.prefix.clone();
     let configuration = Router::new()
         .route("/", any(answer))
         .route("/{*path}", any(answer))
         .with_state(server)
         .route("/key", get(no_public_key))
-        .route("/key/{application}/{profiles}", get(no_public_key));
+        .route("/key/{application}/{profiles}", get(no_public_key))
+        .merge(encryption);
     let configuration = match prefix.as_str() {
         "" => configuration,
         prefix => Router::new().nest(prefix, configuration),
@@ -65,7 +68,7 @@ impl Server {
     /// Puts the settings to use.
     ///
     /// # Errors
-    /// A password's file that cannot be read.
+    /// A password's or a key's file that cannot be read, or a key that cannot be used.
     pub fn new(settings: &Settings, repository: Repository) -> Result<Self, String> {
         let (password, file) = (settings.auth_password.as_ref(), settings.auth_password_file.as_deref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
@@ -78,10 +81,17 @@ impl Server {
             accept_empty: settings.accept_empty,
             default_label: settings.add_label_locations.then(|| settings.default_label.clone()),
             version: settings.version.clone(),
+            decryption: settings.decryption()?,
             overrides: overrides(&settings.overrides),
             authorization,
             prefix: settings.prefix.clone(),
         })
+    }
+
+    /// The key of encrypted values, if there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        self.decryption.key.clone()
     }
 
     /// Whether a client may read: it has the password, or there is none.
@@ -109,6 +119,9 @@ impl Server {
         let plan = Plan::new(self.repository.shown(), request, label.or(self.default_label.as_deref()));
         let found = self.repository.is_there().and_then(|()| plan.sources(&|path| self.documents(path)));
         let mut sources = found.or_else(|broken| refuse(500, broken.to_string()))?;
+        for PropertySource { source, .. } in &mut sources {
+            *source = self.decryption.decrypted(std::mem::take(source));
+        }
         if let Some(overrides) = &self.overrides {
             sources.insert(0, overrides.clone());
         }

@@ -8,6 +8,8 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::spring::cipher::{Decryption, Key};
+
 /// The configserver's settings. In brackets what Spring calls a key, where it has one.
 #[derive(Debug, Clone, Deserialize, DocumentedFields)]
 #[serde(default)]
@@ -34,6 +36,28 @@ pub struct Settings {
     pub auth_password: Option<Secret>,
     /// A file that holds the password, such as a Docker secret
     pub auth_password_file: Option<PathBuf>,
+    /// The password of `{cipher}` values; prefer the environment or encrypt_key_file, since everyone can read a
+    /// command line (default none) [encrypt.key]
+    pub encrypt_key: Option<Secret>,
+    /// A file that holds that password, such as a Docker secret
+    pub encrypt_key_file: Option<PathBuf>,
+    /// What the password is salted with, in hexadecimal (default deadbeef) [encrypt.salt]
+    pub encrypt_salt: String,
+    /// Whether values are decrypted before they go out; otherwise clients do it (default true)
+    /// [...server.encrypt.enabled]
+    pub encrypt_enabled: bool,
+    /// Whether a value that cannot be decrypted is answered as invalid.KEY; otherwise it stays, without its {cipher}
+    /// (default true) [...server.encrypt.prefix-invalid-properties]
+    pub encrypt_prefix_invalid: bool,
+    /// What a repository's host signs its notifications to /monitor with (default none: they need the rights of an
+    /// operator)
+    pub monitor_secret: Option<Secret>,
+    /// A file that holds that secret, such as a Docker secret
+    pub monitor_secret_file: Option<PathBuf>,
+    /// The server's name on the bus (default config-server:PROFILE:INSTANCE:RANDOM) [spring.cloud.bus.id]
+    pub bus_id: Option<String>,
+    /// Whether the services are told when a file in the folder is saved (default true)
+    pub watch: bool,
 }
 
 impl Default for Settings {
@@ -49,7 +73,29 @@ impl Default for Settings {
             auth_username: "user".into(),
             auth_password: None,
             auth_password_file: None,
+            encrypt_key: None,
+            encrypt_key_file: None,
+            encrypt_salt: "deadbeef".into(),
+            encrypt_enabled: true,
+            encrypt_prefix_invalid: true,
+            monitor_secret: None,
+            monitor_secret_file: None,
+            bus_id: None,
+            watch: true,
         }
+    }
+}
+
+impl Settings {
+    /// What becomes of `{cipher}` values, with the key derived.
+    ///
+    /// # Errors
+    /// A key or a salt that cannot be used, or a file that cannot be read.
+    pub fn decryption(&self) -> Result<Decryption, String> {
+        let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_deref());
+        let password = Secret::given_or_in_file("encrypt_key", password, file)?;
+        let key = password.map(|password| Key::derive(&password, &self.encrypt_salt)).transpose()?;
+        Ok(Decryption { enabled: self.encrypt_enabled, key, prefix_invalid: self.encrypt_prefix_invalid })
     }
 }
 

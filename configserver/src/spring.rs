@@ -6,6 +6,7 @@
 //! - [`flatten`]: from a tree to keys with values
 //! - [`profiles`]: which documents are active
 //! - [`environment`]: which files, in which order
+//! - [`cipher`]: encrypted values are decrypted
 //! - [`merged`]: one map of them all, as YAML, properties or JSON
 //!
 //! [`scalar`] and [`placeholders`] are single rules, [`dump`] and [`json`] write.
@@ -17,6 +18,7 @@ pub mod scalar;
 pub mod flatten;
 pub mod profiles;
 pub mod environment;
+pub mod cipher;
 pub mod placeholders;
 pub mod merged;
 pub mod dump;
