@@ -23,7 +23,7 @@ use crate::{
         environment::{Broken, Plan},
         flatten::flatten,
         json::{self, Head},
-        properties,
+        merged, properties,
         request::{self, Form, Refusal, Request, refuse},
         yaml::{self, Unreadable},
     },
@@ -161,7 +161,7 @@ impl Server {
                 };
                 Ok(("application/json", json::environment(head, &sources)))
             }
-            Form::Merged(..) => refuse(501, "not yet"),
+            Form::Merged(format, resolve) => merged::answer(&sources, format, resolve),
         }
     }
 }

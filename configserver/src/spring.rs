@@ -19,6 +19,9 @@ pub mod flatten;
 pub mod profiles;
 pub mod environment;
 pub mod cipher;
+pub mod placeholders;
+pub mod merged;
+pub mod dump;
 pub mod json;
 
 use indexmap::IndexMap;

@@ -145,3 +145,6 @@ fn directory(label: &str) -> Option<String> {
     let is_folder = !parts.is_empty() && !parts.contains(&".");
     is_folder.then(|| format!("{}/", parts.join("/")))
 }
+
+#[cfg(test)]
+mod tests;

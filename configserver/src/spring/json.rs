@@ -1,6 +1,6 @@
 //! JSON, written by hand: a number goes out with the digits that it came with, however many these are.
 
-use super::{PropertySource, Scalar};
+use super::{PropertySource, Scalar, yaml::Node};
 
 /// What an Environment says beside its sources: the request's words.
 #[derive(Debug, Clone, Copy)]
@@ -84,4 +84,30 @@ pub fn text(out: &mut String, text: &str) {
     }
     out.push_str(&text[plain..]);
     out.push('"');
+}
+
+/// A tree.
+pub fn node(out: &mut String, tree: &Node) {
+    match tree {
+        Node::Null => out.push_str("null"),
+        Node::Scalar(value) => scalar(out, value),
+        Node::List(list) => {
+            out.push('[');
+            for (n, tree) in list.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                node(out, tree);
+            }
+            out.push(']');
+        }
+        Node::Map(map) => {
+            out.push('{');
+            for (n, (key, tree)) in map.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                text(out, key);
+                out.push(':');
+                node(out, tree);
+            }
+            out.push('}');
+        }
+    }
 }

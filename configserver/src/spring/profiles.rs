@@ -6,6 +6,8 @@ use super::{Properties, Scalar};
 
 /// How deep an expression's parentheses may lie in each other.
 const DEEPEST: usize = 50;
+/// How many profiles are active at once, those of groups included.
+const MOST: usize = 100;
 
 /// What a document says of profiles.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -100,8 +102,8 @@ pub fn active(requested: &str, said: &[&Said]) -> Result<Vec<String>, String> {
     let mut stack: Vec<_> = profiles.into_iter().rev().collect();
     let mut expanded = vec![];
     while let Some(profile) = stack.pop() {
-        if expanded.len() > 1000 {
-            return Err("more than 1000 profiles".into());
+        if expanded.len() > MOST {
+            return Err(format!("more than {MOST} profiles"));
         }
         if !expanded.contains(&profile) {
             stack.extend(

@@ -8,6 +8,8 @@ use percent_encoding::percent_decode_str;
 
 /// First segments that are no application: they belong to other parts of the server.
 const RESERVED: [&str; 5] = ["actuator", "monitor", "encrypt", "decrypt", "key"];
+/// How many applications, profiles or labels a request may name: each with each is a file to look for.
+const LONGEST_LIST: usize = 32;
 /// Stands for a slash in applications and labels.
 const SLASH: &str = "(_)";
 
@@ -157,11 +159,8 @@ fn accepts_json(accept: Option<&str>) -> bool {
     accept.split(',').any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let refused = parts.any(|parameter| {
-            parameter
-                .strip_prefix("q=")
-                .is_some_and(|q| q.trim_end_matches('0').trim_end_matches('.').is_empty())
-        });
+        let quality = |parameter: &str| parameter.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok());
+        let refused = parts.any(|parameter| quality(parameter) == Some(0.0));
         !refused && ["*/*", "application/*", "application/json"].contains(&kind.as_str())
     })
 }
@@ -171,6 +170,11 @@ fn checked(request: Request) -> Result<Request, Refusal> {
         true => Ok(text.replace(SLASH, "/")),
         false => refuse(400, format!("the {name} must have no `..` and no `#`, and not begin with a slash")),
     };
+    let label = request.label.as_deref().unwrap_or_default();
+    let lists = [&request.application, &request.profiles, label];
+    if lists.iter().any(|list| list.matches(',').count() >= LONGEST_LIST) {
+        return refuse(400, format!("at most {LONGEST_LIST} applications, profiles and labels"));
+    }
     if !request.profiles.split(',').all(is_profile) || !is_place(&request.profiles) {
         return refuse(
             400,
@@ -196,3 +200,6 @@ fn is_profile(profile: &str) -> bool {
     let allowed = |c: char| c.is_alphanumeric() || "-_.+@".contains(c);
     ends(profile.chars().next()) && ends(profile.chars().next_back()) && profile.chars().all(allowed)
 }
+
+#[cfg(test)]
+mod tests;
