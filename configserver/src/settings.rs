@@ -47,7 +47,7 @@ pub struct Settings {
     /// [...server.encrypt.enabled]
     pub encrypt_enabled: bool,
     /// Whether a value that cannot be decrypted is answered as invalid.KEY; otherwise it stays, without its {cipher}
-    /// (default true) [...server.encrypt.prefix-invalid-properties]
+    /// (default true) [encrypt.prefix-invalid-properties]
     pub encrypt_prefix_invalid: bool,
     /// What stands before /monitor in its address, such as /hooks (default none)
     /// [spring.cloud.config.monitor.endpoint.path]
