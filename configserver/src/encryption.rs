@@ -32,23 +32,21 @@ type Work = fn(&Key, &str) -> Option<String>;
 pub fn router(key: Option<Key>, access: Access) -> Router {
     let routes = [("/encrypt", encrypted as Work), ("/decrypt", decrypted)].into_iter();
     let routes = routes.fold(Router::new(), |routes, (path, work)| {
-        let plain =
-            post(async move |State(key): State<Arc<Option<Key>>>, headers: HeaderMap, body: Bytes| {
-                answer(work, key.as_ref().as_ref(), &headers, &body)
-            });
-        let named = post(
+        let handler = post(
             async move |State(key): State<Arc<Option<Key>>>,
-                        Path((application, profiles)): Path<(String, String)>,
+                        named: Option<Path<(String, String)>>,
                         headers: HeaderMap,
                         body: Bytes| {
-                // With one key they choose nothing, and still have to be names.
-                if [application, profiles].iter().any(|name| name.contains("..") || name.contains('#')) {
-                    return Err(Problem::bad_request("a name has no `..` and no `#`"));
+                // With one key the names choose nothing, and still have to be names.
+                let mut names =
+                    named.iter().flat_map(|Path((application, profiles))| [application, profiles]);
+                match names.any(|name| name.contains("..") || name.contains('#')) {
+                    true => Err(Problem::bad_request("a name has no `..` and no `#`")),
+                    false => answer(work, key.as_ref().as_ref(), &headers, &body),
                 }
-                answer(work, key.as_ref().as_ref(), &headers, &body)
             },
         );
-        routes.route(path, plain).route(&format!("{path}/{{application}}/{{profiles}}"), named)
+        routes.route(path, handler.clone()).route(&format!("{path}/{{application}}/{{profiles}}"), handler)
     });
     let routes = routes
         .route("/encrypt/status", get(async |State(key): State<Arc<Option<Key>>>| status(key.is_some())));

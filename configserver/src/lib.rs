@@ -136,7 +136,7 @@ pub async fn run(
     }));
     let encryption = encryption::router(server.key(), access);
     let routes = routes::router(Arc::clone(&server), encryption, Arc::clone(&health));
-    let routes = routes.merge(monitor::router(monitor));
+    let routes = routes.merge(monitor::router(monitor, &settings.monitor_prefix));
     let router = http::router(routes, &settings.shared, &health, registry);
     let service = Service { listener, router, health, client, subscriptions: vec![], outbox: None };
     tokio::join!(service.run(&settings.shared, stop), OptionFuture::from(watch)).0

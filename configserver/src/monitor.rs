@@ -81,14 +81,17 @@ pub struct Monitor {
     pub secret: Option<Secret>,
 }
 
-/// `POST /monitor`, and `POST /actuator/busrefresh` with or without a destination.
-pub fn router(monitor: Monitor) -> Router {
+/// `POST /monitor` below its prefix, and `POST /actuator/busrefresh` with or without a destination.
+pub fn router(monitor: Monitor, prefix: &str) -> Router {
     let refresh = Router::new()
         .route("/actuator/busrefresh", post(refresh_everybody))
         .route("/actuator/busrefresh/{*destination}", post(refresh_some))
         .with_state(monitor.refresher.clone());
     let refresh = monitor.access.clone().guard(refresh);
-    Router::new().route("/monitor", post(notified)).with_state(Arc::new(monitor)).merge(refresh)
+    Router::new()
+        .route(&format!("{prefix}/monitor"), post(notified))
+        .with_state(Arc::new(monitor))
+        .merge(refresh)
 }
 
 async fn refresh_everybody(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {

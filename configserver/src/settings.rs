@@ -47,8 +47,11 @@ pub struct Settings {
     /// [...server.encrypt.enabled]
     pub encrypt_enabled: bool,
     /// Whether a value that cannot be decrypted is answered as invalid.KEY; otherwise it stays, without its {cipher}
-    /// (default true) [...server.encrypt.prefix-invalid-properties]
+    /// (default true) [encrypt.prefix-invalid-properties]
     pub encrypt_prefix_invalid: bool,
+    /// What stands before /monitor in its address, such as /hooks (default none)
+    /// [spring.cloud.config.monitor.endpoint.path]
+    pub monitor_prefix: String,
     /// What a repository's host signs its notifications to /monitor with (default none: they need the rights of an
     /// operator)
     pub monitor_secret: Option<Secret>,
@@ -78,6 +81,7 @@ impl Default for Settings {
             encrypt_salt: "deadbeef".into(),
             encrypt_enabled: true,
             encrypt_prefix_invalid: true,
+            monitor_prefix: String::new(),
             monitor_secret: None,
             monitor_secret_file: None,
             bus_id: None,
@@ -111,9 +115,11 @@ impl ServiceSettings for Settings {
     fn check(&self) -> Result<(), String> {
         let is_segment =
             |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        let segments = self.prefix.strip_prefix('/').map(|rest| rest.split('/').all(is_segment));
-        if !self.prefix.is_empty() && segments != Some(true) {
-            return Err("prefix: write it as in /config".into());
+        for (key, prefix) in [("prefix", &self.prefix), ("monitor_prefix", &self.monitor_prefix)] {
+            let segments = prefix.strip_prefix('/').map(|rest| rest.split('/').all(is_segment));
+            if !prefix.is_empty() && segments != Some(true) {
+                return Err(format!("{key}: write it as in /config"));
+            }
         }
         Ok(())
     }

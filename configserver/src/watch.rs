@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,8 @@ use crate::{
 /// Between two looks. After a change one more is awaited, so that several in one burst are one; at most two.
 const LOOK: Duration = Duration::from_millis(250);
 const PATIENT_LOOKS: u32 = 2;
+/// A look takes at most one part in so many of the time: in a folder of thousands of files there are fewer.
+const SHARE: u32 = 20;
 /// A file that was written so shortly before a look may be written again and look the same.
 const SETTLED: Duration = Duration::from_secs(2);
 /// The files that are configuration.
@@ -129,16 +131,16 @@ fn see(path: &Path, before: Option<&Seen>) -> io::Result<Option<Seen>> {
 
 /// Looks until `stop`, and tells those whom a change concerns. What could not be told is in the log.
 pub async fn run(mut watch: Watch, refresher: Refresher, stop: CancellationToken) {
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut changed, mut waited) = (BTreeSet::new(), 0);
-    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+    let (mut changed, mut waited, mut pause) = (BTreeSet::new(), 0, LOOK);
+    while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+        let start = Instant::now();
         let look = spawn_blocking(move || {
             let found = watch.look();
             (watch, found)
         });
         let Ok((again, found)) = look.await else { return };
         watch = again;
+        pause = LOOK.max(SHARE * start.elapsed());
         let is_quiet = found.is_empty();
         changed.extend(found);
         if changed.is_empty() {

@@ -47,7 +47,8 @@ fn server(has_broker: bool, secret: Option<&str>) -> TestServer {
     let monitor = Monitor { refresher, access: Access::default(), secret: secret.map(Secret::new) };
     let health = Arc::new(Health::default());
     let settings = SharedSettings::default();
-    let router = common::http::router(super::router(monitor), &settings, &health, Registry::default());
+    let router =
+        common::http::router(super::router(monitor, "/hooks"), &settings, &health, Registry::default());
     TestServer { router, sent }
 }
 
@@ -66,7 +67,7 @@ impl TestServer {
     }
 
     async fn monitor(&self, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-        self.post("127.0.0.1", "/monitor", headers, body).await
+        self.post("127.0.0.1", "/hooks/monitor", headers, body).await
     }
 
     /// The destinations of the events so far.
@@ -166,7 +167,7 @@ async fn who_is_elsewhere_needs_the_token_or_a_signature() {
         (("x-gitlab-token", "It's a Secret"), 403),
         (("x-forwarded-for", "10.0.0.1"), 403),
     ] {
-        let (status, body) = server.post("10.0.0.1", "/monitor", &[JSON, PUSH, header], COMMITS).await;
+        let (status, body) = server.post("10.0.0.1", "/hooks/monitor", &[JSON, PUSH, header], COMMITS).await;
         assert_eq!(status, expected, "{header:?} {body}");
         assert_eq!(server.told().len(), if expected == 200 { 2 } else { 0 });
     }
@@ -178,7 +179,7 @@ async fn who_is_elsewhere_needs_the_token_or_a_signature() {
     let header = ("x-hub-signature-256", signed.as_str());
     assert_eq!(server.post("10.0.0.1", "/actuator/busrefresh", &[header], COMMITS).await.0, 403);
     let server = self::server(true, None);
-    let (status, body) = server.post("10.0.0.1", "/monitor", &[JSON, PUSH, header], COMMITS).await;
+    let (status, body) = server.post("10.0.0.1", "/hooks/monitor", &[JSON, PUSH, header], COMMITS).await;
     assert!(status == 403 && body.contains("management_token"), "{body}");
     assert_eq!(server.told(), [""; 0]);
 }

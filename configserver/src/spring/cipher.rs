@@ -87,24 +87,15 @@ impl Decryption {
         if !self.enabled || !source.values().any(|value| encrypted(value).is_some()) {
             return source;
         }
-        let (sealed, mut open): (Vec<_>, Properties) = {
-            let mut sealed = vec![];
-            let rest = source.into_iter().filter_map(|(key, value)| match encrypted(&value) {
-                Some(text) => {
-                    sealed.push((key, text.to_owned()));
-                    None
-                }
-                None => Some((key, value)),
-            });
-            let rest = rest.collect();
-            (sealed, rest)
-        };
-        for (key, text) in sealed {
-            let decrypt = |cipher: &Key| cipher.decrypt(split_prefixes(&text).1);
+        let is_sealed = |(_, value): &(String, Scalar)| encrypted(value).is_some();
+        let (sealed, mut open): (Properties, Properties) = source.into_iter().partition(is_sealed);
+        for (key, value) in sealed {
+            let text = encrypted(&value).unwrap_or_default();
+            let decrypt = |cipher: &Key| cipher.decrypt(split_prefixes(text).1);
             let (key, value) = match self.key.as_ref().and_then(decrypt) {
                 Some(plain) => (key, plain),
                 None if self.prefix_invalid => (format!("invalid.{key}"), "<n/a>".to_owned()),
-                None => (key, text),
+                None => (key, text.to_owned()),
             };
             open.insert(key, Scalar::Text(value));
         }

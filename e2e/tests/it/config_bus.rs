@@ -1,8 +1,14 @@
 //! The configserver and the bus: who is told what, when a file is saved, a repository is pushed to, or somebody asks.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use e2e::{
+    binaries::binary,
     broker::Vhost,
     fixture::TestSystem,
     http::Reply,
@@ -133,4 +139,35 @@ async fn without_its_broker_it_serves_says_that_nobody_was_told_and_goes_on_with
     until_connected(&server).await;
     assert_eq!(post(&server, "/monitor", &json!({"path": "svc.yml"})).await.status, 200);
     assert_eq!(listener.heard().await, "svc:**");
+}
+
+/// What a verb makes of its standard input in an empty folder: whether it worked, its output, and what it said.
+fn shell(verb: &str, key: Option<&str>, input: &str) -> (bool, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary("configserver"));
+    command.arg(verb).env_clear().envs(key.map(|key| ("APP_ENCRYPT_KEY", key))).current_dir(folder.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that refuses to work reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_password_is_encrypted_in_a_shell_and_only_who_has_the_key_reads_it() {
+    let (done, sealed, _) = shell("encrypt", Some("foo"), "the_password\n");
+    assert!(done && !sealed.contains("the_password"), "{sealed}");
+    let (done, opened, _) = shell("decrypt", Some("foo"), &format!("{{cipher}}{sealed}"));
+    assert_eq!((done, opened.as_str()), (true, "the_password\n"));
+    for (key, says) in [
+        (Some("another"), "was not encrypted with this key"),
+        (Some("-----BEGIN RSA PRIVATE KEY-----"), "RSA is not supported"),
+        (None, "set encrypt_key_file"),
+    ] {
+        let (done, opened, said) = shell("decrypt", key, &sealed);
+        assert_eq!((done, opened.as_str(), said.lines().count()), (false, "", 1), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
 }
