@@ -83,7 +83,11 @@ pub fn parse(method: &str, path: &str, query: &str, accept: Option<&str>) -> Res
         [name, profiles, label] if !is_set(query, "useDefaultLabel") => {
             Ok(environment(name, profiles, Some(label)))
         }
-        _ => refuse(501, "this server serves configuration, and no files as they are"),
+        [name, profiles, label, ..] => {
+            checked(environment(name, profiles, Some(label)))?;
+            refuse(404, "this server serves configuration, and no files as they are")
+        }
+        [] => refuse(404, "there is nothing at this address"),
     }?;
     if !["GET", "HEAD"].contains(&method) {
         return refuse(405, "configuration is read with GET");
