@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use documented::DocumentedFields;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::Level;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::messaging::topology::SPRING_CLOUD_BUS;
 
 /// What every service reads. Durations are written `"250ms"`, `"10s"`, `"7days"`.
-#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct SharedSettings {
     /// The name shown in the log when the settings are loaded (default: the service's)
@@ -60,6 +60,8 @@ pub struct SharedSettings {
     pub vip_queue_max_length: u32,
     /// The exchange on which services are told that their settings have changed (default "springCloudBus")
     pub config_event_bus: String,
+    /// Whether an instance tells the bus that it has read its settings again (default true)
+    pub config_ack: bool,
     /// How long a request may take before it is answered 503 (default 5s)
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -81,9 +83,15 @@ pub struct SharedSettings {
 }
 
 /// How much is logged: error, warn, info, debug or trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LogLevel(pub Level);
+
+impl From<LogLevel> for String {
+    fn from(LogLevel(level): LogLevel) -> Self {
+        level.to_string().to_lowercase()
+    }
+}
 
 impl TryFrom<String> for LogLevel {
     type Error = &'static str;
@@ -94,8 +102,8 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// What a log line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
@@ -141,6 +149,7 @@ impl Default for SharedSettings {
             amqp_backoff_max: s(10),
             vip_queue_max_length: 100_000,
             config_event_bus: SPRING_CLOUD_BUS.into(),
+            config_ack: true,
             request_timeout: s(5),
             request_body_limit: 16 * 1024,
             request_concurrency: 512,
@@ -153,6 +162,16 @@ impl Default for SharedSettings {
 }
 
 impl SharedSettings {
+    /// The keys that take effect while a service runs.
+    pub const LIVE: &'static [&'static str] = &[
+        "client_timeout",
+        "config_ack",
+        "log_level",
+        "request_timeout",
+        "shutdown_grace",
+        "shutdown_linger",
+    ];
+
     /// The broker's addresses with the credentials that go with them; reads the `*_FILE`s.
     ///
     /// # Errors
@@ -201,7 +220,11 @@ impl SharedSettings {
 }
 
 /// A value, or the content of the file that holds it, but not both.
-fn either(key: &str, value: Option<String>, file: Option<&PathBuf>) -> Result<Option<String>, String> {
+pub(super) fn either(
+    key: &str,
+    value: Option<String>,
+    file: Option<&PathBuf>,
+) -> Result<Option<String>, String> {
     match (value, file) {
         (Some(_), Some(_)) => Err(format!("{key} and {key}_file are both set: keep one")),
         (None, Some(path)) => std::fs::read_to_string(path)

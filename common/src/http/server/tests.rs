@@ -42,7 +42,7 @@ async fn server(connections: usize, client_timeout: Duration) -> TestServer {
         .route("/held", get(held));
     let settings = SharedSettings { request_timeout: PATIENCE, ..SharedSettings::default() };
     let router = router(routes, &settings, &Arc::new(Health::default()), Registry::default());
-    let bounds = Bounds { connections, client_timeout, finish: Duration::ZERO };
+    let bounds = Bounds { connections, client_timeout: client_timeout.into(), finish: Duration::ZERO.into() };
     let mut serving = JoinSet::new();
     serving.spawn(serve(listener, router, bounds, CancellationToken::new()));
     TestServer { address, go, _serving: serving }
