@@ -21,7 +21,7 @@ pub mod outbox_command;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
-    http::{self, Health},
+    http::{self, Access, Health},
     messaging::{
         MessagingClient,
         amqp::{AmqpClient, AmqpOptions},
@@ -135,7 +135,9 @@ pub async fn run(
         notifier: Notifier::new(Arc::clone(&outbox)),
         served_by: instance.name.as_str().into(),
     };
-    let router = http::router(routes::router(state), live.shared(), &health, registry);
+    let access = Access::new(&settings.shared)?;
+    let routes = routes::router(state).merge(http::settings::router(live.effective(), access));
+    let router = http::router(routes, live.shared(), &health, registry);
     let service = Service {
         listener,
         router,

@@ -1,9 +1,12 @@
-//! Everything around a handler: request id, limits, problems, health, metrics, the server.
+//! Everything around a handler: request id, limits, problems, health, the operator's access, settings, metrics, the
+//! server.
 //!
 //! One function, [`Guarded::answer`], stands around every request; what it does can be read top to bottom there.
 
 pub mod problem;
 pub mod health;
+pub mod access;
+pub mod settings;
 mod server;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -25,6 +28,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
 pub use self::{
+    access::{Access, Peer},
     health::Health,
     problem::Problem,
     server::{Bounds, serve},

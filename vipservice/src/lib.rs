@@ -17,7 +17,7 @@ pub mod settings;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
-    http::{self, Health},
+    http::{self, Access, Health},
     messaging::{
         MessagingClient,
         amqp::{AmqpClient, AmqpOptions},
@@ -123,7 +123,9 @@ pub async fn run(
     let counting = page::count(Arc::clone(&client), &mut registry);
     let patience = live.live(|settings| settings.shared.request_timeout);
     let letters = DeadLetters::new(Arc::clone(&client), Arc::clone(&view), patience);
-    let routes = offers::router(view).merge(page::router(letters));
+    let routes = offers::router(view)
+        .merge(page::router(letters))
+        .merge(http::settings::router(live.effective(), Access::new(&settings.shared)?));
     let router = http::router(routes, live.shared(), &health, registry);
     let subscriptions = [consuming, counting].into_iter().chain(following).collect();
     Service { listener, router, health, client, subscriptions, outbox: None }.run(live.shared(), stop).await

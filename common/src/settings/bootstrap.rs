@@ -9,7 +9,6 @@ use serde::Deserialize;
 use super::{
     secret::Secret,
     server::{ConfigServer, ServerUrl},
-    shared::either,
 };
 
 /// Its fields are flags and `APP_` variables, as the settings themselves are; no file can set them.
@@ -65,9 +64,9 @@ impl Bootstrap {
         if self.config_timeout.is_zero() || self.config_patience.is_zero() {
             return Err("config_timeout and config_patience: must be more than 0".into());
         }
-        let password = self.config_password.map(|password| password.expose().to_owned());
-        let password = either("config_password", password, self.config_password_file.as_ref())?;
-        let url = url.with_credentials(self.config_username, password.map(Secret::new));
+        let (password, file) = (self.config_password.as_ref(), self.config_password_file.as_deref());
+        let password = Secret::given_or_in_file("config_password", password, file)?;
+        let url = url.with_credentials(self.config_username, password);
         Ok(Some(ConfigServer {
             url,
             label: self.config_label,

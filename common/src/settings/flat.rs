@@ -116,7 +116,7 @@ fn path(key: &str) -> Result<Vec<Step<'_>>, String> {
 
 impl Node {
     fn put(&mut self, path: &[Step<'_>], node: Self) -> Option<()> {
-        let Some((step, rest)) = path.split_first() else { return None };
+        let (step, rest) = path.split_first()?;
         let child = match (self, step) {
             (Self::Table(table), Step::Name(name)) if rest.is_empty() => {
                 return table.insert((*name).to_owned(), node).is_none().then_some(());
@@ -144,29 +144,22 @@ impl Node {
 
     /// The value, with the origin of the first leaf below it.
     fn value(self, key: &str) -> Result<Value, String> {
-        let (values, kind): (Vec<Value>, fn(Vec<Value>, Vec<String>) -> ValueKind);
-        let mut names = vec![];
+        let origin = |first: Option<&Value>| first.and_then(Value::origin).map(str::to_owned);
         match self {
-            Self::Leaf(value) => return Ok(value),
+            Self::Leaf(value) => Ok(value),
             Self::Table(table) => {
-                let pairs: Vec<_> = table.into_iter().collect();
-                names = pairs.iter().map(|(name, _)| name.clone()).collect();
-                values = pairs.into_iter().map(|(_, node)| node.value(key)).collect::<Result<_, _>>()?;
-                kind = |values, names| ValueKind::Table(names.into_iter().zip(values).collect());
+                let named = table.into_iter().map(|(name, node)| Ok((name, node.value(key)?)));
+                let table: BTreeMap<_, _> = named.collect::<Result<_, String>>()?;
+                let origin = origin(table.values().next());
+                Ok(Value::new(origin.as_ref(), ValueKind::Table(table.into_iter().collect())))
             }
             Self::List(list) => {
-                if list.keys().enumerate().any(|(n, index)| n != *index) {
-                    return Err(format!("{key}: a list has a hole, number {} is missing", hole(&list)));
+                if let Some((n, _)) = list.keys().enumerate().find(|(n, index)| n != *index) {
+                    return Err(format!("{key}: its list has a hole, [{n}] is missing"));
                 }
-                values = list.into_values().map(|node| node.value(key)).collect::<Result<_, _>>()?;
-                kind = |values, _| ValueKind::Array(values);
+                let list = list.into_values().map(|node| node.value(key)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Value::new(origin(list.first()).as_ref(), list))
             }
         }
-        let origin = values.first().and_then(Value::origin).map(str::to_owned);
-        Ok(Value::new(origin.as_ref(), kind(values, names)))
     }
-}
-
-fn hole(list: &BTreeMap<usize, Node>) -> usize {
-    (0..).zip(list.keys()).find(|(n, index)| n != *index).map_or(list.len(), |(n, _)| n)
 }

@@ -200,14 +200,14 @@ fn keys<S: ServiceSettings>() -> BTreeSet<String> {
     flags.chain(S::IN_FILES_ONLY.iter().map(|key| (*key).to_owned())).collect()
 }
 
-#[test]
-fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
+#[tokio::test]
+async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
     type Account = accountservice::settings::Settings;
     type Vip = vipservice::settings::Settings;
-    fn load<S: ServiceSettings>(profile: &str) {
+    async fn load<S: ServiceSettings>(profile: &str) {
         let config_repo = Some(root().join("config-repo"));
         let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
-        let settings = sources.load::<S>().unwrap_or_else(|e| panic!("{profile}: {e}"));
+        let settings = sources.load::<S>().await.unwrap_or_else(|e| panic!("{profile}: {e}"));
         let name = format!("{} {profile}", S::SERVICE);
         assert_eq!(settings.shared().server_name.to_lowercase(), name);
     }
@@ -218,8 +218,8 @@ fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
     let there = files().into_iter().filter_map(|path| Some(path.strip_prefix("config-repo/")?.to_owned()));
     assert_eq!(there.collect::<BTreeSet<_>>(), expected, "a file that no service reads");
     for profile in ["dev", "test"] {
-        load::<Account>(profile);
-        load::<Vip>(profile);
+        load::<Account>(profile).await;
+        load::<Vip>(profile).await;
     }
 
     let (account, vip) = (keys::<Account>(), keys::<Vip>());
