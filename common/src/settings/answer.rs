@@ -79,3 +79,6 @@ fn shown(name: &str) -> String {
         format!("{shown}://{}", &part[host..])
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,6 @@ fn invalid(text: &str, values: &Flat) -> SettingsError {
     let set = values.iter().find(|(set, _)| root(set) == key).and_then(|(_, value)| value.origin());
     SettingsError::Invalid(set.map_or(text.to_owned(), |origin| format!("{origin}: {text}")))
 }
+
+#[cfg(test)]
+mod tests;

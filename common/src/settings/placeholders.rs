@@ -96,3 +96,6 @@ fn split_default(inside: &str) -> (&str, Option<&str>) {
     });
     colon.map_or((inside, None), |at| (&inside[..at], Some(&inside[at + 1..])))
 }
+
+#[cfg(test)]
+mod tests;

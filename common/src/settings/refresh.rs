@@ -175,3 +175,6 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

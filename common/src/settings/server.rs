@@ -219,3 +219,6 @@ impl Waits {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests;
