@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use common::settings::{ServiceSettings, Sources, command};
+use common::settings::{ServiceSettings, SharedSettings, Sources, command};
 use e2e::{
     binaries::{binary, binary_with_failpoints},
     environment,
@@ -232,6 +232,31 @@ async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
             assert!(key != "amqp_password" && !value.contains('@'), "{file}: no secrets in clear: {key}");
         }
     }
+}
+
+#[test]
+fn every_live_key_is_a_key_and_its_help_says_that_it_is_live() {
+    fn check<S: ServiceSettings>() {
+        let command = command::<S>();
+        let keys = keys::<S>();
+        let (own, shared) = (S::LIVE.iter(), SharedSettings::LIVE.iter());
+        let live: Vec<&str> = own.chain(shared).copied().collect();
+        let set: BTreeSet<_> = live.iter().copied().collect();
+        assert_eq!(set.len(), live.len(), "{}: one is there twice: {live:?}", S::SERVICE);
+        for key in &live {
+            assert!(
+                keys.contains(*key) && !S::IN_FILES_ONLY.contains(key),
+                "{}: {key} is no key",
+                S::SERVICE
+            );
+        }
+        for argument in command.get_arguments() {
+            let (key, help) = (argument.get_id().as_str(), argument.get_help().unwrap().to_string());
+            assert_eq!(help.ends_with("; live"), set.contains(key), "{}: {key}: {help}", S::SERVICE);
+        }
+    }
+    check::<accountservice::settings::Settings>();
+    check::<vipservice::settings::Settings>();
 }
 
 #[test]

@@ -36,8 +36,9 @@ impl Following {
 
     async fn with(folder: TempDir, sources: Sources) -> Self {
         let live = sources.load_live::<Probe>().await.unwrap();
-        let (handler, broker, said): (Arc<Mutex<_>>, Arc<Mutex<_>>, Arc<Mutex<Vec<Json>>>) =
-            Default::default();
+        let handler = Arc::new(Mutex::new(None));
+        let broker = Arc::new(Mutex::new(None));
+        let said = Arc::new(Mutex::new(vec![]));
         let mut client = MockMessagingClient::new();
         let (of_client, of_broker) = (Arc::clone(&handler), Arc::clone(&broker));
         client.expect_subscribe().once().returning(move |exchange, key, _, handler| {
