@@ -126,7 +126,7 @@ pub(crate) async fn client_of(url: &str) -> AmqpClient {
 }
 
 fn options() -> ConsumeOptions {
-    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5), ladder: Some(ladder()) }
+    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5).into(), ladder: Some(ladder()) }
 }
 
 fn message(n: usize) -> Message {
@@ -350,7 +350,7 @@ async fn a_handler_that_panics_or_hangs_fails_its_message_and_no_other() {
             Outcome::Ack
         })
     });
-    let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200), ..options() };
+    let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200).into(), ..options() };
     client.subscribe_to_queue(VIP_QUEUE, impatient, handler);
     let messages: Vec<_> = (0..10).map(message).collect();
     for message in &messages {
