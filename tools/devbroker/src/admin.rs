@@ -88,7 +88,9 @@ async fn close(
 }
 
 async fn alarm(State(desk): State<Desk>, Path(switch): Path<String>) -> Answer {
-    desk.ask(Question::Alarm(on_or_off(&switch)?)).await
+    let on = on_or_off(&switch)?;
+    desk.switches.alarm.send_replace(on);
+    Ok(Json(json!({ "alarm": on })))
 }
 
 async fn pause(State(desk): State<Desk>, Path(switch): Path<String>) -> Answer {

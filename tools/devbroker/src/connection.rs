@@ -23,7 +23,7 @@ use tokio::{
 
 use self::assembly::Assembly;
 use crate::{
-    core::{ConnectionId, Input, Out, Peer, declare::capability},
+    core::{ConnectionId, Input, Out, Peer},
     engine::{Command, Switches},
     outbox::Outbox,
     wire,
@@ -79,7 +79,7 @@ pub(crate) async fn serve(socket: TcpStream, shared: Shared) {
         return linger(reader, writer).await;
     };
     peer.address = address;
-    let blockable = capability(&peer.properties, "connection.blocked");
+    let blockable = peer.is_capable("connection.blocked");
     let outbox = Arc::new(Outbox::default());
     let Some(id) = connect(peer, &outbox, &mut writer, &shared).await else {
         return linger(reader, writer).await;

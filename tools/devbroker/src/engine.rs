@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    core::{ConnectionId, Core, Input, Limits, Out, Peer, refusal::Refusal},
+    core::{ConnectionId, Core, Input, MOST_OUTPUT, Out, Peer, refusal::Refusal},
     outbox::Outbox,
     store::Store,
 };
@@ -57,7 +57,6 @@ pub(crate) enum Question {
     Peek { vhost: String, queue: String, count: usize },
     Connections,
     CloseConnection(ConnectionId, String),
-    Alarm(bool),
     DropConfirms(u64),
 }
 
@@ -78,11 +77,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) node: String,
     pub(crate) switches: Switches,
-    /// Bytes of messages above which publishers are stopped.
-    pub(crate) max_memory: usize,
     pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
-    /// An operator has switched the alarm on.
-    pub(crate) alarm: bool,
 }
 
 impl Engine {
@@ -120,7 +115,6 @@ impl Engine {
             }
             self.core.tick(now);
             again = self.hand_out()?;
-            self.watch_memory();
         }
         // Who does not answer in time is cut off.
         match timeout(GOODBYE, self.say_goodbye(&mut commands)).await {
@@ -207,7 +201,7 @@ impl Engine {
             }
             if self.core.is_stalled(id) {
                 outbox.stalled.store(true, Ordering::Release);
-                if outbox.pending.load(Ordering::Acquire) < Limits::default().output / 2 {
+                if outbox.pending.load(Ordering::Acquire) < MOST_OUTPUT / 2 {
                     outbox.stalled.store(false, Ordering::Release);
                     again.insert(id);
                 }
@@ -218,16 +212,6 @@ impl Engine {
         Ok(again)
     }
 
-    fn watch_memory(&self) {
-        let used = self.core.memory();
-        let was = *self.switches.alarm.borrow();
-        let enough = if was { used > self.max_memory / 10 * 9 } else { used > self.max_memory };
-        let alarm = self.alarm || enough;
-        if alarm != was {
-            self.switches.alarm.send_replace(alarm);
-        }
-    }
-
     fn answer(&mut self, now: u64, question: Question) -> Value {
         match question {
             Question::Status => {
@@ -236,7 +220,6 @@ impl Engine {
                 status["version"] = json!(env!("CARGO_PKG_VERSION"));
                 status["alarm"] = json!(*self.switches.alarm.borrow());
                 status["paused"] = json!(*self.switches.paused.borrow());
-                status["max_memory_bytes"] = json!(self.max_memory);
                 status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
                 status["uptime_ms"] = json!(self.clock.uptime());
                 status
@@ -247,10 +230,6 @@ impl Engine {
             Question::CloseConnection(id, reason) => {
                 let refusal = Refusal::forced(reason);
                 json!({ "closed": self.core.close_connection(now, id, &refusal) })
-            }
-            Question::Alarm(on) => {
-                self.alarm = on;
-                json!({ "alarm": on })
             }
             Question::DropConfirms(count) => {
                 self.core.drop_confirms(count);

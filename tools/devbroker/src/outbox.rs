@@ -9,7 +9,7 @@ use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Limits, Out};
+use crate::core::{MOST_OUTPUT, Out};
 
 /// What waits to be written to one client.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Outbox {
     /// Some of it is written; `true` if the engine wants to know.
     pub(crate) fn written(&self, cost: usize) -> bool {
         let pending = self.pending.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
-        pending < Limits::default().output / 2 && self.stalled.swap(false, Ordering::AcqRel)
+        pending < MOST_OUTPUT / 2 && self.stalled.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn push(&self, outs: &mut Vec<Out>) {

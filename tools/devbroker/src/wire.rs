@@ -12,9 +12,9 @@ use amq_protocol::{
 use crate::core::{Extra, Out, message::Message, refusal::Refusal};
 
 /// The largest frame, with its 8 bytes around the payload: RabbitMQ's default.
-pub const FRAME_MAX: u32 = 131_072;
+pub(crate) const FRAME_MAX: u32 = 131_072;
 /// What a frame has around its payload: type, channel, size, and the end.
-pub const FRAME_OVERHEAD: usize = 8;
+pub(crate) const FRAME_OVERHEAD: usize = 8;
 /// Tables in tables.
 const MOST_LEVELS: usize = 32;
 /// Values of one table, with those of the tables in it.
@@ -24,13 +24,13 @@ const MOST_VALUES: usize = 4_096;
 const FRAME_END: u8 = 206;
 
 /// What is wrong with a frame, and the class and the method that it is about.
-pub type Wrong = (Refusal, (u16, u16));
+pub(crate) type Wrong = (Refusal, (u16, u16));
 
 /// Takes the first frame off the bytes: its length and itself; `None` if it is not all there.
 ///
 /// # Errors
 /// 501 for what is no frame, 502 for one that cannot be read, 540 for a class that is not known.
-pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
+pub(crate) fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
     let Some((head, _)) = bytes.split_at_checked(7) else { return Ok(None) };
     let kind = head[0];
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
@@ -142,7 +142,7 @@ fn check_value(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize>
 }
 
 /// Writes what a client gets.
-pub fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
+pub(crate) fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
     match out {
         Out::Hangup => {}
         Out::Method(channel, method) => frame(&AMQPFrame::Method(*channel, method.clone()), buffer),
@@ -167,12 +167,12 @@ pub fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
 }
 
 /// Writes a heartbeat.
-pub fn encode_heartbeat(buffer: &mut Vec<u8>) {
+pub(crate) fn encode_heartbeat(buffer: &mut Vec<u8>) {
     frame(&AMQPFrame::Heartbeat, buffer);
 }
 
 /// Writes a method on channel 0.
-pub fn encode_method(method: AMQPClass, buffer: &mut Vec<u8>) {
+pub(crate) fn encode_method(method: AMQPClass, buffer: &mut Vec<u8>) {
     frame(&AMQPFrame::Method(0, method), buffer);
 }
 

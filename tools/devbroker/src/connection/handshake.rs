@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Agreed, Shared};
 use crate::{
-    core::{Peer, declare::capability, refusal::Refusal},
+    core::{Peer, refusal::Refusal},
     wire::{self, FRAME_MAX},
 };
 
@@ -50,14 +50,18 @@ pub(super) async fn greet(
     let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
     };
-    let user = match login(&start_ok) {
-        Ok(user) => user,
-        Err(Some(refusal)) if capability(&start_ok.client_properties, "authentication_failure_close") => {
-            return refuse(writer, &refusal, (0, 0)).await;
-        }
+    let properties = start_ok.client_properties.clone();
+    let mut peer =
+        Peer { vhost: "".into(), user: USER.into(), address: String::new(), channel_max: 0, properties };
+    if !may_log_in(&start_ok) {
         // To a client that knows no better, the end of the connection says that its login was refused.
-        Err(_) => return None,
-    };
+        if start_ok.mechanism.as_str() == "PLAIN" && peer.is_capable("authentication_failure_close") {
+            let why = "Login was refused using authentication mechanism PLAIN. For details see the broker \
+                       logfile.";
+            return refuse(writer, &Refusal::access_refused(why), (0, 0)).await;
+        }
+        return None;
+    }
     let tune =
         connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
     say(writer, connection::AMQPMethod::Tune(tune)).await?;
@@ -69,13 +73,10 @@ pub(super) async fn greet(
     let connection::AMQPMethod::Open(open) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.open'"), (0, 0)).await;
     };
-    let vhost = open.virtual_host.to_string();
-    if vhost.is_empty() {
+    if open.virtual_host.as_str().is_empty() {
         return refuse(writer, &Refusal::not_allowed("vhost  not found"), (10, 40)).await;
     }
-    let channel_max = agreed.channel_max;
-    let peer =
-        Peer { vhost, user, address: String::new(), channel_max, properties: start_ok.client_properties };
+    (peer.vhost, peer.channel_max) = (open.virtual_host.as_str().into(), agreed.channel_max);
     Some((peer, agreed))
 }
 
@@ -95,11 +96,9 @@ fn start(node: &str) -> connection::AMQPMethod {
     let mut capabilities = FieldTable::default();
     for name in [
         "publisher_confirms",
-        "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
         "connection.blocked",
-        "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
         "direct_reply_to",
@@ -123,17 +122,9 @@ fn start(node: &str) -> connection::AMQPMethod {
 }
 
 /// PLAIN: a zero, the user, a zero, the password.
-fn login(start_ok: &connection::StartOk) -> Result<String, Option<Refusal>> {
-    if start_ok.mechanism.as_str() != "PLAIN" {
-        return Err(None);
-    }
-    let mut parts = start_ok.response.as_bytes().split(|byte| *byte == 0).skip(1);
-    if parts.next() == Some(USER.as_bytes()) && parts.next() == Some(USER.as_bytes()) {
-        return Ok(USER.into());
-    }
-    Err(Some(Refusal::access_refused(
-        "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
-    )))
+fn may_log_in(start_ok: &connection::StartOk) -> bool {
+    let guest = format!("\0{USER}\0{USER}");
+    start_ok.mechanism.as_str() == "PLAIN" && start_ok.response.as_bytes() == guest.as_bytes()
 }
 
 fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {

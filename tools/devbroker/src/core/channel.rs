@@ -1,0 +1,235 @@
+//! Connections and channels: their state, what each method leads to, and how they end.
+//! <https://www.rabbitmq.com/docs/channels>
+
+use std::collections::BTreeMap;
+
+use amq_protocol::{
+    protocol::{
+        AMQPClass, basic::AMQPMethod as Basic, channel, confirm, connection,
+        exchange::AMQPMethod as Exchange, queue::AMQPMethod as Queue,
+    },
+    types::ShortString,
+};
+
+use super::{At, ConnectionId, ConsumerId, Core, Out, Peer, QueueId, refusal::Refusal, settle::Unacked};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) channels: BTreeMap<u16, Channel>,
+    /// We said close, and wait for close-ok.
+    pub(super) closing: bool,
+    /// Bytes on their way to it.
+    pub(super) output: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    /// We said close, and wait for close-ok.
+    pub(super) closing: bool,
+    /// `basic.qos` for new consumers.
+    pub(super) prefetch: u16,
+    pub(super) confirms: bool,
+    pub(super) published: u64,
+    /// Publishes that were taken since the last confirm was sent: first and last.
+    pub(super) taken: Option<(u64, u64)>,
+    /// A confirm was dropped on purpose, so none may cover several.
+    pub(super) singly: bool,
+    pub(super) last_tag: u64,
+    pub(super) unacked: BTreeMap<u64, Unacked>,
+    pub(super) consumers: BTreeMap<String, ConsumerId>,
+    /// The queue that an empty name means.
+    pub(super) last_queue: String,
+    /// The consumer tag and the address of direct reply-to.
+    pub(super) reply: Option<(ShortString, String)>,
+}
+
+/// What a method is answered with, if with anything.
+pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
+
+/// The answer, unless the client does not want one.
+pub(super) fn unless(nowait: bool, answer: AMQPClass) -> Answer {
+    Ok((!nowait).then_some(answer))
+}
+
+impl Connection {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self { peer, channels: BTreeMap::new(), closing: false, output: 0 }
+    }
+}
+
+impl Core {
+    pub(super) fn method(&mut self, at: At, method: AMQPClass) -> Result<(), Refusal> {
+        let answer = match method {
+            AMQPClass::Connection(method) if at.channel == 0 => self.connection_method(at, &method)?,
+            _ if at.channel == 0 => {
+                return Err(Refusal::channel("unexpected method in connection state running"));
+            }
+            AMQPClass::Channel(method) => self.channel_method(at, &method)?,
+            method if !self.channel(at)?.closing => self.answer_to(at, method)?,
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            self.send_method(at, answer);
+        }
+        Ok(())
+    }
+
+    fn answer_to(&mut self, at: At, method: AMQPClass) -> Answer {
+        match method {
+            AMQPClass::Exchange(Exchange::Declare(method)) => self.declare_exchange(at, method),
+            AMQPClass::Exchange(Exchange::Delete(method)) => self.delete_exchange(at, &method),
+            AMQPClass::Queue(Queue::Declare(method)) => self.declare_queue(at, method),
+            AMQPClass::Queue(Queue::Delete(method)) => self.delete_queue_method(at, &method),
+            AMQPClass::Queue(Queue::Bind(method)) => self.bind_queue(at, method),
+            AMQPClass::Queue(Queue::Unbind(method)) => self.unbind_queue(at, method),
+            AMQPClass::Queue(Queue::Purge(method)) => self.purge(at, &method),
+            AMQPClass::Basic(Basic::Qos(method)) => self.qos(at, &method),
+            AMQPClass::Basic(Basic::Consume(method)) => self.consume(at, &method),
+            AMQPClass::Basic(Basic::Cancel(method)) => self.cancel(at, method),
+            AMQPClass::Basic(Basic::Get(method)) => self.get(at, &method),
+            AMQPClass::Basic(Basic::Ack(method)) => self.ack(at, method.delivery_tag, method.multiple),
+            AMQPClass::Basic(Basic::Reject(method)) => {
+                self.reject(at, method.delivery_tag, false, method.requeue)
+            }
+            AMQPClass::Basic(Basic::Nack(method)) => {
+                self.reject(at, method.delivery_tag, method.multiple, method.requeue)
+            }
+            // A client answers our cancel, if it was not told not to.
+            AMQPClass::Basic(Basic::CancelOk(_)) => Ok(None),
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(method)) => {
+                self.channel(at)?.confirms = true;
+                let ok = confirm::AMQPMethod::SelectOk(confirm::SelectOk {});
+                unless(method.nowait, AMQPClass::Confirm(ok))
+            }
+            other => Err(not_done(&other)),
+        }
+    }
+
+    fn connection_method(&mut self, at: At, method: &connection::AMQPMethod) -> Answer {
+        use connection::AMQPMethod as Method;
+        match method {
+            Method::Close(_) => {
+                self.release_connection(at.connection);
+                let ok = Method::CloseOk(connection::CloseOk {});
+                self.send_method(at, AMQPClass::Connection(ok));
+                self.send(at.connection, Out::Hangup);
+                Ok(None)
+            }
+            other => Err(not_done(&AMQPClass::Connection(other.clone()))),
+        }
+    }
+
+    fn channel_method(&mut self, at: At, method: &channel::AMQPMethod) -> Answer {
+        use channel::AMQPMethod as Method;
+        let Some(connection) = self.connections.get_mut(&at.connection) else { return Ok(None) };
+        let closing = connection.channels.get(&at.channel).map(|channel| channel.closing);
+        let answer = match (method, closing) {
+            (Method::Open(_), None) => {
+                let (open, most) = (connection.channels.len(), connection.peer.channel_max);
+                if open >= usize::from(most) {
+                    return Err(Refusal::not_allowed(format!(
+                        "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
+                    )));
+                }
+                connection.channels.insert(at.channel, Channel::default());
+                Method::OpenOk(channel::OpenOk {})
+            }
+            (Method::Open(_), Some(_)) => return Err(Refusal::channel("second 'channel.open' seen")),
+            (Method::CloseOk(_), Some(true)) => {
+                connection.channels.remove(&at.channel);
+                return Ok(None);
+            }
+            (Method::Close(_), Some(_)) => {
+                self.release_channel(at);
+                if let Some(connection) = self.connections.get_mut(&at.connection) {
+                    connection.channels.remove(&at.channel);
+                }
+                Method::CloseOk(channel::CloseOk {})
+            }
+            (_, None) => return Err(Refusal::channel("expected 'channel.open'")),
+            (_, Some(true)) => return Ok(None),
+            (Method::Flow(flow), _) if flow.active => Method::FlowOk(channel::FlowOk { active: true }),
+            (Method::Flow(_), _) => return Err(Refusal::not_implemented("active=false")),
+            (other, _) => return Err(not_done(&AMQPClass::Channel(other.clone()))),
+        };
+        Ok(Some(AMQPClass::Channel(answer)))
+    }
+
+    /// Says no: closes the channel, or the connection.
+    pub(super) fn refuse(&mut self, at: At, refusal: &Refusal, about: (u16, u16)) {
+        let (reply_code, reply_text) = (refusal.code, refusal.reply_text());
+        let (class_id, method_id) = if reply_code == 541 { (0, 0) } else { about };
+        if at.channel != 0 && !refusal.is_hard() {
+            self.release_channel(at);
+            if let Some(connection) = self.connections.get_mut(&at.connection) {
+                connection.channels.insert(at.channel, Channel { closing: true, ..Channel::default() });
+            }
+            let close = channel::Close { reply_code, reply_text, class_id, method_id };
+            self.send_method(at, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+        } else {
+            self.release_connection(at.connection);
+            if let Some(connection) = self.connections.get_mut(&at.connection) {
+                connection.closing = true;
+            }
+            let close = connection::Close { reply_code, reply_text, class_id, method_id };
+            let close = AMQPClass::Connection(connection::AMQPMethod::Close(close));
+            self.send_method(At { channel: 0, ..at }, close);
+        }
+    }
+
+    /// Ends a connection's channels, and deletes its exclusive queues.
+    pub(super) fn release_connection(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        for channel in connection.channels.keys().copied().collect::<Vec<_>>() {
+            self.release_channel(At { connection: id, channel });
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.channels.clear();
+        }
+        let owned = self.queues.iter().filter(|(_, queue)| queue.owner == Some(id));
+        for queue in owned.map(|(queue, _)| *queue).collect::<Vec<QueueId>>() {
+            self.delete_queue(queue);
+        }
+    }
+
+    /// Ends a channel's consumers, and gives back what is not settled.
+    fn release_channel(&mut self, at: At) {
+        self.flush_confirms(at);
+        self.confirming.remove(&at);
+        let Ok(channel) = self.channel(at) else { return };
+        let Channel { consumers, unacked, reply, .. } = std::mem::take(channel);
+        if let Some((_, address)) = reply {
+            self.replies.remove(&address);
+        }
+        for unacked in unacked.into_values() {
+            self.requeue(unacked);
+        }
+        for consumer in consumers.into_values() {
+            self.remove_consumer(consumer);
+        }
+    }
+
+    pub(super) fn channel(&mut self, at: At) -> Result<&mut Channel, Refusal> {
+        let connection = self.connections.get_mut(&at.connection);
+        let channel = connection.and_then(|connection| connection.channels.get_mut(&at.channel));
+        channel.ok_or_else(|| Refusal::channel("expected 'channel.open'"))
+    }
+}
+
+/// What RabbitMQ does and this broker does not is refused by its name; the rest are a server's own methods.
+fn not_done(method: &AMQPClass) -> Refusal {
+    let debug = format!("{method:?}");
+    let mut words = debug.split(['(', ' ']).map(str::to_lowercase);
+    let name = [words.next(), words.next()].map(Option::unwrap_or_default).join(".");
+    let name = name.replace("recoverasync", "recover-async").replace("updatesecret", "update-secret");
+    match name.as_str() {
+        "exchange.bind"
+        | "exchange.unbind"
+        | "basic.recover"
+        | "basic.recover-async"
+        | "connection.update-secret" => Refusal::not_implemented(name),
+        _ if matches!(method, AMQPClass::Tx(_) | AMQPClass::Access(_)) => Refusal::not_implemented(name),
+        _ => Refusal::command_invalid("unimplemented method"),
+    }
+}
