@@ -5,8 +5,9 @@
 //!
 //! In reading order:
 //! - what there is: `refusal`, the words of a no; `value`; `message`; `exchange`, which says where a message goes;
-//!   `arguments` of queues; `queue` and `stream`, which keep it; `channel`, where a client's methods arrive,
-//! - what clients ask for: `bind`, `declare`, `publish`, `confirm`, `reply_to`, `consume`, `settle`,
+//!   `arguments` of queues; `queue` and `stream`, which keep it,
+//! - the way in and out: `client`, what is said; `method`; `channel`, where a client's methods arrive,
+//! - what clients ask for: `bind`, `declare`, `publish`, `confirm`, `reply_to`, `consume`, `deliver`, `settle`,
 //! - what happens by itself: `death` of messages, and `time`,
 //! - what survives: `codec`, `record`, a line of the log, and `recover`, the way there and back,
 //! - what an operator sees: `view`.
@@ -18,6 +19,8 @@ pub(crate) mod exchange;
 pub(crate) mod arguments;
 mod queue;
 mod stream;
+mod client;
+pub(crate) mod method;
 mod channel;
 mod bind;
 mod declare;
@@ -25,6 +28,7 @@ mod publish;
 mod confirm;
 mod reply_to;
 mod consume;
+mod deliver;
 mod settle;
 pub(crate) mod death;
 mod time;
@@ -39,20 +43,14 @@ use std::{
 };
 
 use amq_protocol::{
-    protocol::{AMQPClass, BasicProperties, basic, connection},
-    types::{AMQPValue, FieldTable},
+    protocol::{AMQPClass, connection},
+    types::FieldTable,
 };
-use bytes::Bytes;
 
+pub(crate) use self::client::{At, Extra, Input, Out, Peer, Publication};
 use self::{
-    channel::Connection,
-    consume::Consumer,
-    exchange::Exchange,
-    message::{Entry, Message},
-    queue::Queue,
-    record::Record,
-    refusal::Refusal,
-    value::Name,
+    channel::Connection, consume::Consumer, exchange::Exchange, message::Entry, method::Say, queue::Queue,
+    record::Record, refusal::Refusal, value::Name,
 };
 
 /// A connection, as long as the broker runs.
@@ -66,90 +64,11 @@ pub(crate) const MOST_CONNECTIONS: usize = 1_000;
 /// A connection with more bytes than this on their way to it gets no deliveries until it reads.
 pub(crate) const MOST_OUTPUT: usize = 512 * 1024;
 
-/// A channel of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct At {
-    pub(crate) connection: ConnectionId,
-    pub(crate) channel: u16,
-}
-
-/// What a client wants.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A method on a channel.
-    Method(u16, AMQPClass),
-    /// A whole message on a channel.
-    Publish(u16, Box<Publication>),
-    /// Something that the connection found wrong on a channel, with the class and the method that it was about.
-    Wrong(u16, Refusal, (u16, u16)),
-}
-
-/// `basic.publish` with its content.
-#[derive(Debug)]
-pub(crate) struct Publication {
-    pub(crate) method: basic::Publish,
-    pub(crate) properties: BasicProperties,
-    pub(crate) body: Bytes,
-}
-
-/// What a client gets.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Out {
-    /// A method on a channel.
-    Method(u16, AMQPClass),
-    /// A method with content.
-    Content(u16, AMQPClass, Arc<Message>, Extra),
-    /// The end: nothing follows.
-    Hangup,
-}
-
-impl Out {
-    /// What it costs to keep until it is written, in bytes.
-    pub(crate) fn cost(&self) -> usize {
-        match self {
-            Self::Content(_, _, message, _) => message.cost(),
-            _ => 64,
-        }
-    }
-}
-
-/// A header that the broker adds for one delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extra {
-    None,
-    /// `x-delivery-count`.
-    DeliveryCount(u32),
-    /// `x-stream-offset`.
-    StreamOffset(u64),
-}
-
 /// What comes out of a turn, each in its order. The records have to be in the log before a frame is sent.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     pub(crate) frames: Vec<(ConnectionId, Out)>,
     pub(crate) records: Vec<Record>,
-}
-
-/// Who is on the other end.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(crate) vhost: Arc<str>,
-    pub(crate) user: String,
-    pub(crate) address: String,
-    /// How many channels were agreed on.
-    pub(crate) channel_max: u16,
-    /// What it says of itself.
-    pub(crate) properties: FieldTable,
-}
-
-impl Peer {
-    /// Whether it says that it understands something.
-    pub(crate) fn is_capable(&self, of: &str) -> bool {
-        match self.properties.inner().get("capabilities") {
-            Some(AMQPValue::FieldTable(table)) => table.inner().get(of) == Some(&AMQPValue::Boolean(true)),
-            _ => false,
-        }
-    }
 }
 
 /// The broker without its wires.
@@ -310,8 +229,8 @@ impl Core {
         }
     }
 
-    fn send_method(&mut self, at: At, method: AMQPClass) {
-        self.send(at.connection, Out::Method(at.channel, method));
+    fn send_method(&mut self, at: At, method: impl Say) {
+        self.send(at.connection, Out::Method(at.channel, method.class()));
     }
 
     fn log(&mut self, record: Record) {

@@ -138,7 +138,7 @@ impl DevBroker {
         let shared = Shared {
             commands,
             switches,
-            inputs: Arc::new(Semaphore::new(connection::INPUT_KIB)),
+            inputs: Arc::new(Semaphore::new(connection::reader::INPUT_KIB)),
             node: options.node_name.into(),
             heartbeat: options.heartbeat,
             max_message: options.max_message,

@@ -5,11 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{MOST_OUTPUT, Out};
+use crate::core::{MOST_OUTPUT, Out, method::Say};
 
 /// What waits to be written to one client.
 #[derive(Debug, Default)]
@@ -41,7 +40,7 @@ impl Outbox {
     }
 
     /// Says something of the connection itself, past the engine.
-    pub(crate) fn say(&self, method: connection::AMQPMethod) {
-        self.push(&mut vec![Out::Method(0, AMQPClass::Connection(method))]);
+    pub(crate) fn say(&self, method: impl Say) {
+        self.push(&mut vec![Out::Method(0, method.class())]);
     }
 }

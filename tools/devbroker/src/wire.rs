@@ -5,7 +5,7 @@
 
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame},
-    protocol::{AMQPClass, BasicProperties},
+    protocol::BasicProperties,
     types::{AMQPValue, FieldTable},
 };
 
@@ -171,11 +171,6 @@ pub(crate) fn encode_heartbeat(buffer: &mut Vec<u8>) {
     frame(&AMQPFrame::Heartbeat, buffer);
 }
 
-/// Writes a method on channel 0.
-pub(crate) fn encode_method(method: AMQPClass, buffer: &mut Vec<u8>) {
-    frame(&AMQPFrame::Method(0, method), buffer);
-}
-
 fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
     let context = WriteContext::from(std::mem::take(buffer));
     let written = gen_frame(frame)(context).expect("BUG: writing to memory cannot fail");
@@ -215,7 +210,7 @@ fn simple(headers: &FieldTable) -> FieldTable {
 
 #[cfg(test)]
 mod tests {
-    use amq_protocol::protocol::{basic, queue};
+    use amq_protocol::protocol::{AMQPClass, basic, queue};
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;

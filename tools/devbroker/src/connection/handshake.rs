@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Agreed, Shared};
 use crate::{
-    core::{Peer, refusal::Refusal},
+    core::{Out, Peer, method::Say, refusal::Refusal},
     wire::{self, FRAME_MAX},
 };
 
@@ -64,7 +64,7 @@ pub(super) async fn greet(
     }
     let tune =
         connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
-    say(writer, connection::AMQPMethod::Tune(tune)).await?;
+    say(writer, tune).await?;
     let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
     };
@@ -80,18 +80,7 @@ pub(super) async fn greet(
     Some((peer, agreed))
 }
 
-/// Writes `connection.close` with a refusal.
-pub(super) fn encode_close(refusal: &Refusal, about: (u16, u16), buffer: &mut Vec<u8>) {
-    let close = connection::Close {
-        reply_code: refusal.code,
-        reply_text: refusal.reply_text(),
-        class_id: about.0,
-        method_id: about.1,
-    };
-    wire::encode_method(AMQPClass::Connection(connection::AMQPMethod::Close(close)), buffer);
-}
-
-fn start(node: &str) -> connection::AMQPMethod {
+fn start(node: &str) -> connection::Start {
     let word = |text: &str| AMQPValue::LongString(text.into());
     let mut capabilities = FieldTable::default();
     for name in [
@@ -112,13 +101,13 @@ fn start(node: &str) -> connection::AMQPMethod {
     server_properties.insert("version".into(), word(env!("CARGO_PKG_VERSION")));
     server_properties.insert("platform".into(), word("Rust"));
     server_properties.insert("information".into(), word("A development broker: not for production"));
-    connection::AMQPMethod::Start(connection::Start {
+    connection::Start {
         version_major: 0,
         version_minor: 9,
         server_properties,
         mechanisms: "PLAIN".into(),
         locales: "en_US".into(),
-    })
+    }
 }
 
 /// PLAIN: a zero, the user, a zero, the password.
@@ -134,9 +123,9 @@ fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
     sensible.then_some(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
 }
 
-async fn say(writer: &mut OwnedWriteHalf, method: connection::AMQPMethod) -> Option<()> {
+pub(super) async fn say(writer: &mut OwnedWriteHalf, method: impl Say) -> Option<()> {
     let mut buffer = vec![];
-    wire::encode_method(AMQPClass::Connection(method), &mut buffer);
+    wire::encode(&Out::Method(0, method.class()), FRAME_MAX, &mut buffer);
     writer.write_all(&buffer).await.ok()
 }
 
@@ -166,9 +155,12 @@ async fn hear(
     }
 }
 
-async fn refuse<T>(writer: &mut OwnedWriteHalf, refusal: &Refusal, about: (u16, u16)) -> Option<T> {
-    let mut buffer = vec![];
-    encode_close(refusal, about, &mut buffer);
-    let _ = writer.write_all(&buffer).await;
+/// Says no, after which nothing follows.
+pub(super) async fn refuse<T>(
+    writer: &mut OwnedWriteHalf,
+    refusal: &Refusal,
+    about: (u16, u16),
+) -> Option<T> {
+    let _ = say(writer, refusal.close_of_connection(about)).await;
     None
 }

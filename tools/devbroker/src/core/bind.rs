@@ -1,14 +1,14 @@
 //! Exchanges and bindings: made, compared, deleted.
 
 use amq_protocol::{
-    protocol::{AMQPClass, exchange as ex, queue as q},
+    protocol::{exchange as ex, queue as q},
     types::{FieldTable, ShortString},
 };
 
 use super::{
     At, Core,
     arguments::same,
-    channel::{Answer, unless},
+    channel::{Answer, answer, unless},
     exchange::{Binding, Exchange, ExchangeKind, KINDS},
     record::Record,
     refusal::Refusal,
@@ -27,8 +27,7 @@ impl Core {
             Some(current) => assert_same(&name, current, &method)?,
             None => self.make_exchange(name, method)?,
         }
-        let ok = ex::AMQPMethod::DeclareOk(ex::DeclareOk {});
-        unless(nowait, AMQPClass::Exchange(ok))
+        unless(nowait, ex::DeclareOk {})
     }
 
     fn make_exchange(&mut self, name: Name, method: ex::Declare) -> Result<(), Refusal> {
@@ -62,8 +61,7 @@ impl Core {
             return Err(Refusal::precondition(format!("exchange {name} in use")));
         }
         self.remove_exchange(&name);
-        let ok = ex::AMQPMethod::DeleteOk(ex::DeleteOk {});
-        unless(method.nowait, AMQPClass::Exchange(ok))
+        unless(method.nowait, ex::DeleteOk {})
     }
 
     pub(super) fn bind_queue(&mut self, at: At, method: q::Bind) -> Answer {
@@ -84,7 +82,7 @@ impl Core {
                 self.log(Record::Bound { source, binding });
             }
         }
-        unless(method.nowait, AMQPClass::Queue(q::AMQPMethod::BindOk(q::BindOk {})))
+        unless(method.nowait, q::BindOk {})
     }
 
     pub(super) fn unbind_queue(&mut self, at: At, method: q::Unbind) -> Answer {
@@ -96,7 +94,7 @@ impl Core {
             self.log(Record::Unbound { source: source.clone(), binding: binding.clone() });
             self.remove_bindings(|name, other| *name == source && *other == binding);
         }
-        unless(false, AMQPClass::Queue(q::AMQPMethod::UnbindOk(q::UnbindOk {})))
+        answer(q::UnbindOk {})
     }
 
     /// Removes those bindings that are meant; an auto-delete exchange goes with its last.

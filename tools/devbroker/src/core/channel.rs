@@ -11,7 +11,9 @@ use amq_protocol::{
     types::ShortString,
 };
 
-use super::{At, ConnectionId, ConsumerId, Core, Out, Peer, QueueId, refusal::Refusal, settle::Unacked};
+use super::{
+    At, ConnectionId, ConsumerId, Core, Out, Peer, QueueId, method::Say, refusal::Refusal, settle::Unacked,
+};
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -47,9 +49,13 @@ pub(super) struct Channel {
 /// What a method is answered with, if with anything.
 pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
 
-/// The answer, unless the client does not want one.
-pub(super) fn unless(nowait: bool, answer: AMQPClass) -> Answer {
-    Ok((!nowait).then_some(answer))
+pub(super) fn answer(answer: impl Say) -> Answer {
+    Ok(Some(answer.class()))
+}
+
+/// The answer, if the client wants one.
+pub(super) fn unless(nowait: bool, answer: impl Say) -> Answer {
+    Ok((!nowait).then(|| answer.class()))
 }
 
 impl Connection {
@@ -70,7 +76,7 @@ impl Core {
             _ => None,
         };
         if let Some(answer) = answer {
-            self.send_method(at, answer);
+            self.send(at.connection, Out::Method(at.channel, answer));
         }
         Ok(())
     }
@@ -99,8 +105,7 @@ impl Core {
             AMQPClass::Basic(Basic::CancelOk(_)) => Ok(None),
             AMQPClass::Confirm(confirm::AMQPMethod::Select(method)) => {
                 self.channel(at)?.confirms = true;
-                let ok = confirm::AMQPMethod::SelectOk(confirm::SelectOk {});
-                unless(method.nowait, AMQPClass::Confirm(ok))
+                unless(method.nowait, confirm::SelectOk {})
             }
             other => Err(not_done(&other)),
         }
@@ -111,8 +116,7 @@ impl Core {
         match method {
             Method::Close(_) => {
                 self.release_connection(at.connection);
-                let ok = Method::CloseOk(connection::CloseOk {});
-                self.send_method(at, AMQPClass::Connection(ok));
+                self.send_method(at, connection::CloseOk {});
                 self.send(at.connection, Out::Hangup);
                 Ok(None)
             }
@@ -124,7 +128,7 @@ impl Core {
         use channel::AMQPMethod as Method;
         let Some(connection) = self.connections.get_mut(&at.connection) else { return Ok(None) };
         let closing = connection.channels.get(&at.channel).map(|channel| channel.closing);
-        let answer = match (method, closing) {
+        match (method, closing) {
             (Method::Open(_), None) => {
                 let (open, most) = (connection.channels.len(), connection.peer.channel_max);
                 if open >= usize::from(most) {
@@ -133,48 +137,43 @@ impl Core {
                     )));
                 }
                 connection.channels.insert(at.channel, Channel::default());
-                Method::OpenOk(channel::OpenOk {})
+                answer(channel::OpenOk {})
             }
-            (Method::Open(_), Some(_)) => return Err(Refusal::channel("second 'channel.open' seen")),
+            (Method::Open(_), Some(_)) => Err(Refusal::channel("second 'channel.open' seen")),
             (Method::CloseOk(_), Some(true)) => {
                 connection.channels.remove(&at.channel);
-                return Ok(None);
+                Ok(None)
             }
             (Method::Close(_), Some(_)) => {
                 self.release_channel(at);
                 if let Some(connection) = self.connections.get_mut(&at.connection) {
                     connection.channels.remove(&at.channel);
                 }
-                Method::CloseOk(channel::CloseOk {})
+                answer(channel::CloseOk {})
             }
-            (_, None) => return Err(Refusal::channel("expected 'channel.open'")),
-            (_, Some(true)) => return Ok(None),
-            (Method::Flow(flow), _) if flow.active => Method::FlowOk(channel::FlowOk { active: true }),
-            (Method::Flow(_), _) => return Err(Refusal::not_implemented("active=false")),
-            (other, _) => return Err(not_done(&AMQPClass::Channel(other.clone()))),
-        };
-        Ok(Some(AMQPClass::Channel(answer)))
+            (_, None) => Err(Refusal::channel("expected 'channel.open'")),
+            (_, Some(true)) => Ok(None),
+            (Method::Flow(flow), _) if flow.active => answer(channel::FlowOk { active: true }),
+            (Method::Flow(_), _) => Err(Refusal::not_implemented("active=false")),
+            (other, _) => Err(not_done(&AMQPClass::Channel(other.clone()))),
+        }
     }
 
     /// Says no: closes the channel, or the connection.
     pub(super) fn refuse(&mut self, at: At, refusal: &Refusal, about: (u16, u16)) {
-        let (reply_code, reply_text) = (refusal.code, refusal.reply_text());
-        let (class_id, method_id) = if reply_code == 541 { (0, 0) } else { about };
+        let about = if refusal.code == 541 { (0, 0) } else { about };
         if at.channel != 0 && !refusal.is_hard() {
             self.release_channel(at);
-            if let Some(connection) = self.connections.get_mut(&at.connection) {
-                connection.channels.insert(at.channel, Channel { closing: true, ..Channel::default() });
+            if let Ok(channel) = self.channel(at) {
+                *channel = Channel { closing: true, ..Channel::default() };
             }
-            let close = channel::Close { reply_code, reply_text, class_id, method_id };
-            self.send_method(at, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+            self.send_method(at, refusal.close_of_channel(about));
         } else {
             self.release_connection(at.connection);
             if let Some(connection) = self.connections.get_mut(&at.connection) {
                 connection.closing = true;
             }
-            let close = connection::Close { reply_code, reply_text, class_id, method_id };
-            let close = AMQPClass::Connection(connection::AMQPMethod::Close(close));
-            self.send_method(At { channel: 0, ..at }, close);
+            self.send_method(At { channel: 0, ..at }, refusal.close_of_connection(about));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Confirms: what tells a publisher that the broker is answerable for its message now.
 //! <https://www.rabbitmq.com/docs/confirms#publisher-confirms>
 
-use amq_protocol::protocol::{AMQPClass, basic};
+use amq_protocol::protocol::basic;
 
 use super::{At, Core, refusal::Refusal};
 
@@ -29,7 +29,7 @@ impl Core {
         } else {
             self.flush_confirms(at);
             let nack = basic::Nack { delivery_tag: seq, multiple: false, requeue: false };
-            self.send_method(at, AMQPClass::Basic(basic::AMQPMethod::Nack(nack)));
+            self.send_method(at, nack);
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Core {
         let Ok(channel) = self.channel(at) else { return };
         if let Some((first, last)) = channel.taken.take() {
             let ack = basic::Ack { delivery_tag: last, multiple: last > first };
-            self.send_method(at, AMQPClass::Basic(basic::AMQPMethod::Ack(ack)));
+            self.send_method(at, ack);
         }
     }
 }

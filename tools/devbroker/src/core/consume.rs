@@ -1,22 +1,17 @@
-//! Messages go out: consumers, their share, and `basic.get`.
+//! Who wants messages: consumers, their prefetch, and `basic.get`. What they then get is in `deliver`.
 //! <https://www.rabbitmq.com/docs/consumers>, <https://www.rabbitmq.com/docs/consumer-prefetch>
 
-use std::sync::Arc;
-
-use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::ShortString,
-};
+use amq_protocol::{protocol::basic, types::ShortString};
 
 use super::{
-    At, ConsumerId, Core, Extra, MOST_OUTPUT, Out, QueueId,
+    At, ConsumerId, Core, QueueId,
     arguments::Kind,
-    channel::{Answer, unless},
-    message::{Entry, Message},
+    channel::{Answer, answer, unless},
+    message::Entry,
+    method::Say as _,
     queue::Queue,
     refusal::Refusal,
     reply_to::REPLY_TO,
-    settle::Unacked,
     value::{Name, short, to_u32},
 };
 
@@ -38,7 +33,7 @@ impl Core {
             return Err(Refusal::not_implemented("basic.qos with global=true"));
         }
         self.channel(at)?.prefetch = method.prefetch_count;
-        Ok(Some(AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {}))))
+        answer(basic::QosOk {})
     }
 
     pub(super) fn consume(&mut self, at: At, method: &basic::Consume) -> Answer {
@@ -64,8 +59,7 @@ impl Core {
             queue.consumers.push_back(id);
         }
         self.dirty.insert(queue);
-        let ok = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: tag });
-        unless(method.nowait, AMQPClass::Basic(ok))
+        unless(method.nowait, basic::ConsumeOk { consumer_tag: tag })
     }
 
     pub(super) fn cancel(&mut self, at: At, method: basic::Cancel) -> Answer {
@@ -78,8 +72,7 @@ impl Core {
         if let Some(consumer) = consumer {
             self.remove_consumer(consumer);
         }
-        let ok = basic::AMQPMethod::CancelOk(basic::CancelOk { consumer_tag });
-        unless(method.nowait, AMQPClass::Basic(ok))
+        unless(method.nowait, basic::CancelOk { consumer_tag })
     }
 
     /// Takes a consumer off its queue; an auto-delete queue goes with its last.
@@ -116,108 +109,16 @@ impl Core {
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(None) };
         queue.used_at = self.now;
         let Some(entry) = queue.take_first() else {
-            return Ok(Some(AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {}))));
+            return answer(basic::GetEmpty {});
         };
         let message_count = to_u32(queue.ready_count());
         self.hand_over(at, (id, None), entry, method.no_ack, |delivery_tag, entry| {
             let Entry { redelivered, message, .. } = entry;
             let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
             let redelivered = *redelivered;
-            let ok = basic::GetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
-            AMQPClass::Basic(basic::AMQPMethod::GetOk(ok))
+            basic::GetOk { delivery_tag, redelivered, exchange, routing_key, message_count }.class()
         });
         Ok(None)
-    }
-
-    /// Delivers as much as consumers will take.
-    pub(super) fn deliver(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get(&id) else { return };
-        if queue.kind() == Kind::Stream {
-            queue.consumers.clone().into_iter().for_each(|consumer| self.deliver_stream(id, consumer));
-            return;
-        }
-        while let Some(consumer) = self.next_consumer(id)
-            && let Some(queue) = self.queues.get_mut(&id)
-            && let Some(entry) = queue.take_first()
-        {
-            if !queue.settings.single_active {
-                // Its turn comes again after the others'.
-                queue.consumers.retain(|other| *other != consumer);
-                queue.consumers.push_back(consumer);
-            }
-            self.deliver_to(consumer, entry);
-        }
-    }
-
-    /// Whose turn it is, of those that have room.
-    fn next_consumer(&self, id: QueueId) -> Option<ConsumerId> {
-        let queue = self.queues.get(&id)?;
-        let most = if queue.settings.single_active { 1 } else { usize::MAX };
-        queue.consumers.iter().take(most).copied().find(|consumer| self.may_take(*consumer))
-    }
-
-    fn deliver_stream(&mut self, id: QueueId, consumer_id: ConsumerId) {
-        while self.may_take(consumer_id)
-            && let Some(consumer) = self.consumers.get_mut(&consumer_id)
-            && let Some(queue) = self.queues.get(&id)
-            && let Some((offset, message)) = queue.stream.at_or_after(consumer.offset)
-        {
-            consumer.offset = offset + 1;
-            let entry = Entry::new(offset, message);
-            self.deliver_to(consumer_id, entry);
-        }
-    }
-
-    fn deliver_to(&mut self, id: ConsumerId, entry: Entry) {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        consumer.unacked += usize::from(!consumer.no_ack);
-        let (at, no_ack, queue, tag) = (consumer.at, consumer.no_ack, consumer.queue, consumer.tag.clone());
-        self.hand_over(at, (queue, Some(id)), entry, no_ack, |delivery_tag, entry| {
-            deliver_method(tag, delivery_tag, entry.redelivered, &entry.message)
-        });
-    }
-
-    /// Sends a message on a channel, where it stays in hand until it is settled, if it has to be.
-    fn hand_over(
-        &mut self,
-        at: At,
-        (id, consumer): (QueueId, Option<ConsumerId>),
-        entry: Entry,
-        no_ack: bool,
-        method: impl FnOnce(u64, &Entry) -> AMQPClass,
-    ) {
-        let Ok(channel) = self.channel(at) else { return };
-        channel.last_tag += 1;
-        let tag = channel.last_tag;
-        let (message, method) = (Arc::clone(&entry.message), method(tag, &entry));
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let is_stream = queue.kind() == Kind::Stream;
-        let extra = match (queue.kind(), entry.delivery_count) {
-            (Kind::Stream, _) => Extra::StreamOffset(entry.place),
-            (Kind::Quorum, count) if count > 0 => Extra::DeliveryCount(count),
-            _ => Extra::None,
-        };
-        if no_ack {
-            self.remove(id, &entry);
-        } else {
-            queue.unacked += usize::from(!is_stream);
-            if entry.persisted {
-                self.log(super::Record::Delivered { queue: id, place: entry.place });
-            }
-            let unacked = Unacked { queue: id, consumer, entry: (!is_stream).then_some(entry) };
-            if let Ok(channel) = self.channel(at) {
-                channel.unacked.insert(tag, unacked);
-            }
-        }
-        self.send(at.connection, Out::Content(at.channel, method, message, extra));
-    }
-
-    /// Whether a consumer has room, and its connection.
-    fn may_take(&self, id: ConsumerId) -> bool {
-        let Some(consumer) = self.consumers.get(&id) else { return false };
-        let connection = self.connections.get(&consumer.at.connection);
-        connection.is_some_and(|connection| connection.output < MOST_OUTPUT)
-            && (consumer.no_ack || consumer.prefetch == 0 || consumer.unacked < consumer.prefetch.into())
     }
 }
 
@@ -250,16 +151,4 @@ fn first_offset(queue: &Queue, name: &Name, method: &basic::Consume, prefetch: u
         }
         _ => Ok(0),
     }
-}
-
-/// `basic.deliver`.
-pub(super) fn deliver_method(
-    consumer_tag: ShortString,
-    delivery_tag: u64,
-    redelivered: bool,
-    message: &Message,
-) -> AMQPClass {
-    let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
-    let deliver = basic::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
-    AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver))
 }

@@ -1,7 +1,7 @@
 //! Queues: made, compared, emptied, deleted.
 
 use amq_protocol::{
-    protocol::{AMQPClass, basic, queue as q},
+    protocol::{basic, queue as q},
     types::ShortString,
 };
 
@@ -87,10 +87,7 @@ impl Core {
 
     pub(super) fn delete_queue_method(&mut self, at: At, method: &q::Delete) -> Answer {
         let name = self.named_queue(at, &method.queue)?;
-        let ok = |count| {
-            let ok = q::DeleteOk { message_count: to_u32(count) };
-            AMQPClass::Queue(q::AMQPMethod::DeleteOk(ok))
-        };
+        let ok = |count| q::DeleteOk { message_count: to_u32(count) };
         if !self.queue_ids.contains_key(&name) {
             return unless(method.nowait, ok(0));
         }
@@ -128,8 +125,7 @@ impl Core {
         }
         let entries = queue.take_all();
         entries.iter().for_each(|entry| self.remove(id, entry));
-        let ok = q::AMQPMethod::PurgeOk(q::PurgeOk { message_count: to_u32(entries.len()) });
-        unless(method.nowait, AMQPClass::Queue(ok))
+        unless(method.nowait, q::PurgeOk { message_count: to_u32(entries.len()) })
     }
 
     /// A queue that this connection may use.
@@ -170,7 +166,7 @@ impl Core {
             let connection = self.connections.get(&consumer.at.connection);
             if connection.is_some_and(|connection| connection.peer.is_capable("consumer_cancel_notify")) {
                 let cancel = basic::Cancel { consumer_tag: consumer.tag, nowait: true };
-                self.send_method(consumer.at, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
+                self.send_method(consumer.at, cancel);
             }
         }
     }
@@ -178,8 +174,7 @@ impl Core {
 
 fn declared(nowait: bool, name: &Name, messages: usize, consumers: usize) -> Answer {
     let (message_count, consumer_count) = (to_u32(messages), to_u32(consumers));
-    let ok = q::DeclareOk { queue: short(&name.name), message_count, consumer_count };
-    unless(nowait, AMQPClass::Queue(q::AMQPMethod::DeclareOk(ok)))
+    unless(nowait, q::DeclareOk { queue: short(&name.name), message_count, consumer_count })
 }
 
 fn assert_same_queue(queue: &Queue, at: At, method: &q::Declare) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use amq_protocol::{
-    protocol::{AMQPClass, BasicProperties, basic},
+    protocol::{BasicProperties, basic},
     types::FieldTable,
 };
 
@@ -12,6 +12,7 @@ use super::{
     At, Core, Extra, Out, Publication, QueueId,
     arguments::Kind,
     message::{Entry, Message},
+    method::Say as _,
     record::{Place, Record},
     refusal::Refusal,
     value::{Name, text_of},
@@ -35,17 +36,16 @@ impl Core {
         let message = Arc::new(message);
         let queues = self.route(&vhost, &message);
         self.reply(&message);
-        let is_returned = queues.is_empty() && method.mandatory;
-        if is_returned {
+        if queues.is_empty() && method.mandatory {
             // The return goes out before the confirm, and nothing of this channel between them.
             self.flush_confirms(at);
-            let back = basic::AMQPMethod::Return(basic::Return {
+            let back = basic::Return {
                 reply_code: 312,
                 reply_text: "NO_ROUTE".into(),
                 exchange: message.exchange.clone(),
                 routing_key: message.routing_key.clone(),
-            });
-            let back = Out::Content(at.channel, AMQPClass::Basic(back), Arc::clone(&message), Extra::None);
+            };
+            let back = Out::Content(at.channel, back.class(), Arc::clone(&message), Extra::None);
             self.send(at.connection, back);
         }
         let accepted = self.put_into(&queues, &message, 0);

@@ -3,7 +3,10 @@
 //! Clients branch on the code and people search for the words, so both are RabbitMQ 4.0's, as it was asked
 //! (<https://www.rabbitmq.com/docs/channels#error-handling>). Texts that more than one method says stand here.
 
-use amq_protocol::types::ShortString;
+use amq_protocol::{
+    protocol::{channel, connection},
+    types::ShortString,
+};
 
 use super::value::{Name, short};
 
@@ -74,8 +77,18 @@ impl Refusal {
         ))
     }
 
+    /// `connection.close` with it, about a class and a method.
+    pub(crate) fn close_of_connection(&self, (class_id, method_id): (u16, u16)) -> connection::Close {
+        connection::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
+    }
+
+    /// `channel.close` with it, about a class and a method.
+    pub(crate) fn close_of_channel(&self, (class_id, method_id): (u16, u16)) -> channel::Close {
+        channel::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
+    }
+
     /// The text as it is sent, at most 255 bytes: RabbitMQ ends a long one with three dots.
-    pub(crate) fn reply_text(&self) -> ShortString {
+    fn reply_text(&self) -> ShortString {
         if self.text.len() <= 255 {
             return short(&self.text);
         }

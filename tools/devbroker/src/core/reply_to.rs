@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::ShortString,
-};
+use amq_protocol::{protocol::basic, types::ShortString};
 
 use super::{
     At, Core, Extra, Out,
     channel::{Answer, unless},
-    consume::deliver_method,
+    deliver::deliver_method,
     message::Message,
     refusal::Refusal,
     value::short,
@@ -31,8 +28,7 @@ impl Core {
         let address = self.given_name(&format!("{REPLY_TO}."));
         self.channel(at)?.reply = Some((tag.clone(), address.clone()));
         self.replies.insert(address, at);
-        let ok = basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: tag });
-        unless(method.nowait, AMQPClass::Basic(ok))
+        unless(method.nowait, basic::ConsumeOk { consumer_tag: tag })
     }
 
     /// The address in a request is that of this channel's consumer.

@@ -4,12 +4,14 @@ mod fuzz;
 
 use amq_protocol::{
     protocol::{
-        basic::AMQPMethod as Basic, channel, confirm, exchange as ex, queue as q, queue::AMQPMethod as Queue,
+        BasicProperties, basic, basic::AMQPMethod as Basic, channel, confirm, exchange as ex, queue as q,
+        queue::AMQPMethod as Queue,
     },
     types::{AMQPValue, ShortString},
 };
+use bytes::Bytes;
 
-use super::{death::Reason, *};
+use super::{death::Reason, message::Message, *};
 
 /// A broker with one client on one channel that confirms.
 struct Bench {
