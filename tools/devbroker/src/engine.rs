@@ -35,7 +35,6 @@ const HARD_BOUND: usize = 64 * 1024 * 1024;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// A client has logged in.
     Connect(Peer, Arc<Outbox>, oneshot::Sender<Result<ConnectionId, Refusal>>),
@@ -49,16 +48,8 @@ pub(crate) enum Command {
     Ask(Question, oneshot::Sender<Value>),
 }
 
-/// An operator's question or wish.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Status,
-    Queues(Option<String>),
-    Peek { vhost: String, queue: String, count: usize },
-    Connections,
-    CloseConnection(ConnectionId, String),
-    DropConfirms(u64),
-}
+/// What an operator asks or wishes, with the time: the engine's task does it between two turns.
+pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) -> Value + Send>;
 
 /// What connections look at by themselves.
 #[derive(Debug, Clone)]
@@ -158,7 +149,7 @@ impl Engine {
             Command::Drained(id) => self.drained(now, id),
             Command::Disconnect(id) => self.disconnect(now, id),
             Command::Ask(question, answer) => {
-                let value = self.answer(now, question);
+                let value = question(self, now);
                 // Who asked may have hung up.
                 let _ = answer.send(value);
             }
@@ -212,29 +203,15 @@ impl Engine {
         Ok(again)
     }
 
-    fn answer(&mut self, now: u64, question: Question) -> Value {
-        match question {
-            Question::Status => {
-                let mut status = self.core.status();
-                status["node"] = json!(self.node);
-                status["version"] = json!(env!("CARGO_PKG_VERSION"));
-                status["alarm"] = json!(*self.switches.alarm.borrow());
-                status["paused"] = json!(*self.switches.paused.borrow());
-                status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
-                status["uptime_ms"] = json!(self.clock.uptime());
-                status
-            }
-            Question::Queues(vhost) => self.core.queues_view(vhost.as_deref()),
-            Question::Peek { vhost, queue, count } => self.core.peek(&vhost, &queue, count),
-            Question::Connections => self.core.connections_view(),
-            Question::CloseConnection(id, reason) => {
-                let refusal = Refusal::forced(reason);
-                json!({ "closed": self.core.close_connection(now, id, &refusal) })
-            }
-            Question::DropConfirms(count) => {
-                self.core.drop_confirms(count);
-                json!({ "drop_confirms": count })
-            }
-        }
+    /// Counts of everything.
+    pub(crate) fn status(&self) -> Value {
+        let mut status = self.core.status();
+        status["node"] = json!(self.node);
+        status["version"] = json!(env!("CARGO_PKG_VERSION"));
+        status["alarm"] = json!(*self.switches.alarm.borrow());
+        status["paused"] = json!(*self.switches.paused.borrow());
+        status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
+        status["uptime_ms"] = json!(self.clock.uptime());
+        status
     }
 }

@@ -3,6 +3,8 @@
 //! An argument that only says how a cluster keeps a queue (`x-quorum-initial-group-size`) is taken and does nothing;
 //! one that RabbitMQ does not know is ignored, as there; one that would have to do something is refused by its name.
 
+use std::fmt::Display;
+
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{
@@ -126,13 +128,7 @@ impl Settings {
             return Err(invalid("x-dead-letter-routing-key", ": routing_key_but_no_dlx_defined"));
         }
         let rejects = text_of(arguments, "x-overflow").as_deref() == Some("reject-publish");
-        let refused = [
-            ("x-max-age", get("x-max-age").is_some()),
-            ("x-max-length-bytes", get("x-max-length-bytes").is_some() && kind != Kind::Stream),
-            ("x-overflow other than reject-publish", get("x-overflow").is_some() && !rejects),
-            ("x-max-length without x-overflow=reject-publish", get("x-max-length").is_some() && !rejects),
-        ];
-        if let Some((name, _)) = refused.into_iter().find(|(_, refused)| *refused) {
+        if let Some(name) = not_done(kind, arguments, rejects) {
             return Err(Refusal::not_implemented(name));
         }
         let count = |name| get(name).and_then(number).and_then(|n| u64::try_from(n).ok());
@@ -154,6 +150,18 @@ impl Settings {
             },
         })
     }
+}
+
+/// What RabbitMQ does with these arguments and this broker does not.
+fn not_done(kind: Kind, arguments: &FieldTable, rejects: bool) -> Option<&'static str> {
+    let has = |name| arguments.contains_key(name);
+    let table = [
+        ("x-max-age", has("x-max-age")),
+        ("x-max-length-bytes", has("x-max-length-bytes") && kind != Kind::Stream),
+        ("x-overflow other than reject-publish", has("x-overflow") && !rejects),
+        ("x-max-length without x-overflow=reject-publish", has("x-max-length") && !rejects),
+    ];
+    table.into_iter().find(|(_, is_asked_for)| *is_asked_for).map(|(name, _)| name)
 }
 
 fn read_kind(value: Option<&AMQPValue>) -> Result<Kind, String> {
@@ -205,6 +213,19 @@ pub(crate) fn assert_same(
         }
     }
     Ok(())
+}
+
+/// Compares one property of a queue or an exchange.
+pub(crate) fn same_property<T: PartialEq + Display + Copy>(
+    name: &str,
+    current: T,
+    received: T,
+    what: &str,
+) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(Refusal::inequivalent(name, what, &format!("'{received}'"), &format!("'{current}'")))
 }
 
 /// Compares one argument of a queue or an exchange.

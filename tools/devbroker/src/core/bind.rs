@@ -7,7 +7,7 @@ use amq_protocol::{
 
 use super::{
     At, Core,
-    arguments::same,
+    arguments::{same, same_property},
     channel::{Answer, answer, unless},
     exchange::{Binding, Exchange, ExchangeKind, KINDS},
     record::Record,
@@ -144,16 +144,9 @@ fn kind_of(method: &ex::Declare) -> Result<ExchangeKind, Refusal> {
 fn assert_same(name: &Name, current: &Exchange, method: &ex::Declare) -> Result<(), Refusal> {
     let what = format!("exchange {name}");
     kind_of(method)?;
-    for (property, received, current) in [
-        ("type", method.kind.to_string(), current.kind_name().to_owned()),
-        ("durable", method.durable.to_string(), current.durable.to_string()),
-        ("auto_delete", method.auto_delete.to_string(), current.auto_delete.to_string()),
-    ] {
-        if received != current {
-            let (received, current) = (format!("'{received}'"), format!("'{current}'"));
-            return Err(Refusal::inequivalent(property, &what, &received, &current));
-        }
-    }
+    same_property("type", current.kind_name(), method.kind.as_str(), &what)?;
+    same_property("durable", current.durable, method.durable, &what)?;
+    same_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
     same(ALTERNATE, current.arguments.inner().get(ALTERNATE), method.arguments.inner().get(ALTERNATE), &what)
 }
 

@@ -7,7 +7,7 @@ use amq_protocol::{
 
 use super::{
     At, Core, QueueId,
-    arguments::{Kind, Settings, assert_same},
+    arguments::{Kind, Settings, assert_same, same_property},
     channel::{Answer, unless},
     queue::Queue,
     record::Record,
@@ -181,15 +181,9 @@ fn assert_same_queue(queue: &Queue, at: At, method: &q::Declare) -> Result<(), R
     if queue.owner != method.exclusive.then_some(at.connection) {
         return Err(Refusal::exclusive(&queue.name));
     }
-    for (property, received, current) in
-        [("durable", method.durable, queue.durable), ("auto_delete", method.auto_delete, queue.auto_delete)]
-    {
-        if received != current {
-            let (received, current) = (format!("'{received}'"), format!("'{current}'"));
-            let what = format!("queue {}", queue.name);
-            return Err(Refusal::inequivalent(property, &what, &received, &current));
-        }
-    }
+    let what = format!("queue {}", queue.name);
+    same_property("durable", queue.durable, method.durable, &what)?;
+    same_property("auto_delete", queue.auto_delete, method.auto_delete, &what)?;
     Settings::read(&method.arguments, &queue.name)?;
     assert_same(queue.kind(), &queue.arguments, &method.arguments, &queue.name)
 }
