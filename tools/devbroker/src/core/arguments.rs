@@ -1,9 +1,7 @@
-//! The `x-` arguments of queues: which a type knows, what they may be, and when two declarations differ.
+//! The `x-` arguments of queues: which a type knows, and what they may be.
 //!
 //! An argument that only says how a cluster keeps a queue (`x-quorum-initial-group-size`) is taken and does nothing;
 //! one that RabbitMQ does not know is ignored, as there; one that would have to do something is refused by its name.
-
-use std::fmt::Display;
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
@@ -65,7 +63,7 @@ pub(crate) struct Settings {
 
 /// How a value is checked.
 #[derive(Debug, Clone, Copy)]
-enum Check {
+pub(super) enum Check {
     /// From, up to.
     Whole(i64, i64),
     Text,
@@ -84,7 +82,7 @@ const OVERFLOWS: Check =
     Check::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"], "invalid_overflow");
 
 /// In RabbitMQ's order of checking, with the types that know the argument: classic, quorum, stream.
-const KNOWN: [(&str, Check, [bool; 3]); 17] = [
+pub(super) const KNOWN: [(&str, Check, [bool; 3]); 17] = [
     ("x-expires", Check::Whole(1, TEN_YEARS), [true, true, false]),
     ("x-message-ttl", Check::Whole(0, TEN_YEARS), [true, true, false]),
     ("x-dead-letter-exchange", Check::Text, [true, true, false]),
@@ -194,64 +192,4 @@ fn whole(value: &AMQPValue, from: i64, to: i64) -> Result<(), String> {
         _ if n > to => Err(format!("{{value_too_large,{n}}}")),
         _ => Ok(()),
     }
-}
-
-/// Compares a declaration with the queue that is there, over the arguments that its type knows.
-pub(crate) fn assert_same(
-    kind: Kind,
-    current: &FieldTable,
-    received: &FieldTable,
-    queue: &Name,
-) -> Result<(), Refusal> {
-    // A queue that was declared without a type is a classic one.
-    let classic = AMQPValue::LongString("classic".into());
-    for (name, _, known) in KNOWN {
-        let default = (name == "x-queue-type").then_some(&classic);
-        if known[kind as usize] {
-            let (current, received) = (current.inner().get(name), received.inner().get(name));
-            same(name, current.or(default), received.or(default), &format!("queue {queue}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Compares one property of a queue or an exchange.
-pub(crate) fn same_property<T: PartialEq + Display + Copy>(
-    name: &str,
-    current: T,
-    received: T,
-    what: &str,
-) -> Result<(), Refusal> {
-    if received == current {
-        return Ok(());
-    }
-    Err(Refusal::inequivalent(name, what, &format!("'{received}'"), &format!("'{current}'")))
-}
-
-/// Compares one argument of a queue or an exchange.
-pub(crate) fn same(
-    name: &str,
-    current: Option<&AMQPValue>,
-    received: Option<&AMQPValue>,
-    what: &str,
-) -> Result<(), Refusal> {
-    let shown = |value: &AMQPValue| match value {
-        AMQPValue::Boolean(flag) => flag.to_string(),
-        value => text(value).or_else(|| number(value).map(|n| n.to_string())).unwrap_or_default(),
-    };
-    let quoted = |value| format!("'{}'", shown(value));
-    let typed = |value| format!("the value {} of type '{}'", quoted(value), type_name(value));
-    let (received, current) = match (received, current) {
-        (None, None) => return Ok(()),
-        (Some(r), Some(c)) if is_equal(r, c) => return Ok(()),
-        (Some(r), Some(c)) => (quoted(r), quoted(c)),
-        (Some(r), None) => (typed(r), "none".into()),
-        (None, Some(c)) => ("none".into(), typed(c)),
-    };
-    Err(Refusal::inequivalent(name, what, &received, &current))
-}
-
-/// Numbers are equal whatever their types are.
-pub(crate) fn is_equal(one: &AMQPValue, other: &AMQPValue) -> bool {
-    one == other || number(one).is_some() && number(one) == number(other)
 }

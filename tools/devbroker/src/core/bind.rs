@@ -7,15 +7,13 @@ use amq_protocol::{
 
 use super::{
     At, Core,
-    arguments::{same, same_property},
     channel::{Answer, answer, unless},
-    exchange::{Binding, Exchange, ExchangeKind, KINDS},
+    equivalent::same_exchange,
+    exchange::{ALTERNATE, Binding, Exchange, ExchangeKind, KINDS},
     record::Record,
     refusal::Refusal,
     value::{Name, number, text, type_name},
 };
-
-const ALTERNATE: &str = "alternate-exchange";
 
 impl Core {
     pub(super) fn declare_exchange(&mut self, at: At, method: ex::Declare) -> Answer {
@@ -24,7 +22,7 @@ impl Core {
         match self.exchanges.get(&name) {
             None if method.passive => return Err(Refusal::no_exchange(&name)),
             Some(_) if method.passive => {}
-            Some(current) => assert_same(&name, current, &method)?,
+            Some(current) => same_exchange(&name, current, &method)?,
             None => self.make_exchange(name, method)?,
         }
         unless(nowait, ex::DeclareOk {})
@@ -131,7 +129,7 @@ fn binding_key(queue: &ShortString, key: &ShortString, last: &Name) -> String {
     if neither { last.name.clone() } else { key.to_string() }
 }
 
-fn kind_of(method: &ex::Declare) -> Result<ExchangeKind, Refusal> {
+pub(super) fn kind_of(method: &ex::Declare) -> Result<ExchangeKind, Refusal> {
     if method.internal {
         return Err(Refusal::not_implemented("internal=true"));
     }
@@ -139,15 +137,6 @@ fn kind_of(method: &ex::Declare) -> Result<ExchangeKind, Refusal> {
     let kind = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
     let how = if name.is_empty() { "invalid" } else { "unknown" };
     kind.ok_or_else(|| Refusal::precondition(format!("{how} exchange type '{name}'")))
-}
-
-fn assert_same(name: &Name, current: &Exchange, method: &ex::Declare) -> Result<(), Refusal> {
-    let what = format!("exchange {name}");
-    kind_of(method)?;
-    same_property("type", current.kind_name(), method.kind.as_str(), &what)?;
-    same_property("durable", current.durable, method.durable, &what)?;
-    same_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
-    same(ALTERNATE, current.arguments.inner().get(ALTERNATE), method.arguments.inner().get(ALTERNATE), &what)
 }
 
 fn check_headers_binding(arguments: &FieldTable) -> Result<(), Refusal> {

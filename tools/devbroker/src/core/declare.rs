@@ -7,8 +7,9 @@ use amq_protocol::{
 
 use super::{
     At, Core, QueueId,
-    arguments::{Kind, Settings, assert_same, same_property},
+    arguments::{Kind, Settings},
     channel::{Answer, unless},
+    equivalent::same_queue,
     queue::Queue,
     record::Record,
     refusal::Refusal,
@@ -33,7 +34,7 @@ impl Core {
         let id = match self.queue_ids.get(&name) {
             _ if passive => self.queue(at, &name)?,
             Some(id) => {
-                assert_same_queue(&self.queues[id], at, &method)?;
+                same_queue(&self.queues[id], at, &method)?;
                 *id
             }
             None => self.make_queue(at, name.clone(), given, method)?,
@@ -175,15 +176,4 @@ impl Core {
 fn declared(nowait: bool, name: &Name, messages: usize, consumers: usize) -> Answer {
     let (message_count, consumer_count) = (to_u32(messages), to_u32(consumers));
     unless(nowait, q::DeclareOk { queue: short(&name.name), message_count, consumer_count })
-}
-
-fn assert_same_queue(queue: &Queue, at: At, method: &q::Declare) -> Result<(), Refusal> {
-    if queue.owner != method.exclusive.then_some(at.connection) {
-        return Err(Refusal::exclusive(&queue.name));
-    }
-    let what = format!("queue {}", queue.name);
-    same_property("durable", queue.durable, method.durable, &what)?;
-    same_property("auto_delete", queue.auto_delete, method.auto_delete, &what)?;
-    Settings::read(&method.arguments, &queue.name)?;
-    assert_same(queue.kind(), &queue.arguments, &method.arguments, &queue.name)
 }

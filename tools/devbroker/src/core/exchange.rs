@@ -4,7 +4,7 @@
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 
 use super::{
-    arguments::is_equal,
+    equivalent::is_equal,
     value::{Name, text_of},
 };
 
@@ -38,6 +38,9 @@ pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
 ];
+
+/// The argument that says where a message goes that goes nowhere else.
+pub(crate) const ALTERNATE: &str = "alternate-exchange";
 
 /// An exchange.
 #[derive(Debug, Clone)]

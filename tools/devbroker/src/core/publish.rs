@@ -11,6 +11,7 @@ use amq_protocol::{
 use super::{
     At, Core, Extra, Out, Publication, QueueId,
     arguments::Kind,
+    exchange::ALTERNATE,
     message::{Entry, Message},
     method::Say as _,
     record::{Place, Record},
@@ -95,7 +96,7 @@ impl Core {
                     exchange.matches(key, headers).filter_map(|to| self.queue_ids.get(to)).copied().collect()
                 }
             };
-            let alternate = text_of(&exchange.arguments, "alternate-exchange");
+            let alternate = text_of(&exchange.arguments, ALTERNATE);
             match alternate {
                 Some(alternate) if queues.is_empty() => {
                     asked.insert(std::mem::replace(&mut next, named(&alternate)));

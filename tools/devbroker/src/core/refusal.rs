@@ -70,13 +70,6 @@ impl Refusal {
         Self::access_refused(format!("{what} name '{}' contains reserved prefix 'amq.*'", name.name))
     }
 
-    /// Declared again, and otherwise. `what` is the queue or the exchange.
-    pub(crate) fn inequivalent(argument: &str, what: &str, received: &str, current: &str) -> Self {
-        Self::precondition(format!(
-            "inequivalent arg '{argument}' for {what}: received {received} but current is {current}"
-        ))
-    }
-
     /// `connection.close` with it, about a class and a method.
     pub(crate) fn close_of_connection(&self, (class_id, method_id): (u16, u16)) -> connection::Close {
         connection::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
