@@ -1,18 +1,18 @@
 //! An AMQP 0-9-1 broker for development, to be read: the answer to "what does a broker do?".
 //!
-//! In reading order: `core`, what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and an `outbox` for each client; `store`, its log;
-//! `wire` and `connection`, how clients talk with it; `admin`, how operators do.
-//! It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
+//! In reading order: `core`, what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and
+//! an `outbox` for each client; `store`, its log; `wire` and `connection`, how clients talk with it; `admin`, how
+//! operators do. It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
 //!
 //! It is not for production: no cluster, no TLS, no users, everything in memory, and what was confirmed survives the death
 //! of the process and not of the machine.
 
 mod core;
-mod wire;
+mod engine;
 mod clock;
 mod outbox;
-mod engine;
 mod store;
+mod wire;
 mod connection;
 mod admin;
 
