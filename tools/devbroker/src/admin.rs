@@ -1,5 +1,5 @@
-//! What an operator asks and wishes, over HTTP on this machine: who is connected, what waits, and the switches that show
-//! what happens when a broker is in trouble.
+//! What an operator asks and wishes, over HTTP on this machine: who is connected, what waits, and the switches that
+//! show what happens when a broker is in trouble.
 
 use std::collections::HashMap;
 
@@ -80,7 +80,8 @@ async fn peek(
     Query(query): Query<HashMap<String, usize>>,
 ) -> Answer {
     let count = query.get("count").copied().unwrap_or(1).min(1_000);
-    let Json(messages) = desk.ask(move |engine, _| engine.core.peek(&vhost, &queue, count)).await?;
+    let peek = move |engine: &mut Engine, _| engine.core.peek(&vhost, &queue, count);
+    let Json(messages) = desk.ask(peek).await?;
     if messages.is_null() { Err(StatusCode::NOT_FOUND) } else { Ok(Json(messages)) }
 }
 
@@ -94,7 +95,10 @@ async fn close(
     Query(mut query): Query<HashMap<String, String>>,
 ) -> Answer {
     let reason = query.remove("reason").unwrap_or_else(|| "Closed via management plugin".to_owned());
-    let close = move |engine: &mut Engine, now| json!({ "closed": engine.core.close_connection(now, id, &Refusal::forced(reason)) });
+    let close = move |engine: &mut Engine, now| {
+        let closed = engine.core.close_connection(now, id, &Refusal::forced(reason));
+        json!({ "closed": closed })
+    };
     let Json(closed) = desk.ask(close).await?;
     if closed["closed"] == json!(true) { Ok(Json(closed)) } else { Err(StatusCode::NOT_FOUND) }
 }

@@ -7,7 +7,8 @@
 //! - what there is: `refusal`, the words of a no; `value`; `message`; `exchange`, which says where a message goes;
 //!   `arguments` of queues; `queue` and `stream`, which keep it,
 //! - the way in and out: `client`, what is said; `method`; `channel`, where a client's methods arrive,
-//! - what clients ask for: `equivalent`, what may be asked for twice; `bind`, `declare`, `publish`, `confirm`, `reply_to`, `consume`, `deliver`, `settle`,
+//! - what clients ask for: `equivalent`, what may be asked for twice; `bind`, `declare`, `publish`, `confirm`,
+//!   `reply_to`, `consume`, `deliver`, `settle`,
 //! - what happens by itself: `death` of messages, and `time`,
 //! - what survives: `codec`, `record`, a line of the log, and `recover`, the way there and back,
 //! - what an operator sees: `view`.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use amq_protocol::{
     protocol::{
         AMQPClass, basic::AMQPMethod as Basic, channel, confirm, connection,
-        exchange::AMQPMethod as Exchange, queue::AMQPMethod as Queue,
+        exchange::AMQPMethod as Exchange, queue::AMQPMethod as Queue, tx,
     },
     types::ShortString,
 };
@@ -67,10 +67,7 @@ impl Connection {
 impl Core {
     pub(super) fn method(&mut self, at: At, method: AMQPClass) -> Result<(), Refusal> {
         let answer = match method {
-            AMQPClass::Connection(method) if at.channel == 0 => self.connection_method(at, &method)?,
-            _ if at.channel == 0 => {
-                return Err(Refusal::channel("unexpected method in connection state running"));
-            }
+            method if at.channel == 0 => self.connection_method(at, &method)?,
             AMQPClass::Channel(method) => self.channel_method(at, &method)?,
             method if !self.channel(at)?.closing => self.answer_to(at, method)?,
             _ => None,
@@ -111,16 +108,16 @@ impl Core {
         }
     }
 
-    fn connection_method(&mut self, at: At, method: &connection::AMQPMethod) -> Answer {
-        use connection::AMQPMethod as Method;
+    fn connection_method(&mut self, at: At, method: &AMQPClass) -> Answer {
         match method {
-            Method::Close(_) => {
+            AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
                 self.release_connection(at.connection);
                 self.send_method(at, connection::CloseOk {});
                 self.send(at.connection, Out::Hangup);
                 Ok(None)
             }
-            other => Err(not_done(&AMQPClass::Connection(other.clone()))),
+            AMQPClass::Connection(_) => Err(not_done(method)),
+            _ => Err(Refusal::channel("unexpected method in connection state running")),
         }
     }
 
@@ -218,17 +215,17 @@ impl Core {
 
 /// What RabbitMQ does and this broker does not is refused by its name; the rest are a server's own methods.
 fn not_done(method: &AMQPClass) -> Refusal {
-    let debug = format!("{method:?}");
-    let mut words = debug.split(['(', ' ']).map(str::to_lowercase);
-    let name = [words.next(), words.next()].map(Option::unwrap_or_default).join(".");
-    let name = name.replace("recoverasync", "recover-async").replace("updatesecret", "update-secret");
-    match name.as_str() {
-        "exchange.bind"
-        | "exchange.unbind"
-        | "basic.recover"
-        | "basic.recover-async"
-        | "connection.update-secret" => Refusal::not_implemented(name),
-        _ if matches!(method, AMQPClass::Tx(_) | AMQPClass::Access(_)) => Refusal::not_implemented(name),
-        _ => Refusal::command_invalid("unimplemented method"),
-    }
+    let name = match method {
+        AMQPClass::Exchange(Exchange::Bind(_)) => "exchange.bind",
+        AMQPClass::Exchange(Exchange::Unbind(_)) => "exchange.unbind",
+        AMQPClass::Basic(Basic::Recover(_)) => "basic.recover",
+        AMQPClass::Basic(Basic::RecoverAsync(_)) => "basic.recover-async",
+        AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => "connection.update-secret",
+        AMQPClass::Access(_) => "access.request",
+        AMQPClass::Tx(tx::AMQPMethod::Select(_)) => "tx.select",
+        AMQPClass::Tx(tx::AMQPMethod::Commit(_)) => "tx.commit",
+        AMQPClass::Tx(tx::AMQPMethod::Rollback(_)) => "tx.rollback",
+        _ => return Refusal::command_invalid("unimplemented method"),
+    };
+    Refusal::not_implemented(name)
 }

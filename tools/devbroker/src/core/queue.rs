@@ -108,8 +108,11 @@ impl Queue {
 
     /// Goes on from there, after a restart.
     pub(crate) fn go_on_from(&mut self, place: u64) {
-        self.next_place = place;
-        self.stream.begin_at(place);
+        if self.kind() == Kind::Stream {
+            self.stream.begin_at(place);
+        } else {
+            self.next_place = self.next_place.max(place);
+        }
     }
 
     /// The priority that a message has here.
@@ -124,7 +127,6 @@ impl Queue {
 
     /// Puts a message at its place: a new one behind all of its priority, one that comes back where it was.
     pub(crate) fn put(&mut self, entry: Entry) {
-        self.next_place = self.next_place.max(entry.place + 1);
         self.ready.insert((LAST - entry.priority, entry.place), entry);
     }
 

@@ -94,6 +94,8 @@ impl Recovery {
             queue.stream.append(Arc::clone(message));
             return;
         }
+        // Whatever became of it, its place is not given again while the log speaks of it.
+        queue.go_on_from(place.place + 1);
         let entry = Entry {
             priority: queue.priority_of(message),
             expires_at: place.expires_at,

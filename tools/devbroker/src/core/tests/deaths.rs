@@ -143,3 +143,23 @@ fn an_unused_queue_goes_after_its_time_and_a_used_one_stays() {
     bench.wait(1_001);
     assert_eq!(bench.messages("q"), u64::MAX);
 }
+
+#[test]
+fn a_held_dead_letter_shares_its_place_with_no_later_message() {
+    let mut bench = Bench::new();
+    let arguments = [
+        quorum(),
+        ("x-dead-letter-exchange", word("amq.direct")),
+        ("x-dead-letter-strategy", word("at-least-once")),
+        ("x-overflow", word("reject-publish")),
+    ];
+    bench.queue("q", &arguments);
+    bench.publish("q", "held", plain());
+    bench.get("q");
+    bench.reject(1, false);
+    let mut bench = bench.restarted();
+    bench.publish("q", "later", plain());
+    assert_eq!(bench.get("q"), ["got 1 later"]);
+    bench.ack(1);
+    assert_eq!(bench.restarted().messages("q"), 1, "the held one");
+}

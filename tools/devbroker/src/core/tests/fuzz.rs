@@ -184,7 +184,11 @@ fn clients_that_do_anything_break_nothing() {
         let durable = |core: &Core| {
             let view = core.snapshot();
             let queues = view.iter().filter(|record| matches!(record, Record::Queue { .. })).count();
-            let messages = view.iter().filter(|record| matches!(record, Record::Message { .. })).count();
+            let places = view.iter().flat_map(|record| match record {
+                Record::Message { places, .. } => places.iter().map(|at| (at.queue, at.place)).collect(),
+                _ => vec![],
+            });
+            let messages: BTreeSet<_> = places.collect();
             (queues, messages)
         };
         core.tick(now);
