@@ -63,6 +63,9 @@ pub trait ServiceSettings: DeserializeOwned + DocumentedFields + Serialize + Sen
     /// [`Live`] of it. All others take effect at the next start.
     const LIVE: &'static [&'static str] = &[];
 
+    /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
+    const READS_APPLICATION_FILES: bool = true;
+
     /// The part that every service has.
     fn shared(&self) -> &SharedSettings;
 

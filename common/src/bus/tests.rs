@@ -66,6 +66,7 @@ fn a_pattern_made_to_be_slow_is_answered_at_once() {
 
 #[test]
 fn two_processes_of_one_name_have_two_ids() {
+    // The name on the bus is nobody's consumer tag, which has to be free to differ.
     let new = || BusId::new("accountservice", "dev", "accountservice.1");
     assert!(new().to_string().starts_with("accountservice:dev:accountservice.1:"));
     assert_ne!(new(), new());

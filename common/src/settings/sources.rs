@@ -64,7 +64,7 @@ impl Sources {
 
     /// Loads at the start of a process, which may wait for its config server, or go on without one.
     async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
-        let Some(server) = &self.server else { return self.compose(self.folder(S::SERVICE)?, None) };
+        let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
         let told = Mutex::new(String::new());
         // Where the log goes is not known yet. Each reason is said once.
         let tell = |why: &str| {
@@ -86,7 +86,7 @@ impl Sources {
                     .as_ref()
                     .map_or("compiled defaults".into(), |path| path.display().to_string());
                 let warning = format!("{server} is not there ({why}): going on with {instead} until it is");
-                self.compose(self.folder(S::SERVICE)?, Some(warning))
+                self.compose(self.folder::<S>()?, Some(warning))
             }
             Err(Failed::Later(why)) => Err(SettingsError::Invalid(format!(
                 "{server} was not there within {:?}: {why}; start it, say where it is with --config-server URL, or \
@@ -102,7 +102,7 @@ impl Sources {
         &self,
         tell: &(dyn Fn(&str) + Sync),
     ) -> Result<Loaded<S>, SettingsError> {
-        let Some(server) = &self.server else { return self.compose(self.folder(S::SERVICE)?, None) };
+        let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
         let layers = server.fetch(S::SERVICE, &self.profile, server.patience.min(PATIENCE), tell).await;
         let layers = layers.map_err(|(Failed::Later(why) | Failed::Refused(why))| {
             SettingsError::Invalid(format!("{server}: {why}"))
@@ -121,7 +121,7 @@ impl Sources {
 
     /// The layers of the folder, the weakest first, in the order that Spring has: a profile's file goes before one
     /// without.
-    fn folder(&self, service: &str) -> Result<Vec<Layer>, SettingsError> {
+    fn folder<S: ServiceSettings>(&self) -> Result<Vec<Layer>, SettingsError> {
         let Some(folder) = &self.config_repo else { return Ok(vec![]) };
         if !folder.is_dir() {
             return Err(SettingsError::Invalid(format!(
@@ -132,11 +132,12 @@ impl Sources {
         let profile = &self.profile;
         let files = [
             ("application.yml".to_owned(), false),
-            (format!("{service}.yml"), true),
+            (format!("{}.yml", S::SERVICE), true),
             (format!("application-{profile}.yml"), false),
-            (format!("{service}-{profile}.yml"), true),
+            (format!("{}-{profile}.yml", S::SERVICE), true),
         ];
-        let layers = files.into_iter().map(|(name, is_own)| file(&folder.join(name), is_own));
+        let files = files.into_iter().filter(|(_, is_own)| *is_own || S::READS_APPLICATION_FILES);
+        let layers = files.map(|(name, is_own)| file(&folder.join(name), is_own));
         layers.filter_map(Result::transpose).collect()
     }
 

@@ -13,6 +13,7 @@
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
+//! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
@@ -31,5 +32,6 @@ mod bounds;
 mod clients;
 mod settings;
 mod operations;
+mod config_bus;
 mod readme;
 mod tidy;

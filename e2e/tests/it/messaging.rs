@@ -577,6 +577,7 @@ async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
     let client = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_bus(SPRING_CLOUD_BUS));
     let (nobody, heard) = (message(1), message(2));
     assert_eq!(client.broadcast(SPRING_CLOUD_BUS, SPRING_CLOUD_BUS, nobody).await, Ok(()));
+    assert!(vhost.queues().await.is_empty(), "to publish leaves no queue behind that fills up");
 
     let handler = client.handler(|_| Outcome::Ack);
     let active = client.subscribe(SPRING_CLOUD_BUS, EVERYTHING, options(), handler);
