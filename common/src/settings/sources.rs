@@ -132,9 +132,9 @@ impl Sources {
         let (profile, service) = (&self.profile, S::SERVICE);
         let files = [
             ("application.yml".to_owned(), false),
-            (format!("{service}.yml"), true),
+            (format!("{}.yml", S::SERVICE), true),
             (format!("application-{profile}.yml"), false),
-            (format!("{service}-{profile}.yml"), true),
+            (format!("{}-{profile}.yml", S::SERVICE), true),
         ];
         let files = files.into_iter().filter(|(_, is_own)| *is_own || S::READS_APPLICATION_FILES);
         let layers = files.map(|(name, is_own)| file(&folder.join(name), is_own));
