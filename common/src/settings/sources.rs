@@ -129,7 +129,7 @@ impl Sources {
                 folder.display()
             )));
         }
-        let (profile, service) = (&self.profile, S::SERVICE);
+        let profile = &self.profile;
         let files = [
             ("application.yml".to_owned(), false),
             (format!("{}.yml", S::SERVICE), true),
