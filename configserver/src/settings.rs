@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use common::settings::{ServiceSettings, SharedSettings, secret::Secret};
 use documented::DocumentedFields;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::spring::cipher::{Decryption, Key};
@@ -126,15 +126,9 @@ impl ServiceSettings for Settings {
 }
 
 /// Keys and texts, from a tree or from a JSON object in a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Value")]
 pub struct Overrides(pub IndexMap<String, String>);
-
-impl Serialize for Overrides {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(&self.0)
-    }
-}
 
 impl TryFrom<Value> for Overrides {
     type Error = String;
