@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgMatches, Command, error::ContextKind, parser::ValueSource};
+use clap::{Arg, ArgMatches, Command, error::ContextKind};
 
 use super::{
     Key, ServiceSettings, SettingsError, Sources,
@@ -51,16 +51,12 @@ impl Sources {
     ) -> Result<(Self, ArgMatches), SettingsError> {
         let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
         let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
-        let from = |source: ValueSource, keys: Vec<Key>| {
-            let keys = keys.into_iter().filter(|(key, _)| matches.value_source(key) == Some(source));
-            keys.filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect::<Vec<_>>()
+        let given = |keys: Vec<Key>| {
+            keys.into_iter().filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect::<Vec<_>>()
         };
-        let given = |keys| from(ValueSource::CommandLine, keys);
         let variables: Vec<_> = variables.into_iter().filter_map(utf8).collect();
         let known = whereabouts::<S>().into_iter().map(|(key, _)| key).collect();
-        // A service may have a folder of its own.
-        let usual = flags(&from(ValueSource::DefaultValue, whereabouts::<S>()));
-        let layers = [usual, environment(&variables, &known), flags(&given(whereabouts::<S>()))];
+        let layers = [environment(&variables, &known), flags(&given(whereabouts::<S>()))];
         let bootstrap: Bootstrap = unchecked(layers)?;
         let sources = Self {
             config_repo: bootstrap.config_repo.clone(),
