@@ -342,12 +342,14 @@ fn every_test_named_in_the_guarantees_exists() {
             None => vec![format!("e2e/tests/it/{module}.rs")],
             Some((member, module)) => {
                 let module = module.replace("::", "/");
-                vec![format!("{member}/src/{module}.rs"), format!("{member}/src/{module}/tests.rs")]
+                ["src/MODULE.rs", "src/MODULE/tests.rs", "tests/it/MODULE.rs"]
+                    .map(|path| format!("{member}/{}", path.replace("MODULE", &module)))
+                    .to_vec()
             }
         };
         let is_test = |path: &String| {
             let text = fs::read_to_string(root().join(path)).unwrap_or_default();
-            let before = text.split_once(&format!("fn {test}()")).map(|(before, _)| before.to_owned());
+            let before = text.split_once(&format!("fn {test}(")).map(|(before, _)| before.to_owned());
             before.is_some_and(|before| before.lines().rev().take(3).any(|line| line.contains("test")))
         };
         assert!(
