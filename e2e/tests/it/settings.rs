@@ -308,6 +308,22 @@ async fn a_config_server_that_comes_up_later_is_waited_for_and_followed() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_stop_while_its_config_server_is_waited_for_stops() {
+    let system = TestSystem::new().await;
+    for binary in ["accountservice", "vipservice"] {
+        let launch =
+            system.launch(binary, 1).flag("config-server", &format!("http://127.0.0.1:{}", free_port()));
+        let mut service = launch.spawn();
+        until_true("it says that it waits", PATIENCE, async || {
+            service.log().text(Stream::Err).contains("waiting for the config server")
+        })
+        .await;
+        service.sigterm();
+        assert_eq!(service.exit_code().await, Some(0), "{binary}");
+    }
+}
+
+#[tokio::test]
 async fn without_its_config_server_a_service_and_its_verbs_end_with_what_to_do_or_go_on_where_that_was_asked_for()
  {
     let system = TestSystem::new().await;
