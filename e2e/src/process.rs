@@ -219,6 +219,14 @@ impl Service {
     }
 
     /// Asks it to stop, as an orchestrator does.
+    /// Waits until both of its connections to the broker are there, also where it is ready without them.
+    pub async fn until_connected(&self) {
+        until_true("it is connected to the broker", PATIENCE, async || {
+            self.get("/readyz").await.json()["checks"]["broker"]["status"] == "UP"
+        })
+        .await;
+    }
+
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
     }
