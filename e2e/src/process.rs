@@ -218,7 +218,6 @@ impl Service {
         .await;
     }
 
-    /// Asks it to stop, as an orchestrator does.
     /// Waits until both of its connections to the broker are there, also where it is ready without them.
     pub async fn until_connected(&self) {
         until_true("it is connected to the broker", PATIENCE, async || {
@@ -227,6 +226,7 @@ impl Service {
         .await;
     }
 
+    /// Asks it to stop, as an orchestrator does.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
     }
