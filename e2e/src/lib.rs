@@ -11,6 +11,7 @@
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays and refuses,
 //! - [`load`]: many VIP reads at once, and what was answered,
 //! - [`sets`]: the promise, as an equation over request ids,
+//! - [`python`]: Python with pika, for clients that nobody here wrote,
 //! - [`environment`]: the variables that tell a run what to use,
 //! - [`wait`]: waiting for a condition with a deadline.
 //!
@@ -27,5 +28,6 @@ pub mod broker;
 pub mod proxy;
 pub mod load;
 pub mod sets;
+pub mod python;
 pub mod environment;
 pub mod wait;

@@ -27,7 +27,8 @@ const WALK: [(&str, &str); 9] = [
     ("offer", "vipservice/src/offer.rs"),
     ("offers", "vipservice/src/offers.rs"),
 ];
-const PAGES: [&str; 3] = ["README.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md", "docs/PATTERNS.md", "examples/README.md"];
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")
@@ -348,8 +349,9 @@ fn nothing_is_left_to_be_done_and_no_test_is_skipped() {
 #[test]
 fn types_of_the_amqp_library_stay_in_the_adapter() {
     let lapin = concat!("lapin", "::");
-    // Tests and tools speak AMQP for themselves.
-    let is_service = |path: &String| !path.starts_with("e2e/") && !path.starts_with("tools/");
+    // Tests, tools and examples speak AMQP for themselves.
+    let is_service =
+        |path: &String| !["e2e/", "tools/", "examples/"].iter().any(|folder| path.starts_with(folder));
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
     let is_adapter = |path: &String| path.starts_with("common/src/messaging/amqp");
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
