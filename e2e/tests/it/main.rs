@@ -12,6 +12,7 @@
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
+//! - `contracts`: what is published and declared is as `docs/contracts` has it,
 //! - `readme`: the README's quick start, run as it is printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
@@ -29,5 +30,6 @@ mod dead_letters;
 mod bounds;
 mod clients;
 mod operations;
+mod contracts;
 mod readme;
 mod tidy;

@@ -27,8 +27,14 @@ const WALK: [(&str, &str); 9] = [
     ("offer", "vipservice/src/offer.rs"),
     ("offers", "vipservice/src/offers.rs"),
 ];
-const PAGES: [&str; 5] =
-    ["README.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md", "docs/PATTERNS.md", "examples/README.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/GUARANTEES.md",
+    "docs/PATTERNS.md",
+    "docs/contracts/README.md",
+    "examples/README.md",
+];
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")
