@@ -70,7 +70,11 @@ impl fmt::Display for Failure {
 impl From<lapin::Error> for Failure {
     fn from(error: lapin::Error) -> Self {
         let text = error.to_string();
-        Self::new(&advice(&text).unwrap_or_else(|| format!("the broker: {text}")))
+        let is_lost = text.contains("IO error") || text.contains("CONNECTION_FORCED");
+        Self::new(&advice(&text).unwrap_or_else(|| match is_lost {
+            true => format!("the connection to the broker is lost, start the program again ({text})"),
+            false => format!("the broker: {text}"),
+        }))
     }
 }
 

@@ -5,7 +5,7 @@
 //! - `probes`: rules of the brokers that a pattern runs into, where not all brokers have the same,
 //! - `table`: the table of docs/PATTERNS.md, held against what the broker of this run did,
 //! - `ends`: Ctrl-C, `kill -9`, questions without an answer,
-//! - `trouble`: no broker, a wrong password, a queue that is another one, a mistyped word,
+//! - `trouble`: no broker, a wrong password, a queue that is another one, a mistyped word, a cut,
 //! - `python`: the other side in another language,
 //! - `sources`: what is promised of the programs' texts.
 

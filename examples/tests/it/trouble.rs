@@ -1,9 +1,13 @@
-//! What goes wrong at a start is one clear sentence with what to do.
+//! What goes wrong is one clear sentence with what to do, and a connection that breaks is made again by those who can.
 
-use e2e::broker::free_port;
+use e2e::{
+    broker::free_port,
+    proxy::Proxy,
+    wait::{PATIENCE, until_true},
+};
 use lapin::types::FieldTable;
 
-use crate::kit::{Place, fail_at, program};
+use crate::kit::{Place, fail_at, program, start_at};
 
 /// One that uses lapin plainly, and one that uses the system's client.
 const PROGRAMS: [&str; 2] = [program!("send"), program!("worker")];
@@ -66,4 +70,27 @@ async fn a_mistyped_call_says_what_is_missing() {
         assert!(error.contains(says) && error.ends_with("(--help says more)"), "{error}");
     }
     assert_eq!(place.run(program!("send"), "--help").await[0], "send: one message into one queue.");
+}
+
+#[tokio::test]
+async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_comes_back() {
+    let place = Place::new().await;
+    let proxy = Proxy::start(place.vhost.address()).await;
+    let amqp = place.vhost.amqp_url_at(proxy.port());
+    let (mut plain, worker) =
+        (start_at(&amqp, program!("receive"), ""), start_at(&amqp, program!("worker"), ""));
+    for program in [&plain, &worker] {
+        until_true("it waits", PATIENCE, async || !program.lines().is_empty()).await;
+    }
+    proxy.cut();
+    assert_eq!(plain.0.exit_code().await, Some(1));
+    let says = plain.errors();
+    assert!(
+        says.starts_with("error: the connection to the broker is lost, start the program again"),
+        "{says}"
+    );
+
+    place.run(program!("new_task"), "after the cut").await;
+    assert_eq!(worker.heard(2).await, ["received after the cut", "done"]);
+    worker.interrupt().await;
 }
