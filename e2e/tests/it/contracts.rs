@@ -10,6 +10,7 @@ use common::{
 use e2e::{
     broker::{StoredMessage, Vhost},
     fixture::TestSystem,
+    repository::{read, root},
     wait::{PATIENCE, until},
 };
 use futures_util::StreamExt as _;
@@ -21,8 +22,6 @@ use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use vipservice::settings::Settings as VipSettings;
-
-use crate::tidy::{read, root};
 
 const NOTIFICATION: &str = "vip.notification.v1.schema.json";
 const OFFER: &str = "offer.v1.schema.json";

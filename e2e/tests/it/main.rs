@@ -13,7 +13,7 @@
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
 //! - `contracts`: what is published and declared is as `docs/contracts` has it,
-//! - `readme`: the README's quick start, run as it is printed,
+//! - `pages`: the pages that a person types from, played as they are printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -31,5 +31,5 @@ mod bounds;
 mod clients;
 mod operations;
 mod contracts;
-mod readme;
+mod pages;
 mod tidy;

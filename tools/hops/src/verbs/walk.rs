@@ -39,7 +39,9 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     let answer = client.get(&url).header("x-request-id", &id).send().await;
     let answer = answer.doing(|| format!("reach {url}: `cargo hops status` shows how it is; it is said"))?;
     let (status, took) = (answer.status().as_u16(), started.elapsed());
-    let body: Value = answer.json().await.unwrap_or_default();
+    // Shown as it was sent: curl shows the same.
+    let text = answer.text().await.unwrap_or_default();
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
 
     screen.say("");
     screen.say("     ms  hop          replica            what happens");
@@ -63,7 +65,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
         sleep(LOOKS).await;
     }
     screen.say("");
-    screen.say(&format!("answered {status} after {:.1} ms: {body}", took.as_secs_f64() * 1000.0));
+    screen.say(&format!("answered {status} after {:.1} ms: {text}", took.as_secs_f64() * 1000.0));
     screen.value(&json!({"request": id, "status": status, "answer": body, "hops": seen}));
     verdict(screen, status, &body, &seen)
 }
