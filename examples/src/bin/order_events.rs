@@ -8,8 +8,7 @@
 //! ```
 //!
 //! It plays all of them and prints who heard of what: `email heard of order.created` and so on, six lines in all.
-//! These subscribers hear what happens while they are there. One that must miss nothing has a durable queue, which keeps what
-//! comes while its service is away: see `receive`.
+//! These subscribers hear what happens while they are there. One that must miss nothing has a durable queue: see `receive`.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -44,7 +43,8 @@ async fn order_events(terminal: &Terminal) -> Result {
                 Outcome::Ack
             })
         });
-        let options = ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(60), ladder: None };
+        let handler_timeout = Duration::from_secs(60).into();
+        let options = ConsumeOptions { prefetch: 10, handler_timeout, ladder: None };
         client.subscribe("order_events", pattern, options, hear)
     });
     terminal.until_active(&subscribers).await;

@@ -29,7 +29,8 @@ async fn main() -> ExitCode {
 async fn worker(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("task_queue", "quorum")).await?;
     // RabbitMQ itself takes a delivery back after half an hour.
-    let options = ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(1800), ladder: None };
+    let handler_timeout = Duration::from_secs(1800).into();
+    let options = ConsumeOptions { prefetch: 1, handler_timeout, ladder: None };
     let work = Arc::new(|delivery| -> futures_util::future::BoxFuture<'static, Outcome> {
         Box::pin(async move {
             let task = text(&delivery);

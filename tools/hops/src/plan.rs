@@ -8,6 +8,8 @@
 
 mod names;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -73,8 +75,6 @@ pub struct ServicePlan {
     pub paths: Vec<(String, String)>,
     /// Those of them that are volumes: the task's folders.
     pub folders: Vec<String>,
-    /// The configs' files: where one is linked to, and where it is.
-    pub links: Vec<(String, String)>,
 }
 
 /// A port of a service and where it is found on this machine.
@@ -154,7 +154,7 @@ pub fn plan(
                 format!("{}: the broker is one process here, so `replicas` is 1", service.name).into()
             );
         }
-        services.push(planned(service, compose, project, (binary, kind), ports));
+        services.push(planned(service, compose, project, (binary, kind), ports)?);
     }
     // The services come up in any order; with the broker first they do so at once.
     services.sort_by_key(|service| service.kind != Kind::Broker);
@@ -175,8 +175,8 @@ fn planned(
     project: &Project,
     (binary, kind): (&str, Kind),
     ports: Vec<LocalPort>,
-) -> ServicePlan {
-    let mut paths = vec![];
+) -> Result<ServicePlan> {
+    let mut paths: Vec<(String, String)> = vec![];
     for Mount { source, target } in &service.secrets {
         paths.push((target.clone(), project.text_path(&format!("secrets/{source}"))));
     }
@@ -189,19 +189,24 @@ fn planned(
         folders.push(here.clone());
         paths.push((target.clone(), here));
     }
-    let mut links = vec![];
     for Mount { source, target } in &service.configs {
-        let link = project.text_path(&format!("mounts/{}{target}", service.name));
-        let file = compose.configs.get(source).map_or(source, |file| file);
-        links.push((link.clone(), project.root().join(file).to_string_lossy().into_owned()));
-        // A folder of configs is one too: each folder above a file.
-        let ends = target.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
-        let above = ends.map(|at| &target[..at]);
-        let mounts = format!("mounts/{}", service.name);
-        paths.extend(above.map(|path| (path.to_owned(), project.text_path(&format!("{mounts}{path}")))));
-        paths.push((target.clone(), link));
+        let file = project.root().join(compose.configs.get(source).unwrap_or(source));
+        // The folder that it lies in, too: what is edited here is seen, and so is a new file.
+        let (there, here) = (Path::new(target), file.parent().unwrap_or(&file));
+        if let Some(folder) = there.parent().filter(|_| there.file_name() == file.file_name()) {
+            let (folder, here) = (folder.to_string_lossy().into_owned(), here.to_string_lossy().into_owned());
+            match paths.iter().find(|(known, _)| *known == folder) {
+                Some((_, other)) if *other != here => {
+                    let name = &service.name;
+                    return Err(format!("{name}: its configs below {folder} come from {other} and from {here}, which is one too many").into());
+                }
+                Some(_) => {}
+                None => paths.push((folder, here)),
+            }
+        }
+        paths.push((target.clone(), file.to_string_lossy().into_owned()));
     }
-    ServicePlan {
+    Ok(ServicePlan {
         name: service.name.clone(),
         image: service.image.clone(),
         binary: binary.to_owned(),
@@ -216,8 +221,7 @@ fn planned(
         health: service.health,
         paths,
         folders,
-        links,
-    }
+    })
 }
 
 impl ServicePlan {

@@ -32,8 +32,12 @@ volumes: {data: {name: 'data-{{.Task.Slot}}'}, mq: }
 ";
 
 fn planned(given: Option<&str>) -> (Plan, String) {
+    planned_of(FILE, given).unwrap()
+}
+
+fn planned_of(file: &str, given: Option<&str>) -> Result<(Plan, String)> {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("docker-compose.yml"), FILE).unwrap();
+    fs::write(root.path().join("docker-compose.yml"), file).unwrap();
     let base = BTreeMap::from([("HOPS_PORT_BASE".to_owned(), "1000".to_owned())]);
     let project = Project::find(root.path(), base).unwrap();
     let given = given.map(|url| BrokerUrl::parse(url).unwrap());
@@ -41,8 +45,8 @@ fn planned(given: Option<&str>) -> (Plan, String) {
         let (Want::Fixed(port) | Want::Rather(port)) = want;
         Ok(port)
     };
-    let plan = plan(&project.compose().unwrap(), &project, given, any).unwrap();
-    (plan, project.root().to_str().unwrap().to_owned())
+    let plan = plan(&project.compose().unwrap(), &project, given, any)?;
+    Ok((plan, project.root().to_str().unwrap().to_owned()))
 }
 
 fn environment(task: &TaskPlan) -> BTreeMap<&str, &str> {
@@ -69,12 +73,7 @@ fn a_task_is_told_of_this_machine_instead_of_its_container() {
     ] {
         assert_eq!(environment[name], value, "{name}");
     }
-    let config = format!("{root}/.hops/mounts/vipservice/config");
-    assert_eq!(task.arguments, ["--profile", "test", &format!("--config-repo={config}")]);
-    assert_eq!(
-        vip.links,
-        [(format!("{config}/application.yml"), format!("{root}/config-repo/application.yml"))]
-    );
+    assert_eq!(task.arguments, ["--profile", "test", &format!("--config-repo={root}/config-repo")]);
     assert_eq!(task.folders, [format!("{root}/.hops/volumes/data-2")]);
     let published = LocalPort { target: 6868, local: 7868, is_published: true };
     assert_eq!(vip.ports, [published], "fixed ports are shifted");
@@ -94,6 +93,20 @@ fn rabbitmq_is_the_development_broker_unless_another_is_given() {
     let task = plan.services[0].task(1, 1).unwrap();
     assert_eq!(environment(&task)["APP_AMQP_SERVER_URL"], "amqp://elsewhere:1234/v%2Fh");
     assert!(!format!("{task:?}").contains("hunter2"), "the password is in a file of its own");
+}
+
+#[test]
+fn configs_of_one_folder_come_from_one_folder() {
+    let two = FILE
+        .replace(
+            "/config/application.yml}",
+            "/config/application.yml}, {source: two, target: /config/two.yml}",
+        )
+        .replace("configs: {one:", "configs: {two: {file: other/two.yml}, one:");
+    let error = planned_of(&two, None).unwrap_err().to_string();
+    for part in ["vipservice", "/config ", "config-repo and from", "other"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -54,7 +53,6 @@ pub async fn up(
     binaries::remove_others(project, &binaries);
     let login = login(&mut plan);
     secrets::make(project, &compose.secrets, &login)?;
-    link_configs(&plan)?;
     state::save_plan(project, &plan)?;
 
     let mut supervisor = start_supervisor(project, &binaries)?;
@@ -152,19 +150,6 @@ fn login(plan: &mut Plan) -> Login {
     let login = plan.broker.as_ref().map(|url| (url.username.clone(), url.password.clone()));
     let (username, password) = login.unwrap_or_default();
     Login { username, password }
-}
-
-/// The configs' files, where the tasks look for them: links, so that an edit is seen.
-fn link_configs(plan: &Plan) -> Result<()> {
-    for (link, file) in plan.services.iter().flat_map(|service| &service.links) {
-        let link = Path::new(link);
-        let _ = fs::remove_file(link);
-        let folder = link.parent().unwrap_or(link);
-        fs::create_dir_all(folder)
-            .and_then(|()| symlink(file, link))
-            .doing(|| format!("link {}", link.display()))?;
-    }
-    Ok(())
 }
 
 /// A process of its own, from a copy of this binary, so that neither a rebuild nor a closed terminal reaches it.

@@ -196,6 +196,28 @@ async fn a_folder_that_cannot_be_written_is_one_sentence_with_a_way_out() {
     }
 }
 
+/// Cargo asks the compiler for its version before it does anything, and this one says that it is older than it is.
+#[test]
+fn a_rust_that_is_too_old_is_told_so_before_anything_is_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("rustc");
+    fs::write(&old, "#!/bin/sh\nrustc \"$@\" | sed 's/1\\.[0-9]*\\.[0-9]*/1.94.0/'\n").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = std::process::Command::new("cargo")
+        .args(["hops", "up", "-d"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .env("RUSTC", &old)
+        .env("CARGO_TARGET_DIR", folder.path().join("target"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && error.contains("rustc 1.94.0 is not supported"), "{error}");
+    let least = env!("CARGO_PKG_RUST_VERSION");
+    assert!(error.contains(&format!("requires rustc {least}")), "{error}");
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    assert!(readme.contains(&format!("Rust {least}")), "README names another version");
+}
+
 #[tokio::test]
 async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
     let checkout = Checkout::new().await;
