@@ -32,8 +32,9 @@ impl Terminal {
         Ok(channel)
     }
 
-    /// Hands each delivery over, and acknowledges it when that is done; one after the other, until Ctrl-C. Then the consumer
-    /// is cancelled, and what is in hand is finished. What the broker has sent ahead goes back to the queue.
+    /// Hands each delivery over, and acknowledges it when that is done; one after the other, until Ctrl-C.
+    /// Then the consumer is cancelled, and what is in hand is finished. What the broker has sent ahead goes
+    /// back to the queue.
     ///
     /// # Errors
     /// The handler's own, or the consumer has lost its queue or its connection.
@@ -64,7 +65,8 @@ pub async fn consume(channel: &Channel, queue: &str, prefetch: u16) -> Result<Co
     Ok(channel.basic_consume(short(queue)?, tag, options, FieldTable::default()).await?)
 }
 
-/// Publishes a text, persistent, and waits until the broker has confirmed it; whether a queue took it is another question.
+/// Publishes a text, persistent, and waits until the broker has confirmed it; whether a queue took it is
+/// another question.
 ///
 /// # Errors
 /// The broker refused it, or there is no such exchange.

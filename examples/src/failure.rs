@@ -36,8 +36,8 @@ impl Failure {
     pub(crate) fn connecting(address: &str, why: &str) -> Self {
         let sentence = if why.contains("ACCESS_REFUSED") {
             format!(
-                "the broker at {address} refuses the login: write user and password into the address, as in --amqp \
-                 amqp://USER:PASSWORD@HOST:PORT"
+                "the broker at {address} refuses the login: write user and password into the address, as in \
+                 --amqp amqp://USER:PASSWORD@HOST:PORT"
             )
         } else if why.contains("NOT_ALLOWED") {
             format!(
@@ -47,8 +47,8 @@ impl Failure {
             advice
         } else {
             format!(
-                "no broker at {address}: `cargo hops up -d` starts one, and `cargo hops status` prints its address for \
-                 --amqp URL ({why})"
+                "no broker at {address}: `cargo hops up -d` starts one, and `cargo hops status` prints its \
+                 address for --amqp URL ({why})"
             )
         };
         Self::new(&sentence)
@@ -90,8 +90,8 @@ fn advice(answer: &str) -> Option<String> {
     let found = answer.find("inequivalent arg")?;
     let text = answer[found..].split(": it exists").next().unwrap_or_default().trim();
     Some(format!(
-        "somebody has made it otherwise ({text}): delete it, or take a virtual host of your own, as in --amqp \
-         amqp://127.0.0.1:5672/mine"
+        "somebody has made it otherwise ({text}): delete it, or take a virtual host of your own, as in \
+         --amqp amqp://127.0.0.1:5672/mine"
     ))
 }
 
@@ -119,9 +119,9 @@ mod tests {
             ("ACCESS_REFUSED - Login was refused", "amqp://USER:PASSWORD@HOST:PORT"),
             ("NOT_ALLOWED - access to vhost 'x' refused", "no such virtual host"),
             (
-                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but \
-                 current is 'false': it exists with other arguments than this service declares; delete it",
-                "(inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but current is 'false')",
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' \
+                 but current is 'false': it exists with other arguments than this service declares; delete it",
+                "otherwise (inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but ",
             ),
         ] {
             let sentence = Failure::connecting("amqp://h:5672", why).to_string();

@@ -5,7 +5,8 @@
 //! - [`system`]: the client of `common::messaging`, for the patterns that the system has too,
 //! - [`Failure`]: what went wrong and what to do, as one sentence.
 //!
-//! No pattern is in here: which exchange, which queue and which arguments stands in the program that shows it.
+//! No pattern is in here: which exchange, which queue and which arguments stands in the program that shows
+//! it.
 
 pub mod amqp;
 pub mod system;
@@ -49,8 +50,9 @@ pub struct Terminal {
     client: OnceCell<AmqpClient>,
 }
 
-/// Runs a program: exit code 0 when it is done or Ctrl-C has ended it, 1 when it failed, 2 when it was called in a way it does
-/// not know, 130 after a second Ctrl-C. `source` is its own text: `--help` prints the header.
+/// Runs a program: exit code 0 when it is done or Ctrl-C has ended it, 1 when it failed, 2 when it was called
+/// in a way it does not know, 130 after a second Ctrl-C. `source` is its own text: `--help` prints the
+/// header.
 pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -> ExitCode {
     let terminal = match Terminal::read(std::env::args().skip(1)) {
         Ok(Some(terminal)) => terminal,

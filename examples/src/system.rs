@@ -19,8 +19,8 @@ use crate::{Failure, LIMIT, Result, Terminal, failure::address};
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Terminal {
-    /// The client, connected, with these queues and exchanges declared. When the broker goes away later, it connects again
-    /// by itself.
+    /// The client, connected, with these queues and exchanges declared. When the broker goes away later, it
+    /// connects again by itself.
     ///
     /// # Errors
     /// The broker is not there, does not let us in, or has one of the queues with other arguments.
@@ -87,7 +87,8 @@ pub fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.message.body).into_owned()
 }
 
-/// One durable queue; its type is `quorum` or `stream`. Both ends declare it with the same function, so that they agree.
+/// One durable queue; its type is `quorum` or `stream`. Both ends declare it with the same function, so that
+/// they agree.
 pub fn queue(name: &str, kind: &str) -> Topology {
     let arguments = vec![("x-queue-type", Argument::Text(kind.into()))];
     Topology { queues: vec![Queue { name: name.into(), arguments }], ..Topology::default() }

@@ -1,8 +1,9 @@
 //! delayed: a message that arrives later.
 //!
-//! It first goes into a queue that nobody reads and where it may stay for so long (`x-message-ttl`); when the time is over,
-//! the broker moves it to the queue that is read (dead-lettering). A queue for each delay: in one for all, a long wait at the
-//! head would hold up the short ones behind it. No plugin is needed. The system's retries wait in the same way.
+//! It first goes into a queue that nobody reads and where it may stay for so long (`x-message-ttl`); when the
+//! time is over, the broker moves it to the queue that is read (dead-lettering). A queue for each delay: in
+//! one for all, a long wait at the head would hold up the short ones behind it. No plugin is needed. The
+//! system's retries wait in the same way.
 //!
 //! ```text
 //! terminal 1   cargo run --bin delayed
@@ -10,7 +11,8 @@
 //!              cargo run --bin delayed 1 lie down
 //! ```
 //!
-//! Terminal 2 prints `in 5 s: wake up` and `in 1 s: lie down`; terminal 1 prints `received lie down`, then `received wake up`.
+//! Terminal 2 prints `in 5 s: wake up` and `in 1 s: lie down`; terminal 1 prints `received lie down`, then
+//! `received wake up`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! emit_log: one message to everybody who listens.
 //!
-//! A fanout exchange copies a message into every queue that is bound to it. The sender knows none of them; if there is none,
-//! the message goes nowhere, and that is no error.
+//! A fanout exchange copies a message into every queue that is bound to it. The sender knows none of them; if
+//! there is none, the message goes nowhere, and that is no error.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs
@@ -9,7 +9,8 @@
 //! terminal 3   cargo run --bin emit_log the disk is full
 //! ```
 //!
-//! Both listeners print `the disk is full`. A listener that starts now does not see it any more: see `stream_replay`.
+//! Both listeners print `the disk is full`. A listener that starts now does not see it any more: see
+//! `stream_replay`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! emit_log_direct: a message with a severity, for those who want that one.
 //!
-//! A direct exchange puts a message into the queues that are bound with exactly its routing key, here `error` or `info`. The
-//! key is an address and no priority: an error does not overtake anything.
+//! A direct exchange puts a message into the queues that are bound with exactly its routing key, here `error`
+//! or `info`. The key is an address and no priority: an error does not overtake anything.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_direct error

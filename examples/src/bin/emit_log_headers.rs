@@ -1,7 +1,8 @@
 //! emit_log_headers: a message that is routed by what it says of itself.
 //!
-//! A headers exchange compares the message's headers with those that queues are bound with; the routing key counts for
-//! nothing. It takes more of the broker than a topic, and is for what does not fit into one row of words.
+//! A headers exchange compares the message's headers with those that queues are bound with; the routing key
+//! counts for nothing. It takes more of the broker than a topic, and is for what does not fit into one row of
+//! words.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_headers all format=pdf type=report

@@ -1,7 +1,7 @@
 //! emit_log_topic: a message with a topic of several words.
 //!
-//! A topic exchange compares the routing key, words with dots between them, with the patterns that queues are bound with: `*`
-//! is exactly one word, `#` any number of them, none included.
+//! A topic exchange compares the routing key, words with dots between them, with the patterns that queues are
+//! bound with: `*` is exactly one word, `#` any number of them, none included.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_topic 'stock.us.*'

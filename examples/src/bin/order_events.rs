@@ -1,14 +1,14 @@
 //! order_events: a shop's events, and four services that hear of them.
 //!
-//! The order service and the payment service say what has happened, and know nobody. Who is interested subscribes: the next
-//! service that wants to hear of orders changes neither of the two. An event is published to a topic exchange under its type.
+//! The order service and the payment service say what has happened, under its type, to a topic exchange. They
+//! know nobody: the next service that wants to hear of orders changes neither of the two.
 //!
 //! ```text
 //! cargo run --bin order_events
 //! ```
 //!
-//! It plays all of them and prints who heard of what: `email heard of order.created` and so on, six lines in all.
-//! These subscribers hear what happens while they are there. One that must miss nothing has a durable queue: see `receive`.
+//! It plays all of them and prints who heard of what, six lines such as `email heard of order.created`.
+//! These hear what happens while they are there. Who must miss nothing has a durable queue: see `receive`.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
 //! priorities: some messages overtake others.
 //!
-//! A classic queue with `x-max-priority` keeps its messages by their priority, a number in each message, and within one
-//! priority in the order in which they came. It has an effect only where messages wait: what is on its way to a consumer is
-//! not called back. A quorum queue has two priorities, since RabbitMQ 4.0, and needs no argument for it.
+//! A classic queue with `x-max-priority` keeps its messages by their priority, a number in each message, and
+//! within one priority in the order in which they came. It has an effect only where messages wait: what is on
+//! its way to a consumer is not called back. A quorum queue has two priorities, since RabbitMQ 4.0, and needs
+//! no argument for it.
 //!
 //! ```text
 //! cargo run --bin priorities

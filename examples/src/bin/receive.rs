@@ -1,7 +1,7 @@
 //! receive: gets what `send` has sent.
 //!
-//! Each message is acknowledged when it was printed: a program that dies before has lost none, the broker delivers it again.
-//! With a prefetch of one the broker sends the next message when this one is acknowledged.
+//! Each message is acknowledged when it was printed: a program that dies before has lost none, the broker
+//! delivers it again. With a prefetch of one the broker sends the next message when this one is acknowledged.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive

@@ -1,7 +1,7 @@
 //! receive_logs: hears all that `emit_log` says, from now on.
 //!
-//! Each listener has a queue of its own, for this connection alone: the broker names it, and removes it when the listener
-//! goes. Two listeners on one queue would share the messages instead, as workers do.
+//! Each listener has a queue of its own, for this connection alone: the broker names it, and removes it when
+//! the listener goes. Two listeners on one queue would share the messages instead, as workers do.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs

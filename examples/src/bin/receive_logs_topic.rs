@@ -10,7 +10,8 @@
 //!              cargo run --bin emit_log_topic sports.news a rabbit wins
 //! ```
 //!
-//! Terminal 1 prints `stock.us.nyse: up by 2`, terminal 2 the two others. The quotes keep the shell from reading the `*`.
+//! Terminal 1 prints `stock.us.nyse: up by 2`, terminal 2 the two others. The quotes keep the shell from
+//! reading the `*`.
 
 use std::process::ExitCode;
 

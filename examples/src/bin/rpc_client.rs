@@ -1,14 +1,14 @@
 //! rpc_client: asks by message, and waits for the answer, for two seconds.
 //!
-//! The replies come to `amq.rabbitmq.reply-to`: no queue has to be made for them. An answer that comes too late is dropped:
-//! its question's id is not the one that is waited for. Where nobody serves, the broker returns the question at once.
+//! The replies come to `amq.rabbitmq.reply-to`, for which no queue has to be made. One that comes too late is
+//! dropped: it is not to the question in hand. Where nobody serves, the broker returns the question at once.
 //!
 //! ```text
 //! terminal 1   cargo run --bin rpc_server
 //! terminal 2   cargo run --bin rpc_client 30 31
 //! ```
 //!
-//! Terminal 2 prints `fib(30) = 832040` and `fib(31) = 1346269`; after Ctrl-C in terminal 1, `error: nobody serves rpc_queue`.
+//! Terminal 2 prints `fib(30) = 832040`, `fib(31) = 1346269`; without terminal 1, that nobody serves rpc_queue.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -1,8 +1,8 @@
 //! rpc_server: answers questions that come by message: what is the nth Fibonacci number?
 //!
-//! A reply goes to the queue that the question names in `reply_to`, with the question's `correlation_id`. The queue of
-//! questions goes away with the last server, so that a client without one learns it at once; and a question that has waited
-//! for as long as clients do is dropped, since nobody waits for its answer any more.
+//! A reply goes to the queue that the question names in `reply_to`, with the question's `correlation_id`. The
+//! queue of questions goes away with the last server, so that a client without one learns it at once; and a
+//! question that has waited for as long as clients do is dropped, since nobody waits for its answer any more.
 //!
 //! ```text
 //! terminal 1   cargo run --bin rpc_server

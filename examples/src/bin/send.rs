@@ -1,16 +1,16 @@
 //! send: one message into one queue.
 //!
-//! The shortest way from one program to another: whoever is to get the message need not be there, since a queue keeps it.
-//! The queue is durable and the message persistent, so that both outlive the broker's own restart; "sent" is printed when
-//! the broker has confirmed that it has the message, and not before.
+//! The shortest way from one program to another: whoever is to get the message need not be there, since a
+//! queue keeps it. The queue is durable and the message persistent, so that both outlive the broker's own
+//! restart; "sent" is printed when the broker has confirmed that it has the message, and not before.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive
 //! terminal 2   cargo run --bin send Hello, rabbit
 //! ```
 //!
-//! Terminal 2 prints `sent Hello, rabbit`, and terminal 1 `received Hello, rabbit`. Send first and start `receive` later: it
-//! gets the message all the same. In Python, `receive` is `examples/python/receive.py`.
+//! Terminal 2 prints `sent Hello, rabbit`, and terminal 1 `received Hello, rabbit`. Send first and start
+//! `receive` later: it gets the message all the same. In Python, `receive` is `examples/python/receive.py`.
 
 use std::process::ExitCode;
 

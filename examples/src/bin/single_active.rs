@@ -1,7 +1,8 @@
 //! single_active: several stand ready, one works.
 //!
-//! Where the order of messages counts, two workers must not take turns. A queue with `x-single-active-consumer` delivers to
-//! the first of its consumers alone; when that one goes, the next takes over, with what was not acknowledged, in order.
+//! Where the order of messages counts, two workers must not take turns. A queue with
+//! `x-single-active-consumer` delivers to the first of its consumers alone; when that one goes, the next
+//! takes over, with what was not acknowledged, in order.
 //!
 //! ```text
 //! terminal 1   cargo run --bin single_active
@@ -10,7 +11,8 @@
 //!              cargo run --bin single_active two
 //! ```
 //!
-//! Terminal 1 prints both, `received one` and `received two`. After Ctrl-C there, or `kill -9`, terminal 2 gets what comes next.
+//! Terminal 1 prints both, `received one` and `received two`. After Ctrl-C there, or `kill -9`, terminal 2
+//! gets what comes next.
 
 use std::process::ExitCode;
 

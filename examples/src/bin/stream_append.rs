@@ -1,7 +1,8 @@
 //! stream_append: adds an entry to a stream, which keeps it.
 //!
-//! A queue forgets a message when it is acknowledged. A stream is a log: entries stay, each with its offset, and whoever comes
-//! can read them from the first one on, as often as they like. The system keeps its offers in one.
+//! A queue forgets a message when it is acknowledged. A stream is a log: entries stay, each with its offset,
+//! and whoever comes can read them from the first one on, as often as they like. The system keeps its offers
+//! in one.
 //!
 //! ```text
 //! terminal 1   cargo run --bin stream_append the first entry

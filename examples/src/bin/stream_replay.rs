@@ -1,7 +1,8 @@
 //! stream_replay: reads a stream from its first entry on, and follows it.
 //!
-//! Reading takes nothing away: start two of them, or the same one twice, and each sees all. The acknowledgments of a stream's
-//! reader say "send more" and remove nothing. "Queues cannot be replayed" is true; RabbitMQ has had streams since 3.9.
+//! Reading takes nothing away: start two of them, or the same one twice, and each sees all. The
+//! acknowledgments of a stream's reader say "send more" and remove nothing. "Queues cannot be replayed" is
+//! true; RabbitMQ has had streams since 3.9.
 //!
 //! ```text
 //! terminal 1   cargo run --bin stream_append the first entry
@@ -9,7 +10,8 @@
 //! terminal 2   cargo run --bin stream_replay
 //! ```
 //!
-//! Terminal 2 prints `0 the first entry`, `1 the second`, then `that is all so far; Ctrl-C ends it`, and what is appended later.
+//! Terminal 2 prints `0 the first entry`, `1 the second`, then `that is all so far; Ctrl-C ends it`, and what
+//! is appended later.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
 //! worker: does what `new_task` hands over, a second for each dot.
 //!
-//! Start several: the broker gives each task to one of them. With a prefetch of one, whoever is free gets the next. A task is
-//! acknowledged when it is done: kill a worker in the middle (`kill -9`), and another one begins it again.
+//! Start several: the broker gives each task to one of them. With a prefetch of one, whoever is free gets the
+//! next. A task is acknowledged when it is done: kill a worker in the middle (`kill -9`), and another one
+//! begins it again.
 //!
 //! ```text
 //! terminal 1   cargo run --bin worker
@@ -9,8 +10,9 @@
 //! terminal 3   cargo run --bin new_task "a PDF of Ann's CV..."
 //! ```
 //!
-//! A worker prints `received a PDF of Ann's CV...` and, after three seconds, `done`; it says `again` where somebody has had the
-//! task before. Ctrl-C in between: the task is done to its end, and then the worker goes.
+//! A worker prints `received a PDF of Ann's CV...` and, after three seconds, `done`; it says `again` where
+//! somebody has had the task before. Ctrl-C in between: the task is done to its end, and then the worker
+//! goes.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

@@ -80,8 +80,8 @@ pub(crate) async fn publish_subscribe() -> String {
     YES.into()
 }
 
-/// Starts two listeners, sends lines, and compares what each has heard; of what is not for it, it has heard nothing by then,
-/// since a queue keeps the order.
+/// Starts two listeners, sends lines, and compares what each has heard; of what is not for it, it has heard
+/// nothing by then, since a queue keeps the order.
 async fn compare(
     listener: &'static str,
     wanted: [&str; 2],

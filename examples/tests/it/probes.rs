@@ -1,4 +1,5 @@
-//! Rules of the brokers that a pattern runs into, where not all brokers have the same. Each answers what it found.
+//! Rules of the brokers that a pattern runs into, where not all brokers have the same. Each answers what it
+//! found.
 
 use std::time::Duration;
 

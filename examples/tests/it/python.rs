@@ -1,4 +1,5 @@
-//! The other side in another language: `receive` in Python. It needs a package registry, so it is part of the long run.
+//! The other side in another language: `receive` in Python. It needs a package registry, so it is part of the
+//! long run.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,6 +1,7 @@
 //! The table of docs/PATTERNS.md: pattern by broker. A run knows one broker, and so one column.
 //!
-//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with this run's column as it was found.
+//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with this run's column
+//! as it was found.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! What goes wrong is one clear sentence with what to do, and a connection that breaks is made again by those who can.
+//! What goes wrong is one clear sentence with what to do, and a connection that breaks is made again by those
+//! who can.
 
 use e2e::{
     broker::free_port,
