@@ -83,7 +83,7 @@ async fn note(service: &Service) -> String {
 }
 
 /// All follow the bus: each has read its settings once more since its queue was there.
-async fn until_following(services: &[&Service]) {
+pub(crate) async fn until_following(services: &[&Service]) {
     for service in services {
         until_true("it follows the bus", PATIENCE, async || {
             service.metric("hops_settings_reloads_total").await > 0
