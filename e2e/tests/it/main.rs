@@ -13,6 +13,7 @@
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
 //! - `pages`: the pages that a person types from, played as they are printed,
+//! - `walkthrough`: its chapters, played, and the code that they show,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -30,4 +31,5 @@ mod bounds;
 mod clients;
 mod operations;
 mod pages;
+mod walkthrough;
 mod tidy;
