@@ -14,6 +14,36 @@ async fn chapter_01_run_it() {
     play("docs/walkthrough/01-run-it.md").await;
 }
 
+#[tokio::test]
+async fn chapter_02_read_an_account() {
+    play("docs/walkthrough/02-read-an-account.md").await;
+}
+
+#[tokio::test]
+async fn chapter_03_settings() {
+    play("docs/walkthrough/03-settings.md").await;
+}
+
+#[tokio::test]
+async fn chapter_04_publish() {
+    play("docs/walkthrough/04-publish.md").await;
+}
+
+#[tokio::test]
+async fn chapter_05_consume() {
+    play("docs/walkthrough/05-consume.md").await;
+}
+
+#[tokio::test]
+async fn chapter_06_scale() {
+    play("docs/walkthrough/06-scale.md").await;
+}
+
+#[tokio::test]
+async fn chapter_07_break_it() {
+    play("docs/walkthrough/07-break-it.md").await;
+}
+
 #[test]
 fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
     let faults: Vec<_> = pages().flat_map(|page| quote::faults(&page)).collect();
