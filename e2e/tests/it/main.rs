@@ -14,6 +14,7 @@
 //! - `operations`: what the person sees who runs the services,
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `walkthrough`: its chapters, played, and the code that they show,
+//! - `words`: what the pages name is there,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -32,4 +33,5 @@ mod clients;
 mod operations;
 mod pages;
 mod walkthrough;
+mod words;
 mod tidy;
