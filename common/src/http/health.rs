@@ -11,8 +11,15 @@ use std::{
     },
 };
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::IntoResponse,
+};
 use serde_json::{Map, Value, json};
+
+use crate::settings::Live;
 
 type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
@@ -20,6 +27,8 @@ type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 #[derive(Default)]
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
+    shown: Vec<(&'static str, Check)>,
+    notes: Vec<(&'static str, Live<String>)>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -46,6 +55,24 @@ impl Health {
         self
     }
 
+    /// Adds a check that is shown and does not decide: the service works without it.
+    #[must_use]
+    pub fn with_shown(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.shown.push((name, Box::new(check)));
+        self
+    }
+
+    /// Adds what is no reason to send nobody here, and is shown to who asks for more: `/readyz?verbose`.
+    #[must_use]
+    pub fn with_note(mut self, name: &'static str, note: Live<String>) -> Self {
+        self.notes.push((name, note));
+        self
+    }
+
     /// From now on not ready: we are stopping.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
@@ -66,15 +93,24 @@ impl Health {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// The same with the notes.
+    fn verbose_report(&self) -> (bool, Value) {
+        let (ready, mut report) = self.report();
+        let notes = self.notes.iter().map(|(name, note)| ((*name).to_owned(), note.get().into()));
+        report["notes"] = Value::Object(notes.collect());
+        (ready, report)
+    }
+
     /// Whether all is well, and each check's word.
     #[must_use]
     pub fn report(&self) -> (bool, Value) {
         let draining = self.is_draining();
         let mut ready = !draining;
         let mut checks = Map::new();
-        for (name, check) in &self.checks {
+        let deciding = self.checks.iter().map(|check| (check, true));
+        for ((name, check), decides) in deciding.chain(self.shown.iter().map(|check| (check, false))) {
             let (status, detail) = check().map_or_else(|why| ("DOWN", why), |how| ("UP", how));
-            ready &= status == "UP";
+            ready &= status == "UP" || !decides;
             checks.insert((*name).into(), json!({ "status": status, "detail": detail }));
         }
         (ready, json!({ "status": word(ready), "draining": draining, "checks": checks }))
@@ -111,8 +147,9 @@ pub(super) async fn live() -> impl IntoResponse {
     Json(json!({ "status": "UP" }))
 }
 
-/// `GET /readyz`: all checks by name.
-pub(super) async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let (ready, report) = health.report();
+/// `GET /readyz`: all checks by name; with `?verbose` the notes, too.
+pub(super) async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|word| word.starts_with("verbose")));
+    let (ready, report) = if is_verbose { health.verbose_report() } else { health.report() };
     (status(ready), Json(report))
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use common::settings::{ServiceSettings, Sources, command};
+use common::settings::{ServiceSettings, SharedSettings, Sources, command};
 use e2e::{
     binaries::{binary, binary_with_failpoints},
     environment,
@@ -130,7 +130,7 @@ fn members_take_their_lints_and_their_versions_from_the_workspace() {
 #[test]
 fn no_shipped_binary_contains_the_doubles() {
     let tree =
-        cargo(&["tree", "--edges=normal", "--locked", "--package=accountservice", "--package=vipservice"]);
+        cargo(&["tree", "--edges=normal", "--locked", "-paccountservice", "-pvipservice", "-pconfigserver"]);
     assert!(tree.contains("lapin"), "{tree}");
     assert!(!tree.contains("mockall"), "{tree}");
 }
@@ -174,38 +174,67 @@ fn keys<S: ServiceSettings>() -> BTreeSet<String> {
     flags.chain(S::IN_FILES_ONLY.iter().map(|key| (*key).to_owned())).collect()
 }
 
-#[test]
-fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
+#[tokio::test]
+async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
     type Account = accountservice::settings::Settings;
     type Vip = vipservice::settings::Settings;
-    fn load<S: ServiceSettings>(profile: &str) {
+    type Config = configserver::settings::Settings;
+    async fn load<S: ServiceSettings>(profile: &str) {
         let config_repo = Some(root().join("config-repo"));
         let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
-        let settings = sources.load::<S>().unwrap_or_else(|e| panic!("{profile}: {e}"));
+        let settings = sources.load::<S>().await.unwrap_or_else(|e| panic!("{profile}: {e}"));
         let name = format!("{} {profile}", S::SERVICE);
         assert_eq!(settings.shared().server_name.to_lowercase(), name);
     }
-    let mut expected = BTreeSet::from(["application.yml".into()]);
-    for name in ["application", Account::SERVICE, Vip::SERVICE] {
+    let mut expected = BTreeSet::new();
+    for name in ["application", Account::SERVICE, Vip::SERVICE, Config::SERVICE] {
         expected.extend([format!("{name}.yml"), format!("{name}-dev.yml"), format!("{name}-test.yml")]);
     }
     let there = files().into_iter().filter_map(|path| Some(path.strip_prefix("config-repo/")?.to_owned()));
     assert_eq!(there.collect::<BTreeSet<_>>(), expected, "a file that no service reads");
     for profile in ["dev", "test"] {
-        load::<Account>(profile);
-        load::<Vip>(profile);
+        load::<Account>(profile).await;
+        load::<Vip>(profile).await;
+        load::<Config>(profile).await;
     }
 
-    let (account, vip) = (keys::<Account>(), keys::<Vip>());
+    let known = [keys::<Account>(), keys::<Vip>(), keys::<Config>()];
+    let secrets = ["amqp_password", "auth_password", "encrypt_key", "management_token", "monitor_secret"];
     for file in expected {
         let text = read(format!("config-repo/{file}"));
         assert!(text.starts_with("# "), "{file} says what it is for");
         for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic())) {
             let (key, value) = line.split_once(':').unwrap();
-            assert!(account.contains(key) || vip.contains(key), "{file}: nobody knows {key}");
-            assert!(key != "amqp_password" && !value.contains('@'), "{file}: no secrets in clear: {key}");
+            assert!(known.iter().any(|keys| keys.contains(key)), "{file}: nobody knows {key}");
+            let is_secret = secrets.contains(&key) || value.contains('@');
+            assert!(!is_secret || value.contains("{cipher}"), "{file}: no secrets in clear: {key}");
         }
     }
+}
+
+#[test]
+fn every_live_key_is_a_key_and_its_help_says_that_it_is_live() {
+    fn check<S: ServiceSettings>() {
+        let command = command::<S>();
+        let keys = keys::<S>();
+        let (own, shared) = (S::LIVE.iter(), SharedSettings::LIVE.iter());
+        let live: Vec<&str> = own.chain(shared).copied().collect();
+        let set: BTreeSet<_> = live.iter().copied().collect();
+        assert_eq!(set.len(), live.len(), "{}: one is there twice: {live:?}", S::SERVICE);
+        for key in &live {
+            assert!(
+                keys.contains(*key) && !S::IN_FILES_ONLY.contains(key),
+                "{}: {key} is no key",
+                S::SERVICE
+            );
+        }
+        for argument in command.get_arguments() {
+            let (key, help) = (argument.get_id().as_str(), argument.get_help().unwrap().to_string());
+            assert_eq!(help.ends_with("; live"), set.contains(key), "{}: {key}: {help}", S::SERVICE);
+        }
+    }
+    check::<accountservice::settings::Settings>();
+    check::<vipservice::settings::Settings>();
 }
 
 #[test]
@@ -335,7 +364,7 @@ fn what_a_learner_reads_stays_small() {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "\nlines without tests       all   code (neither blank nor comment)");
     let mut total = [0, 0];
-    for member in ["accountservice", "vipservice", "common"] {
+    for member in ["accountservice", "vipservice", "configserver", "common"] {
         let mut lines = [0, 0];
         for path in sources().filter(|path| {
             path.starts_with(&format!("{member}/"))

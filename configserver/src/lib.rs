@@ -1,0 +1,150 @@
+//! Serves the folder `config-repo` over HTTP, as Spring Cloud Config does with its native backend.
+//!
+//! In the order of a request:
+//! - [`routes`]: from a request to an answer
+//! - [`repository`]: the files, read for each request
+//! - [`spring`]: the protocol's rules, pure
+//!
+//! Beside them, for operators and the hosts of repositories:
+//! - [`encryption`]: `/encrypt` and `/decrypt`, over HTTP and from a shell
+//! - [`monitor`]: `/monitor` and `/actuator/busrefresh`, which tell services over the bus to read again
+//! - [`watch`]: a saved file does so, too
+//!
+//! Around them: [`settings`].
+//! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
+//! Left out of the protocol: the git backend, files as they are, the second version of the JSON (with origins), RSA.
+
+pub mod routes;
+pub mod repository;
+pub mod spring;
+pub mod encryption;
+pub mod monitor;
+pub mod watch;
+pub mod settings;
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use common::{
+    bus::BusId,
+    http::{self, Access, Health},
+    messaging::{
+        amqp::{AmqpClient, AmqpOptions},
+        metrics::Metrics,
+        topology::Topology,
+    },
+    settings::{LiveSettings, ServiceSettings as _, Sources, command, secret::Secret},
+    shutdown::{self, Service},
+    startup::{self, Failure, Instance},
+    telemetry,
+};
+use futures_util::future::OptionFuture;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    monitor::{Monitor, Refresher},
+    repository::Repository,
+    routes::Server,
+    settings::Settings,
+    watch::Watch,
+};
+
+/// Where it listens if nothing else is said.
+const PORT: u16 = 8888;
+/// What it serves if nothing else is said.
+const FOLDER: &str = "config-repo";
+/// What its name on the bus begins with, as with Spring's.
+const BUS_NAME: &str = "config-server";
+
+/// From the command line and the environment to a running service.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+pub async fn start(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), Failure> {
+    let command = command::<Settings>()
+        .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
+        .mut_arg("config_repo", |argument| argument.help("The folder that is served (default config-repo)"))
+        .subcommands(encryption::commands());
+    let (mut sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    // Its own settings are in the folder that it serves: it cannot ask itself.
+    sources.server = None;
+    let folder = sources.config_repo.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+    if let Some(verb) = matches.subcommand_name() {
+        // The key may come from the environment alone, wherever one is.
+        sources.config_repo = sources.config_repo.or(Some(folder).filter(|folder| folder.is_dir()));
+        let settings: Settings = sources.load().await?;
+        return Ok(encryption::run(verb, settings.decryption()?.key.as_ref())?);
+    }
+    sources.config_repo = Some(folder.clone());
+    let mut live = sources.clone().load_live::<Settings>().await?;
+    let settings = live.now();
+    let shared = &settings.shared;
+    let instance =
+        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
+    let repository = Repository::open(&folder)?;
+    let id = match &settings.bus_id {
+        Some(id) => BusId::given(id),
+        None => BusId::new(BUS_NAME, &sources.profile, &instance.name),
+    };
+    let topology = Topology::default().with_bus(&shared.config_event_bus);
+    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    let mut registry = Registry::with_prefix("hops");
+    let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
+
+    let exchange = shared.config_event_bus.clone();
+
+    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
+    live.announce();
+    let refresher = Refresher { client, exchange, id };
+    Ok(run(&live, &instance.name, repository, listener, refresher, registry, stop).await?)
+}
+
+/// Runs the service until `stop`.
+///
+/// # Errors
+/// A setting that cannot be used, or what was left at the end of the grace period.
+pub async fn run(
+    live: &LiveSettings<Settings>,
+    instance: &str,
+    repository: Repository,
+    listener: TcpListener,
+    refresher: Refresher,
+    mut registry: Registry,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let settings = live.now();
+    let client = Arc::clone(&refresher.client);
+    let watch = settings.watch.then(|| Watch::new(repository.root()));
+    let watch = watch.map(|watch| watch::run(watch, refresher.clone(), stop.clone()));
+    let (secret, file) = (settings.monitor_secret.as_ref(), settings.monitor_secret_file.as_deref());
+    let secret = Secret::given_or_in_file("monitor_secret", secret, file)?;
+    let access = Access::new(&settings.shared)?;
+    let monitor = Monitor { refresher, access: access.clone(), secret };
+    let server = Arc::new(Server::new(&settings, repository)?);
+    client.connect();
+    let following = live.follow(&client, instance, &mut registry);
+    let health = Health::default().with("configServer", {
+        let server = Arc::clone(&server);
+        move || server.check()
+    });
+    // Without a broker nobody is told of changes; the files are served all the same.
+    let health = health.with_shown("broker", {
+        let client = Arc::clone(&client);
+        move || client.status().check()
+    });
+    let health = Arc::new(health.with_note("settings", live.note()));
+    let encryption = encryption::router(server.key(), access.clone());
+    let routes = routes::router(Arc::clone(&server), encryption, Arc::clone(&health))
+        .merge(monitor::router(monitor, &settings.monitor_prefix))
+        .merge(http::settings::router(live.effective(), access));
+    let router = http::router(routes, live.shared(), &health, registry);
+    let subscriptions = following.into_iter().collect();
+    let service = Service { listener, router, health, client, subscriptions, outbox: None };
+    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch)).0
+}
