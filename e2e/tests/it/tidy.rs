@@ -363,24 +363,34 @@ fn types_of_the_amqp_library_stay_in_the_adapter() {
 fn what_a_learner_reads_stays_small() {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "\nlines without tests       all   code (neither blank nor comment)");
+    let mut say = |name: &str, [all, code]: [usize; 2]| {
+        let _ = writeln!(out, "{name:<20} {all:>8} {code:>6}");
+    };
     let mut total = [0, 0];
     for member in ["accountservice", "vipservice", "configserver", "common"] {
-        let mut lines = [0, 0];
-        for path in sources().filter(|path| {
-            path.starts_with(&format!("{member}/"))
-                && !path.ends_with("/tests.rs")
-                && !path.ends_with("/mock.rs")
-        }) {
-            let text = read(&path);
-            // Tests stand last in a file.
-            let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-            lines[0] += shipped.lines().count();
-            lines[1] +=
-                shipped.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).count();
-        }
-        let _ = writeln!(out, "{member:<20} {:>8} {:>6}", lines[0], lines[1]);
+        let lines = lines_without_tests(&format!("{member}/"));
+        say(member, lines);
         total = [total[0] + lines[0], total[1] + lines[1]];
     }
-    let _ = writeln!(out, "{:<20} {:>8} {:>6}", "together", total[0], total[1]);
+    say("together", total);
+    say("devbroker", lines_without_tests("tools/devbroker/src/"));
+    say("its core", lines_without_tests("tools/devbroker/src/core"));
     assert!(total[1] > 0);
+}
+
+/// All lines and those of code, of the files whose paths begin so.
+fn lines_without_tests(start: &str) -> [usize; 2] {
+    let is_shipped = |path: &String| {
+        path.starts_with(start)
+            && !path.ends_with("/tests.rs")
+            && !path.contains("/tests/")
+            && !path.ends_with("/mock.rs")
+    };
+    sources().filter(is_shipped).fold([0, 0], |[all, code], path| {
+        let text = read(&path);
+        // Tests stand last in a file.
+        let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+        [all + shipped.lines().count(), code + shipped.lines().filter(is_code).count()]
+    })
 }
