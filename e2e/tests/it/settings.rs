@@ -308,6 +308,22 @@ async fn a_config_server_that_comes_up_later_is_waited_for_and_followed() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_stop_while_its_config_server_is_waited_for_stops() {
+    let system = TestSystem::new().await;
+    for binary in ["accountservice", "vipservice"] {
+        let launch =
+            system.launch(binary, 1).flag("config-server", &format!("http://127.0.0.1:{}", free_port()));
+        let mut service = launch.spawn();
+        until_true("it says that it waits", PATIENCE, async || {
+            service.log().text(Stream::Err).contains("waiting for the config server")
+        })
+        .await;
+        service.sigterm();
+        assert_eq!(service.exit_code().await, Some(0), "{binary}");
+    }
+}
+
+#[tokio::test]
 async fn without_its_config_server_a_service_and_its_verbs_end_with_what_to_do_or_go_on_where_that_was_asked_for()
  {
     let system = TestSystem::new().await;
@@ -331,4 +347,43 @@ async fn without_its_config_server_a_service_and_its_verbs_end_with_what_to_do_o
     let vip = started(without(system.launch("vipservice", 1)).flag("config-fail-fast", "false")).await;
     let said = vip.log().count(|line| line.field("message").contains("going on with compiled defaults"));
     assert_eq!(said, 1);
+}
+
+#[tokio::test]
+async fn a_file_saved_in_the_config_servers_folder_reaches_three_vipservices_by_itself() {
+    let system = TestSystem::new().await;
+    let repo = folder(&[
+        ("application.yml", "shutdown_grace: 7s\n"),
+        ("vipservice.yml", "offer_text: a weekend\nconsumer_prefetch: 50\n"),
+        ("vipservice-dev.yml", "offer_text: ${where:the mountains}\nretry_delays: 1s\n"),
+    ]);
+    let server = started(launch(&system, "configserver", 1, repo.path())).await;
+    let url = server.address().url("");
+    let mut vips = vec![];
+    for number in 1..=3 {
+        vips.push(started(system.launch("vipservice", number).flag("config-server", &url)).await);
+    }
+    until_following(&vips.iter().collect::<Vec<_>>()).await;
+    for vip in &vips {
+        let shown = setting(vip, "offer_text").await;
+        assert_eq!((&shown["value"], &shown["live"]), (&json!("the mountains"), &json!(true)));
+        assert!(shown["origin"].as_str().unwrap().ends_with("/vipservice-dev.yml"), "{shown}");
+        assert_eq!(setting(vip, "shutdown_grace").await["value"], "7s");
+    }
+    save(&repo, "vipservice-dev.yml", "offer_text: the sea\n");
+    for vip in &vips {
+        until_set(vip, "offer_text", json!("the sea")).await;
+    }
+    // A file that the server cannot read is an error of its own; whoever is ready stays so.
+    save(&repo, "vipservice-dev.yml", "offer_text: [\n");
+    for vip in &vips {
+        until_true("it says that something is wrong", PATIENCE, async || note(vip).await.contains("500"))
+            .await;
+        assert_eq!(setting(vip, "offer_text").await["value"], "the sea");
+    }
+    save(&repo, "vipservice-dev.yml", "offer_text: the plains\n");
+    for vip in &vips {
+        until_set(vip, "offer_text", json!("the plains")).await;
+        assert!(note(vip).await.starts_with("from the config server at "));
+    }
 }
