@@ -29,9 +29,9 @@ const WALK: [(&str, &str); 9] = [
     ("offers", "vipservice/src/offers.rs"),
 ];
 
-/// The README and all below `docs`.
+/// The pages, but for those of the tools.
 fn pages() -> impl Iterator<Item = String> {
-    let is_page = |path: &String| path == "README.md" || path.starts_with("docs/") && path.ends_with(".md");
+    let is_page = |path: &String| path.ends_with(".md") && !path.starts_with("tools/");
     files().into_iter().filter(is_page)
 }
 
@@ -360,8 +360,9 @@ fn nothing_is_left_to_be_done_and_no_test_is_skipped() {
 #[test]
 fn types_of_the_amqp_library_stay_in_the_adapter() {
     let lapin = concat!("lapin", "::");
-    // Tests and tools speak AMQP for themselves.
-    let is_service = |path: &String| !path.starts_with("e2e/") && !path.starts_with("tools/");
+    // Tests, tools and examples speak AMQP for themselves.
+    let is_service =
+        |path: &String| !["e2e/", "tools/", "examples/"].iter().any(|folder| path.starts_with(folder));
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
     let is_adapter = |path: &String| path.starts_with("common/src/messaging/amqp");
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
