@@ -13,6 +13,7 @@
 //! - [`sets`]: the promise, as an equation over request ids,
 //! - [`repository`]: the files of this repository,
 //! - [`page`]: a page that a person types from, played,
+//! - [`quote`]: code that a page shows, held against the files,
 //! - [`environment`]: the variables that tell a run what to use,
 //! - [`wait`]: waiting for a condition with a deadline.
 //!
@@ -31,5 +32,6 @@ pub mod load;
 pub mod sets;
 pub mod repository;
 pub mod page;
+pub mod quote;
 pub mod environment;
 pub mod wait;

@@ -145,8 +145,7 @@ impl Page {
             said += &String::from_utf8_lossy(&output.stderr);
         }
         self.last = said.lines().map(|line| self.stage.as_on_the_page(line)).collect();
-        let may_fail = step.printed.iter().any(|line| line.starts_with("error: "));
-        (output.status.success() || may_fail) && is_as_printed(&step.printed, &self.last)
+        (output.status.success() || step.fails()) && is_as_printed(&step.printed, &self.last)
     }
 
     /// What a program has printed, with the page's ports.

@@ -37,17 +37,23 @@ pub(super) fn steps(page: &str) -> Vec<Step> {
 }
 
 impl Step {
-    /// Whether what is typed goes on until Ctrl-C: a program that is given no verb, `up` in front, logs that are followed.
+    /// Whether what is typed goes on until Ctrl-C: a program that is given no verb, `up` in front, logs that are followed;
+    /// not where its error is printed.
     pub(super) fn stays(&self) -> bool {
         let words: Vec<_> = self.typed.split_whitespace().collect();
         let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(word));
         match &words[..] {
-            _ if has(&["|"]) => false,
+            _ if has(&["|"]) || self.fails() => false,
             ["cargo", "run", "-p", _, arguments @ ..] => arguments.get(1..).is_none_or(has_no_verb),
             ["cargo", "hops", "up", ..] => !has(&["-d", "--detach"]),
             ["cargo", "hops", "service", "logs", ..] => has(&["-f", "--follow"]),
             _ => false,
         }
+    }
+
+    /// Whether it is to fail.
+    pub(super) fn fails(&self) -> bool {
+        self.printed.iter().any(|line| line.starts_with("error: "))
     }
 
     /// The program that is typed: `X` in `cargo run -p X`, or `hops`.

@@ -82,6 +82,11 @@ fn what_stays_and_what_only_asks_is_known_by_its_words() {
         assert_eq!([step.stays(), step.is_question()], expected, "{typed}");
     }
     let step = |typed: &str| Step { typed: typed.into(), ..Step::default() };
+    let refused = Step {
+        printed: vec!["error: --offer-txt".into()],
+        ..step("cargo run -p vipservice -- --offer-txt x")
+    };
+    assert!(refused.fails() && !refused.stays());
     assert_eq!(step("cargo run -p devbroker").program(), "devbroker");
     assert_eq!(step("cargo hops up").program(), "hops");
 }

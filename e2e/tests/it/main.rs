@@ -15,6 +15,8 @@
 //! - `operations`: what the person sees who runs the services,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
 //! - `pages`: the pages that a person types from, played as they are printed,
+//! - `walkthrough`: its chapters, played, and the code that they show,
+//! - `words`: what the pages name is there,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -34,4 +36,6 @@ mod settings;
 mod operations;
 mod config_bus;
 mod pages;
+mod walkthrough;
+mod words;
 mod tidy;
