@@ -35,7 +35,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A binary of the workspace, as the instance of that name.
+    /// A binary of the workspace, by its name, or by its path where cargo has built it for the test that runs; as the
+    /// instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
         let launch = Self {
             binary,
@@ -105,8 +106,11 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let path = if self.failpoint.is_some() { binary_with_failpoints } else { binary };
-        let path = path(self.binary);
+        let path = match &self.failpoint {
+            Some(_) => binary_with_failpoints(self.binary),
+            None if self.binary.contains('/') => self.binary.into(),
+            None => binary(self.binary),
+        };
         let mut command = match &self.ulimit {
             None => Command::new(path),
             Some(limit) => {

@@ -14,6 +14,7 @@
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
+//! - `contracts`: what is published and declared is as `docs/contracts` has it,
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `walkthrough`: its chapters, played, and the code that they show,
 //! - `words`: what the pages name is there,
@@ -35,6 +36,7 @@ mod clients;
 mod settings;
 mod operations;
 mod config_bus;
+mod contracts;
 mod pages;
 mod walkthrough;
 mod words;

@@ -361,8 +361,9 @@ fn nothing_is_left_to_be_done_and_no_test_is_skipped() {
 #[test]
 fn types_of_the_amqp_library_stay_in_the_adapter() {
     let lapin = concat!("lapin", "::");
-    // Tests and tools speak AMQP for themselves.
-    let is_service = |path: &String| !path.starts_with("e2e/") && !path.starts_with("tools/");
+    // Tests, tools and examples speak AMQP for themselves.
+    let is_service =
+        |path: &String| !["e2e/", "tools/", "examples/"].iter().any(|folder| path.starts_with(folder));
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
     let is_adapter = |path: &String| path.starts_with("common/src/messaging/amqp");
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
