@@ -21,6 +21,7 @@ pub mod outbox_command;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
+    healthcheck,
     http::{self, Health},
     messaging::{
         MessagingClient,
@@ -58,12 +59,16 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Keeps accounts; the read of a VIP's account becomes a notification on vip_queue")
-        .subcommand(outbox_command::command());
+        .subcommand(outbox_command::command())
+        .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     let settings: Settings = sources.load()?;
     let shared = &settings.shared;
     if let Some(verb) = matches.subcommand_matches("outbox") {
         return Ok(outbox_command::run(verb, &sources, &settings).await?);
+    }
+    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
+        return Ok(healthcheck::run(verb, shared, PORT).await?);
     }
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;

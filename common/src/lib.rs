@@ -10,6 +10,7 @@
 //! - [`messaging`]: hop 6, the client's interface, the topology, and the AMQP adapter
 //! - [`backoff`]: how long to wait before trying again
 //! - [`startup`]: from the command line to a listening process with a name of its own
+//! - [`healthcheck`]: a service asks itself how it is
 //! - [`telemetry`]: log lines for people and for machines
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
 //! - [`failpoint`]: places where a test may end the process; nothing in a shipped binary
@@ -25,6 +26,7 @@ pub mod outbox;
 pub mod messaging;
 pub mod backoff;
 pub mod startup;
+pub mod healthcheck;
 pub mod telemetry;
 pub mod shutdown;
 pub mod failpoint;

@@ -17,6 +17,7 @@ pub mod settings;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
+    healthcheck,
     http::{self, Health},
     messaging::{
         MessagingClient,
@@ -53,13 +54,17 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Consumes vip_queue, in competition with its replicas, and makes offers")
-        .subcommand(dead_letters::command::command());
+        .subcommand(dead_letters::command::command())
+        .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     let settings: Settings = sources.load()?;
     if let Some(verb) = matches.subcommand_matches("dead-letters") {
         return Ok(dead_letters::command::run(verb, &settings).await?);
     }
     let shared = &settings.shared;
+    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
+        return Ok(healthcheck::run(verb, shared, PORT).await?);
+    }
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let topology = Topology::default()
