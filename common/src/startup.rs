@@ -100,7 +100,7 @@ fn one_line(usage: &str) -> String {
     let lines = usage.lines().map(str::trim);
     let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let text: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    text.join(" ").trim_start_matches("error: ").to_owned()
+    text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
 }
 
 /// Who this process is.
@@ -231,6 +231,12 @@ mod tests {
             one_line(usage),
             "invalid value 'prod' for '--profile <NAME>' [possible values: dev, test]"
         );
+    }
+
+    #[test]
+    fn a_verb_that_is_nearly_one_is_told_which() {
+        let usage = "error: unrecognized subcommand 'lst'\n\n  tip: a similar subcommand exists: 'list'\n\nUsage: x\n";
+        assert_eq!(one_line(usage), "unrecognized subcommand 'lst'; a similar subcommand exists: 'list'");
     }
 
     #[tokio::test]

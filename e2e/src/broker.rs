@@ -84,6 +84,17 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// What to add to fixed ports so that they are nobody's; all of them are below the same range.
+pub fn free_base(fixed: &[u16]) -> u16 {
+    let highest = fixed.iter().max().copied().unwrap_or_default();
+    loop {
+        let base = free_port() - highest;
+        if fixed.iter().all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok()) {
+            return base;
+        }
+    }
+}
+
 /// The socket address in an AMQP address.
 fn socket_address(amqp: &str) -> SocketAddr {
     use std::net::ToSocketAddrs;

@@ -66,6 +66,16 @@ pub fn settings_of_services() -> impl Iterator<Item = OsString> {
     })
 }
 
+/// Variables of this shell that would reach into a `cargo hops` under test.
+pub fn settings_of_the_tool() -> impl Iterator<Item = OsString> {
+    env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("HOPS_"))
+}
+
+/// Where programs are looked for.
+pub fn search_path() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
+}
+
 fn address(name: &str, default: &str) -> String {
     let address = env::var(name).unwrap_or_else(|_| default.to_owned());
     address.trim_end_matches('/').to_owned()

@@ -11,6 +11,8 @@
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays and refuses,
 //! - [`load`]: many VIP reads at once, and what was answered,
 //! - [`sets`]: the promise, as an equation over request ids,
+//! - [`repository`]: the files of this repository,
+//! - [`page`]: a page that a person types from, played,
 //! - [`environment`]: the variables that tell a run what to use,
 //! - [`wait`]: waiting for a condition with a deadline.
 //!
@@ -27,5 +29,7 @@ pub mod broker;
 pub mod proxy;
 pub mod load;
 pub mod sets;
+pub mod repository;
+pub mod page;
 pub mod environment;
 pub mod wait;

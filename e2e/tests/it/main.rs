@@ -12,7 +12,7 @@
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
-//! - `readme`: the README's quick start, run as it is printed,
+//! - `pages`: the pages that a person types from, played as they are printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -29,5 +29,5 @@ mod dead_letters;
 mod bounds;
 mod clients;
 mod operations;
-mod readme;
+mod pages;
 mod tidy;

@@ -12,6 +12,7 @@ use common::settings::{ServiceSettings, Sources, command};
 use e2e::{
     binaries::{binary, binary_with_failpoints},
     environment,
+    repository::{files, read, root},
 };
 use serde_json::Value;
 
@@ -27,34 +28,7 @@ const WALK: [(&str, &str); 9] = [
     ("offer", "vipservice/src/offer.rs"),
     ("offers", "vipservice/src/offers.rs"),
 ];
-const PAGES: [&str; 3] = ["README.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
-
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")
-}
-
-pub(crate) fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-/// The repository's files, by their paths from the root; neither what is built nor what git or a service keeps.
-fn files() -> Vec<String> {
-    let (mut folders, mut found) = (vec![root().to_owned()], vec![]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if !path.is_dir() {
-                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
-            } else if ![".git", ".hops", "target"].contains(&name) && !path.join("CACHEDIR.TAG").exists() {
-                folders.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
+const PAGES: [&str; 4] = ["README.md", "docs/BY_HAND.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
 
 fn sources() -> impl Iterator<Item = String> {
     files().into_iter().filter(|path| path.ends_with(".rs"))
@@ -235,10 +209,10 @@ fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
 }
 
 #[test]
-fn commands_in_the_readme_exist_with_their_flags() {
-    let readme = read("README.md");
-    let commands: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
-    assert!(commands.len() > 10, "{commands:?}");
+fn commands_in_the_pages_exist_with_their_flags() {
+    let commands = ["README.md", "docs/BY_HAND.md"].map(read).concat();
+    let commands: Vec<_> = commands.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 20, "{commands:?}");
     for (program, arguments) in
         commands.iter().filter_map(|c| c.strip_prefix("cargo run -p ")?.split_once(" -- "))
     {
@@ -253,6 +227,7 @@ fn commands_in_the_readme_exist_with_their_flags() {
             is_value = word.starts_with("--");
         }
     }
+    let readme = read("README.md");
     for bench in readme.split("cargo bench -p e2e --bench ").skip(1) {
         let name = bench.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         assert!(root().join(format!("e2e/benches/{name}.rs")).exists(), "benchmark {name}");

@@ -88,6 +88,10 @@ pub struct Ledger {
 /// # Errors
 /// What is wrong, in one line; help, on standard output, is [`Failure::Said`]'s good sister and comes as `Ok(None)`.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Typed>> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(why) = args.get(1).and_then(|word| of_services(word.to_str()?)) {
+        return Err(Failure::Usage(why));
+    }
     let matches = match words::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(help) if !help.use_stderr() => {
@@ -161,6 +165,14 @@ fn scale(wanted: &str) -> Result<(String, u32)> {
     })
 }
 
+/// What to type for a verb that is one of `service`, as it is with Docker, and stands without that word.
+fn of_services(word: &str) -> Option<String> {
+    let command = words::command();
+    let is_one =
+        command.find_subcommand("service").is_some_and(|verbs| verbs.find_subcommand(word).is_some());
+    is_one.then(|| format!("`{word}` is a verb of services: `cargo hops service {word}`"))
+}
+
 /// What clap says in several lines, and its advice at the end.
 fn one_line(usage: &str) -> String {
     let lines = usage
@@ -218,6 +230,11 @@ mod tests {
         {
             let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
             assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
+        }
+        for (line, instead) in
+            [("hops logs -f", "cargo hops service logs"), ("hops ps x", "cargo hops service ps")]
+        {
+            assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
         }
         assert!(task_name("vipservice").is_err());
         assert_eq!(task_name("vipservice.2").unwrap(), ("vipservice".into(), 2));

@@ -136,8 +136,8 @@ pub fn plan(
         let mut ports = vec![];
         for port in &service.ports {
             let (want, is_published) = match port.published {
-                Some(published) => (Want::Fixed(published.saturating_add(project.port_base())), true),
-                None => (Want::Rather(port.target), false),
+                Some(published) => (Want::Fixed(project.shifted(published)), true),
+                None => (Want::Rather(project.shifted(port.target)), false),
             };
             ports.push(LocalPort { target: port.target, local: choose(want, &service.name)?, is_published });
         }
@@ -145,7 +145,7 @@ pub fn plan(
         let own = (kind == Kind::Broker).then_some(ADMIN_PORT);
         for target in spoken_of(&service.name, compose).into_iter().chain(own) {
             if !ports.iter().any(|port| port.target == target) {
-                let local = choose(Want::Rather(target), &service.name)?;
+                let local = choose(Want::Rather(project.shifted(target)), &service.name)?;
                 ports.push(LocalPort { target, local, is_published: false });
             }
         }

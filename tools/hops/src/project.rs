@@ -52,10 +52,10 @@ impl Project {
         Path::new(&self.root)
     }
 
-    /// What is added to each fixed port, so that two checkouts run side by side.
+    /// A fixed port with `HOPS_PORT_BASE` added, so that two checkouts run side by side.
     #[must_use]
-    pub fn port_base(&self) -> u16 {
-        self.port_base
+    pub fn shifted(&self, port: u16) -> u16 {
+        port.saturating_add(self.port_base)
     }
 
     /// A variable of the environment, unless it is empty.
@@ -127,7 +127,7 @@ mod tests {
         let below = root.path().join("a/b");
         fs::create_dir_all(&below).unwrap();
         let project = find(&below, "1000").unwrap();
-        assert_eq!((project.root(), project.port_base()), (root.path(), 1000));
+        assert_eq!((project.root(), project.shifted(6767)), (root.path(), 7767));
         assert_eq!(project.path("run"), root.path().join(".hops/run"));
 
         let elsewhere = tempfile::tempdir().unwrap();

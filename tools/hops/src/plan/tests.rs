@@ -65,8 +65,8 @@ fn a_task_is_told_of_this_machine_instead_of_its_container() {
         ("INSTANCE_NAME", "vipservice.2"),
         ("APP_SERVER_HOST", "127.0.0.1"),
         ("APP_SERVER_PORT", "40000"),
-        ("APP_AMQP_SERVER_URL", "amqp://127.0.0.1:5672"),
-        ("APP_CONFIG_SERVER", "http://127.0.0.1:8888/x, myrabbitmq:5672, 127.0.0.1:56720"),
+        ("APP_AMQP_SERVER_URL", "amqp://127.0.0.1:6672"),
+        ("APP_CONFIG_SERVER", "http://127.0.0.1:9888/x, myrabbitmq:5672, 127.0.0.1:57720"),
         ("APP_AMQP_PASSWORD_FILE", &format!("{root}/.hops/secrets/password")),
         ("APP_DATA_DIR", &format!("{root}/.hops/volumes/data-2/below")),
         ("APP_PLAIN", "/database"),
@@ -85,7 +85,7 @@ fn rabbitmq_is_the_development_broker_unless_another_is_given() {
     let broker = &plan.services[0];
     assert_eq!((broker.binary.as_str(), broker.kind), ("devbroker", Kind::Broker));
     let data = format!("{root}/.hops/volumes/mq");
-    let expected = ["--port", "5672", "--admin-port", "15672", "--data-dir", data.as_str()];
+    let expected = ["--port", "5672", "--admin-port", "16672", "--data-dir", data.as_str()];
     assert_eq!(broker.task(1, 5672).unwrap().arguments, expected);
 
     let (plan, _) = planned(Some("amqp://u:hunter2@elsewhere:1234/v%2Fh"));

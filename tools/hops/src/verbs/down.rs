@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// One does not end.
 pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
-    if state::is_supervised(project) {
+    let is_up = state::is_supervised(project);
+    if is_up {
         let asked = ask(&Request::Down, |reply| {
             if let Reply::Event(event) = reply {
                 screen.event(event);
@@ -45,6 +46,8 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
     let ended = state::end_orphans_if_any(project).await?;
     if !ended.is_empty() {
         screen.say(&format!("ended what a killed supervisor had left: {}", ended.join(", ")));
+    } else if !is_up {
+        screen.say("nothing was up here");
     }
     if all {
         let folder = project.path("");

@@ -160,7 +160,8 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
     let local = |want: Want, service: &str| {
         let ports = running.services.iter().find(|known| known.name == service).map(|known| &known.ports);
         let (Want::Fixed(port) | Want::Rather(port)) = want;
-        let found = ports.and_then(|ports| ports.iter().find(|p| p.local == port || p.target == port));
+        let found = ports
+            .and_then(|ports| ports.iter().find(|p| p.local == port || project.shifted(p.target) == port));
         found.map(|port| port.local).ok_or_else(|| {
             Failure::Why(format!("{service} has a new port: `cargo hops down`, then `cargo hops up`"))
         })

@@ -39,6 +39,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     let answer = client.get(&url).header("x-request-id", &id).send().await;
     let answer = answer.doing(|| format!("reach {url}: `cargo hops status` shows how it is; it is said"))?;
     let (status, took) = (answer.status().as_u16(), started.elapsed());
+    // Shown as it was sent: curl shows the same.
     let text = answer.text().await.unwrap_or_default();
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
 

@@ -1,7 +1,6 @@
 //! A checkout of a test's own: the compose file in a temporary folder, ports and a virtual host that nobody else has.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -9,7 +8,7 @@ use std::{
 
 use e2e::{
     binaries::binary,
-    broker::{SharedBroker, Vhost, free_port},
+    broker::{SharedBroker, Vhost, free_base},
     http::{Reply, client},
     wait::{PATIENCE, until},
 };
@@ -61,7 +60,11 @@ impl Checkout {
         let folder = tempfile::tempdir().unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker-compose.yml");
         std::fs::copy(file, folder.path().join("docker-compose.yml")).unwrap();
-        Self { folder, vhost: SharedBroker::from_environment().vhost().await, base: free_base() }
+        Self {
+            folder,
+            vhost: SharedBroker::from_environment().vhost().await,
+            base: free_base(&[6767, 6868, 5672, 15672]),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -172,16 +175,6 @@ impl Drop for Checkout {
 /// The folder of the binaries under test.
 pub(crate) fn binaries() -> PathBuf {
     binary("vipservice").parent().unwrap().to_owned()
-}
-
-/// What to add to the fixed ports so that they are nobody's.
-fn free_base() -> u16 {
-    loop {
-        let base = free_port() - 6767;
-        if TcpListener::bind(("127.0.0.1", base + 6868)).is_ok() {
-            return base;
-        }
-    }
 }
 
 /// For whatever a command starts to come to its end.

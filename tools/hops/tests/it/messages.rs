@@ -14,6 +14,9 @@ async fn a_walk_shows_nine_hops_with_their_replicas() {
     {
         assert!(said.lines().any(|line| line.contains(hop) && line.contains(who)), "{said}");
     }
+    // The answer as curl shows it.
+    let answer = r#": {"id":"10000","name":"Person_0","vip":true,"servedBy":"accountservice."#;
+    assert!(said.contains(answer), "{said}");
     let plain = checkout.hops(&["walk", "10001"]).ok();
     assert!(plain.contains("3 store") && plain.contains("no VIP") && !plain.contains("4 notify"), "{plain}");
     let json = checkout.hops(&["walk", "--json"]).json();

@@ -102,6 +102,16 @@ async fn logs_are_found_by_service_and_by_request() {
     assert!(checkout.hops(&["service", "logs", "nobody"]).failed().contains("accountservice"));
 }
 
+#[tokio::test]
+async fn where_nothing_is_up_every_verb_says_so() {
+    let checkout = Checkout::new().await;
+    for words in ["walk", "status", "queues", "kill vipservice.1", "service ls", "ledger"] {
+        let said = checkout.hops(&words.split(' ').collect::<Vec<_>>()).failed();
+        assert!(said.contains("nothing is up here: type `cargo hops up`"), "{words}: {said}");
+    }
+    assert!(checkout.hops(&["down"]).ok().contains("nothing was up here"));
+}
+
 /// Requests without a pause, half of them on connections that stay, half on new ones.
 struct Load {
     answered: Arc<AtomicUsize>,

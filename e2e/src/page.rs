@@ -1,0 +1,184 @@
+//! A page that a person types from, played as it is printed: [`play`].
+//!
+//! Every block marked `console` is run, top to bottom: a line that begins with `$ ` is typed, and what follows must come out.
+//! `^C` is Ctrl-C in the terminal of the instance that the next line begins with, or of the program that the block is marked with,
+//! as in `console devbroker`. What is printed without a command are lines of the logs.
+//!
+//! What is run differs from what is typed in this, and what comes out is written back:
+//! - It is run in a copy of this checkout, which the page may change, and on ports that nobody else has.
+//! - `cargo hops` and `cargo run -p X` are the binaries that the test kit has built, the services with text logs as on a terminal.
+//!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
+//! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
+//! - A question (a `curl` that reads no account, `cargo hops queues`, `dead-letters list`, ...) is asked again until the answer is as
+//!   printed, since messages take a moment.
+//!
+//! What comes out is as printed when both are the same after this: `...` stands for anything, on a line of its own for any lines; ids,
+//! instants, times of day, free ports and numbers of processes are any, and so is a number with one decimal place, which is measured;
+//! blanks may be more or fewer; of the numbers by replica only the sum counts; neighbors that begin with a time may change places; and
+//! which of the accountservices it was is not said. A command may fail where the page prints its `error: `.
+
+mod step;
+mod compare;
+mod stage;
+mod running;
+#[cfg(test)]
+mod tests;
+
+use std::{process::Stdio, thread, time::Duration};
+
+use tokio::{process, time::timeout};
+
+use self::{
+    compare::{is_as_printed, is_line},
+    running::Running,
+    stage::Stage,
+    step::{Step, steps},
+};
+use crate::{
+    repository,
+    wait::{PATIENCE, until},
+};
+
+/// For a command that comes back.
+const COMMAND: Duration = Duration::from_secs(180);
+const KILL_NEWEST: &str = "pkill -9 -n vipservice";
+
+/// Types what a page has to type, and panics where something else comes out than it prints. The page is named by its path from the root.
+pub async fn play(path: &str) {
+    let steps = steps(&repository::read(path));
+    assert!(!steps.is_empty(), "{path} has no block marked console");
+    let mut page = Page { stage: Stage::new(), running: vec![], last: vec![] };
+    for step in &steps {
+        page.play(step).await;
+    }
+    // As pages say: Ctrl-C ends what still runs.
+    for running in page.running.iter_mut().filter(|running| !running.is_killed) {
+        assert!(running.interrupted().await.success(), "{}", running.program);
+    }
+}
+
+/// A page that is played.
+struct Page {
+    // Dropped before the stage that they play on.
+    running: Vec<Running>,
+    stage: Stage,
+    /// What came out of the last command, for a failure.
+    last: Vec<String>,
+}
+
+impl Page {
+    async fn play(&mut self, step: &Step) {
+        let wanted = format!("{:?} prints\n{}\n", step.typed, step.printed.join("\n"));
+        if step.typed.is_empty() {
+            self.look_for(&step.printed).await;
+        } else if step.typed == "^C" {
+            self.interrupt(step).await;
+            assert!(is_as_printed(&step.printed, &self.last), "{wanted}");
+        } else if step.stays() {
+            self.start(step, &wanted).await;
+        } else {
+            until(&wanted, PATIENCE, async || {
+                let is_right = self.run(step).await;
+                assert!(is_right || step.is_question(), "{wanted}");
+                is_right.then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Lines of the logs.
+    async fn look_for(&self, lines: &[String]) {
+        for line in lines {
+            let running = &self.running[self.instance(line)];
+            let is_there = async || self.came(running).iter().any(|came| is_line(line, came)).then_some(());
+            until(&format!("{line:?} in the log"), PATIENCE, is_there).await;
+        }
+    }
+
+    /// Ctrl-C.
+    async fn interrupt(&mut self, step: &Step) {
+        let index = match (&step.terminal, step.printed.first()) {
+            (Some(program), _) => self.running.iter().rposition(|running| running.program == *program),
+            (None, first) => first.map(|line| self.instance(line)),
+        };
+        let mut running = self.running.remove(index.expect("a terminal in which something runs"));
+        let before = running.printed().len();
+        assert!(running.interrupted().await.success(), "Ctrl-C ends {}", running.program);
+        let came = self.came(&running).split_off(before);
+        // A line or two of its own may come before the signal does.
+        let is_first = |line: &String| step.printed.first().is_some_and(|first| is_line(first, line));
+        self.last = came.into_iter().skip_while(|line| !is_first(line)).collect();
+    }
+
+    /// Starts what stays, and waits until it has printed what it is to print.
+    async fn start(&mut self, step: &Step, wanted: &str) {
+        let mut command = self.stage.command("bash");
+        // A shell that runs one command becomes it, so that a signal reaches it.
+        command.args(["-c", &self.stage.real(&step.typed)]);
+        self.running.push(Running::start(step.program(), command));
+        let so_far = [step.printed.clone(), vec!["...".into()]].concat();
+        until(wanted, PATIENCE, async || {
+            let running = self.running.last_mut().expect("BUG: it was pushed");
+            let has_ended = running.has_ended();
+            let is_right = is_as_printed(&so_far, &self.came(&self.running[self.running.len() - 1]));
+            assert!(is_right || !has_ended, "it has ended: {wanted}");
+            is_right.then_some(())
+        })
+        .await;
+    }
+
+    /// Runs a command that comes back, in a shell, and says whether that was as printed.
+    async fn run(&mut self, step: &Step) -> bool {
+        let mut real = self.stage.real(&step.typed);
+        if real.contains(KILL_NEWEST) {
+            let newest = self.running.iter_mut().rev().find(|running| running.program == "vipservice");
+            let newest = newest.expect("a vipservice runs");
+            newest.is_killed = true;
+            real = real.replace(KILL_NEWEST, &format!("kill -9 {}", newest.id()));
+        }
+        let mut command = process::Command::from(self.stage.command("bash"));
+        command.args(["-c", &real]).stdin(Stdio::null()).kill_on_drop(true);
+        let output = timeout(COMMAND, command.output()).await.expect("a command comes back");
+        let output = output.expect("bash can be started");
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            said += &String::from_utf8_lossy(&output.stderr);
+        }
+        self.last = said.lines().map(|line| self.stage.as_on_the_page(line)).collect();
+        let may_fail = step.printed.iter().any(|line| line.starts_with("error: "));
+        (output.status.success() || may_fail) && is_as_printed(&step.printed, &self.last)
+    }
+
+    /// What a program has printed, with the page's ports.
+    fn came(&self, running: &Running) -> Vec<String> {
+        running.printed().iter().map(|line| self.stage.as_on_the_page(line)).collect()
+    }
+
+    /// The place of the process whose instance the line begins with.
+    fn instance(&self, line: &str) -> usize {
+        let name = line.split(' ').next();
+        let is_its = |running: &Running| running.printed().iter().any(|line| line.split(' ').next() == name);
+        let found = self.running.iter().position(is_its);
+        found.unwrap_or_else(|| panic!("nobody is the instance of {line:?}"))
+    }
+}
+
+impl Drop for Page {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what came out")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the last command printed\n{}", self.last.join("\n"));
+            for running in &self.running {
+                eprintln!("--- {}\n{}", running.program, tail(&self.came(running)));
+            }
+            let logs = self.stage.command("cargo").args(["hops", "service", "logs"]).output();
+            let logs = logs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let logs: Vec<_> = logs.unwrap_or_default().lines().map(str::to_owned).collect();
+            eprintln!("--- cargo hops service logs\n{}", tail(&logs));
+        }
+    }
+}
+
+fn tail(lines: &[String]) -> String {
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

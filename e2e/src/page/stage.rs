@@ -1,0 +1,101 @@
+//! Where a page is played: a copy of this checkout, ports that nobody else has, and a `cargo` that builds nothing.
+
+use std::{
+    env, fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{binaries::binary, broker::free_base, environment, repository};
+
+/// What pages call the folder of the checkout.
+const HOME: &str = "/home/you/hops";
+/// Ports that pages speak of.
+const PORTS: [u16; 6] = [6767, 6868, 8888, 5672, 15672, 15673];
+/// Runs until standard input ends, so also until the process dies that holds it; then what still runs is ended, and the folder `$0` goes.
+const WARDEN: &str = r#"cat; cd "$0/hops" && cargo hops down --all; rm -rf -- "$0""#;
+
+/// One page's folder and ports; what `cargo hops` has started there ends when this is dropped, and when the test's process dies.
+pub(super) struct Stage {
+    checkout: PathBuf,
+    base: u16,
+    /// What is printed, and what is there in its place.
+    places: Vec<(String, String)>,
+    warden: Option<Child>,
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("the folder for temporary files can be written").keep();
+        let folder = folder.canonicalize().expect("it was made just now");
+        let checkout = folder.join("hops");
+        copy_to(&checkout);
+        fs::create_dir(folder.join("bin")).expect("the folder can be written");
+        let cargo = folder.join("bin/cargo");
+        fs::write(&cargo, include_str!("cargo.sh")).expect("the folder can be written");
+        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("it is ours");
+
+        let base = free_base(&PORTS);
+        let mut places = vec![(HOME.to_owned(), checkout.display().to_string())];
+        for before in ["localhost:", "127.0.0.1:", "port=", "port ", "*:"] {
+            let place = |port: u16| (format!("{before}{port}"), format!("{before}{}", base + port));
+            places.extend(PORTS.map(place));
+        }
+        let mut stage = Self { checkout, base, places, warden: None };
+        let mut warden = stage.command("sh");
+        // A group of its own: Ctrl-C ends the tests, and then the warden does its work.
+        warden.args(["-c", WARDEN]).arg(&folder).process_group(0).stdin(Stdio::piped());
+        let warden = warden.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        stage.warden = Some(warden.expect("sh can be started"));
+        stage
+    }
+
+    /// A program in the checkout, with the page's `cargo`, and with none of this shell's settings.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let bin = self.checkout.with_file_name("bin");
+        let search = environment::search_path();
+        let search = env::join_paths([bin].into_iter().chain(env::split_paths(&search)));
+        let mut command = Command::new(program);
+        for name in environment::settings_of_services().chain(environment::settings_of_the_tool()) {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(&self.checkout)
+            .env("PATH", search.expect("a temporary folder has no colon in its name"))
+            .env("HOPS_BIN_DIR", binary("hops").parent().unwrap_or(Path::new("")))
+            .env("HOPS_PORT_BASE", self.base.to_string())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What is typed, with the ports and the folder that are there.
+    pub(super) fn real(&self, typed: &str) -> String {
+        self.places.iter().fold(typed.to_owned(), |text, (printed, real)| text.replace(printed, real))
+    }
+
+    /// What came out, with the ports and the folder that the page has.
+    pub(super) fn as_on_the_page(&self, line: &str) -> String {
+        self.places.iter().fold(line.to_owned(), |text, (printed, real)| text.replace(real, printed))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(mut warden) = self.warden.take() {
+            drop(warden.stdin.take());
+            let _ = warden.wait();
+        }
+    }
+}
+
+/// Copies, so that a page may change a file.
+fn copy_to(checkout: &Path) {
+    for file in repository::files() {
+        let (from, to) = (repository::root().join(&file), checkout.join(&file));
+        let folder = to.parent().unwrap_or(checkout);
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::copy(&from, &to).map(drop))
+            .unwrap_or_else(|e| panic!("cannot copy {}: {e}", from.display()));
+    }
+}
