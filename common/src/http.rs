@@ -1,9 +1,10 @@
-//! Everything around a handler: request id, limits, problems, health, metrics, the server.
+//! Everything around a handler: request id, limits, problems, health, the operator's access, metrics, the server.
 //!
 //! One function, [`Guarded::answer`], stands around every request; what it does can be read top to bottom there.
 
 pub mod problem;
 pub mod health;
+pub mod access;
 mod server;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
 pub use self::{
+    access::{Access, Peer},
     health::Health,
     problem::Problem,
     server::{Bounds, serve},

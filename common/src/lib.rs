@@ -8,6 +8,7 @@
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
 //! - [`outbox`]: hop 5, messages on disk until the broker has confirmed them
 //! - [`messaging`]: hop 6, the client's interface, the topology, and the AMQP adapter
+//! - [`bus`]: the events by which settings change while services run, and whom they are meant for
 //! - [`backoff`]: how long to wait before trying again
 //! - [`startup`]: from the command line to a listening process with a name of its own
 //! - [`healthcheck`]: a service asks itself how it is
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod http;
 pub mod outbox;
 pub mod messaging;
+pub mod bus;
 pub mod backoff;
 pub mod startup;
 pub mod healthcheck;

@@ -2,8 +2,8 @@
 //!
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What it did not have: every publish is confirmed, every delivery is
-//! acknowledged by hand, `append` and `replay` are there for streams, and `browse` and `waiting` for those who
-//! look after a queue.
+//! acknowledged by hand, `broadcast` reaches whoever listens, `append` and `replay` are there for streams, and
+//! `browse` and `waiting` for those who look after a queue.
 //!
 //! Nothing here knows AMQP's library: its types stay inside [`amqp`].
 
@@ -44,6 +44,18 @@ pub trait MessagingClient: Send + Sync {
     /// # Errors
     /// [`PublishError`], one variant per decision.
     async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError>;
+
+    /// Publishes to an exchange, as [`publish`](Self::publish) does, whoever listens: `Ok` when the broker has
+    /// confirmed it, even if no queue took it.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), without [`PublishError::Unroutable`].
+    async fn broadcast(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError>;
 
     /// Publishes to one queue, as [`publish`](Self::publish) does.
     ///

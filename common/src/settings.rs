@@ -29,6 +29,9 @@ pub trait ServiceSettings: DeserializeOwned + DocumentedFields {
     /// Keys that only a file can set, such as lists.
     const IN_FILES_ONLY: &'static [&'static str] = &[];
 
+    /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
+    const READS_APPLICATION_FILES: bool = true;
+
     /// The part that every service has.
     fn shared(&self) -> &SharedSettings;
 
@@ -169,7 +172,8 @@ impl Sources {
             )));
         }
         let mut merged = Config::builder();
-        for (name, own) in self.files(S::SERVICE) {
+        let files = self.files(S::SERVICE).into_iter();
+        for (name, own) in files.filter(|(_, own)| *own || S::READS_APPLICATION_FILES) {
             let Some(layer) = self.read(&name)? else {
                 continue;
             };

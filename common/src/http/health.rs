@@ -20,6 +20,7 @@ type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 #[derive(Default)]
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
+    shown: Vec<(&'static str, Check)>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -43,6 +44,17 @@ impl Health {
         check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
         self.checks.push((name, Box::new(check)));
+        self
+    }
+
+    /// Adds a check that is shown and does not decide: the service works without it.
+    #[must_use]
+    pub fn with_shown(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.shown.push((name, Box::new(check)));
         self
     }
 
@@ -72,9 +84,10 @@ impl Health {
         let draining = self.is_draining();
         let mut ready = !draining;
         let mut checks = Map::new();
-        for (name, check) in &self.checks {
+        let deciding = self.checks.iter().map(|check| (check, true));
+        for ((name, check), decides) in deciding.chain(self.shown.iter().map(|check| (check, false))) {
             let (status, detail) = check().map_or_else(|why| ("DOWN", why), |how| ("UP", how));
-            ready &= status == "UP";
+            ready &= status == "UP" || !decides;
             checks.insert((*name).into(), json!({ "status": status, "detail": detail }));
         }
         (ready, json!({ "status": word(ready), "draining": draining, "checks": checks }))

@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Guarded;
+use super::{Guarded, Peer};
 
 /// The largest head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -68,10 +68,10 @@ pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop:
                 }
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     is_failing = false;
                     open.make_place().await;
-                    open.serve(stream);
+                    open.serve(stream, Peer(peer));
                 }
                 Err(error) => {
                     // Mostly: the machine has no more open files. It passes when connections go.
@@ -119,11 +119,12 @@ impl Connections {
         }
     }
 
-    fn serve(&mut self, stream: TcpStream) {
+    fn serve(&mut self, stream: TcpStream, peer: Peer) {
         let _ = stream.set_nodelay(true);
         let state = Arc::new(State::new(self.start));
         let (router, of_service, start) = (self.router.clone(), Arc::clone(&state), self.start);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let (router, state) = (router.clone(), Arc::clone(&of_service));
             async move {
                 state.work();

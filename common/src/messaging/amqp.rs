@@ -6,7 +6,7 @@
 //! - `dial`: from an address to a connection
 //! - `connection`: one connection, kept up: back-off, topology, what is shown of it
 //! - `wire`: a message as AMQP's properties
-//! - `publisher`: batches of confirmed, mandatory publishes
+//! - `publisher`: batches of confirmed publishes
 //! - `consumer`: deliveries to a handler, settled by hand
 //! - `stream`: a stream, read from its first entry on
 //! - `browse`: a look into a queue, after which everything is as before
@@ -152,7 +152,16 @@ impl MessagingClient for AmqpClient {
     }
 
     async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError> {
-        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT).await
+        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT, true).await
+    }
+
+    async fn broadcast(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT, false).await
     }
 
     async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {

@@ -15,6 +15,7 @@ mockall::mock! {
     impl MessagingClient for MessagingClient {
         fn connect(&self);
         async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError>;
+        async fn broadcast(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError>;
         async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError>;
         async fn append(&self, stream: &str, message: Message) -> Result<(), PublishError>;
         fn subscribe(&self, exchange: &str, binding_key: &str, options: ConsumeOptions, handler: Handler) -> Subscription;

@@ -13,6 +13,10 @@ pub const VIP_QUEUE: &str = "vip_queue";
 pub const VIP_DEAD: &str = "vip_queue.dead";
 /// The stream of offers.
 pub const OFFERS: &str = "offers";
+/// The exchange of the bus, unless `config_event_bus` names another.
+pub const SPRING_CLOUD_BUS: &str = "springCloudBus";
+/// A topic exchange's binding key that lets everything through.
+pub const EVERYTHING: &str = "#";
 
 /// Deliveries before the broker dead-letters a message. Connection cuts count too, for each message that
 /// was prefetched, so a small limit kills good messages; RabbitMQ's default differs by version.
@@ -90,6 +94,13 @@ impl Topology {
         let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
         self.queues.push(Queue::new(OFFERS, "stream").number("x-max-length-bytes", max_bytes));
         self
+    }
+
+    /// The bus: whoever listens has a queue of its own, bound with [`EVERYTHING`]. Spring's services declare it with
+    /// the same three properties (topic, durable, not deleted with its last queue), and the broker refuses others.
+    #[must_use]
+    pub fn with_bus(self, exchange: &str) -> Self {
+        self.with_exchange(exchange, "topic")
     }
 
     /// A durable exchange.

@@ -11,6 +11,7 @@ use super::{
     more_than_zero,
     secret::Secret,
 };
+use crate::messaging::topology::SPRING_CLOUD_BUS;
 
 /// What every service reads. Durations are written `"250ms"`, `"10s"`, `"7days"`.
 #[derive(Debug, Clone, Deserialize, DocumentedFields)]
@@ -57,6 +58,13 @@ pub struct SharedSettings {
     pub amqp_backoff_max: Duration,
     /// How many notifications wait in vip_queue before the broker refuses more; the outbox holds those (default 100000)
     pub vip_queue_max_length: u32,
+    /// The exchange on which services are told that their settings have changed (default "springCloudBus")
+    pub config_event_bus: String,
+    /// Whoever sends it as a bearer token may use the operator's routes, as whoever is on this machine may (default
+    /// none; prefer the environment or management_token_file, since everyone can read a command line)
+    pub management_token: Option<Secret>,
+    /// A file that holds that token, such as a Docker secret
+    pub management_token_file: Option<PathBuf>,
     /// How long a request may take before it is answered 503 (default 5s)
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -137,6 +145,9 @@ impl Default for SharedSettings {
             amqp_backoff_min: ms(100),
             amqp_backoff_max: s(10),
             vip_queue_max_length: 100_000,
+            config_event_bus: SPRING_CLOUD_BUS.into(),
+            management_token: None,
+            management_token_file: None,
             request_timeout: s(5),
             request_body_limit: 16 * 1024,
             request_concurrency: 512,
@@ -154,10 +165,13 @@ impl SharedSettings {
     /// # Errors
     /// A file that cannot be read, or a broker elsewhere without credentials, with what to set.
     pub fn broker(&self) -> Result<Broker, String> {
-        let username = either("amqp_username", self.amqp_username.clone(), self.amqp_username_file.as_ref())?;
-        let password = self.amqp_password.as_ref().map(|p| p.expose().to_owned());
-        let password = either("amqp_password", password, self.amqp_password_file.as_ref())?;
-        let credentials = Credentials { username, password: password.map(Secret::new) };
+        let username = self.amqp_username.clone().map(Secret::new);
+        let read = Secret::given_or_in_file;
+        let username = read("amqp_username", username.as_ref(), self.amqp_username_file.as_deref())?;
+        let username = username.map(|username| username.expose().to_owned());
+        let password =
+            read("amqp_password", self.amqp_password.as_ref(), self.amqp_password_file.as_deref())?;
+        let credentials = Credentials { username, password };
         self.amqp_server_url.with_credentials(&credentials)
     }
 
@@ -172,6 +186,10 @@ impl SharedSettings {
             ("connection_limit", self.connection_limit == 0),
             ("client_timeout", self.client_timeout.is_zero()),
         ])?;
+        let bus = &self.config_event_bus;
+        if !(1..=200).contains(&bus.len()) || bus.starts_with("amq.") {
+            return Err("config_event_bus: must have 1 to 200 bytes and not begin with `amq.`".into());
+        }
         for (key, limit) in
             [("request_concurrency", self.request_concurrency), ("connection_limit", self.connection_limit)]
         {
@@ -189,16 +207,5 @@ impl SharedSettings {
             return Err("shutdown_grace: must be longer than shutdown_linger, which is a part of it".into());
         }
         Ok(())
-    }
-}
-
-/// A value, or the content of the file that holds it, but not both.
-fn either(key: &str, value: Option<String>, file: Option<&PathBuf>) -> Result<Option<String>, String> {
-    match (value, file) {
-        (Some(_), Some(_)) => Err(format!("{key} and {key}_file are both set: keep one")),
-        (None, Some(path)) => std::fs::read_to_string(path)
-            .map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-            .map_err(|e| format!("{key}_file: cannot read {}: {e}", path.display())),
-        (value, None) => Ok(value),
     }
 }

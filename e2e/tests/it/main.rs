@@ -12,6 +12,7 @@
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `operations`: what the person sees who runs the services,
+//! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
@@ -29,5 +30,6 @@ mod dead_letters;
 mod bounds;
 mod clients;
 mod operations;
+mod config_bus;
 mod pages;
 mod tidy;

@@ -17,7 +17,7 @@ use common::{
         amqp::{AmqpClient, AmqpOptions},
         ladder::{Ladder, Story},
         metrics::Metrics,
-        topology::{OFFERS, Topology, VIP_DEAD, VIP_QUEUE},
+        topology::{EVERYTHING, OFFERS, SPRING_CLOUD_BUS, Topology, VIP_DEAD, VIP_QUEUE},
     },
     settings::{SharedSettings, broker::BrokerUrls, secret::Secret},
     trace::RequestContext,
@@ -569,6 +569,37 @@ async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no
     first.close().await;
     second.close().await;
     until_true("the queues are gone", PATIENCE, async || vhost.queues().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
+    let vhost = vhost().await;
+    let client = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_bus(SPRING_CLOUD_BUS));
+    let (nobody, heard) = (message(1), message(2));
+    assert_eq!(client.broadcast(SPRING_CLOUD_BUS, SPRING_CLOUD_BUS, nobody).await, Ok(()));
+    assert!(vhost.queues().await.is_empty(), "to publish leaves no queue behind that fills up");
+
+    let handler = client.handler(|_| Outcome::Ack);
+    let active = client.subscribe(SPRING_CLOUD_BUS, EVERYTHING, options(), handler);
+    until_true("it is subscribed", PATIENCE, async || active.is_active()).await;
+    // As a Spring service does: a declaration with other properties would be refused.
+    let (_connection, channel) = vhost.channel().await;
+    let kind = lapin::ExchangeKind::Topic;
+    let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare("springCloudBus".into(), kind, durable, Default::default()).await.unwrap();
+    client.broadcast(SPRING_CLOUD_BUS, "any key", heard.clone()).await.unwrap();
+    client.until_seen(&ids(&[heard])).await;
+    // A queue per connection that goes with it: none is left to collect every later event.
+    let queues = until("the broker lists it", PATIENCE, async || {
+        let queues = vhost.queues().await;
+        (queues.len() == 1).then_some(queues)
+    })
+    .await;
+    let (name, queue) = queues.iter().next().unwrap();
+    assert!(name.starts_with("springCloudBus.anonymous."), "{name}");
+    assert!(queue["exclusive"] == true && queue["auto_delete"] == true && queue["durable"] == false);
+    client.close().await;
+    until_true("it is gone", PATIENCE, async || vhost.queues().await.is_empty()).await;
 }
 
 /// What a replay tells, in the order it tells it.

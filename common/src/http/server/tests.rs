@@ -2,7 +2,7 @@
 
 use std::{future::pending, net::SocketAddr};
 
-use axum::{Router, routing::get};
+use axum::{Extension, Router, routing::get};
 use prometheus_client::registry::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -39,7 +39,8 @@ async fn server(connections: usize, client_timeout: Duration) -> TestServer {
     let routes = Router::new()
         .route("/hello", get(async || "hello"))
         .route("/large", get(async || "x".repeat(1_000_000)))
-        .route("/held", get(held));
+        .route("/held", get(held))
+        .route("/peer", get(async |Extension(peer): Extension<Peer>| format!("you are {}.", peer.0)));
     let settings = SharedSettings { request_timeout: PATIENCE, ..SharedSettings::default() };
     let router = router(routes, &settings, &Arc::new(Health::default()), Registry::default());
     let bounds = Bounds { connections, client_timeout, finish: Duration::ZERO };
@@ -79,6 +80,14 @@ async fn closed(stream: &mut TcpStream) {
     let mut rest = [0; 4096];
     let read = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
     timeout(PATIENCE, read).await.expect("the server closes the connection");
+}
+
+#[tokio::test]
+async fn a_request_knows_its_peer() {
+    let server = server(2, PATIENCE).await;
+    let mut stream = server.send(b"GET /peer HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let ours = stream.local_addr().unwrap();
+    answer(&mut stream, &format!("you are {ours}.")).await;
 }
 
 #[tokio::test]

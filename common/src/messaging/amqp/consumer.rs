@@ -127,7 +127,7 @@ impl Consumer {
     /// still locked by the old connection when a quick client comes back.
     async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
         let limit = self.link.limit();
-        let name = short(&format!("{exchange}.{}", Uuid::now_v7()))?;
+        let name = short(&format!("{exchange}.anonymous.{}", Uuid::now_v7()))?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
         within(limit, "queue.declare", declare).await?;
@@ -250,7 +250,7 @@ impl Consumer {
         let (queue, copy) = step(ladder, &delivery.message, failure);
         tracing::warn!(message.id = id, "message goes to {queue}: {why}");
         // The original was let in with this body, and so is the copy.
-        let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX);
+        let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX, true);
         let is_dead = queue == ladder.dead();
         let moved = if is_dead { &self.metrics.dead_lettered } else { &self.metrics.retried };
         match delivery.until_confirmed(publish).await {

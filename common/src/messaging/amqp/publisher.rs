@@ -1,4 +1,4 @@
-//! Publishing: persistent, mandatory, confirmed, in batches.
+//! Publishing: persistent, confirmed, in batches, and mandatory unless nobody has to listen.
 //!
 //! Whoever publishes at the same time shares a batch: all its messages are sent, then all its confirms
 //! are awaited, and only then is any of them called confirmed. The barrier is what makes "no queue took
@@ -62,6 +62,7 @@ struct Request {
     id: Option<ShortString>,
     properties: BasicProperties,
     body: Bytes,
+    mandatory: bool,
     reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
@@ -77,13 +78,15 @@ impl Publisher {
     }
 
     /// Publishes, and waits for the confirm. What no broker would take ends here, whoever asks: it would
-    /// close the channel, and fail all that is published with it.
+    /// close the channel, and fail all that is published with it. What is not `mandatory` is confirmed though no
+    /// queue took it.
     pub(super) async fn publish(
         &self,
         exchange: &str,
         routing_key: &str,
         message: Message,
         body_limit: usize,
+        mandatory: bool,
     ) -> Result<(), PublishError> {
         message.validate(body_limit)?;
         let invalid = |fault: Fault| PublishError::Invalid(fault.to_string());
@@ -95,6 +98,7 @@ impl Publisher {
             id: properties.message_id().clone(),
             properties,
             body: message.body,
+            mandatory,
             reply,
         };
         self.requests.send(request).await.map_err(|_| PublishError::Closed)?;
@@ -197,9 +201,9 @@ async fn publish_all(
     batch: &mut [Request],
     deadline: Instant,
 ) -> Vec<Result<(), PublishError>> {
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let mut confirms = Vec::with_capacity(batch.len());
-    for Request { exchange, routing_key, properties, body, .. } in batch.iter_mut() {
+    for Request { exchange, routing_key, properties, body, mandatory, .. } in batch.iter_mut() {
+        let options = BasicPublishOptions { mandatory: *mandatory, ..Default::default() };
         let (exchange, key, properties) = (exchange.clone(), routing_key.clone(), std::mem::take(properties));
         let publish = channel.basic_publish(exchange, key, options, body, properties);
         confirms.push(in_time(session, deadline, publish).await);

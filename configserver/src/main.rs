@@ -1,0 +1,8 @@
+//! The configserver as a process: hands over the command line and the environment, and nothing else.
+
+use std::process::ExitCode;
+
+#[expect(clippy::disallowed_methods, reason = "main is the one place that reads the environment")]
+fn main() -> ExitCode {
+    common::startup::run("configserver", configserver::start(std::env::args_os(), std::env::vars_os()))
+}
