@@ -21,7 +21,7 @@ RUN find . -path ./target -prune -o \( -path '*/src/main.rs' -o -path '*/src/lib
 # The C library is in the binary: the images have none. The target must be named, else the flag is the build scripts' too.
 FROM rust:${RUST}-slim-bookworm AS build
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_INCREMENTAL=0
-ARG BINARIES="accountservice vipservice forwarder"
+ARG BINARIES="accountservice vipservice configserver forwarder"
 WORKDIR /hops
 COPY --from=manifests /manifests .
 RUN for name in $BINARIES; do echo "--package=$name"; done > /packages \
@@ -62,6 +62,20 @@ ENV APP_SERVER_HOST=0.0.0.0
 EXPOSE 6868
 HEALTHCHECK --interval=3s --timeout=3s --retries=5 --start-period=10s CMD ["/vipservice", "healthcheck"]
 ENTRYPOINT ["/vipservice"]
+
+FROM scratch AS configserver
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Hops configserver" \
+    org.opencontainers.image.description="Serves a folder of settings as Spring Cloud Config does" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /out/configserver /configserver
+USER 65534:65534
+ENV APP_SERVER_HOST=0.0.0.0
+EXPOSE 8888
+HEALTHCHECK --interval=3s --timeout=3s --retries=5 --start-period=10s CMD ["/configserver", "healthcheck", "--config-repo", "/config-repo"]
+ENTRYPOINT ["/configserver"]
+CMD ["--config-repo", "/config-repo"]
 
 # In front of replicas, where the kernel has no IPVS: docker-compose.noipvs.yml.
 FROM scratch AS edge

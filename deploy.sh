@@ -7,9 +7,11 @@
 #   ./deploy.sh scale NAME=N             more or fewer tasks of a service, and wait until they are ready
 #   ./deploy.sh update [--local] [--force]  build, and roll what has changed, or with --force all of ours
 #   ./deploy.sh rollback [NAME...]       back to what ran before the last update
+#   ./deploy.sh refresh                  give the services what config-repo/ says now, without a restart
 #   ./deploy.sh logs [-f] [--request ID] [NAME]  what the services print, oldest first
 #   ./deploy.sh smoke                    one read of the VIP's account, and the offer that it leads to
 #   ./deploy.sh console [--show|--off]   RabbitMQ's pages on this machine, http://localhost:15672
+#   ./deploy.sh token [--show]           how to use the operators' addresses of the services
 #   ./deploy.sh down [--volumes]         remove the stack; with --volumes what it has kept, too
 #
 # Needs Docker Engine 20.10 or later; `build --local` needs Rust and a C linker besides, `smoke` needs curl.
@@ -24,7 +26,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 stack=hops
 images=${HOPS_IMAGES:-hops}
 # Binary and image of a service have its name; edge is tools/forwarder.
-services=(accountservice vipservice)
+services=(configserver accountservice vipservice)
 scalable=(accountservice vipservice)
 limit=${HOPS_WAIT:-300}
 scratch=''
@@ -33,7 +35,7 @@ main() {
     local verb=${1:-up}
     [ $# = 0 ] || shift
     case $verb in
-        up | build | status | scale | update | rollback | logs | smoke | console | down) "verb_$verb" "$@" ;;
+        up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
         -h | --help | help) usage ;;
         *) usage >&2; fail "'$verb' is none of these verbs" ;;
     esac
@@ -138,6 +140,8 @@ make_secrets() {
     mkdir -p .secrets
     secret amqp_username printf hops
     secret amqp_password random
+    secret management_token random
+    secret encrypt_key random
     if ! [ -s .secrets/rabbitmq.conf ]; then
         keep rabbitmq.conf printf 'default_user = %s\ndefault_pass = %s\n' "$(<.secrets/amqp_username)" "$(<.secrets/amqp_password)"
     fi
@@ -149,7 +153,7 @@ secret() {
     local name=$1
     [ ! -s ".secrets/$name" ] || return 0
     # A new one would be known to us and not to the broker, whose user is in its volume.
-    if docker secret inspect "${stack}_$name" >/dev/null 2>&1 || docker volume inspect "${stack}_rabbitmq" >/dev/null 2>&1; then
+    if docker secret inspect "${stack}_$name" >/dev/null 2>&1 || { [[ $name == amqp_* ]] && docker volume inspect "${stack}_rabbitmq" >/dev/null 2>&1; }; then
         fail ".secrets/$name is not here, but the stack or its volume has one already" \
             "bring the folder .secrets back, or give up what the stack has kept: ./deploy.sh down --volumes"
     fi
@@ -269,6 +273,18 @@ use_tags_of_images() {
     done
 }
 
+# The settings are deployed anew, and what runs stays what it is, whatever has been built meanwhile.
+use_tags_of_stack() {
+    local name image
+    use_tags_of_images
+    for name in "${services[@]}" edge; do
+        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name" 2>/dev/null) || continue
+        export "HOPS_${name^^}_TAG=${image##*:}"
+    done
+    RABBITMQ_IMAGE=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_rabbitmq")
+    export RABBITMQ_IMAGE
+}
+
 deploy() {
     local name replicas files=(--compose-file docker-compose.yml) flags=(--prune --resolve-image never)
     # What somebody has scaled stays so.
@@ -276,8 +292,10 @@ deploy() {
         replicas=$(replicas_of "$name")
         [ -z "$replicas" ] || export "HOPS_${name^^}_REPLICAS=$replicas"
     done
-    HOPS_RABBITMQ_CONF=$(sha256sum <rabbitmq.conf | cut -c 1-12)
-    export HOPS_RABBITMQ_CONF
+    HOPS_RABBITMQ_CONF=$(hash_of rabbitmq.conf)
+    HOPS_CONFIG_REPO=$(hash_of config-repo/*)
+    export HOPS_RABBITMQ_CONF HOPS_CONFIG_REPO
+    need_all_configs
     ! docker stack deploy --help | grep -q -- --detach || flags+=(--detach=true)
 
     make_scratch
@@ -295,6 +313,28 @@ deploy() {
         fail 'Docker did not take the stack, its reason is above'
     }
     grep -E '^(Creating|Removing)' "$scratch/deploy" || true
+    remove_old_configs
+}
+
+hash_of() { cat "$@" | sha256sum | cut -c 1-12; }
+
+# A file that the stack does not know would be served on this machine and not there.
+need_all_configs() {
+    local file
+    for file in config-repo/*; do
+        grep -qF "file: ./$file " docker-compose.yml ||
+            fail "$file is not among the configs of docker-compose.yml: add it there twice, as its siblings are"
+    done
+}
+
+# A config's name is its content, so each change leaves old ones behind: those that no service could be rolled back to go.
+remove_old_configs() {
+    local name used format
+    format='{{range .TaskTemplate.ContainerSpec.Configs}}{{.ConfigName}} {{end}}'
+    used=" $(docker stack services --quiet "$stack" | xargs docker service inspect --format "{{with .Spec}}$format{{end}}{{with .PreviousSpec}}$format{{end}}" | tr '\n' ' ')"
+    docker config ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}' | while read -r name; do
+        [[ $used == *" $name "* ]] || docker config rm "$name" >/dev/null 2>&1 || true
+    done
 }
 
 replicas_of() { docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}}' "${stack}_$1" 2>/dev/null || true; }
@@ -316,8 +356,9 @@ has_ipvs() {
 
 # Until each service has all its tasks, and each of them says that it is ready. Says what it waits for whenever that changes.
 wait_until_ready() {
-    local until=$((SECONDS + limit)) waiting before='' failed failed_before name
-    failed_before=$(newest_failure rabbitmq "$@")
+    local until=$((SECONDS + limit)) waiting before='' name task
+    local -A known shown
+    for name in rabbitmq "$@"; do known[$name]=$(newest_failure "$name"); done
     while true; do
         waiting=''
         for name in rabbitmq "$@"; do
@@ -328,18 +369,37 @@ wait_until_ready() {
             say "waiting for:$waiting"
             before=$waiting
         fi
-        for name in "$@"; do fail_if_rolled_back "$name"; done
-        failed=$(newest_failure rabbitmq "$@")
-        if [ -n "$failed" ] && [ "$failed" != "$failed_before" ]; then
-            say "$failed"
-            failed_before=$failed
-        fi
+        for name in "$@"; do
+            fail_if_rolled_back "$name"
+            replace_if_doubled "$name"
+        done
+        for name in rabbitmq "$@"; do
+            task=$(newest_failure "$name")
+            # The next one mostly says the same.
+            if [ "$task" != "${known[$name]}" ] && [ -z "${shown[$name]:-}" ]; then
+                show_failing "$name"
+                shown[$name]=yes
+            fi
+        done
         if [ "$SECONDS" -ge "$until" ]; then
             for name in rabbitmq "$@"; do [ -z "$(missing_of "$name")" ] || show_failing "$name"; done
             fail "not ready after $limit s:$waiting" 'what failed is above; ./deploy.sh status shows all, HOPS_WAIT=600 waits longer'
         fi
         sleep 1
     done
+}
+
+# When a new version comes while the old one is between two attempts to start, a swarm may start it twice in one place and
+# be content with that. It replaces both when it is asked to.
+declare -A doubled_since
+replace_if_doubled() {
+    if [[ $(missing_of "$1") != *' too many)' ]]; then
+        unset "doubled_since[$1]"
+    elif [ $((SECONDS - ${doubled_since[$1]:=$SECONDS})) -ge 40 ]; then
+        say "$1: the swarm has started more than it was told to, its tasks are replaced"
+        docker service update --detach --force "${stack}_$1" >/dev/null
+        unset "doubled_since[$1]"
+    fi
 }
 
 # Nothing if all is well, else ` NAME (what)`.
@@ -353,9 +413,12 @@ missing_of() {
     [ "$name" = rabbitmq ] || for id in $(containers_of "$name"); do
         ! docker exec "$id" "/$name" healthcheck --ready >/dev/null 2>&1 || ready=$((ready + 1))
     done
+    [ "$ready" -le "$running" ] || ready=$running
     case $state in
         updating | rollback_started) echo " $name ($ready of $wanted ready, $state)" ;;
-        *) [ "$ready" -ge "$wanted" ] && [ "$running" -eq "$wanted" ] || echo " $name ($ready of $wanted ready)" ;;
+        *) if [ "$running" -gt "$wanted" ]; then echo " $name ($((running - wanted)) too many)"
+           elif [ "$ready" -lt "$wanted" ]; then echo " $name ($ready of $wanted ready)"
+           fi ;;
     esac
 }
 
@@ -372,31 +435,27 @@ fail_if_rolled_back() {
     esac
 }
 
-# What Docker says of the newest task of each service that has failed.
+# The newest task of a service that has failed, if any.
 newest_failure() {
-    local name
-    for name; do
-        docker service ps --no-trunc --format "$name: a task has failed: {{.Error}}" --filter desired-state=shutdown "${stack}_$name" 2>/dev/null |
-            grep -v ': $' | head -n 1 || true
-    done
+    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}' --filter desired-state=shutdown "${stack}_$1" 2>/dev/null |
+        sed -n -E '/ (Failed|Rejected) /{s/ .*//p;q}' || true
 }
 
-# The newest task that failed, with its reason and its last lines.
+# What it ended with, and its last lines.
 show_failing() {
-    local task state error container
-    docker service ps --no-trunc --format '{{.ID}}|{{.CurrentState}}|{{.Error}}' "${stack}_$1" 2>/dev/null |
-        grep -E '\|(Failed|Rejected|Pending|Preparing|Starting|Complete)' | head -n 1 | while IFS='|' read -r task state error; do
-        say "--- $1: $state${error:+, $error}" >&2
-        container=$(docker ps --all --quiet --filter "label=com.docker.swarm.task.id=$task" | head -n 1)
-        [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | as_text >&2
-    done || true
+    local task container
+    task=$(newest_failure "$1")
+    [ -n "$task" ] || return 0
+    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}: {{.Error}}' "${stack}_$1" | sed -n "s/^$task /--- a task of $1 has /p" >&2
+    container=$(docker ps --all --quiet --filter "label=com.docker.swarm.task.id=$task" | head -n 1)
+    [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | as_text >&2
 }
 
 # A port that accepts and then says nothing is what a kernel without IPVS shows.
 need_answers() {
     local port until=$((SECONDS + 30))
     for port in 6767 6868; do
-        until answers "$port"; do
+        until answers "$port" /livez; do
             [ "$SECONDS" -lt "$until" ] || fail "all tasks are ready, but port $port of this machine does not answer" \
                 'if the kernel cannot balance connections after all: HOPS_IPVS=no ./deploy.sh'
             sleep 1
@@ -404,9 +463,10 @@ need_answers() {
     done
 }
 
+# answers PORT PATH: with 200, within three seconds.
 answers() (
     exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
-    printf 'GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' >&3
+    printf 'GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$2" >&3
     read -r -t 3 -u 3 _ status _ && [ "$status" = 200 ]
 )
 
@@ -474,6 +534,20 @@ verb_update() {
         done
     fi
     say "all is ready, after $SECONDS s"
+}
+
+verb_refresh() {
+    [ $# = 0 ] || fail "refresh takes nothing, and not '$1'"
+    local id
+    need_deployed
+    make_secrets
+    use_tags_of_stack
+    deploy
+    wait_until_ready configserver
+    id=$(containers_of configserver | head -n 1)
+    [ -n "$id" ] || fail 'the configserver runs on another machine of the swarm: run deploy.sh refresh there'
+    docker exec "$id" /configserver refresh --config-repo /config-repo
+    say "which settings each has taken, and which not: ./deploy.sh logs | grep settings"
 }
 
 verb_rollback() {
@@ -567,7 +641,7 @@ hop_lines() { verb_logs --request "$1" | sed -n 's/.* hop=\([1-9]\) .*/\1/p' | s
 
 # In front of the broker while somebody wants to look, and on this machine only; the broker itself publishes nothing.
 verb_console() {
-    local name=$stack-console
+    local name=$stack-console until
     case ${1:-} in
         '' | --show) ;;
         --off)
@@ -585,6 +659,11 @@ verb_console() {
             "$images/edge" 0.0.0.0:15672=tasks.rabbitmq:15672 127.0.0.1:6700=alive >/dev/null ||
             fail "the console could not be opened, Docker's reason is above"
     fi
+    until=$((SECONDS + 15))
+    until answers 15672 /; do
+        [ "$SECONDS" -lt "$until" ] || fail "the broker's pages do not answer: ./deploy.sh status, and docker logs $name"
+        sleep 0.2
+    done
     say 'http://localhost:15672 shows the broker, until ./deploy.sh console --off'
     if [ "${1:-}" = --show ]; then
         say "user $(<.secrets/amqp_username), password $(<.secrets/amqp_password)"
@@ -592,6 +671,23 @@ verb_console() {
         say "user $(<.secrets/amqp_username), the password is in .secrets/amqp_password; ./deploy.sh console --show prints it"
     fi
 }
+
+verb_token() {
+    case ${1:-} in
+        --show) need_secrets; say "$(<.secrets/management_token)" ;;
+        '')
+            need_secrets
+            cat <<'END'
+The token in .secrets/management_token opens the operators' addresses of the services:
+    curl -H "Authorization: Bearer $(cat .secrets/management_token)" localhost:6767/settings
+./deploy.sh token --show prints it.
+END
+            ;;
+        *) fail "token takes --show, and not '$1'" ;;
+    esac
+}
+
+need_secrets() { [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh makes it'; }
 
 verb_down() {
     local arg volumes=no names

@@ -44,7 +44,7 @@ pub fn command() -> Command {
 pub async fn run(verb: &ArgMatches, settings: &SharedSettings, port: u16) -> Result<(), String> {
     let address = address(settings, port)?;
     let path = if verb.get_flag("ready") { "/readyz" } else { "/livez" };
-    let said = match ask(address, "GET", path).await? {
+    let said = match ask(address, "GET", path, LIMIT).await? {
         (200, _) => format!("http://{address}{path} answers 200"),
         (status, body) => return Err(format!("http://{address}{path} answers {status}{}", failing(&body))),
     };
@@ -71,8 +71,13 @@ pub fn address(settings: &SharedSettings, port: u16) -> Result<SocketAddr, Strin
 /// One request without a body, and the answer's status and body.
 ///
 /// # Errors
-/// Nobody answers, or not within two seconds, or not in HTTP.
-pub async fn ask(address: SocketAddr, method: &str, path: &str) -> Result<(u16, String), String> {
+/// Nobody answers, or not in time, or not in HTTP.
+pub async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    limit: Duration,
+) -> Result<(u16, String), String> {
     let asking = async {
         let mut stream = TcpStream::connect(address).await?;
         let head = format!(
@@ -85,7 +90,7 @@ pub async fn ask(address: SocketAddr, method: &str, path: &str) -> Result<(u16, 
     };
     let url = format!("http://{address}{path}");
     let answer =
-        timeout(LIMIT, asking).await.map_err(|_| format!("{url} has not answered within {LIMIT:?}"))?;
+        timeout(limit, asking).await.map_err(|_| format!("{url} has not answered within {limit:?}"))?;
     let answer = answer.map_err(|e| format!("{url} does not answer: {e}"))?;
     read(&String::from_utf8_lossy(&answer)).ok_or_else(|| format!("{url} does not answer in HTTP"))
 }

@@ -9,6 +9,7 @@
 //! - [`encryption`]: `/encrypt` and `/decrypt`, over HTTP and from a shell
 //! - [`monitor`]: `/monitor` and `/actuator/busrefresh`, which tell services over the bus to read again
 //! - [`watch`]: a saved file does so, too
+//! - [`refresh`]: and so does an operator, from a shell
 //!
 //! Around them: [`settings`].
 //! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
@@ -20,6 +21,7 @@ pub mod spring;
 pub mod encryption;
 pub mod monitor;
 pub mod watch;
+pub mod refresh;
 pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -27,6 +29,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 use clap::parser::ValueSource;
 use common::{
     bus::BusId,
+    healthcheck,
     http::{self, Access, Health},
     messaging::{
         MessagingClient,
@@ -70,7 +73,8 @@ pub async fn start(
     let command = command::<Settings>()
         .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
         .mut_arg("config-repo", |argument| argument.default_value(FOLDER).help("The folder that is served"))
-        .subcommands(encryption::commands());
+        .subcommands(encryption::commands())
+        .subcommands([healthcheck::command(), refresh::command()]);
     let (mut sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     let verb = matches.subcommand_name();
     if verb.is_some() && matches.value_source("config-repo") == Some(ValueSource::DefaultValue) {
@@ -78,8 +82,13 @@ pub async fn start(
         sources.config_repo.take_if(|folder| !folder.is_dir());
     }
     let settings: Settings = sources.load()?;
-    if let Some(verb) = verb {
-        return Ok(encryption::run(verb, settings.decryption()?.key.as_ref())?);
+    if let Some((verb, arguments)) = matches.subcommand() {
+        match verb {
+            healthcheck::VERB => healthcheck::run(arguments, &settings.shared, PORT).await?,
+            refresh::VERB => refresh::run(arguments, &settings.shared, PORT).await?,
+            verb => encryption::run(verb, settings.decryption()?.key.as_ref())?,
+        }
+        return Ok(());
     }
     let shared = &settings.shared;
     let instance =

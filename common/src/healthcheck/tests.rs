@@ -69,7 +69,7 @@ async fn who_says_nothing_is_not_waited_for() {
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_said() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert!(ask(free, "GET", "/livez").await.unwrap_err().contains("/livez does not answer: "));
+    assert!(ask(free, "GET", "/livez", LIMIT).await.unwrap_err().contains("/livez does not answer: "));
 }
 
 #[test]
