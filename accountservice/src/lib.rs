@@ -22,7 +22,7 @@ use std::{ffi::OsString, sync::Arc};
 
 use common::{
     healthcheck,
-    http::{self, Health},
+    http::{self, Access, Health},
     messaging::{
         MessagingClient,
         amqp::{AmqpClient, AmqpOptions},
@@ -30,7 +30,7 @@ use common::{
         topology::Topology,
     },
     outbox::Outbox,
-    settings::{ServiceSettings as _, SharedSettings, Sources, command},
+    settings::{LiveSettings, ServiceSettings as _, SharedSettings, Sources, command},
     shutdown::{self, OutboxOnDisk, Service},
     startup::{self, Failure, Instance},
     telemetry,
@@ -62,24 +62,25 @@ pub async fn start(
         .subcommand(outbox_command::command())
         .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
-    let settings: Settings = sources.load()?;
+    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
+        return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
+    }
+    let mut live = sources.clone().load_live::<Settings>().await?;
+    let settings = live.now();
     let shared = &settings.shared;
     if let Some(verb) = matches.subcommand_matches("outbox") {
         return Ok(outbox_command::run(verb, &sources, &settings).await?);
-    }
-    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
-        return Ok(healthcheck::run(verb, shared, PORT).await?);
     }
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(client(shared, &instance, &mut registry)?);
-    telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
-    sources.announce(&settings);
-    Ok(run(&settings, &instance, listener, store, client, registry, stop).await?)
+    live.announce();
+    Ok(run(&live, &instance, listener, store, client, registry, stop).await?)
 }
 
 /// The client of the broker, with what this service declares there.
@@ -88,7 +89,8 @@ fn client(
     instance: &Instance,
     registry: &mut Registry,
 ) -> Result<AmqpClient, String> {
-    let topology = Topology::default().with_vip_queue(shared.vip_queue_max_length);
+    let topology =
+        Topology::default().with_vip_queue(shared.vip_queue_max_length).with_bus(&shared.config_event_bus);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     Ok(AmqpClient::new(options, Metrics::registered(registry)))
 }
@@ -98,7 +100,7 @@ fn client(
 /// # Errors
 /// A store that cannot be used, or what was left at the end of the grace period.
 pub async fn run(
-    settings: &Settings,
+    live: &LiveSettings<Settings>,
     instance: &Instance,
     listener: TcpListener,
     store: sled::Db,
@@ -106,6 +108,7 @@ pub async fn run(
     mut registry: Registry,
     stop: CancellationToken,
 ) -> Result<(), String> {
+    let settings = live.now();
     let unusable = |e: &dyn std::fmt::Display| format!("the store cannot be used: {e}");
     let accounts = SledAccountStore::seeded(&store, &settings.accounts).map_err(|e| unusable(&e))?;
     let accounts = Arc::new(accounts);
@@ -116,6 +119,7 @@ pub async fn run(
     }
 
     client.connect();
+    let following = live.follow(&client, &instance.name, &mut registry);
     let health = Health::default()
         .with("broker", {
             let client = Arc::clone(&client);
@@ -128,21 +132,24 @@ pub async fn run(
         .with("outbox", {
             let outbox = Arc::clone(&outbox);
             move || outbox.check()
-        });
+        })
+        .with_note("settings", live.note());
     let health = Arc::new(health);
     let state = AppState {
         accounts,
         notifier: Notifier::new(Arc::clone(&outbox)),
         served_by: instance.name.as_str().into(),
     };
-    let router = http::router(routes::router(state), &settings.shared, &health, registry);
+    let access = Access::new(&settings.shared)?;
+    let routes = routes::router(state).merge(http::settings::router(live.effective(), access));
+    let router = http::router(routes, live.shared(), &health, registry);
     let service = Service {
         listener,
         router,
         health,
         client,
-        subscriptions: vec![],
+        subscriptions: following.into_iter().collect(),
         outbox: Some(OutboxOnDisk { outbox, store, folder: instance.folder.clone() }),
     };
-    service.run(&settings.shared, stop).await
+    service.run(live.shared(), stop).await
 }

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use common::settings::{ServiceSettings, SharedSettings, more_than_zero};
 use documented::DocumentedFields;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, AccountId};
 
 /// The accountservice's settings.
-#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct Settings {
     /// What every service has

@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::settings::SharedSettings;
+use crate::{
+    settings::{ServiceSettings, SharedSettings, Sources},
+    startup::Failure,
+};
 
 /// The verb.
 pub const VERB: &str = "healthcheck";
@@ -35,6 +38,19 @@ pub fn command() -> Command {
     Command::new(VERB)
         .about("Asks the service that runs here whether it lives; exit code 0 if so, 1 if not")
         .arg(ready.help("Asks whether it can work, too (/readyz), and says which check fails"))
+}
+
+/// The verb of a service, on where its sources say that it listens.
+///
+/// # Errors
+/// As [`run`], or the settings.
+pub async fn of_service<S: ServiceSettings>(
+    verb: &ArgMatches,
+    sources: Sources,
+    port: u16,
+) -> Result<(), Failure> {
+    let settings: S = Sources { server: None, ..sources }.load().await?;
+    Ok(run(verb, settings.shared(), port).await?)
 }
 
 /// Asks, and says in one line what came of it. `port` is the service's usual one.

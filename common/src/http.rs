@@ -1,13 +1,15 @@
-//! Everything around a handler: request id, limits, problems, health, the operator's access, metrics, the server.
+//! Everything around a handler: request id, limits, problems, health, the operator's access, settings, metrics, the
+//! server.
 //!
 //! One function, [`Guarded::answer`], stands around every request; what it does can be read top to bottom there.
 
 pub mod problem;
 pub mod health;
 pub mod access;
+pub mod settings;
 mod server;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -32,7 +34,7 @@ pub use self::{
     server::{Bounds, serve},
 };
 use crate::{
-    settings::SharedSettings,
+    settings::{Live, SharedSettings},
     telemetry::panic_text,
     trace::{RequestContext, TRACEPARENT, TRACESTATE},
 };
@@ -43,7 +45,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What [`Guarded`] holds to.
 #[derive(Debug)]
 struct Limits {
-    timeout: Duration,
+    settings: Live<Arc<SharedSettings>>,
     body: usize,
     slots: Semaphore,
     health: Arc<Health>,
@@ -63,14 +65,16 @@ pub struct Guarded {
 /// finds its request's context as an `Extension<Arc<RequestContext>>`.
 pub fn router(
     routes: Router,
-    settings: &SharedSettings,
+    settings: impl Into<Live<Arc<SharedSettings>>>,
     health: &Arc<Health>,
     registry: Registry,
 ) -> Guarded {
+    let settings = settings.into();
+    let started = settings.get();
     let limits = Limits {
-        timeout: settings.request_timeout,
-        body: settings.request_body_limit,
-        slots: Semaphore::new(settings.request_concurrency),
+        settings,
+        body: started.request_body_limit,
+        slots: Semaphore::new(started.request_concurrency),
         health: Arc::clone(health),
     };
     let operation = Router::new()
@@ -107,15 +111,16 @@ impl Guarded {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response()
         } else {
             let work = AssertUnwindSafe(self.router.call(request)).catch_unwind().instrument(span);
-            match timeout(limits.timeout, work).await {
+            let limit = limits.settings.get().request_timeout;
+            match timeout(limit, work).await {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Err(panic)) => {
                     tracing::error!(request = id, "the handler panicked: {}", panic_text(&*panic));
                     Problem::internal().into_response()
                 }
                 Err(_) => {
-                    tracing::warn!(request = id, "not done within {:?}: answered 503", limits.timeout);
-                    Problem::unavailable(format!("not done within {:?}", limits.timeout)).into_response()
+                    tracing::warn!(request = id, "not done within {limit:?}: answered 503");
+                    Problem::unavailable(format!("not done within {limit:?}")).into_response()
                 }
             }
         };

@@ -16,7 +16,7 @@ pub mod metrics;
 #[cfg(any(test, feature = "mock"))]
 mod mock;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::pending, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -30,6 +30,7 @@ pub use self::{
     look::{Cursor, LookError},
     message::{Delivery, JSON, Message, header},
 };
+use crate::settings::Live;
 
 /// A messaging client, as a role: what a service needs of a broker.
 #[async_trait]
@@ -167,7 +168,7 @@ pub struct ConsumeOptions {
     pub prefetch: u16,
     /// How long a handler may take before its delivery counts as failed. Time spent waiting for the
     /// broker does not count: an outage is not the message's fault.
-    pub handler_timeout: Duration,
+    pub handler_timeout: Live<Duration>,
     /// Where deliveries go that failed; `None` drops them with a warning.
     pub ladder: Option<Ladder>,
 }
@@ -177,7 +178,16 @@ pub struct ConsumeOptions {
 pub struct Subscription {
     stop: CancellationToken,
     tasks: TaskTracker,
-    state: watch::Receiver<(bool, usize)>,
+    state: watch::Receiver<Doing>,
+}
+
+/// What a consumer does at the moment.
+#[derive(Debug, Default)]
+struct Doing {
+    active: bool,
+    in_hand: usize,
+    /// How often the broker has begun to deliver.
+    starts: u64,
 }
 
 impl Subscription {
@@ -185,20 +195,35 @@ impl Subscription {
     /// [`Activity`] how it is doing.
     #[must_use]
     pub fn new(stop: CancellationToken, tasks: TaskTracker) -> (Self, Activity) {
-        let (sender, state) = watch::channel((false, 0));
+        let (sender, state) = watch::channel(Doing::default());
         (Self { stop, tasks, state }, Activity(sender))
     }
 
     /// Whether the broker delivers to it at the moment.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.state.borrow().0
+        self.state.borrow().active
+    }
+
+    /// How often the broker has begun to deliver to it: what was published to a queue of its own between two
+    /// such times is lost.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.state.borrow().starts
+    }
+
+    /// Waits until that is more than `seen`.
+    pub async fn started_after(&self, seen: u64) {
+        if self.state.clone().wait_for(|doing| doing.starts > seen).await.is_err() {
+            // It is over.
+            pending().await
+        }
     }
 
     /// How many deliveries its handler works on at the moment.
     #[must_use]
     pub fn in_hand(&self) -> usize {
-        self.state.borrow().1
+        self.state.borrow().in_hand
     }
 
     /// Takes no more deliveries; those in hand go on.
@@ -215,23 +240,26 @@ impl Subscription {
 
 /// The other end of a [`Subscription`]. Dropping it means: not active, nothing in hand.
 #[derive(Debug)]
-pub struct Activity(watch::Sender<(bool, usize)>);
+pub struct Activity(watch::Sender<Doing>);
 
 impl Activity {
     /// Says whether the broker delivers.
     pub fn set_active(&self, active: bool) {
-        self.0.send_modify(|state| state.0 = active);
+        self.0.send_modify(|doing| {
+            doing.starts += u64::from(active && !doing.active);
+            doing.active = active;
+        });
     }
 
     /// Says how many deliveries are worked on.
     pub fn set_in_hand(&self, in_hand: usize) {
-        self.0.send_modify(|state| state.1 = in_hand);
+        self.0.send_modify(|doing| doing.in_hand = in_hand);
     }
 }
 
 impl Drop for Activity {
     fn drop(&mut self) {
-        self.0.send_replace((false, 0));
+        self.0.send_modify(|doing| (doing.active, doing.in_hand) = (false, 0));
     }
 }
 

@@ -1,28 +1,58 @@
-//! Settings: from four files, the environment and the flags to one struct per service.
+//! Settings: from files or a config server, the environment and the flags to one struct per service, at the
+//! start and while it runs.
 //!
-//! The last layer wins: compiled defaults < `application.yml` < `application-{profile}.yml` <
-//! `{service}.yml` < `{service}-{profile}.yml` < `APP_<KEY>` < `--<key>`.
+//! The last layer wins: compiled defaults < `application.yml` < `{service}.yml` < `application-{profile}.yml` <
+//! `{service}-{profile}.yml` < `APP_<KEY>` < `--<key>`. The files come from a folder, or from a config server
+//! that serves one.
 //! A key that the service does not know is an error in its own files and on its command line, and is
 //! passed over where several services read: in `application*.yml` and in the environment.
+//!
+//! In reading order:
+//! - `command_line`: flags, and what else `main` hands over
+//! - `bootstrap`: where the files are
+//! - `sources`: the files of a folder, or a server's answer
+//! - `server` and `answer`: a config server is asked; what it says
+//! - `layers`: what was read becomes one struct, or an error with its key and its source; pure
+//! - `flat` and `placeholders`: keys, lists and `${}` as Spring has them; pure
+//! - [`live`]: settings that change while a service runs
+//! - `refresh`: the bus says that they have changed
+//! - [`shown`]: what is shown of them, and what is not
+//! - [`shared`](SharedSettings), [`broker`], [`secret`]: the keys that every service has, and their types
 
+mod command_line;
+mod bootstrap;
+mod sources;
+mod server;
+mod answer;
+mod layers;
+mod flat;
+mod placeholders;
+pub mod live;
+mod refresh;
+pub mod shown;
+mod shared;
 pub mod broker;
 pub mod secret;
-mod shared;
 
-use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
+use std::collections::BTreeSet;
 
-use clap::{Arg, Command, error::ContextKind};
-use config::{Config, ConfigError, File, FileFormat, Map, Source, Value};
 use documented::DocumentedFields;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::shared::{LogFormat, LogLevel, SharedSettings};
+pub use self::{
+    command_line::command,
+    live::{Live, LiveSettings},
+    server::{ConfigServer, ServerUrl},
+    shared::{LogFormat, LogLevel, SharedSettings},
+    sources::Sources,
+};
 
 /// What a service's settings struct tells the loader.
 ///
 /// Its fields are the service's keys, their doc comments the help text. One field, `shared`, holds the
-/// [`SharedSettings`]; their keys stand beside the others, not below `shared`.
-pub trait ServiceSettings: DeserializeOwned + DocumentedFields {
+/// [`SharedSettings`]; their keys stand beside the others, not below `shared`. What it serializes is shown to
+/// operators: a secret's type shows nothing.
+pub trait ServiceSettings: DeserializeOwned + DocumentedFields + Serialize + Send + Sync + 'static {
     /// Package, binary, compose service and configuration file: one name.
     const SERVICE: &'static str;
 
@@ -31,6 +61,10 @@ pub trait ServiceSettings: DeserializeOwned + DocumentedFields {
 
     /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
     const READS_APPLICATION_FILES: bool = true;
+
+    /// Keys that take effect while the service runs, beside [`SharedSettings::LIVE`]: whoever uses one has a
+    /// [`Live`] of it. All others take effect at the next start.
+    const LIVE: &'static [&'static str] = &[];
 
     /// The part that every service has.
     fn shared(&self) -> &SharedSettings;
@@ -79,233 +113,26 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"))
 }
 
-/// Where the layers come from. `main` fills it in; nothing below reads the environment.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// The folder with the `.yml` files; without one, the compiled defaults stand.
-    pub config_repo: Option<PathBuf>,
-    /// `dev` (on this machine) or `test` (in Swarm).
-    pub profile: String,
-    /// The environment's variables; all that do not start with `APP_` are passed over.
-    pub environment: Vec<(String, String)>,
-    /// Keys (with underscores) and values from the command line.
-    pub flags: Vec<(String, String)>,
+/// A key and what it is for.
+type Key = (&'static str, &'static str);
+
+/// The keys of a service, its own ones first.
+fn keys<S: ServiceSettings>() -> Vec<Key> {
+    let own = documented::<S>().into_iter().filter(|(key, _)| *key != "shared");
+    own.chain(documented::<SharedSettings>()).collect()
 }
 
-/// The command line of a service: `--profile`, `--config-repo` and a flag for each key.
-#[must_use]
-pub fn command<S: ServiceSettings>() -> Command {
-    let settable = keys::<S>().into_iter().filter(|(key, _)| !S::IN_FILES_ONLY.contains(key));
-    let keys = settable.map(|(key, doc)| {
-        let flag = key.replace('_', "-");
-        Arg::new(key).long(flag).value_name("VALUE").help(doc.replace('\n', " ")).global(true)
-    });
-    Command::new(S::SERVICE)
-        .arg(
-            Arg::new("profile")
-                .long("profile")
-                .value_name("NAME")
-                .default_value("dev")
-                .value_parser(["dev", "test"])
-                .global(true)
-                .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
-        )
-        .arg(
-            Arg::new("config-repo").long("config-repo").value_name("DIR").global(true).help(
-                "The folder with application.yml and its siblings; without it the compiled defaults stand",
-            ),
-        )
-        .args(keys)
-        .after_help("Each key can also be set as APP_<KEY> in the environment; the command line wins.")
+fn documented<T: DocumentedFields>() -> Vec<Key> {
+    T::FIELD_NAMES.iter().copied().zip(T::FIELD_DOCS.iter().copied()).collect()
 }
 
-impl Sources {
-    /// Reads the command line with `command` (from [`command`], plus the service's own verbs).
-    ///
-    /// # Errors
-    /// [`SettingsError::UnknownKey`] for a flag that nobody reads, [`SettingsError::Usage`] for the rest.
-    pub fn parse<S: ServiceSettings>(
-        command: Command,
-        args: impl IntoIterator<Item = OsString>,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<(Self, clap::ArgMatches), SettingsError> {
-        let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
-        let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
-        let flags =
-            keys::<S>().into_iter().filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect();
-        let sources = Self {
-            config_repo: text("config-repo").map(PathBuf::from),
-            profile: text("profile").unwrap_or_default(),
-            environment: environment.into_iter().filter_map(utf8).collect(),
-            flags,
-        };
-        Ok((sources, matches))
-    }
-
-    /// `INSTANCE_NAME`: who this process is, not how it works, and so no key.
-    #[must_use]
-    pub fn instance_name(&self) -> Option<&str> {
-        self.environment.iter().find(|(name, _)| name == "INSTANCE_NAME").map(|(_, value)| value.as_str())
-    }
-
-    /// Logs where the settings came from: the first thing to look at when they are not what one thought.
-    pub fn announce<S: ServiceSettings>(&self, settings: &S) {
-        let from =
-            self.config_repo.as_ref().map_or("compiled defaults".into(), |path| path.display().to_string());
-        let name = match settings.shared().server_name.as_str() {
-            "" => S::SERVICE,
-            name => name,
-        };
-        tracing::info!(profile = self.profile, "settings for {name} from {from}");
-    }
-
-    /// All layers, merged, read and checked.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with its key and its source.
-    pub fn load<S: ServiceSettings>(&self) -> Result<S, SettingsError> {
-        let known = keys::<S>().into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>();
-        if let Some(folder) = self.config_repo.as_ref().filter(|folder| !folder.is_dir()) {
-            return Err(SettingsError::Invalid(format!(
-                "--config-repo: {} is not a folder",
-                folder.display()
-            )));
-        }
-        let mut merged = Config::builder();
-        let files = self.files(S::SERVICE).into_iter();
-        for (name, own) in files.filter(|(_, own)| *own || S::READS_APPLICATION_FILES) {
-            let Some(layer) = self.read(&name)? else {
-                continue;
-            };
-            let stranger = layer.0.keys().find(|key| own && !known.contains(key.as_str()));
-            if let Some(key) = stranger {
-                let nearest = nearest(key, &known);
-                return Err(SettingsError::UnknownKey { key: key.clone(), origin: layer.origin(), nearest });
-            }
-            merged = merged.add_source(layer);
-        }
-        let variables = self.environment.iter().filter_map(|(name, value)| {
-            let key = name.strip_prefix("APP_")?.to_ascii_lowercase();
-            // Set to nothing, as in `APP_X: ${X:-}`, is not set.
-            (known.contains(key.as_str()) && !value.is_empty()).then(|| (key, name.clone(), value))
-        });
-        let flags = self.flags.iter().map(|(key, value)| (key.clone(), flag(key), value));
-        let merged = merged.add_source(Layer::of(variables)).add_source(Layer::of(flags));
-        let merged = merged.build().map_err(|e| unreadable(&e, &Value::default()))?;
-        let values = merged.cache.clone();
-        let settings = read::<S>(merged).map_err(|e| unreadable(&e, &values))?;
-        settings.shared().check().and_then(|()| settings.check()).map_err(|why| invalid(&why, &values))?;
-        Ok(settings)
-    }
-
-    /// The files in their order, and whether the service is their only reader.
-    fn files(&self, service: &str) -> [(String, bool); 4] {
-        let profile = &self.profile;
-        [
-            ("application.yml".into(), false),
-            (format!("application-{profile}.yml"), false),
-            (format!("{service}.yml"), true),
-            (format!("{service}-{profile}.yml"), true),
-        ]
-    }
-
-    fn read(&self, name: &str) -> Result<Option<Layer>, SettingsError> {
-        let Some(folder) = &self.config_repo else {
-            return Ok(None);
-        };
-        let path = folder.join(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let file = File::from(path.as_path()).format(FileFormat::Yaml);
-        let values =
-            file.collect().map_err(|e| SettingsError::Invalid(format!("{}: {e}", path.display())))?;
-        // The path as it was given, where `config` has one relative to the working directory.
-        let origin = path.display().to_string();
-        let values = values.into_iter().map(|(key, value)| (key, Value::new(Some(&origin), value.kind)));
-        Ok(Some(Layer(values.collect())))
-    }
+/// The names among them.
+fn names<S: ServiceSettings>() -> BTreeSet<&'static str> {
+    keys::<S>().into_iter().map(|(key, _)| key).collect()
 }
 
-/// The keys of a service and what each is for.
-fn keys<S: ServiceSettings>() -> Vec<(&'static str, &'static str)> {
-    let own = S::FIELD_NAMES.iter().zip(S::FIELD_DOCS).filter(|(name, _)| **name != "shared");
-    let shared = SharedSettings::FIELD_NAMES.iter().zip(SharedSettings::FIELD_DOCS);
-    own.chain(shared).map(|(name, doc)| (*name, *doc)).collect()
-}
-
-/// A variable that is not UTF-8 is none of ours.
-fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
-}
-
-fn flag(key: &str) -> String {
-    format!("--{}", key.replace('_', "-"))
-}
-
-/// One layer's values, each knowing where it comes from.
-#[derive(Debug, Clone)]
-struct Layer(Map<String, Value>);
-
-impl Layer {
-    fn of<'a>(values: impl Iterator<Item = (String, String, &'a String)>) -> Self {
-        Self(values.map(|(key, origin, value)| (key, Value::new(Some(&origin), value.as_str()))).collect())
-    }
-
-    fn origin(&self) -> String {
-        self.0.values().find_map(|value| value.origin()).unwrap_or("a file").to_owned()
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-/// Reads the struct. The shared keys stand beside the service's own, so the tree is shown to serde a
-/// second time as `shared`: serde's own `flatten` would lose the numbers that arrive as text.
-fn read<S: DeserializeOwned>(merged: Config) -> Result<S, ConfigError> {
-    let all = merged.cache.clone();
-    Config::builder().add_source(merged).set_override("shared", all)?.build()?.try_deserialize()
-}
-
-/// The error with its key, its source and its value. `config` leaves some of them out of some errors, and
-/// it speaks of `shared.server_port`, which nobody wrote.
-fn unreadable(error: &ConfigError, values: &Value) -> SettingsError {
-    let text = error.to_string().replace("`shared.", "`");
-    let values = values.clone().into_table().unwrap_or_default();
-    let named = values.iter().find(|(key, _)| text.contains(&format!("`{key}`")));
-    let Some((key, value)) = named else { return SettingsError::Invalid(text) };
-    let origin = value.origin().filter(|origin| !text.contains(origin));
-    // An address may have a password in it.
-    let shown =
-        value.clone().into_string().ok().filter(|value| !key.starts_with("amqp_") && !text.contains(value));
-    let value = shown.map_or_else(String::new, |value| format!("`{value}`: "));
-    SettingsError::Invalid(origin.map_or(text.clone(), |origin| format!("{origin}: {value}{text}")))
-}
-
-/// What a check says begins with the key; this adds where the key was set.
-fn invalid(text: &str, values: &Value) -> SettingsError {
-    let values = values.clone().into_table().unwrap_or_default();
-    let set = text.split_once(':').and_then(|(key, _)| values.get(key)).and_then(Value::origin);
-    SettingsError::Invalid(set.map_or(text.to_owned(), |origin| format!("{origin}: {text}")))
-}
-
-fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
-    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
-    match unknown {
-        Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
-            let key = flag.trim_start_matches("--").replace('-', "_");
-            let nearest = nearest(&key, &keys::<S>().into_iter().map(|(key, _)| key).collect());
-            SettingsError::UnknownFlag { flag, key, nearest }
-        }
-        _ => SettingsError::Usage(error),
-    }
+fn is_live<S: ServiceSettings>(key: &str) -> bool {
+    S::LIVE.contains(&key) || SharedSettings::LIVE.contains(&key)
 }
 
 /// The known key that looks most like this one.

@@ -16,7 +16,7 @@ use crate::{
     http::{self, Health},
     messaging::{MessagingClient, Subscription},
     outbox::{self, Outbox},
-    settings::SharedSettings,
+    settings::{Live, SharedSettings},
     startup,
 };
 
@@ -92,7 +92,12 @@ impl Service {
     ///
     /// # Errors
     /// What was left when the grace period was over, for the log; the exit code is then not 0.
-    pub async fn run(self, settings: &SharedSettings, stop: CancellationToken) -> Result<(), String> {
+    pub async fn run(
+        self,
+        settings: impl Into<Live<Arc<SharedSettings>>>,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
+        let settings = settings.into();
         let accepting = CancellationToken::new();
         let relaying = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -104,14 +109,20 @@ impl Service {
             tracing::info!(port = address.port(), "listening on http://{address}");
         }
         // No request takes longer than its time-out, and half of what is left of the grace is for the rest.
-        let left = settings.shutdown_grace.saturating_sub(settings.shutdown_linger);
-        let finish = settings.request_timeout.min(left / 2);
-        let connections = startup::affordable_connections(settings.connection_limit);
-        let bounds = http::Bounds { connections, client_timeout: settings.client_timeout, finish };
+        let finish = |settings: Arc<SharedSettings>| {
+            let left = settings.shutdown_grace.saturating_sub(settings.shutdown_linger);
+            settings.request_timeout.min(left / 2)
+        };
+        let bounds = http::Bounds {
+            connections: startup::affordable_connections(settings.get().connection_limit),
+            client_timeout: settings.map(|settings| settings.client_timeout),
+            finish: settings.map(finish),
+        };
         let server = http::serve(self.listener, self.router, bounds, accepting.clone());
         let server = tasks.spawn(server);
 
         stop.cancelled().await;
+        let settings = settings.get();
         let in_order = async {
             // 1. Nobody sends us anything new.
             self.health.drain();

@@ -18,24 +18,42 @@ use tracing::{
     span,
 };
 use tracing_subscriber::{
-    Layer,
+    Layer, Registry,
     filter::{LevelFilter, Targets},
     layer::{Context, SubscriberExt as _},
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt as _,
 };
 
 use crate::settings::{LogFormat, LogLevel};
 
+/// Which lines are written; it can be changed while the service runs.
+#[derive(Debug, Clone)]
+pub struct LogFilter {
+    service: String,
+    handle: Option<reload::Handle<Targets, Registry>>,
+}
+
+impl LogFilter {
+    /// One that filters nothing, for a run without a log.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { service: String::new(), handle: None }
+    }
+
+    /// From now on `level`.
+    pub fn set(&self, level: LogLevel) {
+        if let Some(handle) = &self.handle {
+            // It fails only when there is no log any more.
+            let _ = handle.reload(targets(&self.service, level));
+        }
+    }
+}
+
 /// Starts logging to standard output. `level` is for the service's own code and for this crate; others speak
 /// up from warnings on. Called once, when the service starts.
-pub fn init(service: &str, instance: &str, LogLevel(level): LogLevel, format: LogFormat) {
-    // lapin reports each lost connection as an error; the client says the same once, in its own words.
-    let filter = Targets::new()
-        .with_default(Level::WARN)
-        .with_target("lapin", LevelFilter::OFF)
-        .with_target("common", level)
-        .with_target(service, level);
+pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) -> LogFilter {
     let terminal = std::io::stdout().is_terminal();
     let text = match format {
         LogFormat::Auto => terminal,
@@ -43,7 +61,18 @@ pub fn init(service: &str, instance: &str, LogLevel(level): LogLevel, format: Lo
         LogFormat::Json => false,
     };
     let lines = Lines { instance: instance.to_owned(), text, color: terminal };
+    let (filter, handle) = reload::Layer::new(targets(service, level));
     tracing_subscriber::registry().with(filter).with(lines).init();
+    LogFilter { service: service.to_owned(), handle: Some(handle) }
+}
+
+fn targets(service: &str, LogLevel(level): LogLevel) -> Targets {
+    // lapin reports each lost connection as an error; the client says the same once, in its own words.
+    Targets::new()
+        .with_default(Level::WARN)
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("common", level)
+        .with_target(service, level)
 }
 
 /// A line's or a span's fields, in their order.

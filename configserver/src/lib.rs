@@ -26,18 +26,16 @@ pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use clap::parser::ValueSource;
 use common::{
     bus::BusId,
     healthcheck,
     http::{self, Access, Health},
     messaging::{
-        MessagingClient,
         amqp::{AmqpClient, AmqpOptions},
         metrics::Metrics,
         topology::Topology,
     },
-    settings::{ServiceSettings as _, Sources, command, secret::Secret},
+    settings::{LiveSettings, ServiceSettings as _, Sources, command, secret::Secret},
     shutdown::{self, Service},
     startup::{self, Failure, Instance},
     telemetry,
@@ -72,17 +70,17 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
-        .mut_arg("config-repo", |argument| argument.default_value(FOLDER).help("The folder that is served"))
+        .mut_arg("config_repo", |argument| argument.help("The folder that is served (default config-repo)"))
         .subcommands(encryption::commands())
         .subcommands([healthcheck::command(), refresh::command()]);
     let (mut sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
-    let verb = matches.subcommand_name();
-    if verb.is_some() && matches.value_source("config-repo") == Some(ValueSource::DefaultValue) {
-        // The key may come from the environment alone, wherever one is.
-        sources.config_repo.take_if(|folder| !folder.is_dir());
-    }
-    let settings: Settings = sources.load()?;
+    // Its own settings are in the folder that it serves: it cannot ask itself.
+    sources.server = None;
+    let folder = sources.config_repo.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
     if let Some((verb, arguments)) = matches.subcommand() {
+        // The key may come from the environment alone, wherever one is.
+        sources.config_repo = sources.config_repo.or(Some(folder).filter(|folder| folder.is_dir()));
+        let settings: Settings = sources.load().await?;
         match verb {
             healthcheck::VERB => healthcheck::run(arguments, &settings.shared, PORT).await?,
             refresh::VERB => refresh::run(arguments, &settings.shared, PORT).await?,
@@ -90,10 +88,12 @@ pub async fn start(
         }
         return Ok(());
     }
+    sources.config_repo = Some(folder.clone());
+    let mut live = sources.clone().load_live::<Settings>().await?;
+    let settings = live.now();
     let shared = &settings.shared;
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
-    let folder = sources.config_repo.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
     let repository = Repository::open(&folder)?;
     let id = match &settings.bus_id {
         Some(id) => BusId::given(id),
@@ -104,11 +104,14 @@ pub async fn start(
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
 
-    telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    let exchange = shared.config_event_bus.clone();
+
+    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
-    sources.announce(&settings);
-    Ok(run(&settings, repository, id, listener, client, registry, stop).await?)
+    live.announce();
+    let refresher = Refresher { client, exchange, id };
+    Ok(run(&live, &instance.name, repository, listener, refresher, registry, stop).await?)
 }
 
 /// Runs the service until `stop`.
@@ -116,37 +119,41 @@ pub async fn start(
 /// # Errors
 /// A setting that cannot be used, or what was left at the end of the grace period.
 pub async fn run(
-    settings: &Settings,
+    live: &LiveSettings<Settings>,
+    instance: &str,
     repository: Repository,
-    id: BusId,
     listener: TcpListener,
-    client: Arc<dyn MessagingClient>,
-    registry: Registry,
+    refresher: Refresher,
+    mut registry: Registry,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let refresher =
-        Refresher { client: Arc::clone(&client), exchange: settings.shared.config_event_bus.clone(), id };
+    let settings = live.now();
+    let client = Arc::clone(&refresher.client);
     let watch = settings.watch.then(|| Watch::new(repository.root()));
     let watch = watch.map(|watch| watch::run(watch, refresher.clone(), stop.clone()));
     let (secret, file) = (settings.monitor_secret.as_ref(), settings.monitor_secret_file.as_deref());
     let secret = Secret::given_or_in_file("monitor_secret", secret, file)?;
     let access = Access::new(&settings.shared)?;
     let monitor = Monitor { refresher, access: access.clone(), secret };
-    let server = Arc::new(Server::new(settings, repository)?);
+    let server = Arc::new(Server::new(&settings, repository)?);
     client.connect();
+    let following = live.follow(&client, instance, &mut registry);
     let health = Health::default().with("configServer", {
         let server = Arc::clone(&server);
         move || server.check()
     });
     // Without a broker nobody is told of changes; the files are served all the same.
-    let health = Arc::new(health.with_shown("broker", {
+    let health = health.with_shown("broker", {
         let client = Arc::clone(&client);
         move || client.status().check()
-    }));
-    let encryption = encryption::router(server.key(), access);
-    let routes = routes::router(Arc::clone(&server), encryption, Arc::clone(&health));
-    let routes = routes.merge(monitor::router(monitor, &settings.monitor_prefix));
-    let router = http::router(routes, &settings.shared, &health, registry);
-    let service = Service { listener, router, health, client, subscriptions: vec![], outbox: None };
-    tokio::join!(service.run(&settings.shared, stop), OptionFuture::from(watch)).0
+    });
+    let health = Arc::new(health.with_note("settings", live.note()));
+    let encryption = encryption::router(server.key(), access.clone());
+    let routes = routes::router(Arc::clone(&server), encryption, Arc::clone(&health))
+        .merge(monitor::router(monitor, &settings.monitor_prefix))
+        .merge(http::settings::router(live.effective(), access));
+    let router = http::router(routes, live.shared(), &health, registry);
+    let subscriptions = following.into_iter().collect();
+    let service = Service { listener, router, health, client, subscriptions, outbox: None };
+    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch)).0
 }

@@ -13,6 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{http::Health, settings::secret::Secret};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
 
 use crate::{
     repository::Repository,
@@ -32,6 +33,9 @@ use crate::{
 /// What a client without the password is told.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"configserver\", charset=\"UTF-8\"");
 
+/// How many requests read files at a time.
+const READERS: usize = 4;
+
 /// All that an answer needs.
 #[derive(Debug)]
 pub struct Server {
@@ -45,6 +49,8 @@ pub struct Server {
     /// The header that a client with the password sends.
     authorization: Option<Secret>,
     prefix: String,
+    /// Files may lie on a slow disk, and large ones take their time: they are read beside the requests, a few at once.
+    readers: Semaphore,
 }
 
 /// The addresses of the configuration, and beside them those of `encryption`. More specific ones may be added.
@@ -85,6 +91,7 @@ impl Server {
             overrides: overrides(&settings.overrides),
             authorization,
             prefix: settings.prefix.clone(),
+            readers: Semaphore::new(READERS),
         })
     }
 
@@ -187,8 +194,16 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
     let parsed = request::parse(parts.method.as_str(), path, query, accept);
     let answered = match parsed {
         Err(refusal) => Ok(Err(refusal)),
-        // Files may lie on a slow disk, and large ones take their time.
-        Ok(request) => tokio::task::spawn_blocking(move || server.answer(&request)).await,
+        Ok(request) => {
+            let reader = server.readers.acquire().await;
+            let answered = tokio::task::spawn_blocking({
+                let server = Arc::clone(&server);
+                move || server.answer(&request)
+            });
+            let answered = answered.await;
+            drop(reader);
+            answered
+        }
     };
     match answered {
         Ok(Ok((kind, body))) => {

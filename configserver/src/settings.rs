@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use common::settings::{ServiceSettings, SharedSettings, secret::Secret};
 use documented::DocumentedFields;
 use indexmap::IndexMap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::spring::cipher::{Decryption, Key};
 
 /// The configserver's settings. In brackets what Spring calls a key, where it has one.
-#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct Settings {
     /// What every service has
@@ -126,7 +126,7 @@ impl ServiceSettings for Settings {
 }
 
 /// Keys and texts, from a tree or from a JSON object in a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Value")]
 pub struct Overrides(pub IndexMap<String, String>);
 

@@ -39,3 +39,6 @@ pub struct PropertySource {
     /// What it says.
     pub source: Properties,
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -22,6 +22,7 @@ KEYS = {
     "encrypt.key": "encrypt-key",
     "encrypt.salt": "encrypt-salt",
     "spring.cloud.bus.id": "bus-id",
+    "spring.cloud.config.monitor.endpoint.path": "monitor-prefix",
     "spring.security.user.name": "auth-username",
     "spring.security.user.password": "auth-password",
 }

@@ -288,7 +288,8 @@ impl Service {
             .filter(|line| line.field("message").starts_with("listening on") && line.fields["port"].is_u64())
     }
 
-    async fn until_listening(&mut self, before: usize) {
+    /// Waits until it takes requests; `before` is how often it did so before.
+    pub async fn until_listening(&mut self, before: usize) {
         let line = until("the line that says where it listens", PATIENCE, async || {
             let line = self.listening().into_iter().nth(before);
             if line.is_none()

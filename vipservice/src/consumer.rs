@@ -10,6 +10,7 @@ use common::{
     failpoint,
     messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError},
     metrics::counter,
+    settings::{Live, LiveSettings},
     trace::RequestContext,
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
@@ -35,19 +36,20 @@ enum Failed {
 /// What stands between the queue and the stream.
 #[derive(Debug)]
 pub struct Consumer {
-    rules: OfferRules,
-    limit: usize,
+    rules: Live<OfferRules>,
+    limit: Live<usize>,
     offers: Offers,
     declined: Counter,
 }
 
 impl Consumer {
-    /// Decides by the rules in `settings`, and appends to `offers`.
+    /// Decides by the rules in `settings` as they are at that moment, and appends to `offers`.
     #[must_use]
-    pub fn new(settings: &Settings, offers: Offers, registry: &mut Registry) -> Self {
+    pub fn new(settings: &LiveSettings<Settings>, offers: Offers, registry: &mut Registry) -> Self {
         let help = "Notifications that the rule made no offer for";
         let declined = counter(registry, "offers_declined", help);
-        Self { rules: settings.rules(), limit: settings.notification_limit, offers, declined }
+        let limit = settings.live(|settings| settings.notification_limit);
+        Self { rules: settings.live(Settings::rules), limit, offers, declined }
     }
 
     /// What the messaging client calls with each delivery.
@@ -88,8 +90,8 @@ impl Consumer {
             message.redelivered = redelivered,
             "got a message: {body:.200}"
         );
-        let (id, notification) = decode(&delivery.message, self.limit)?;
-        let offer = offer_for(&notification, &self.rules);
+        let (id, notification) = decode(&delivery.message, self.limit.get())?;
+        let offer = offer_for(&notification, &self.rules.get());
         let decision = if offer.is_some() { "an offer" } else { "no offer" };
         let (account, read_at) = (&notification.account_id, notification.read_at);
         tracing::info!(

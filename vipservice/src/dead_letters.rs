@@ -18,6 +18,7 @@ use common::{
         ladder::{Failure, Story, afresh},
         topology::{VIP_DEAD, VIP_QUEUE},
     },
+    settings::Live,
 };
 use serde::Serialize;
 use tokio::time::timeout;
@@ -92,13 +93,17 @@ pub struct Page {
 pub struct DeadLetters {
     client: Arc<dyn MessagingClient>,
     offers: Arc<View>,
-    patience: Duration,
+    patience: Live<Duration>,
 }
 
 impl DeadLetters {
     /// By `client`; whether an offer exists is looked up in `offers`; a publish may take `patience`.
-    pub fn new(client: Arc<dyn MessagingClient>, offers: Arc<View>, patience: Duration) -> Self {
-        Self { client, offers, patience }
+    pub fn new(
+        client: Arc<dyn MessagingClient>,
+        offers: Arc<View>,
+        patience: impl Into<Live<Duration>>,
+    ) -> Self {
+        Self { client, offers, patience: patience.into() }
     }
 
     /// At most `limit` of those that are wanted, by the time of their last failure. The queue has no order of its
@@ -199,7 +204,7 @@ impl DeadLetters {
     }
 
     async fn publish(&self, queue: &str, copy: Message) -> Result<(), PublishError> {
-        let confirmed = timeout(self.patience, self.client.publish_on_queue(queue, copy)).await;
+        let confirmed = timeout(self.patience.get(), self.client.publish_on_queue(queue, copy)).await;
         confirmed
             .unwrap_or_else(|_| Err(PublishError::Unconfirmed(self.client.status().publishing.to_string())))
     }

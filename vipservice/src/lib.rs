@@ -18,14 +18,14 @@ use std::{ffi::OsString, sync::Arc};
 
 use common::{
     healthcheck,
-    http::{self, Health},
+    http::{self, Access, Health},
     messaging::{
         MessagingClient,
         amqp::{AmqpClient, AmqpOptions},
         metrics::Metrics,
         topology::{OFFERS, Topology, VIP_QUEUE},
     },
-    settings::{ServiceSettings as _, Sources, command},
+    settings::{LiveSettings, ServiceSettings as _, Sources, command},
     shutdown::{self, Service},
     startup::{self, Failure, Instance},
     telemetry,
@@ -57,29 +57,31 @@ pub async fn start(
         .subcommand(dead_letters::command::command())
         .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
-    let settings: Settings = sources.load()?;
-    if let Some(verb) = matches.subcommand_matches("dead-letters") {
-        return Ok(dead_letters::command::run(verb, &settings).await?);
-    }
-    let shared = &settings.shared;
     if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
-        return Ok(healthcheck::run(verb, shared, PORT).await?);
+        return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
     }
+    if let Some(verb) = matches.subcommand_matches("dead-letters") {
+        return Ok(dead_letters::command::run(verb, &sources.load().await?).await?);
+    }
+    let mut live = sources.clone().load_live::<Settings>().await?;
+    let settings = live.now();
+    let shared = &settings.shared;
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let topology = Topology::default()
         .with_vip_queue(shared.vip_queue_max_length)
         .with_ladder(&settings.ladder())
-        .with_offers(settings.offers_max_bytes);
+        .with_offers(settings.offers_max_bytes)
+        .with_bus(&shared.config_event_bus);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
 
-    telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
-    sources.announce(&settings);
-    Ok(run(&settings, &instance.name, listener, client, registry, stop).await?)
+    live.announce();
+    Ok(run(&live, &instance.name, listener, client, registry, stop).await?)
 }
 
 /// Runs the service until `stop`.
@@ -87,21 +89,24 @@ pub async fn start(
 /// # Errors
 /// What was left at the end of the grace period.
 pub async fn run(
-    settings: &Settings,
+    live: &LiveSettings<Settings>,
     instance: &str,
     listener: TcpListener,
     client: Arc<dyn MessagingClient>,
     mut registry: Registry,
     stop: CancellationToken,
 ) -> Result<(), String> {
+    let settings = live.now();
     let view = Arc::new(View::new(settings.offers_max, &mut registry));
     let offers = Offers::new(Arc::clone(&client), instance, &mut registry);
-    let consumer = Arc::new(Consumer::new(settings, offers, &mut registry));
+    let consumer = Arc::new(Consumer::new(live, offers, &mut registry));
 
     client.connect();
     // It goes on until the client is closed: requests are answered from the view to the last.
     client.replay(OFFERS, view.reader());
-    let consuming = client.subscribe_to_queue(VIP_QUEUE, settings.consume_options(), consumer.handler());
+    let options = settings.consume_options(live.live(|settings| settings.handler_timeout));
+    let consuming = client.subscribe_to_queue(VIP_QUEUE, options, consumer.handler());
+    let following = live.follow(&client, instance, &mut registry);
     let health = Health::default()
         .with("broker", {
             let client = Arc::clone(&client);
@@ -117,14 +122,16 @@ pub async fn run(
         .with("offers", {
             let view = Arc::clone(&view);
             move || view.check()
-        });
+        })
+        .with_note("settings", live.note());
     let health = Arc::new(health);
     let counting = page::count(Arc::clone(&client), &mut registry);
-    let letters = DeadLetters::new(Arc::clone(&client), Arc::clone(&view), settings.shared.request_timeout);
-    let routes = offers::router(view).merge(page::router(letters));
-    let router = http::router(routes, &settings.shared, &health, registry);
-    let subscriptions = vec![consuming, counting];
-    Service { listener, router, health, client, subscriptions, outbox: None }
-        .run(&settings.shared, stop)
-        .await
+    let patience = live.live(|settings| settings.shared.request_timeout);
+    let letters = DeadLetters::new(Arc::clone(&client), Arc::clone(&view), patience);
+    let routes = offers::router(view)
+        .merge(page::router(letters))
+        .merge(http::settings::router(live.effective(), Access::new(&settings.shared)?));
+    let router = http::router(routes, live.shared(), &health, registry);
+    let subscriptions = [consuming, counting].into_iter().chain(following).collect();
+    Service { listener, router, health, client, subscriptions, outbox: None }.run(live.shared(), stop).await
 }

@@ -6,7 +6,7 @@ use std::{str::FromStr, time::Duration};
 
 use common::contracts::VipNotification;
 use jiff::{Timestamp, tz::TimeZone};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// By which rules an offer is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +45,17 @@ pub fn offer_for(notification: &VipNotification, rules: &OfferRules) -> Option<O
 }
 
 /// Hours of the day in UTC, the last one excluded: `9-17`, or over midnight, `22-6`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hours {
     from: i8,
     to: i8,
+}
+
+impl From<Hours> for String {
+    fn from(Hours { from, to }: Hours) -> Self {
+        format!("{from}-{to}")
+    }
 }
 
 impl Hours {

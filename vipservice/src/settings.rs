@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use common::{
     messaging::{ConsumeOptions, ladder::Ladder, topology::VIP_QUEUE},
-    settings::{ServiceSettings, SharedSettings, more_than_zero},
+    settings::{Live, ServiceSettings, SharedSettings, more_than_zero},
 };
 use documented::DocumentedFields;
 use humantime_serde::re::humantime;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::offer::{Hours, OfferRules};
 
 /// The vipservice's settings.
-#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct Settings {
     /// What every service has
@@ -71,19 +71,17 @@ impl Settings {
         Ladder::new(VIP_QUEUE, &self.retry_delays.0)
     }
 
-    /// How the work queue is consumed.
+    /// How the work queue is consumed, with a time-out that may change.
     #[must_use]
-    pub fn consume_options(&self) -> ConsumeOptions {
-        ConsumeOptions {
-            prefetch: self.consumer_prefetch,
-            handler_timeout: self.handler_timeout,
-            ladder: Some(self.ladder()),
-        }
+    pub fn consume_options(&self, handler_timeout: Live<Duration>) -> ConsumeOptions {
+        ConsumeOptions { prefetch: self.consumer_prefetch, handler_timeout, ladder: Some(self.ladder()) }
     }
 }
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "vipservice";
+    const LIVE: &'static [&'static str] =
+        &["handler_timeout", "notification_limit", "offer_hours", "offer_text", "offer_valid_for"];
 
     fn shared(&self) -> &SharedSettings {
         &self.shared
@@ -106,9 +104,17 @@ impl ServiceSettings for Settings {
 }
 
 /// Waiting times, one after the other, written `"1s, 5s, 30s"`; none at all as `""`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Delays(Vec<Duration>);
+
+impl From<Delays> for String {
+    fn from(Delays(delays): Delays) -> Self {
+        let written: Vec<_> =
+            delays.into_iter().map(|delay| humantime::format_duration(delay).to_string()).collect();
+        written.join(", ")
+    }
+}
 
 impl Default for Delays {
     fn default() -> Self {

@@ -24,6 +24,59 @@ fn patterns_match_the_ids_that_springs_matcher_matches() {
     }
 }
 
+/// All lists of up to `longest` of these parts, joined.
+fn all_of(parts: &[&str], longest: usize, between: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut last = all.clone();
+    for _ in 0..longest {
+        let longer = last.iter().flat_map(|text| parts.iter().map(move |part| (text, part)));
+        let separator = |text: &str| if text.is_empty() { "" } else { between };
+        last = longer.map(|(text, part)| format!("{text}{}{part}", separator(text))).collect();
+        all.extend(last.clone());
+    }
+    all
+}
+
+#[test]
+fn patterns_match_what_their_definition_says() {
+    // The definition, which takes too long for a long pattern.
+    fn in_a_segment(pattern: &str, text: &str) -> bool {
+        match (pattern.chars().next(), text.chars().next()) {
+            (None, None) => true,
+            (Some('*'), None) => in_a_segment(&pattern[1..], text),
+            (Some('*'), Some(_)) => in_a_segment(&pattern[1..], text) || in_a_segment(pattern, &text[1..]),
+            (Some(c), Some(other)) if c == '?' || c == other => in_a_segment(&pattern[1..], &text[1..]),
+            _ => false,
+        }
+    }
+    fn over_segments(pattern: &[&str], id: &[&str]) -> bool {
+        match (pattern, id) {
+            ([], []) => true,
+            (["**", rest @ ..], []) => over_segments(rest, id),
+            (["**", rest @ ..], [_, others @ ..]) => {
+                over_segments(rest, id) || over_segments(pattern, others)
+            }
+            ([first, rest @ ..], [name, others @ ..]) => {
+                in_a_segment(first, name) && over_segments(rest, others)
+            }
+            _ => false,
+        }
+    }
+    let split =
+        |text: &str| text.split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    for (patterns, ids) in [
+        (all_of(&["a", "b", "?", "*"], 4, ""), all_of(&["a", "b"], 4, "")),
+        (all_of(&["a", "b", "*", "**"], 4, ":"), all_of(&["a", "b"], 4, ":")),
+    ] {
+        for (pattern, id) in patterns.iter().flat_map(|pattern| ids.iter().map(move |id| (pattern, id))) {
+            let (parts, names) = (split(pattern), split(id));
+            let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            assert_eq!(is_match(pattern, id), over_segments(&parts, &names), "{pattern} {id}");
+        }
+    }
+}
+
 #[test]
 fn destinations_are_completed_as_spring_completes_them() {
     for row in recorded("completion") {

@@ -11,8 +11,15 @@ use std::{
     },
 };
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::IntoResponse,
+};
 use serde_json::{Map, Value, json};
+
+use crate::settings::Live;
 
 type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
@@ -21,6 +28,7 @@ type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
     shown: Vec<(&'static str, Check)>,
+    notes: Vec<(&'static str, Live<String>)>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -58,6 +66,13 @@ impl Health {
         self
     }
 
+    /// Adds what is no reason to send nobody here, and is shown to who asks for more: `/readyz?verbose`.
+    #[must_use]
+    pub fn with_note(mut self, name: &'static str, note: Live<String>) -> Self {
+        self.notes.push((name, note));
+        self
+    }
+
     /// From now on not ready: we are stopping.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
@@ -76,6 +91,14 @@ impl Health {
     #[must_use]
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The same with the notes.
+    fn verbose_report(&self) -> (bool, Value) {
+        let (ready, mut report) = self.report();
+        let notes = self.notes.iter().map(|(name, note)| ((*name).to_owned(), note.get().into()));
+        report["notes"] = Value::Object(notes.collect());
+        (ready, report)
     }
 
     /// Whether all is well, and each check's word.
@@ -124,8 +147,9 @@ pub(super) async fn live() -> impl IntoResponse {
     Json(json!({ "status": "UP" }))
 }
 
-/// `GET /readyz`: all checks by name.
-pub(super) async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let (ready, report) = health.report();
+/// `GET /readyz`: all checks by name; with `?verbose` the notes, too.
+pub(super) async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|word| word.starts_with("verbose")));
+    let (ready, report) = if is_verbose { health.verbose_report() } else { health.report() };
     (status(ready), Json(report))
 }

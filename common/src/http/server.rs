@@ -25,11 +25,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::{self, JoinSet, yield_now},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Guarded, Peer};
+use crate::settings::Live;
 
 /// The largest head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -41,29 +42,32 @@ const PAUSE: Duration = Duration::from_millis(10);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// What the server holds its clients to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bounds {
     /// How many connections are open at a time.
     pub connections: usize,
     /// How long a client may keep a connection waiting.
-    pub client_timeout: Duration,
+    pub client_timeout: Live<Duration>,
     /// How long requests in hand may still take after the stop.
-    pub finish: Duration,
+    pub finish: Live<Duration>,
 }
 
 /// Serves until `stop`, then finishes the requests in hand: a client that has sent half a request holds
 /// nobody up.
 pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop: CancellationToken) {
-    let mut open = Connections::new(router, bounds);
+    let mut open = Connections::new(router, bounds.clone());
     let accept = async {
-        let mut look = interval((bounds.client_timeout / 10).clamp(PAUSE, Duration::from_secs(1)));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = looks(&bounds);
         let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = look.tick() => {
                     open.close_overdue();
+                    let anew = looks(&bounds);
+                    if anew.period() != look.period() {
+                        look = anew;
+                    }
                     continue;
                 }
             };
@@ -86,8 +90,16 @@ pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop:
     };
     let _ = stop.run_until_cancelled(accept).await;
     drop(listener);
-    let _ = timeout(bounds.finish, open.graceful.shutdown()).await;
+    let _ = timeout(bounds.finish.get(), open.graceful.shutdown()).await;
     open.tasks.shutdown().await;
+}
+
+/// When to look for clients that have kept the server waiting too long.
+fn looks(bounds: &Bounds) -> Interval {
+    let period = (bounds.client_timeout.get() / 10).clamp(PAUSE, Duration::from_secs(1));
+    let mut looks = interval_at(Instant::now() + period, period);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// The connections that are open.
@@ -173,7 +185,8 @@ impl Connections {
     /// Closes all that have waited too long.
     fn close_overdue(&mut self) {
         self.forget_ended();
-        self.by_id.values().for_each(|state| self.close_after(state, self.bounds.client_timeout));
+        let limit = self.bounds.client_timeout.get();
+        self.by_id.values().for_each(|state| self.close_after(state, limit));
     }
 
     fn close_after(&self, state: &State, limit: Duration) {

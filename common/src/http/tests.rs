@@ -1,6 +1,9 @@
 //! What stands around a handler, behind a router with a route for each thing that can happen.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -33,7 +36,7 @@ fn app() -> TestApp {
     app_with(&SharedSettings::default())
 }
 
-fn app_with(settings: &SharedSettings) -> TestApp {
+fn app_with(settings: impl Into<Live<Arc<SharedSettings>>>) -> TestApp {
     let routes = Router::new()
         .route("/hello", get(async || "hello"))
         .route("/panic", get(async || -> String { panic!("a bug") }))
@@ -114,6 +117,31 @@ async fn a_request_that_takes_too_long_is_answered_503() {
     let answer = app().get("/slow").await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.body["detail"], "not done within 5s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_time_out_counts_from_the_next_request_on() {
+    let seconds = Arc::new(AtomicU64::new(5));
+    let now = Arc::clone(&seconds);
+    let settings = Live::from(()).map(move |()| {
+        let request_timeout = Duration::from_secs(now.load(Ordering::Relaxed));
+        Arc::new(SharedSettings { request_timeout, ..SharedSettings::default() })
+    });
+    let app = app_with(settings);
+    assert_eq!(app.get("/slow").await.body["detail"], "not done within 5s");
+    seconds.store(7, Ordering::Relaxed);
+    assert_eq!(app.get("/slow").await.body["detail"], "not done within 7s");
+}
+
+#[tokio::test]
+async fn notes_are_for_who_asks_for_more_and_make_nobody_unready() {
+    let health = Arc::new(Health::default().with_note("settings", String::from("refused: a typo").into()));
+    let router = super::router(Router::new(), &SharedSettings::default(), &health, Registry::default());
+    let app = TestApp { router, health };
+    let ready = app.get("/readyz?verbose").await;
+    assert_eq!((ready.status, &ready.body["notes"]["settings"]), (200, &"refused: a typo".into()));
+    assert!(app.get("/readyz").await.body.get("notes").is_none());
+    assert!(app.get("/readyz?other").await.body.get("notes").is_none());
 }
 
 #[tokio::test]

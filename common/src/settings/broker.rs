@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::Url;
 
 use super::secret::Secret;
@@ -109,6 +109,14 @@ impl Default for BrokerUrls {
 impl<'de> Deserialize<'de> for BrokerUrls {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// Without credentials, as each address is shown.
+impl Serialize for BrokerUrls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown: Vec<_> = self.0.iter().map(BrokerUrl::to_string).collect();
+        serializer.serialize_str(&shown.join(", "))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A password. It can be handed to who needs it; it cannot be printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -51,5 +51,11 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use documented::DocumentedFields;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::Level;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::messaging::topology::SPRING_CLOUD_BUS;
 
 /// What every service reads. Durations are written `"250ms"`, `"10s"`, `"7days"`.
-#[derive(Debug, Clone, Deserialize, DocumentedFields)]
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct SharedSettings {
     /// The name shown in the log when the settings are loaded (default: the service's)
@@ -60,6 +60,8 @@ pub struct SharedSettings {
     pub vip_queue_max_length: u32,
     /// The exchange on which services are told that their settings have changed (default "springCloudBus")
     pub config_event_bus: String,
+    /// Whether an instance tells the bus that it has read its settings again (default true)
+    pub config_ack: bool,
     /// Whoever sends it as a bearer token may use the operator's routes, as whoever is on this machine may (default
     /// none; prefer the environment or management_token_file, since everyone can read a command line)
     pub management_token: Option<Secret>,
@@ -86,9 +88,15 @@ pub struct SharedSettings {
 }
 
 /// How much is logged: error, warn, info, debug or trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LogLevel(pub Level);
+
+impl From<LogLevel> for String {
+    fn from(LogLevel(level): LogLevel) -> Self {
+        level.to_string().to_lowercase()
+    }
+}
 
 impl TryFrom<String> for LogLevel {
     type Error = &'static str;
@@ -99,8 +107,8 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// What a log line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
@@ -146,6 +154,7 @@ impl Default for SharedSettings {
             amqp_backoff_max: s(10),
             vip_queue_max_length: 100_000,
             config_event_bus: SPRING_CLOUD_BUS.into(),
+            config_ack: true,
             management_token: None,
             management_token_file: None,
             request_timeout: s(5),
@@ -160,6 +169,16 @@ impl Default for SharedSettings {
 }
 
 impl SharedSettings {
+    /// The keys that take effect while a service runs.
+    pub const LIVE: &'static [&'static str] = &[
+        "client_timeout",
+        "config_ack",
+        "log_level",
+        "request_timeout",
+        "shutdown_grace",
+        "shutdown_linger",
+    ];
+
     /// The broker's addresses with the credentials that go with them; reads the `*_FILE`s.
     ///
     /// # Errors

@@ -1,33 +1,46 @@
 //! Layers, sources and errors, with a small service of their own.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use futures_util::FutureExt as _;
 use serde::Deserialize;
 use tempfile::TempDir;
-
-use std::time::Duration;
 
 use super::*;
 
 /// A service's settings, small.
-#[derive(Debug, Default, Deserialize, DocumentedFields)]
+#[derive(Debug, Default, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
-struct Probe {
+pub(super) struct Probe {
     /// The shared part
-    shared: SharedSettings,
+    pub(super) shared: SharedSettings,
     /// A text of the service's own
-    greeting: String,
+    pub(super) greeting: String,
+    /// A number that is not live
+    pub(super) size: u32,
+    /// A list
+    pub(super) guests: Vec<Guest>,
+}
+
+/// An entry of a list.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Guest {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) vip: bool,
 }
 
 impl ServiceSettings for Probe {
     const SERVICE: &'static str = "probe";
+    const IN_FILES_ONLY: &'static [&'static str] = &["guests"];
+    const LIVE: &'static [&'static str] = &["greeting"];
 
     fn shared(&self) -> &SharedSettings {
         &self.shared
     }
 }
 
-fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
+pub(super) fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
     let folder = TempDir::new().unwrap();
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
@@ -37,7 +50,12 @@ fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
     (folder, sources)
 }
 
-fn pair(key: &str, value: &str) -> (String, String) {
+/// Without a server nothing is waited for.
+fn load(sources: &Sources) -> Result<Probe, SettingsError> {
+    sources.load().now_or_never().expect("nothing is waited for")
+}
+
+pub(super) fn pair(key: &str, value: &str) -> (String, String) {
     (key.into(), value.into())
 }
 
@@ -45,12 +63,13 @@ fn pair(key: &str, value: &str) -> (String, String) {
 fn the_last_layer_wins() {
     let (_folder, mut sources) = repo(&[
         ("application.yml", "greeting: a\nserver_port: 1\nrequest_timeout: 1s"),
-        ("application-dev.yml", "greeting: b\nserver_port: 2"),
-        ("probe.yml", "greeting: c\nserver_port: 3"),
+        ("probe.yml", "greeting: b\nserver_port: 2"),
+        // As with a config server: a profile's file goes before one without, whosever it is.
+        ("application-dev.yml", "greeting: c\nserver_port: 3"),
         ("probe-dev.yml", "greeting: d"),
         ("probe-test.yml", "greeting: of another profile"),
     ]);
-    let loaded: Probe = sources.load().unwrap();
+    let loaded = load(&sources).unwrap();
     assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("d", Some(3)));
     assert_eq!(loaded.shared.request_timeout, Duration::from_secs(1));
     assert_eq!(loaded.shared.log_level, LogLevel(tracing::Level::INFO), "a compiled default");
@@ -58,18 +77,18 @@ fn the_last_layer_wins() {
     sources.environment =
         vec![pair("APP_GREETING", "e"), pair("APP_SERVER_PORT", "5"), pair("GREETING", "x")];
     sources.environment.push(pair("APP_AMQP_CA_FILE", ""));
-    let loaded: Probe = sources.load().unwrap();
+    let loaded = load(&sources).unwrap();
     assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(5)));
 
     sources.flags = vec![pair("server_port", "6")];
-    let loaded: Probe = sources.load().unwrap();
+    let loaded = load(&sources).unwrap();
     assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(6)));
 }
 
 #[test]
 fn an_unknown_key_in_the_services_own_file_is_named_with_its_source_and_its_neighbor() {
     let (_folder, sources) = repo(&[("probe.yml", "broker_url: amqp://localhost")]);
-    let error = sources.load::<Probe>().unwrap_err().to_string();
+    let error = load(&sources).unwrap_err().to_string();
     assert!(
         error.contains("probe.yml: unknown key `broker_url`: did you mean `amqp_server_url`?"),
         "{error}"
@@ -80,7 +99,7 @@ fn an_unknown_key_in_the_services_own_file_is_named_with_its_source_and_its_neig
 fn an_unknown_key_where_several_services_read_is_passed_over() {
     let (_folder, mut sources) = repo(&[("application.yml", "of_another_service: 1")]);
     sources.environment = vec![pair("APP_OF_ANOTHER_SERVICE", "1")];
-    assert!(sources.load::<Probe>().is_ok());
+    assert!(load(&sources).is_ok());
 }
 
 #[test]
@@ -93,7 +112,7 @@ fn an_unknown_flag_is_named_with_its_neighbor() {
 #[test]
 fn a_bad_value_is_named_with_its_key_and_its_source() {
     let (_folder, sources) = repo(&[("probe.yml", "server_port: many")]);
-    let error = sources.load::<Probe>().unwrap_err().to_string();
+    let error = load(&sources).unwrap_err().to_string();
     for part in ["server_port", "many", "probe.yml"] {
         assert!(error.contains(part), "{part}: {error}");
     }
@@ -107,8 +126,8 @@ fn a_bad_value_is_named_with_its_key_and_its_source() {
         ("server_host", "here"),
     ] {
         let sources = Sources { flags: vec![pair(key, value)], ..Sources::default() };
-        let error = sources.load::<Probe>().unwrap_err().to_string();
-        let flag = flag(key);
+        let error = load(&sources).unwrap_err().to_string();
+        let flag = format!("--{}", key.replace('_', "-"));
         assert!(error.contains(key) && error.contains(&flag), "{key}: {error}");
     }
 }
@@ -116,9 +135,9 @@ fn a_bad_value_is_named_with_its_key_and_its_source() {
 #[test]
 fn a_rule_between_values_is_checked_too() {
     let mut sources = Sources { flags: vec![pair("shutdown_linger", "20s")], ..Sources::default() };
-    assert!(sources.load::<Probe>().unwrap_err().to_string().contains("shutdown_grace"));
+    assert!(load(&sources).unwrap_err().to_string().contains("shutdown_grace"));
     sources.flags = vec![pair("amqp_heartbeat", "0s")];
-    let error = sources.load::<Probe>().unwrap_err().to_string();
+    let error = load(&sources).unwrap_err().to_string();
     assert!(error.starts_with("--amqp-heartbeat: amqp_heartbeat: must be between"), "{error}");
 }
 
@@ -135,19 +154,19 @@ fn a_password_comes_from_a_file_and_digits_stay_text() {
         ],
         ..Sources::default()
     };
-    let loaded: Probe = sources.load().unwrap();
+    let loaded = load(&sources).unwrap();
     let login = loaded.shared.broker().unwrap().addresses()[0].1.clone();
     assert_eq!((login.username.as_str(), login.password.expose()), ("007", "s3cret"));
     assert!(!format!("{loaded:?}").contains("s3cret"));
 
     sources.environment.push(pair("APP_AMQP_PASSWORD", "other"));
-    assert!(sources.load::<Probe>().unwrap().shared.broker().unwrap_err().contains("both set"));
+    assert!(load(&sources).unwrap().shared.broker().unwrap_err().contains("both set"));
 }
 
 #[test]
 fn a_folder_that_is_not_there_and_a_file_that_is_not_yaml_are_named() {
     let missing = Sources { config_repo: Some("no-such-folder".into()), ..Sources::default() };
-    assert!(missing.load::<Probe>().unwrap_err().to_string().contains("no-such-folder"));
+    assert!(load(&missing).unwrap_err().to_string().contains("no-such-folder"));
     let (_folder, sources) = repo(&[("probe.yml", "a: [")]);
-    assert!(sources.load::<Probe>().unwrap_err().to_string().contains("probe.yml"));
+    assert!(load(&sources).unwrap_err().to_string().contains("probe.yml"));
 }

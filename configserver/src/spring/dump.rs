@@ -16,7 +16,7 @@ pub fn yaml(node: &Node) -> String {
     match node {
         Node::Map(map) if !map.is_empty() => dump.collection(node, 0, true),
         Node::List(list) if !list.is_empty() => dump.collection(node, 0, true),
-        node => dump.leaf(node, 0),
+        node => dump.leaf(node, 2),
     }
     dump.out
 }

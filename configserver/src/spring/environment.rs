@@ -1,8 +1,9 @@
 //! Which files make an environment, and in which order their documents win.
 //!
 //! Highest first: profile files (the last profile first, in it the folder of the label before the root, in that the
-//! last application first), then base files in the same way; a file's documents stay together, the last first.
-//! Left out of the native backend: more than one location, patterns in them, Java's XML properties.
+//! last application first), then base files in the same way; a file's documents stay together, the last first, and each
+//! stands below what it imports.
+//! Left out of the native backend: more than one location, patterns in them, imported folders, Java's XML properties.
 
 use std::collections::HashSet;
 
@@ -17,6 +18,10 @@ use super::{
 const EXTENSIONS: [&str; 3] = ["properties", "yml", "yaml"];
 /// What every application reads.
 const SHARED: &str = "application";
+/// How many files a request may lead to, those counted that are not there.
+const MOST_FILES: usize = 10_000;
+/// How many files import each other in a row.
+const DEEPEST: usize = 20;
 
 /// Why there is no environment: the file, and what is wrong in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,12 +92,68 @@ impl<'a> Plan<'a> {
         }
         all.extend(base);
         let mut sources = vec![];
-        for document in all {
-            if document.said.is_active(&active).map_err(|why| broken(&document.path, why))? {
-                sources.push(PropertySource { name: document.name, source: document.properties });
+        self.take_active(all, 0, &active, read, &mut seen, &mut sources)?;
+        Ok(sources)
+    }
+
+    /// Adds those that are active, each below what it imports.
+    fn take_active(
+        &self,
+        documents: Vec<Document>,
+        depth: usize,
+        active: &[String],
+        read: Read<'_>,
+        seen: &mut HashSet<String>,
+        sources: &mut Vec<PropertySource>,
+    ) -> Result<(), Broken> {
+        for document in documents {
+            let Document { path, name, said, properties } = document;
+            if !said.is_active(active).map_err(|why| broken(&path, why))? {
+                continue;
+            }
+            for location in said.import.iter().rev() {
+                let Some(import) = self.imported(&path, location) else { continue };
+                if seen.len() > MOST_FILES || depth >= DEEPEST {
+                    return Err(broken(
+                        &path,
+                        "spring.config.import: too many files, or too long a row".into(),
+                    ));
+                }
+                let (stem, extension) = import.rsplit_once('.').unwrap_or((&import, ""));
+                let mut documents = vec![];
+                for profile in active.iter().rev().map(|profile| format!("-{profile}")).chain([String::new()])
+                {
+                    documents.extend(self.file(
+                        &format!("{stem}{profile}.{extension}"),
+                        location,
+                        read,
+                        seen,
+                    )?);
+                }
+                self.take_active(documents, depth + 1, active, read, seen, sources)?;
+            }
+            sources.push(PropertySource { name, source: properties });
+        }
+        Ok(())
+    }
+
+    /// The path of an imported file; `None` if it is none of this folder, or of another kind.
+    fn imported(&self, importer: &str, location: &str) -> Option<String> {
+        let location = location.strip_prefix("optional:").unwrap_or(location);
+        let (folder, rest) = match location.strip_prefix("file:").unwrap_or(location) {
+            absolute if absolute.starts_with('/') => ("", absolute.strip_prefix(self.root)?),
+            relative => (importer.rsplit_once('/').map_or("", |(folder, _)| folder), relative),
+        };
+        let mut parts = vec![];
+        for part in folder.split('/').chain(rest.split('/')) {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()?),
+                part => parts.push(part),
             }
         }
-        Ok(sources)
+        let extension = parts.last()?.rsplit_once('.')?.1;
+        (EXTENSIONS.contains(&extension) && !rest.ends_with('/')).then(|| parts.join("/"))
     }
 
     /// The documents of the files whose names end so, highest first; each file once.
@@ -107,31 +168,38 @@ impl<'a> Plan<'a> {
             for name in self.names.iter().rev() {
                 for extension in EXTENSIONS {
                     let path = format!("{directory}{name}{suffix}.{extension}");
-                    if !seen.insert(path.clone()) {
-                        continue;
-                    }
-                    let documents = read(&path)?.unwrap_or_default();
-                    let count = documents.len();
-                    for (n, properties) in documents.into_iter().enumerate().rev() {
-                        let said = Said::by(&properties).map_err(|why| broken(&path, why))?;
-                        let name = self.source_name(directory, &path, (count > 1).then_some(n));
-                        all.push(Document { path: path.clone(), name, said, properties });
-                    }
+                    all.extend(self.file(&path, &format!("file:{}/{directory}", self.root), read, seen)?);
                 }
             }
         }
         Ok(all)
     }
 
-    /// Clients look for `-{profile}` in it.
-    fn source_name(&self, directory: &str, path: &str, document: Option<usize>) -> String {
-        let root = self.root;
-        match document {
-            None => format!("file:{root}/{path}"),
-            Some(n) => format!(
-                "Config resource 'file [{root}/{path}]' via location 'file:{root}/{directory}' (document #{n})"
-            ),
+    /// The documents of a file that was not read yet, highest first.
+    fn file(
+        &self,
+        path: &str,
+        location: &str,
+        read: Read<'_>,
+        seen: &mut HashSet<String>,
+    ) -> Result<Vec<Document>, Broken> {
+        if !seen.insert(path.to_owned()) {
+            return Ok(vec![]);
         }
+        let documents = read(path)?.unwrap_or_default();
+        let (root, count) = (self.root, documents.len());
+        let document = |(n, properties): (usize, Properties)| {
+            // Clients look for `-{profile}` in it.
+            let name = match count {
+                1 => format!("file:{root}/{path}"),
+                _ => format!(
+                    "Config resource 'file [{root}/{path}]' via location '{location}' (document #{n})"
+                ),
+            };
+            let said = Said::by(&properties).map_err(|why| broken(path, why))?;
+            Ok(Document { path: path.to_owned(), name, said, properties })
+        };
+        documents.into_iter().enumerate().rev().map(document).collect()
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Said {
     pub include: Vec<String>,
     /// `spring.profiles.group.*`
     pub groups: HashMap<String, Vec<String>>,
+    /// `spring.config.import`
+    pub import: Vec<String>,
     /// `spring.profiles.active` or `.default`, which a served file cannot say.
     pub activates: bool,
 }
@@ -37,6 +39,7 @@ impl Said {
             match name {
                 "config.activate.onprofile" => said.on_profile.get_or_insert_default().extend(words(value)),
                 "config.activate.oncloudplatform" => said.on_cloud_platform = true,
+                "config.import" => said.import.extend(words(value)),
                 "profiles.include" => said.include.extend(words(value)),
                 "profiles.active" | "profiles.default" => said.activates = true,
                 "profiles" => {

@@ -47,7 +47,8 @@ pub struct Unreadable {
 pub fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
-    let mut reader = Reader { tabs: Tabs::new(text), ..Reader::default() };
+    let unended = if text.ends_with('\n') { 0 } else { text.chars().count() };
+    let mut reader = Reader { tabs: Tabs::new(text), unended, ..Reader::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) =
             event.map_err(|e| Unreadable { line: e.marker().line(), why: e.info().to_owned() })?;
@@ -96,12 +97,15 @@ struct Reader<'a> {
     anchors: HashMap<usize, (Node, Size)>,
     read: Size,
     tabs: Tabs<'a>,
+    /// How many characters there are, if the last is no line's end.
+    unended: usize,
 }
 
 impl Reader<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), String> {
         match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::Nothing | Event::StreamStart | Event::DocumentEnd => Ok(()),
+            Event::StreamEnd => self.tabs.check(span, true),
             Event::DocumentStart(_) => {
                 self.anchors.clear();
                 Ok(())
@@ -112,7 +116,13 @@ impl Reader<'_> {
                 self.node(node, size, false, 0)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.tabs.check(span.start.index())?;
+                self.tabs.check(span, false)?;
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                // The parser adds a line's end where the file has none.
+                let text = match is_block && span.end.index() == self.unended {
+                    true => text.strip_suffix('\n').unwrap_or(&text).to_owned().into(),
+                    false => text,
+                };
                 let is_plain = style == ScalarStyle::Plain;
                 let is_merge = is_plain && text == "<<" && tag.is_none();
                 let size = Size { nodes: 1, text: text.len(), height: 0 };
@@ -137,7 +147,7 @@ impl Reader<'_> {
         usual: &str,
         span: Span,
     ) -> Result<(), String> {
-        self.tabs.check(span.start.index())?;
+        self.tabs.check(Span::empty(span.start), false)?;
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != usual) {
             return Err(format!("the tag {tag} is not known"));
         }
@@ -238,33 +248,45 @@ fn typed(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Option<Scalar>
     }
 }
 
-/// Finds tabs in front of tokens, which SnakeYAML refuses and the parser takes for spaces.
+/// Finds tabs between tokens where SnakeYAML refuses them and the parser takes them for spaces: at the beginning of a
+/// line, and right in front of a token.
 #[derive(Default)]
 struct Tabs<'a> {
     text: &'a str,
     any: bool,
-    /// As far as the tokens have come, in characters and in bytes.
-    at: (usize, usize),
+    /// Where the last token ended, in characters and in bytes.
+    end: (usize, usize),
 }
 
 impl<'a> Tabs<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, any: text.contains('\t'), at: (0, 0) }
+        Self { text, any: text.contains('\t'), end: (0, 0) }
     }
 
-    fn check(&mut self, index: usize) -> Result<(), String> {
+    /// Looks at what is in front of a token, or of the end.
+    fn check(&mut self, span: Span, is_end: bool) -> Result<(), String> {
         if !self.any {
             return Ok(());
         }
-        let (seen, offset) = self.at;
-        let rest = &self.text[offset..];
-        let width: usize = rest.chars().take(index.saturating_sub(seen)).map(char::len_utf8).sum();
-        self.at = (index.max(seen), offset + width);
-        let before = self.text[..offset + width].bytes().rev().take_while(|b| b" \t".contains(b));
-        match before.into_iter().any(|b| b == b'\t') {
-            true => Err("a tab in front of a value or a key: write spaces".into()),
+        let (_, from) = self.end;
+        self.skip_to(span.start.index());
+        let between = &self.text[from..self.end.1];
+        self.skip_to(span.end.index());
+        let mut lines = between.split('\n');
+        let first = lines.next().filter(|_| from == 0);
+        let begins_with_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
+        let ends_with_tab = between.trim_end_matches(' ').ends_with('\t') && !is_end;
+        match ends_with_tab || first.into_iter().chain(lines).any(begins_with_tab) {
+            true => Err("a tab where spaces belong".into()),
             false => Ok(()),
         }
+    }
+
+    fn skip_to(&mut self, index: usize) {
+        let (seen, offset) = self.end;
+        let width: usize =
+            self.text[offset..].chars().take(index.saturating_sub(seen)).map(char::len_utf8).sum();
+        self.end = (index.max(seen), offset + width);
     }
 }
 

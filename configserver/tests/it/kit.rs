@@ -10,7 +10,7 @@ use common::{
     bus::BusId,
     messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient},
 };
-use configserver::{repository::Repository, run, settings::Settings};
+use configserver::{monitor::Refresher, repository::Repository, run, settings::Settings};
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -61,7 +61,9 @@ impl TestServer {
         let mut running = JoinSet::new();
         running.spawn(async move {
             let stop = CancellationToken::new();
-            run(&settings, repository, id, listener, client, Registry::default(), stop).await.unwrap();
+            let refresher = Refresher { client, exchange: settings.shared.config_event_bus.clone(), id };
+            let live = settings.into();
+            run(&live, "test", repository, listener, refresher, Registry::default(), stop).await.unwrap();
         });
         Self { folder, address, events, _running: running }
     }

@@ -136,7 +136,8 @@ async fn a_single_active_queue_takes_no_exclusive_consumer() {
     let mut wire = client.wire().await;
     let exclusive = basic::Consume { exclusive: true, ..consume("q", "") };
     let reference = "channel 403 ACCESS_REFUSED - queue 'q' in vhost 'VHOST' in exclusive use (60, 20)";
-    assert_eq!(wire.outcome(exclusive).await, reference);
+    let answer = wire.outcome(exclusive).await;
+    client.answers("exclusive consumer of a single active queue", answer, reference);
 }
 
 #[tokio::test]

@@ -47,6 +47,9 @@ async fn a_nack_without_requeue_is_a_rejection() {
 #[tokio::test]
 async fn what_a_full_queue_refuses_dies_where_that_is_said() {
     let arguments = [("x-max-length", number(1)), ("x-overflow", text("reject-publish-dlx"))];
+    if !Client::new().await.makes("x-overflow=reject-publish-dlx", arguments.clone()).await {
+        return;
+    }
     let client = client_with_dead("classic", &arguments).await;
     client.send("q", "a").await;
     assert!(client.try_publish("", "q", "b", BasicProperties::default()).await.is_nack());

@@ -84,9 +84,13 @@ async fn a_rejected_message_dies_with_its_story() {
 
 #[tokio::test]
 async fn an_expired_message_dies_without_its_expiration() {
+    let expiring = BasicProperties::default().with_expiration("50".into());
+    if !Client::new().await.takes("a message's expiration", expiring.clone()).await {
+        return;
+    }
     for queue_type in ["classic", "quorum"] {
         let client = client_with_dead(queue_type, &[]).await;
-        client.publish("", "q", "body", BasicProperties::default().with_expiration("50".into())).await;
+        client.publish("", "q", "body", expiring.clone()).await;
         let dead = client.until_get("dead").await;
         assert_eq!(*dead.properties.expiration(), None, "it would expire again");
         let mut deaths = deaths(&dead);
@@ -110,6 +114,9 @@ async fn a_queues_own_time_leaves_no_original_expiration() {
 
 #[tokio::test]
 async fn what_a_full_queue_drops_dies() {
+    if !Client::new().await.makes("x-max-length with drop-head", [("x-max-length", number(1))]).await {
+        return;
+    }
     for queue_type in ["classic", "quorum"] {
         let client = client_with_dead(queue_type, &[("x-max-length", number(1))]).await;
         client.send("q", "a").await;

@@ -39,6 +39,16 @@ pub(crate) struct Difference {
     pub(crate) reason: &'static str,
 }
 
+// Reasons that stand more than once.
+const NO_CONSUMER_PRIORITIES: &str = "consumers take turns, all alike";
+const NO_EXCLUSIVE_CONSUMERS: &str = "x-single-active-consumer does this with a successor";
+const ONLY_REJECT_PUBLISH: &str =
+    "a full queue refuses with a nack and drops nothing, so that nothing confirmed is lost";
+const NO_CHAINS: &str =
+    "a message goes from one exchange to queues; only the alternate exchange leads to another";
+const NO_RECOVER: &str = "nack gives back the same, and one by one";
+const NO_TIMES: &str = "entries of a stream have an offset and no time";
+
 /// All of them.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     on_310("mechanisms", r#"["AMQPLAIN", "PLAIN"]"#, "4.0 added ANONYMOUS for AMQP 1.0"),
@@ -181,6 +191,119 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "tx.commit",
         r#""connection 540 NOT_IMPLEMENTED - tx.commit (90, 20)""#,
         "has no transactions, which confirms have replaced",
+    ),
+    on_dev(
+        "access.request",
+        r#""connection 540 NOT_IMPLEMENTED - access.request (30, 10)""#,
+        "RabbitMQ takes it for clients of AMQP 0-8; no client of today says it",
+    ),
+    on_dev(
+        "x-priority that is no number",
+        r#""connection 540 NOT_IMPLEMENTED - x-priority (60, 20)""#,
+        NO_CONSUMER_PRIORITIES,
+    ),
+    on_dev(
+        "x-priority of a consumer",
+        r#""connection 540 NOT_IMPLEMENTED - x-priority (60, 20)""#,
+        NO_CONSUMER_PRIORITIES,
+    ),
+    on_dev(
+        "exclusive consumer",
+        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
+        NO_EXCLUSIVE_CONSUMERS,
+    ),
+    on_dev(
+        "exclusive consumer of a single active queue",
+        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
+        NO_EXCLUSIVE_CONSUMERS,
+    ),
+    on_dev(
+        "stream: consume as the only one",
+        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
+        NO_EXCLUSIVE_CONSUMERS,
+    ),
+    on_dev(
+        "x-max-length with drop-head",
+        r#""connection 540 NOT_IMPLEMENTED - x-max-length without x-overflow=reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "x-overflow=reject-publish-dlx",
+        r#""connection 540 NOT_IMPLEMENTED - x-overflow other than reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "x-overflow of a second declaration",
+        r#""connection 540 NOT_IMPLEMENTED - x-overflow other than reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "overflow of a classic queue: reject-publish-dlx",
+        r#""connection 540 NOT_IMPLEMENTED - x-overflow other than reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "overflow of a quorum queue: reject-publish-dlx",
+        r#""connection 540 NOT_IMPLEMENTED - x-overflow other than reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "quorum with at-least-once with drop-head",
+        r#""connection 540 NOT_IMPLEMENTED - x-overflow other than reject-publish (50, 10)""#,
+        ONLY_REJECT_PUBLISH,
+    ),
+    on_dev(
+        "x-max-length-bytes of a queue",
+        r#""connection 540 NOT_IMPLEMENTED - x-max-length-bytes (50, 10)""#,
+        "queues are bounded by their number of messages; bytes bound streams",
+    ),
+    on_dev(
+        "a message's expiration",
+        r#""connection 540 NOT_IMPLEMENTED - a message's expiration (60, 40)""#,
+        "messages expire by their queue's time, so that the first to expire is the first in the queue",
+    ),
+    on_dev("exchange internal", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),
+    on_dev("internal exchange", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),
+    on_dev("exchange.bind", r#""connection 540 NOT_IMPLEMENTED - exchange.bind (40, 30)""#, NO_CHAINS),
+    on_dev("exchange.unbind", r#""connection 540 NOT_IMPLEMENTED - exchange.unbind (40, 40)""#, NO_CHAINS),
+    on_dev("capability consumer_priorities", r#"false"#, NO_CONSUMER_PRIORITIES),
+    on_dev("capability exchange_exchange_bindings", r#"false"#, NO_CHAINS),
+    on_dev(
+        "global qos",
+        r#""connection 540 NOT_IMPLEMENTED - basic.qos with global=true (60, 10)""#,
+        "prefetch is each consumer's own; RabbitMQ means to drop the other one",
+    ),
+    on_dev(
+        "header CC",
+        r#""connection 540 NOT_IMPLEMENTED - the header CC (60, 40)""#,
+        "a message has one routing key: bindings say who gets copies",
+    ),
+    on_dev(
+        "header BCC",
+        r#""connection 540 NOT_IMPLEMENTED - the header BCC (60, 40)""#,
+        "a message has one routing key: bindings say who gets copies",
+    ),
+    on_dev("recover", r#""connection 540 NOT_IMPLEMENTED - basic.recover (60, 110)""#, NO_RECOVER),
+    on_dev(
+        "recover without requeue",
+        r#""connection 540 NOT_IMPLEMENTED - basic.recover (60, 110)""#,
+        NO_RECOVER,
+    ),
+    on_dev(
+        "recover-async",
+        r#""connection 540 NOT_IMPLEMENTED - basic.recover-async (60, 100)""#,
+        NO_RECOVER,
+    ),
+    on_dev("stream with x-max-age 1D", r#""connection 540 NOT_IMPLEMENTED - x-max-age (50, 10)""#, NO_TIMES),
+    on_dev(
+        "stream with x-max-age soon",
+        r#""connection 540 NOT_IMPLEMENTED - x-max-age (50, 10)""#,
+        NO_TIMES,
+    ),
+    on_dev(
+        "stream offsets that are times",
+        r#"["connection 540 NOT_IMPLEMENTED - x-stream-offset of a time (60, 20)", "connection 540 NOT_IMPLEMENTED - x-stream-offset of a time (60, 20)"]"#,
+        NO_TIMES,
     ),
     on_dev(
         "stream header decimal",

@@ -6,6 +6,9 @@ use lapin::BasicProperties;
 
 use crate::kit::{Client, body, in_time, number, publish};
 
+/// What not every broker knows: the time to live of one message.
+const EXPIRATION: &str = "a message's expiration";
+
 fn expiring(milliseconds: &str) -> BasicProperties {
     BasicProperties::default().with_expiration(milliseconds.into())
 }
@@ -24,6 +27,9 @@ async fn a_queues_messages_expire() {
 #[tokio::test]
 async fn a_message_expires() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     for queue_type in ["classic", "quorum"] {
         client.queue_of_type(queue_type, queue_type, []).await;
         client.publish("", queue_type, "a", expiring("300")).await;
@@ -36,6 +42,9 @@ async fn a_message_expires() {
 #[tokio::test]
 async fn the_shorter_of_two_times_counts() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     client.queue("long", [("x-message-ttl", number(60_000))]).await;
     client.queue("short", [("x-message-ttl", number(100))]).await;
     client.publish("", "long", "a", expiring("100")).await;
@@ -91,6 +100,9 @@ async fn what_is_given_back_late_expires_at_once() {
 #[tokio::test]
 async fn an_expired_message_goes_when_it_is_the_first() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     client.queue("q", []).await;
     client.send("q", "stays").await;
     client.publish("", "q", "short", expiring("50")).await;
@@ -104,6 +116,9 @@ async fn an_expired_message_goes_when_it_is_the_first() {
 #[tokio::test]
 async fn what_has_expired_behind_another_is_not_delivered() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     for queue_type in ["classic", "quorum"] {
         for (queue, how) in [("by get", "get"), ("by consumer", "consume")] {
             let queue = &format!("{queue_type} {queue}");
@@ -132,6 +147,9 @@ async fn what_has_expired_behind_another_is_not_delivered() {
 #[tokio::test]
 async fn an_expiration_that_is_no_number_is_refused() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     client.queue("q", []).await;
     let mut wire = client.wire().await;
     let mut rows = vec![];
@@ -194,6 +212,9 @@ async fn a_used_queue_does_not_expire() {
 #[tokio::test]
 async fn an_expiration_is_kept_while_a_message_waits() {
     let client = Client::new().await;
+    if !client.takes(EXPIRATION, expiring("300")).await {
+        return;
+    }
     client.queue("q", [("x-message-ttl", number(60_000))]).await;
     client.publish("", "q", "a", expiring("50000")).await;
     let delivery = client.until_get("q").await;

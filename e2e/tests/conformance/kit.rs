@@ -45,6 +45,13 @@ impl Place {
         }
     }
 
+    /// The same, and whether the answer is the reference's: a test of what a broker does not do at all ends there.
+    #[track_caller]
+    pub(crate) fn does(&self, key: &str, found: impl Debug, reference: impl Debug) -> bool {
+        self.answers(key, found, reference);
+        allowed(self.broker, key).is_none()
+    }
+
     /// The same as a value.
     fn verdict(&self, key: &str, found: &dyn Debug, reference: &dyn Debug) -> Result<(), String> {
         let (found, reference) = (format!("{found:?}"), format!("{reference:?}"));

@@ -7,6 +7,9 @@ use crate::kit::{Client, number, text};
 #[tokio::test]
 async fn the_oldest_go_where_nothing_else_is_said() {
     let client = Client::new().await;
+    if !client.makes("x-max-length with drop-head", [("x-max-length", number(1))]).await {
+        return;
+    }
     client.queue("q", [("x-max-length", number(2))]).await;
     for text in ["a", "b", "c", "d"] {
         client.send("q", text).await;
@@ -43,6 +46,9 @@ async fn what_is_in_hand_takes_no_room() {
 #[tokio::test]
 async fn bytes_count_where_that_is_said() {
     let client = Client::new().await;
+    if !client.makes("x-max-length-bytes of a queue", [("x-max-length-bytes", number(10))]).await {
+        return;
+    }
     client.queue("q", [("x-max-length-bytes", number(10))]).await;
     for text in ["aaaa", "bbbb", "cccc"] {
         client.send("q", text).await;
@@ -55,6 +61,9 @@ async fn bytes_count_where_that_is_said() {
 #[tokio::test]
 async fn a_length_of_nothing_keeps_nothing() {
     let client = Client::new().await;
+    if !client.makes("x-max-length with drop-head", [("x-max-length", number(1))]).await {
+        return;
+    }
     client.queue("q", [("x-max-length", number(0))]).await;
     client.send("q", "a").await;
     assert_eq!(client.drain("q").await, [""; 0]);
@@ -66,6 +75,9 @@ async fn a_length_of_nothing_keeps_nothing() {
 #[tokio::test]
 async fn a_quorum_queue_has_a_length_too() {
     let client = Client::new().await;
+    if !client.makes("x-max-length with drop-head", [("x-max-length", number(1))]).await {
+        return;
+    }
     client.queue_of_type("quorum", "drop", [("x-max-length", number(2))]).await;
     for text in ["a", "b", "c", "d"] {
         client.send("drop", text).await;
@@ -104,9 +116,9 @@ async fn overflow_that_a_type_does_not_know_is_refused() {
                 'VHOST' of queue type rabbit_stream_queue (50, 10)",
         ),
     ] {
-        let name = format!("{queue_type} {overflow}");
+        let name = format!("overflow of a {queue_type} queue: {overflow}");
         let arguments = [("x-queue-type", text(queue_type)), ("x-overflow", text(overflow))];
-        rows.push((name.clone(), wire.outcome(crate::kit::declare(queue_type, arguments)).await, reference));
+        rows.push((name, wire.outcome(crate::kit::declare(queue_type, arguments)).await, reference));
     }
     client.place.all_answer(rows);
 }

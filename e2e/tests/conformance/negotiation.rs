@@ -167,8 +167,9 @@ async fn more_channels_than_agreed_are_refused() {
 async fn a_silent_client_gets_heartbeats_and_is_cut_off() {
     let place = Place::new().await;
     let mut wire = Wire::tuned(&place, |tune| tune.heartbeat = 1).await;
-    wire.open_vhost().await;
+    // Before the last that the broker hears: from then on it waits.
     let start = Instant::now();
+    wire.open_vhost().await;
     let mut heartbeats = 0;
     loop {
         match wire.next().await {

@@ -3,7 +3,7 @@
 use amq_protocol::protocol::{AMQPClass, basic};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions};
 
-use crate::kit::{Call as _, Client, Frame, Wire, body, consume, in_time, number, qos};
+use crate::kit::{Call as _, Client, Frame, Wire, body, consume, in_time, number, qos, table};
 
 #[tokio::test]
 async fn prefetch_bounds_what_is_in_hand() {
@@ -131,6 +131,11 @@ async fn a_busy_consumer_is_passed_over() {
 async fn consumers_of_higher_priority_go_first() {
     let client = Client::new().await;
     client.queue("q", []).await;
+    let arguments = table([("x-priority", number(10))]);
+    let prior = basic::Consume { arguments, ..consume("q", "") };
+    if !client.does("x-priority of a consumer", prior, "basic.consume-ok").await {
+        return;
+    }
     let options = BasicConsumeOptions::default();
     let mut low = client.consume_with("q", 1, options, []).await;
     let mut high = client.consume_with("q", 2, options, [("x-priority", number(10))]).await;

@@ -283,11 +283,16 @@ async fn cc_and_bcc_are_further_routing_keys() {
         client.queue(queue, []).await;
     }
     let list = |key: &str| AMQPValue::FieldArray(vec![text(key)].into());
+    let copied = client.takes("header CC", with_headers([("CC", list("nobody"))])).await;
+    let blindly = client.takes("header BCC", with_headers([("BCC", list("nobody"))])).await;
+    if !copied || !blindly {
+        return;
+    }
     let properties = with_headers([("CC", list("cc")), ("BCC", list("bcc"))]);
     client.publish("", "q", "to all", properties).await;
     let mut got = vec![];
     for queue in ["q", "cc", "bcc"] {
         got.push(!client.drain(queue).await.is_empty());
     }
-    client.answers("CC and BCC", got, [true, true, true]);
+    assert_eq!(got, [true, true, true]);
 }

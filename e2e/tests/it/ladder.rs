@@ -199,7 +199,8 @@ async fn newer_replica(system: &TestSystem) -> (AmqpClient, Arc<std::sync::Mutex
         requests.lock().unwrap().extend(delivery.message.correlation_id);
         Box::pin(std::future::ready(Outcome::Ack))
     });
-    let options = ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(5), ladder: None };
+    let options =
+        ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(5).into(), ladder: None };
     client.subscribe_to_queue("vip_queue", options, handler);
     (client, handled)
 }

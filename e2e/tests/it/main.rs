@@ -11,6 +11,7 @@
 //! - `dead_letters`: what was given up, in the hands of a person,
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
+//! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
 //! - `pages`: the pages that a person types from, played as they are printed,
@@ -29,6 +30,7 @@ mod stops;
 mod dead_letters;
 mod bounds;
 mod clients;
+mod settings;
 mod operations;
 mod config_bus;
 mod pages;

@@ -126,7 +126,7 @@ pub(crate) async fn client_of(url: &str) -> AmqpClient {
 }
 
 fn options() -> ConsumeOptions {
-    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5), ladder: Some(ladder()) }
+    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5).into(), ladder: Some(ladder()) }
 }
 
 fn message(n: usize) -> Message {
@@ -350,7 +350,7 @@ async fn a_handler_that_panics_or_hangs_fails_its_message_and_no_other() {
             Outcome::Ack
         })
     });
-    let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200), ..options() };
+    let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200).into(), ..options() };
     client.subscribe_to_queue(VIP_QUEUE, impatient, handler);
     let messages: Vec<_> = (0..10).map(message).collect();
     for message in &messages {
@@ -589,6 +589,15 @@ async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
     channel.exchange_declare("springCloudBus".into(), kind, durable, Default::default()).await.unwrap();
     client.broadcast(SPRING_CLOUD_BUS, "any key", heard.clone()).await.unwrap();
     client.until_seen(&ids(&[heard])).await;
+    // Whoever cannot listen yet tries again: it is no error that is passed over.
+    let late = client.subscribe("made later", EVERYTHING, options(), client.handler(|_| Outcome::Ack));
+    let nowhere = client.broadcast("made later", "key", message(3)).await;
+    assert!(matches!(nowhere, Err(PublishError::Unconfirmed(_))), "{nowhere:?}");
+    let kind = lapin::ExchangeKind::Topic;
+    channel.exchange_declare("made later".into(), kind, durable, Default::default()).await.unwrap();
+    until_true("it is subscribed, too", PATIENCE, async || late.is_active()).await;
+    late.cancel();
+    late.finished().await;
     // A queue per connection that goes with it: none is left to collect every later event.
     let queues = until("the broker lists it", PATIENCE, async || {
         let queues = vhost.queues().await;

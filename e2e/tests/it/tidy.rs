@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use common::settings::{ServiceSettings, Sources, command};
+use common::settings::{ServiceSettings, SharedSettings, Sources, command};
 use e2e::{
     binaries::{binary, binary_with_failpoints},
     environment,
@@ -130,7 +130,7 @@ fn members_take_their_lints_and_their_versions_from_the_workspace() {
 #[test]
 fn no_shipped_binary_contains_the_doubles() {
     let tree =
-        cargo(&["tree", "--edges=normal", "--locked", "--package=accountservice", "--package=vipservice"]);
+        cargo(&["tree", "--edges=normal", "--locked", "-paccountservice", "-pvipservice", "-pconfigserver"]);
     assert!(tree.contains("lapin"), "{tree}");
     assert!(!tree.contains("mockall"), "{tree}");
 }
@@ -174,29 +174,31 @@ fn keys<S: ServiceSettings>() -> BTreeSet<String> {
     flags.chain(S::IN_FILES_ONLY.iter().map(|key| (*key).to_owned())).collect()
 }
 
-#[test]
-fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
+#[tokio::test]
+async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
     type Account = accountservice::settings::Settings;
     type Vip = vipservice::settings::Settings;
-    fn load<S: ServiceSettings>(profile: &str) {
+    type Config = configserver::settings::Settings;
+    async fn load<S: ServiceSettings>(profile: &str) {
         let config_repo = Some(root().join("config-repo"));
         let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
-        let settings = sources.load::<S>().unwrap_or_else(|e| panic!("{profile}: {e}"));
+        let settings = sources.load::<S>().await.unwrap_or_else(|e| panic!("{profile}: {e}"));
         let name = format!("{} {profile}", S::SERVICE);
         assert_eq!(settings.shared().server_name.to_lowercase(), name);
     }
-    let mut expected = BTreeSet::from(["application.yml".into(), "configserver.yml".into()]);
-    for name in ["application", Account::SERVICE, Vip::SERVICE] {
+    let mut expected = BTreeSet::new();
+    for name in ["application", Account::SERVICE, Vip::SERVICE, Config::SERVICE] {
         expected.extend([format!("{name}.yml"), format!("{name}-dev.yml"), format!("{name}-test.yml")]);
     }
     let there = files().into_iter().filter_map(|path| Some(path.strip_prefix("config-repo/")?.to_owned()));
     assert_eq!(there.collect::<BTreeSet<_>>(), expected, "a file that no service reads");
     for profile in ["dev", "test"] {
-        load::<Account>(profile);
-        load::<Vip>(profile);
+        load::<Account>(profile).await;
+        load::<Vip>(profile).await;
+        load::<Config>(profile).await;
     }
 
-    let known = [keys::<Account>(), keys::<Vip>(), keys::<configserver::settings::Settings>()];
+    let known = [keys::<Account>(), keys::<Vip>(), keys::<Config>()];
     let secrets = ["amqp_password", "auth_password", "encrypt_key", "management_token", "monitor_secret"];
     for file in expected {
         let text = read(format!("config-repo/{file}"));
@@ -208,6 +210,31 @@ fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
             assert!(!is_secret || value.contains("{cipher}"), "{file}: no secrets in clear: {key}");
         }
     }
+}
+
+#[test]
+fn every_live_key_is_a_key_and_its_help_says_that_it_is_live() {
+    fn check<S: ServiceSettings>() {
+        let command = command::<S>();
+        let keys = keys::<S>();
+        let (own, shared) = (S::LIVE.iter(), SharedSettings::LIVE.iter());
+        let live: Vec<&str> = own.chain(shared).copied().collect();
+        let set: BTreeSet<_> = live.iter().copied().collect();
+        assert_eq!(set.len(), live.len(), "{}: one is there twice: {live:?}", S::SERVICE);
+        for key in &live {
+            assert!(
+                keys.contains(*key) && !S::IN_FILES_ONLY.contains(key),
+                "{}: {key} is no key",
+                S::SERVICE
+            );
+        }
+        for argument in command.get_arguments() {
+            let (key, help) = (argument.get_id().as_str(), argument.get_help().unwrap().to_string());
+            assert_eq!(help.ends_with("; live"), set.contains(key), "{}: {key}: {help}", S::SERVICE);
+        }
+    }
+    check::<accountservice::settings::Settings>();
+    check::<vipservice::settings::Settings>();
 }
 
 #[test]
@@ -336,24 +363,34 @@ fn types_of_the_amqp_library_stay_in_the_adapter() {
 fn what_a_learner_reads_stays_small() {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "\nlines without tests       all   code (neither blank nor comment)");
+    let mut say = |name: &str, [all, code]: [usize; 2]| {
+        let _ = writeln!(out, "{name:<20} {all:>8} {code:>6}");
+    };
     let mut total = [0, 0];
-    for member in ["accountservice", "vipservice", "common"] {
-        let mut lines = [0, 0];
-        for path in sources().filter(|path| {
-            path.starts_with(&format!("{member}/"))
-                && !path.ends_with("/tests.rs")
-                && !path.ends_with("/mock.rs")
-        }) {
-            let text = read(&path);
-            // Tests stand last in a file.
-            let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-            lines[0] += shipped.lines().count();
-            lines[1] +=
-                shipped.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).count();
-        }
-        let _ = writeln!(out, "{member:<20} {:>8} {:>6}", lines[0], lines[1]);
+    for member in ["accountservice", "vipservice", "configserver", "common"] {
+        let lines = lines_without_tests(&format!("{member}/"));
+        say(member, lines);
         total = [total[0] + lines[0], total[1] + lines[1]];
     }
-    let _ = writeln!(out, "{:<20} {:>8} {:>6}", "together", total[0], total[1]);
+    say("together", total);
+    say("devbroker", lines_without_tests("tools/devbroker/src/"));
+    say("its core", lines_without_tests("tools/devbroker/src/core"));
     assert!(total[1] > 0);
+}
+
+/// All lines and those of code, of the files whose paths begin so.
+fn lines_without_tests(start: &str) -> [usize; 2] {
+    let is_shipped = |path: &String| {
+        path.starts_with(start)
+            && !path.ends_with("/tests.rs")
+            && !path.contains("/tests/")
+            && !path.ends_with("/mock.rs")
+    };
+    sources().filter(is_shipped).fold([0, 0], |[all, code], path| {
+        let text = read(&path);
+        // Tests stand last in a file.
+        let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+        [all + shipped.lines().count(), code + shipped.lines().filter(is_code).count()]
+    })
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    core::{ConnectionId, Core, Input, Limits, Out, Peer, refusal::Refusal},
+    core::{ConnectionId, Core, Input, MOST_OUTPUT, Out, Peer, refusal::Refusal},
     outbox::Outbox,
     store::Store,
 };
@@ -35,7 +35,6 @@ const HARD_BOUND: usize = 64 * 1024 * 1024;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// A client has logged in.
     Connect(Peer, Arc<Outbox>, oneshot::Sender<Result<ConnectionId, Refusal>>),
@@ -49,17 +48,8 @@ pub(crate) enum Command {
     Ask(Question, oneshot::Sender<Value>),
 }
 
-/// An operator's question or wish.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Status,
-    Queues(Option<String>),
-    Peek { vhost: String, queue: String, count: usize },
-    Connections,
-    CloseConnection(ConnectionId, String),
-    Alarm(bool),
-    DropConfirms(u64),
-}
+/// What an operator asks or wishes, with the time: the engine's task does it between two turns.
+pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) -> Value + Send>;
 
 /// What connections look at by themselves.
 #[derive(Debug, Clone)]
@@ -78,11 +68,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) node: String,
     pub(crate) switches: Switches,
-    /// Bytes of messages above which publishers are stopped.
-    pub(crate) max_memory: usize,
     pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
-    /// An operator has switched the alarm on.
-    pub(crate) alarm: bool,
 }
 
 impl Engine {
@@ -120,7 +106,6 @@ impl Engine {
             }
             self.core.tick(now);
             again = self.hand_out()?;
-            self.watch_memory();
         }
         // Who does not answer in time is cut off.
         match timeout(GOODBYE, self.say_goodbye(&mut commands)).await {
@@ -164,7 +149,7 @@ impl Engine {
             Command::Drained(id) => self.drained(now, id),
             Command::Disconnect(id) => self.disconnect(now, id),
             Command::Ask(question, answer) => {
-                let value = self.answer(now, question);
+                let value = question(self, now);
                 // Who asked may have hung up.
                 let _ = answer.send(value);
             }
@@ -207,7 +192,7 @@ impl Engine {
             }
             if self.core.is_stalled(id) {
                 outbox.stalled.store(true, Ordering::Release);
-                if outbox.pending.load(Ordering::Acquire) < Limits::default().output / 2 {
+                if outbox.pending.load(Ordering::Acquire) < MOST_OUTPUT / 2 {
                     outbox.stalled.store(false, Ordering::Release);
                     again.insert(id);
                 }
@@ -218,44 +203,15 @@ impl Engine {
         Ok(again)
     }
 
-    fn watch_memory(&self) {
-        let used = self.core.memory();
-        let was = *self.switches.alarm.borrow();
-        let enough = if was { used > self.max_memory / 10 * 9 } else { used > self.max_memory };
-        let alarm = self.alarm || enough;
-        if alarm != was {
-            self.switches.alarm.send_replace(alarm);
-        }
-    }
-
-    fn answer(&mut self, now: u64, question: Question) -> Value {
-        match question {
-            Question::Status => {
-                let mut status = self.core.status();
-                status["node"] = json!(self.node);
-                status["version"] = json!(env!("CARGO_PKG_VERSION"));
-                status["alarm"] = json!(*self.switches.alarm.borrow());
-                status["paused"] = json!(*self.switches.paused.borrow());
-                status["max_memory_bytes"] = json!(self.max_memory);
-                status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
-                status["uptime_ms"] = json!(self.clock.uptime());
-                status
-            }
-            Question::Queues(vhost) => self.core.queues_view(vhost.as_deref()),
-            Question::Peek { vhost, queue, count } => self.core.peek(&vhost, &queue, count),
-            Question::Connections => self.core.connections_view(),
-            Question::CloseConnection(id, reason) => {
-                let refusal = Refusal::forced(reason);
-                json!({ "closed": self.core.close_connection(now, id, &refusal) })
-            }
-            Question::Alarm(on) => {
-                self.alarm = on;
-                json!({ "alarm": on })
-            }
-            Question::DropConfirms(count) => {
-                self.core.drop_confirms(count);
-                json!({ "drop_confirms": count })
-            }
-        }
+    /// Counts of everything.
+    pub(crate) fn status(&self) -> Value {
+        let mut status = self.core.status();
+        status["node"] = json!(self.node);
+        status["version"] = json!(env!("CARGO_PKG_VERSION"));
+        status["alarm"] = json!(*self.switches.alarm.borrow());
+        status["paused"] = json!(*self.switches.paused.borrow());
+        status["log_bytes"] = json!(self.store.as_ref().map(Store::size));
+        status["uptime_ms"] = json!(self.clock.uptime());
+        status
     }
 }

@@ -1,18 +1,18 @@
 //! An AMQP 0-9-1 broker for development, to be read: the answer to "what does a broker do?".
 //!
-//! In reading order: [`core`], what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and an `outbox` for each client; `store`, its log;
-//! [`wire`] and `connection`, how clients talk with it; `admin`, how operators do.
-//! It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
+//! In reading order: `core`, what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and
+//! an `outbox` for each client; `store`, its log; `wire` and `connection`, how clients talk with it; `admin`, how
+//! operators do. It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
 //!
 //! It is not for production: no cluster, no TLS, no users, everything in memory, and what was confirmed survives the death
 //! of the process and not of the machine.
 
-pub mod core;
-pub mod wire;
+mod core;
+mod engine;
 mod clock;
 mod outbox;
-mod engine;
 mod store;
+mod wire;
 mod connection;
 mod admin;
 
@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     clock::Clock,
     connection::Shared,
-    core::{Core, Limits},
+    core::{Core, MOST_CONNECTIONS},
     engine::{Engine, Switches},
     store::Store,
 };
@@ -55,8 +55,6 @@ pub struct Options {
     pub heartbeat: u16,
     /// Bytes of a message's body.
     pub max_message: u64,
-    /// Bytes of messages above which publishers are stopped.
-    pub max_memory: usize,
 }
 
 impl Default for Options {
@@ -69,7 +67,6 @@ impl Default for Options {
             node_name: "devbroker@localhost".into(),
             heartbeat: 60,
             max_message: 16 * 1024 * 1024,
-            max_memory: 512 * 1024 * 1024,
         }
     }
 }
@@ -99,10 +96,12 @@ impl DevBroker {
         }
         let listener = bind(options.listen).await?;
         let clock = Clock::start();
-        let mut core = Core::new(Limits::default(), rand::random());
-        let store = match &options.data_dir {
-            Some(folder) => Some(Store::open(folder, clock.now(), &mut core)?),
-            None => None,
+        let core = Core::new(rand::random());
+        let (store, core) = match &options.data_dir {
+            Some(folder) => {
+                Store::open(folder, clock.now(), core).map(|(store, core)| (Some(store), core))?
+            }
+            None => (None, core),
         };
         let (commands, received) = mpsc::channel(engine::MOST_COMMANDS);
         let switches = Switches { alarm: watch::Sender::new(false), paused: watch::Sender::new(false) };
@@ -112,9 +111,7 @@ impl DevBroker {
             clock,
             node: options.node_name.clone(),
             switches: switches.clone(),
-            max_memory: options.max_memory,
             outboxes: std::collections::HashMap::new(),
-            alarm: false,
         };
         let (stop, failed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let engine = engine.run(received, stop.clone());
@@ -141,7 +138,7 @@ impl DevBroker {
         let shared = Shared {
             commands,
             switches,
-            inputs: Arc::new(Semaphore::new(connection::INPUT_KIB)),
+            inputs: Arc::new(Semaphore::new(connection::reader::INPUT_KIB)),
             node: options.node_name.into(),
             heartbeat: options.heartbeat,
             max_message: options.max_message,
@@ -200,7 +197,7 @@ async fn accept(
     tasks: TaskTracker,
 ) {
     // Those in a handshake count too: a flood of half-open clients must not take all file descriptors.
-    let room = Arc::new(Semaphore::new(Limits::default().connections + 100));
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS + 100));
     let forever = async {
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };

@@ -52,13 +52,6 @@ fn arguments() -> Command {
             .arg(flag("in-memory", "keep nothing on disk").conflicts_with("data-dir"))
             .arg(flag("allow-remote", "listen on all addresses, without users and TLS"))
             .arg(Arg::new("node-name").long("node-name").default_value("devbroker@localhost"))
-            .arg(
-                Arg::new("max-memory-mib")
-                    .long("max-memory-mib")
-                    .default_value("512")
-                    .value_parser(value_parser!(u32))
-                    .help("messages above this stop publishers"),
-            )
     };
     let verb = |name, about| {
         Command::new(name).about(about).arg(port("admin-port", ADMIN_PORT, "the admin port of the broker"))
@@ -84,7 +77,6 @@ fn serve(matches: &ArgMatches) -> Result<(), String> {
         SocketAddr::from((if remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }, port))
     };
     let word = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
-    let mib = matches.get_one::<u32>("max-memory-mib").copied().unwrap_or(512);
     let options = Options {
         listen: at("port"),
         // Its switches would be anybody's.
@@ -92,7 +84,6 @@ fn serve(matches: &ArgMatches) -> Result<(), String> {
         data_dir: (!matches.get_flag("in-memory")).then(|| PathBuf::from(word("data-dir"))),
         allow_remote: remote,
         node_name: word("node-name"),
-        max_memory: mib as usize * 1024 * 1024,
         ..Options::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

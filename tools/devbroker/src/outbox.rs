@@ -5,11 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Limits, Out};
+use crate::core::{MOST_OUTPUT, Out, method::Say};
 
 /// What waits to be written to one client.
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ impl Outbox {
     /// Some of it is written; `true` if the engine wants to know.
     pub(crate) fn written(&self, cost: usize) -> bool {
         let pending = self.pending.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
-        pending < Limits::default().output / 2 && self.stalled.swap(false, Ordering::AcqRel)
+        pending < MOST_OUTPUT / 2 && self.stalled.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn push(&self, outs: &mut Vec<Out>) {
@@ -41,7 +40,7 @@ impl Outbox {
     }
 
     /// Says something of the connection itself, past the engine.
-    pub(crate) fn say(&self, method: connection::AMQPMethod) {
-        self.push(&mut vec![Out::Method(0, AMQPClass::Connection(method))]);
+    pub(crate) fn say(&self, method: impl Say) {
+        self.push(&mut vec![Out::Method(0, method.class())]);
     }
 }

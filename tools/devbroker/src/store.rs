@@ -4,18 +4,16 @@
 //! the broker's `kill -9`; there is no fsync, so a power loss takes what the kernel had not written. A record that is cut off at
 //! the end, as a kill in the middle of a write leaves it, is dropped at the start: nobody was told of it.
 
-mod codec;
-
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use crate::core::{Core, record::Record};
+use crate::core::{Core, record::Record, recover::Recovery};
 
 /// What the file begins with.
-const MAGIC: &[u8; 12] = b"devbroker 1\n";
+const MAGIC: &[u8; 12] = b"devbroker 2\n";
 /// Before this size it is not written anew.
 const LEAST_TO_COMPACT: u64 = 16 * 1024 * 1024;
 /// How much is read and written at a time.
@@ -35,25 +33,26 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens a folder's log, or makes one, and gives the core what is in it.
+    /// Opens a folder's log, or makes one, and gives an empty core what is in it.
     ///
     /// # Errors
     /// If the folder cannot be used, another broker uses it, or the file is something else.
-    pub(crate) fn open(folder: &Path, now: u64, core: &mut Core) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, now: u64, core: Core) -> io::Result<(Self, Core)> {
         std::fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
         lock.try_lock().map_err(|_| {
             io::Error::new(io::ErrorKind::AddrInUse, format!("another devbroker uses {}", folder.display()))
         })?;
         let path = folder.join("log");
+        let mut recovery = Recovery::new(core);
         if path.exists() {
-            load(&path, now, core)?;
+            load(&path, &mut recovery)?;
         }
-        core.loaded(now);
+        let mut core = recovery.finish(now);
         // What loading did (dead letters, deletions) is in the snapshot.
         core.take_output();
         let (file, size) = write_anew(&path, &core.snapshot())?;
-        Ok(Self { path, file, size, live: size, buffer: vec![], _lock: lock })
+        Ok((Self { path, file, size, live: size, buffer: vec![], _lock: lock }, core))
     }
 
     /// Appends records, with one write.
@@ -72,7 +71,6 @@ impl Store {
     }
 
     /// Whether most of it is of the past.
-    #[must_use]
     pub(crate) fn is_bloated(&self) -> bool {
         self.size > LEAST_TO_COMPACT && self.size > 3 * self.live
     }
@@ -86,7 +84,6 @@ impl Store {
     }
 
     /// Its size in bytes.
-    #[must_use]
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -96,7 +93,7 @@ impl Store {
 fn frame(record: &Record, buffer: &mut Vec<u8>) {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 8]);
-    codec::encode(record, buffer);
+    record.write(buffer);
     let length = u32::try_from(buffer.len() - start - 8).unwrap_or(u32::MAX);
     let checksum = crc32fast::hash(&buffer[start + 8..]);
     buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -121,7 +118,7 @@ fn write_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
-fn load(path: &Path, now: u64, core: &mut Core) -> io::Result<()> {
+fn load(path: &Path, recovery: &mut Recovery) -> io::Result<()> {
     let mut file = File::open(path)?;
     let size = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
@@ -129,7 +126,10 @@ fn load(path: &Path, now: u64, core: &mut Core) -> io::Result<()> {
     let mut magic = [0; MAGIC.len()];
     let whole = reader.read_exact(&mut magic).is_ok();
     if whole && magic != *MAGIC {
-        let why = format!("{} is not a log of this version of devbroker", path.display());
+        let why = format!(
+            "{} is not a log of this version of devbroker: remove it, or name another --data-dir",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     let mut left = size.saturating_sub(MAGIC.len() as u64);
@@ -149,8 +149,8 @@ fn load(path: &Path, now: u64, core: &mut Core) -> io::Result<()> {
         reader.read_exact(&mut record)?;
         left -= u64::from(length);
         // After the first record that is not whole there is nothing that was ever answered for.
-        match codec::decode(&record) {
-            Some(decoded) if crc32fast::hash(&record) == checksum => core.load(now, decoded),
+        match Record::read(&record) {
+            Some(decoded) if crc32fast::hash(&record) == checksum => recovery.take(decoded),
             _ => return Ok(()),
         }
     }

@@ -3,34 +3,31 @@
 //! The codec reads whatever it is given, so what it is given is bounded here first: the size of a frame, and how deep
 //! and how many the values of a header table are (it calls itself for each level).
 
+mod bounds;
+
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame},
-    protocol::{AMQPClass, BasicProperties},
+    protocol::BasicProperties,
     types::{AMQPValue, FieldTable},
 };
 
 use crate::core::{Extra, Out, message::Message, refusal::Refusal};
 
 /// The largest frame, with its 8 bytes around the payload: RabbitMQ's default.
-pub const FRAME_MAX: u32 = 131_072;
+pub(crate) const FRAME_MAX: u32 = 131_072;
 /// What a frame has around its payload: type, channel, size, and the end.
-pub const FRAME_OVERHEAD: usize = 8;
-/// Tables in tables.
-const MOST_LEVELS: usize = 32;
-/// Values of one table, with those of the tables in it.
-const MOST_VALUES: usize = 4_096;
-
+pub(crate) const FRAME_OVERHEAD: usize = 8;
 /// How a frame ends.
 const FRAME_END: u8 = 206;
 
 /// What is wrong with a frame, and the class and the method that it is about.
-pub type Wrong = (Refusal, (u16, u16));
+pub(crate) type Wrong = (Refusal, (u16, u16));
 
 /// Takes the first frame off the bytes: its length and itself; `None` if it is not all there.
 ///
 /// # Errors
 /// 501 for what is no frame, 502 for one that cannot be read, 540 for a class that is not known.
-pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
+pub(crate) fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
     let Some((head, _)) = bytes.split_at_checked(7) else { return Ok(None) };
     let kind = head[0];
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
@@ -54,11 +51,8 @@ pub fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFra
     {
         return Err((Refusal::not_implemented(format!("prefetch_size!=0 ({size})")), (60, 10)));
     }
-    if let Some(table) = table_of(kind, payload) {
-        let mut values = MOST_VALUES;
-        if check_table(table, MOST_LEVELS, &mut values).is_none() {
-            return Err((Refusal::syntax("a table is too deep, too large, or no table"), (0, 0)));
-        }
+    if !bounds::is_within(kind, payload) {
+        return Err((Refusal::syntax("a table is too deep, too large, or no table"), (0, 0)));
     }
     match parse_frame(frame) {
         Ok((_, parsed)) => Ok(Some((frame.len(), parsed))),
@@ -70,79 +64,8 @@ fn no_frame(kind: u8, why: &str) -> Wrong {
     (Refusal::frame(format!("type {kind}, all octets = <<>>: {why}")), (0, 0))
 }
 
-/// Where the table of a method or a content header begins, if it has one.
-fn table_of(kind: u8, payload: &[u8]) -> Option<&[u8]> {
-    let short = |at: usize| Some(u16::from_be_bytes([*payload.get(at)?, *payload.get(at + 1)?]));
-    let after = |mut at: usize, strings: usize, bits: usize| {
-        for _ in 0..strings {
-            at += 1 + usize::from(*payload.get(at)?);
-        }
-        payload.get(at + bits..)
-    };
-    if kind == 2 {
-        let flags = short(12)?;
-        let before = usize::from(flags & 0x8000 != 0) + usize::from(flags & 0x4000 != 0);
-        return if flags & 0x2000 == 0 { None } else { after(14, before, 0) };
-    }
-    if kind != 1 {
-        return None;
-    }
-    match (short(0)?, short(2)?) {
-        (10, 11) => payload.get(4..),
-        (10, 10) => payload.get(6..),
-        (40, 10) => after(6, 2, 1),
-        (40, 30 | 40) => after(6, 3, 1),
-        (50, 10) => after(6, 1, 1),
-        (50, 20) => after(6, 3, 1),
-        (50, 50) => after(6, 3, 0),
-        (60, 20) => after(6, 2, 1),
-        _ => None,
-    }
-}
-
-/// Walks over a table without building it; `None` if it will not do.
-fn check_table(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize> {
-    let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let content = bytes.get(4..4 + length)?;
-    let levels = levels.checked_sub(1)?;
-    let mut at = 0;
-    while at < content.len() {
-        at += 1 + usize::from(content[at]);
-        at += check_value(content.get(at..)?, levels, values)?;
-    }
-    (at == content.len()).then_some(4 + length)
-}
-
-fn check_value(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize> {
-    *values = values.checked_sub(1)?;
-    let rest = bytes.get(1..)?;
-    let prefixed = || Some(4 + u32::from_be_bytes(rest.get(..4)?.try_into().ok()?) as usize);
-    let size = match *bytes.first()? {
-        b't' | b'b' | b'B' => 1,
-        b's' | b'U' | b'u' => 2,
-        b'I' | b'i' | b'f' => 4,
-        b'L' | b'l' | b'd' | b'T' => 8,
-        b'D' => 5,
-        b'V' => 0,
-        b'S' | b'x' => prefixed()?,
-        b'F' => check_table(rest, levels, values)?,
-        b'A' => {
-            let size = prefixed()?;
-            let content = rest.get(4..size)?;
-            let levels = levels.checked_sub(1)?;
-            let mut at = 0;
-            while at < content.len() {
-                at += check_value(&content[at..], levels, values)?;
-            }
-            size
-        }
-        _ => return None,
-    };
-    (rest.len() >= size).then_some(1 + size)
-}
-
 /// Writes what a client gets.
-pub fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
+pub(crate) fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
     match out {
         Out::Hangup => {}
         Out::Method(channel, method) => frame(&AMQPFrame::Method(*channel, method.clone()), buffer),
@@ -167,13 +90,8 @@ pub fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
 }
 
 /// Writes a heartbeat.
-pub fn encode_heartbeat(buffer: &mut Vec<u8>) {
+pub(crate) fn encode_heartbeat(buffer: &mut Vec<u8>) {
     frame(&AMQPFrame::Heartbeat, buffer);
-}
-
-/// Writes a method on channel 0.
-pub fn encode_method(method: AMQPClass, buffer: &mut Vec<u8>) {
-    frame(&AMQPFrame::Method(0, method), buffer);
 }
 
 fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
@@ -215,10 +133,13 @@ fn simple(headers: &FieldTable) -> FieldTable {
 
 #[cfg(test)]
 mod tests {
-    use amq_protocol::protocol::{basic, queue};
+    use amq_protocol::protocol::{AMQPClass, basic, queue};
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
-    use super::*;
+    use super::{
+        bounds::{MOST_LEVELS, MOST_VALUES},
+        *,
+    };
 
     fn bytes(it: &AMQPFrame) -> Vec<u8> {
         let mut bytes = vec![];

@@ -22,7 +22,7 @@ fn with_body(body: &str) -> Message {
 fn consumer(settings: &Settings, client: MockMessagingClient) -> Consumer {
     let mut registry = Registry::default();
     let offers = Offers::new(Arc::new(client), "vipservice.1", &mut registry);
-    Consumer::new(settings, offers, &mut registry)
+    Consumer::new(&settings.clone().into(), offers, &mut registry)
 }
 
 /// What becomes of a message, when the broker takes everything.

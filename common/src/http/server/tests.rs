@@ -27,7 +27,7 @@ struct TestServer {
     _serving: JoinSet<()>,
 }
 
-async fn server(connections: usize, client_timeout: Duration) -> TestServer {
+async fn server(connections: usize, client_timeout: impl Into<Live<Duration>>) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let go = Arc::new(Semaphore::new(0));
@@ -43,7 +43,7 @@ async fn server(connections: usize, client_timeout: Duration) -> TestServer {
         .route("/peer", get(async |Extension(peer): Extension<Peer>| format!("you are {}.", peer.0)));
     let settings = SharedSettings { request_timeout: PATIENCE, ..SharedSettings::default() };
     let router = router(routes, &settings, &Arc::new(Health::default()), Registry::default());
-    let bounds = Bounds { connections, client_timeout, finish: Duration::ZERO };
+    let bounds = Bounds { connections, client_timeout: client_timeout.into(), finish: Duration::ZERO.into() };
     let mut serving = JoinSet::new();
     serving.spawn(serve(listener, router, bounds, CancellationToken::new()));
     TestServer { address, go, _serving: serving }
@@ -106,6 +106,20 @@ async fn a_client_that_keeps_the_server_waiting_is_closed_and_a_request_in_hand_
     answer(&mut in_hand, "held").await;
     in_hand.write_all(HELLO).await.unwrap();
     answer(&mut in_hand, "hello").await;
+}
+
+#[tokio::test]
+async fn a_new_client_timeout_counts_for_connections_that_are_open() {
+    let millis = Arc::new(AtomicU64::new(3_600_000));
+    let now = Arc::clone(&millis);
+    let server =
+        server(100, Live::from(()).map(move |()| Duration::from_millis(now.load(Ordering::Relaxed)))).await;
+    let mut silent = server.connect().await;
+    let mut answered = server.send(HELLO).await;
+    answer(&mut answered, "hello").await;
+    millis.store(50, Ordering::Relaxed);
+    closed(&mut silent).await;
+    closed(&mut answered).await;
 }
 
 #[tokio::test]

@@ -218,8 +218,8 @@ impl Consumer {
         let (handler, argument) = (Arc::clone(&self.handler), delivery.clone());
         let call = AssertUnwindSafe(async move { handler(argument).await }).catch_unwind();
         tokio::pin!(call);
-        let limit = self.options.handler_timeout;
         loop {
+            let limit = self.options.handler_timeout.get();
             match timeout(limit, &mut call).await {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(panic)) => {

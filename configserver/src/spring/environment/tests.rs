@@ -123,3 +123,43 @@ fn what_cannot_be_is_an_error_that_names_the_file() {
 fn a_file_that_two_rules_find_is_there_once() {
     check(&["svc-dev.yml", "svc.yml"], "/svc,svc-dev/dev", "svc-dev.yml svc.yml");
 }
+
+#[test]
+fn an_imported_file_wins_over_the_document_that_imports_it() {
+    let import = |what: &str| format!("k: 0\nspring.config.import: '{what}'\n");
+    let base = import("one.yml,optional:sub/two.yml");
+    let two = import("../three.yml");
+    let files = [
+        ("svc.yml", base.as_str()),
+        ("application.yml", "k: v"),
+        ("one.yml", "k: v"),
+        ("one-dev.yml", "k: v"),
+        ("sub/two.yml", two.as_str()),
+        ("three.yml", "spring.config.import: svc.yml"),
+    ];
+    let of = |path| sources(&files, path).unwrap().join(" ");
+    assert_eq!(of("/svc/default"), "three.yml sub/two.yml one.yml svc.yml application.yml");
+    assert_eq!(of("/svc/dev"), "three.yml sub/two.yml one-dev.yml one.yml svc.yml application.yml");
+    for elsewhere in [
+        "../x.yml",
+        "file:/etc/x.yml",
+        "classpath:x.yml",
+        "optional:configserver:",
+        "x.json",
+        "sub/",
+        "none.yml",
+    ] {
+        let base = import(elsewhere);
+        assert_eq!(
+            sources(&[("svc.yml", &base), ("x.json", "k: v")], "/svc/default").unwrap(),
+            ["svc.yml"],
+            "{elsewhere}"
+        );
+    }
+    let chain: Vec<_> = (0..100).map(|n| (format!("c{n}.yml"), import(&format!("c{}.yml", n + 1)))).collect();
+    let chain: Vec<_> = chain.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    assert!(sources(&chain, "/c0/default").is_err());
+    let absolute = import("file:/r/one.yml");
+    let files = [("svc.yml", absolute.as_str()), ("one.yml", "k: v")];
+    assert_eq!(sources(&files, "/svc/default").unwrap().join(" "), "one.yml svc.yml");
+}

@@ -28,6 +28,7 @@ fn quotes_and_tags_decide_what_a_scalar_is() {
         ("!!null x", Node::Null),
         ("2026-11-20", text("2026-11-20")),
         ("|\n  a\n  b\n", text("a\nb\n")),
+        ("|\n  a\n  b", text("a\nb")),
         (">-\n  a\n  b\n", text("a b")),
     ] {
         assert_eq!(one(&format!("k: {written}")), map([("k", read)]), "{written}");
@@ -71,6 +72,9 @@ fn what_snakeyaml_refuses_is_refused_with_its_line() {
         ("a:\n\tb: c\n", 2, ""),
         ("a:\tb\n", 1, ""),
         ("a:\t- b\n", 1, ""),
+        ("a: b\n\t\nc: d\n", 3, "tab"),
+        ("a: b\n\t# c\n", 2, "tab"),
+        ("\t\n", 1, "tab"),
         ("k: [1,\t2]\n", 1, "tab"),
         ("~: x\n", 1, "null"),
         ("? [a]\n: x\n", 1, "list or a map"),
@@ -89,7 +93,7 @@ fn what_snakeyaml_refuses_is_refused_with_its_line() {
 
 #[test]
 fn tabs_in_texts_and_after_values_are_fine() {
-    assert_eq!(one("a: 'x\ty'\nb: z\t\n"), map([("a", text("x\ty")), ("b", text("z"))]));
+    assert_eq!(one("a: 'x\ty'\nb: z\t\n# c\td\n"), map([("a", text("x\ty")), ("b", text("z"))]));
 }
 
 #[test]

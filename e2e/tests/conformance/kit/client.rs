@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+use amq_protocol::protocol::basic;
 use e2e::wait::until;
 use futures_util::StreamExt as _;
 use lapin::{
@@ -15,7 +16,7 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{LIMIT, Place, Wire, body, in_time, table, text};
+use super::{Call, LIMIT, Place, Wire, body, declare, in_time, publish, table, text};
 
 /// A connection with one channel in confirm mode.
 pub(crate) struct Client {
@@ -52,6 +53,24 @@ impl Client {
     #[track_caller]
     pub(crate) fn answers(&self, key: &str, found: impl Debug, reference: impl Debug) {
         self.place.answers(key, found, reference);
+    }
+
+    /// Whether the broker does what a method asks for; see [`Place::does`].
+    pub(crate) async fn does(&self, key: &str, call: impl Call, reference: &str) -> bool {
+        let answer = self.wire().await.outcome(call).await;
+        self.place.does(key, answer, reference)
+    }
+
+    /// Whether the broker makes a queue with these arguments.
+    pub(crate) async fn makes<const N: usize>(&self, key: &str, arguments: [(&str, AMQPValue); N]) -> bool {
+        self.does(key, declare("probe", arguments), "queue.declare-ok").await
+    }
+
+    /// Whether the broker takes a message with these properties.
+    pub(crate) async fn takes(&self, key: &str, properties: BasicProperties) -> bool {
+        let mut wire = self.wire().await;
+        wire.publish(basic::Publish { mandatory: false, ..publish("", "nobody") }, properties, b"").await;
+        self.place.does(key, wire.barrier().await, "nothing")
     }
 
     /// Another channel, not in confirm mode.

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Agreed, Shared};
 use crate::{
-    core::{Peer, declare::capability, refusal::Refusal},
+    core::{Out, Peer, method::Say, refusal::Refusal},
     wire::{self, FRAME_MAX},
 };
 
@@ -50,17 +50,21 @@ pub(super) async fn greet(
     let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
     };
-    let user = match login(&start_ok) {
-        Ok(user) => user,
-        Err(Some(refusal)) if capability(&start_ok.client_properties, "authentication_failure_close") => {
-            return refuse(writer, &refusal, (0, 0)).await;
-        }
+    let properties = start_ok.client_properties.clone();
+    let mut peer =
+        Peer { vhost: "".into(), user: USER.into(), address: String::new(), channel_max: 0, properties };
+    if !may_log_in(&start_ok) {
         // To a client that knows no better, the end of the connection says that its login was refused.
-        Err(_) => return None,
-    };
+        if start_ok.mechanism.as_str() == "PLAIN" && peer.is_capable("authentication_failure_close") {
+            let why = "Login was refused using authentication mechanism PLAIN. For details see the broker \
+                       logfile.";
+            return refuse(writer, &Refusal::access_refused(why), (0, 0)).await;
+        }
+        return None;
+    }
     let tune =
         connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
-    say(writer, connection::AMQPMethod::Tune(tune)).await?;
+    say(writer, tune).await?;
     let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
     };
@@ -69,37 +73,21 @@ pub(super) async fn greet(
     let connection::AMQPMethod::Open(open) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.open'"), (0, 0)).await;
     };
-    let vhost = open.virtual_host.to_string();
-    if vhost.is_empty() {
+    if open.virtual_host.as_str().is_empty() {
         return refuse(writer, &Refusal::not_allowed("vhost  not found"), (10, 40)).await;
     }
-    let channel_max = agreed.channel_max;
-    let peer =
-        Peer { vhost, user, address: String::new(), channel_max, properties: start_ok.client_properties };
+    (peer.vhost, peer.channel_max) = (open.virtual_host.as_str().into(), agreed.channel_max);
     Some((peer, agreed))
 }
 
-/// Writes `connection.close` with a refusal.
-pub(super) fn encode_close(refusal: &Refusal, about: (u16, u16), buffer: &mut Vec<u8>) {
-    let close = connection::Close {
-        reply_code: refusal.code,
-        reply_text: refusal.reply_text(),
-        class_id: about.0,
-        method_id: about.1,
-    };
-    wire::encode_method(AMQPClass::Connection(connection::AMQPMethod::Close(close)), buffer);
-}
-
-fn start(node: &str) -> connection::AMQPMethod {
+fn start(node: &str) -> connection::Start {
     let word = |text: &str| AMQPValue::LongString(text.into());
     let mut capabilities = FieldTable::default();
     for name in [
         "publisher_confirms",
-        "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
         "connection.blocked",
-        "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
         "direct_reply_to",
@@ -113,27 +101,19 @@ fn start(node: &str) -> connection::AMQPMethod {
     server_properties.insert("version".into(), word(env!("CARGO_PKG_VERSION")));
     server_properties.insert("platform".into(), word("Rust"));
     server_properties.insert("information".into(), word("A development broker: not for production"));
-    connection::AMQPMethod::Start(connection::Start {
+    connection::Start {
         version_major: 0,
         version_minor: 9,
         server_properties,
         mechanisms: "PLAIN".into(),
         locales: "en_US".into(),
-    })
+    }
 }
 
 /// PLAIN: a zero, the user, a zero, the password.
-fn login(start_ok: &connection::StartOk) -> Result<String, Option<Refusal>> {
-    if start_ok.mechanism.as_str() != "PLAIN" {
-        return Err(None);
-    }
-    let mut parts = start_ok.response.as_bytes().split(|byte| *byte == 0).skip(1);
-    if parts.next() == Some(USER.as_bytes()) && parts.next() == Some(USER.as_bytes()) {
-        return Ok(USER.into());
-    }
-    Err(Some(Refusal::access_refused(
-        "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
-    )))
+fn may_log_in(start_ok: &connection::StartOk) -> bool {
+    let guest = format!("\0{USER}\0{USER}");
+    start_ok.mechanism.as_str() == "PLAIN" && start_ok.response.as_bytes() == guest.as_bytes()
 }
 
 fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
@@ -143,9 +123,9 @@ fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
     sensible.then_some(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
 }
 
-async fn say(writer: &mut OwnedWriteHalf, method: connection::AMQPMethod) -> Option<()> {
+pub(super) async fn say(writer: &mut OwnedWriteHalf, method: impl Say) -> Option<()> {
     let mut buffer = vec![];
-    wire::encode_method(AMQPClass::Connection(method), &mut buffer);
+    wire::encode(&Out::Method(0, method.class()), FRAME_MAX, &mut buffer);
     writer.write_all(&buffer).await.ok()
 }
 
@@ -175,9 +155,12 @@ async fn hear(
     }
 }
 
-async fn refuse<T>(writer: &mut OwnedWriteHalf, refusal: &Refusal, about: (u16, u16)) -> Option<T> {
-    let mut buffer = vec![];
-    encode_close(refusal, about, &mut buffer);
-    let _ = writer.write_all(&buffer).await;
+/// Says no, after which nothing follows.
+pub(super) async fn refuse<T>(
+    writer: &mut OwnedWriteHalf,
+    refusal: &Refusal,
+    about: (u16, u16),
+) -> Option<T> {
+    let _ = say(writer, refusal.close_of_connection(about)).await;
     None
 }

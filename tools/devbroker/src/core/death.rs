@@ -1,4 +1,4 @@
-//! Dead letters: what becomes of a message that expired, was rejected, came back too often, or was one too many.
+//! Dead letters: what becomes of a message that expired, was rejected, or came back too often.
 //! <https://www.rabbitmq.com/docs/dlx>
 //!
 //! `at-least-once` (quorum queues): the message stays, held, until its next queue has it
@@ -14,34 +14,39 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{
     Core, QueueId,
-    arguments::{Kind, Overflow},
-    message::{Entry, Message, number, short, text},
+    arguments::Kind,
+    message::{Entry, Message},
     record::Record,
+    value::{number, short, text_of},
 };
 
 /// How long a held dead letter waits for the next try, in milliseconds.
-pub const TRY_AGAIN: u64 = 1_000;
+pub(super) const TRY_AGAIN: u64 = 1_000;
 
 /// How many may fail before a try is over; the next of them may have another target.
 const TRIES: usize = 32;
 
-/// What became of it.
-enum Fate {
-    /// It is in another queue, or rightly nowhere.
-    Gone,
-    /// Nobody would have it now.
-    Held,
+/// Why a message died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Rejected,
+    Expired,
+    DeliveryLimit,
 }
+
+/// The reasons, with RabbitMQ's words.
+pub(crate) const REASONS: [(Reason, &str); 3] =
+    [(Reason::Rejected, "rejected"), (Reason::Expired, "expired"), (Reason::DeliveryLimit, "delivery_limit")];
 
 impl Core {
     /// Sends a message on its way, or lets it go if the queue has none.
-    pub(super) fn dead_letter(&mut self, id: QueueId, entry: Entry, reason: &'static str) {
-        if let Fate::Gone = self.try_dead_letter(id, &entry, reason) {
+    pub(super) fn dead_letter(&mut self, id: QueueId, entry: Entry, reason: Reason) {
+        if self.try_dead_letter(id, &entry, reason) {
             self.remove(id, &entry);
             return;
         }
         if entry.persisted {
-            self.output.records.push(Record::Held { queue: id, place: entry.seq, reason });
+            self.log(Record::Held { queue: id, place: entry.place, reason });
         }
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.held.push_back((entry, reason));
@@ -57,9 +62,10 @@ impl Core {
         while still.len() < TRIES
             && let Some((entry, reason)) = held.pop_front()
         {
-            match self.try_dead_letter(id, &entry, reason) {
-                Fate::Held => still.push_back((entry, reason)),
-                Fate::Gone => self.remove(id, &entry),
+            if self.try_dead_letter(id, &entry, reason) {
+                self.remove(id, &entry);
+            } else {
+                still.push_back((entry, reason));
             }
         }
         still.append(&mut held);
@@ -68,67 +74,53 @@ impl Core {
         }
     }
 
-    fn try_dead_letter(&mut self, id: QueueId, entry: &Entry, reason: &'static str) -> Fate {
-        let Some(queue) = self.queues.get(&id) else { return Fate::Gone };
-        let Some(exchange) = queue.settings.dead_letter_exchange.clone() else { return Fate::Gone };
-        let at_least_once = queue.settings.at_least_once;
-        let from_quorum = queue.kind() == Kind::Quorum;
-        let keys = match &queue.settings.dead_letter_key {
-            Some(key) => vec![short(key)],
-            None => entry.message.keys.clone(),
-        };
-        let (vhost, name) = (queue.vhost.clone(), queue.name.clone());
-        let mut message = died(&entry.message, &name, reason, self.now);
-        message.exchange = short(&exchange);
-        message.keys = keys;
-        let mut reached = BTreeSet::new();
-        for key in &message.keys {
-            self.route(&vhost, &exchange, key.as_str(), &message.headers(), &mut reached);
+    /// `true` if it is in another queue, or rightly nowhere; `false` if it has to be kept and tried again.
+    fn try_dead_letter(&mut self, id: QueueId, entry: &Entry, reason: Reason) -> bool {
+        let Some(queue) = self.queues.get(&id) else { return true };
+        let Some(exchange) = &queue.settings.dead_letter_exchange else { return true };
+        let mut message = died(&entry.message, &queue.name.name, reason, self.now);
+        message.exchange = short(exchange);
+        if let Some(key) = &queue.settings.dead_letter_key {
+            message.routing_key = short(key);
         }
+        let reached = self.route(&queue.name.vhost, &message);
         let deaths = deaths(&message);
-        let cycle = |to: &QueueId| self.queues.get(to).is_none_or(|queue| is_cycle(&deaths, &queue.name));
-        let targets: BTreeSet<QueueId> = reached.iter().copied().filter(|to| !cycle(to)).collect();
-        if at_least_once {
-            let size = message.body.len();
-            let full = |to: &QueueId| {
-                let queue = &self.queues[to];
-                queue.settings.overflow != Overflow::DropHead && queue.is_full(size)
-            };
-            if reached.is_empty() || targets.iter().any(full) {
-                return Fate::Held;
-            }
+        let goes_round = |to: &QueueId| is_cycle(&deaths, &self.queues[to].name.name);
+        let targets: BTreeSet<QueueId> = reached.iter().copied().filter(|to| !goes_round(to)).collect();
+        let is_full = |to: &QueueId| self.queues[to].is_full();
+        if queue.settings.at_least_once && (reached.is_empty() || targets.iter().any(is_full)) {
+            return false;
         }
         // RabbitMQ 4.0 takes the count along from one quorum queue to the next, and counts the rejection.
-        let count = entry.delivery_count + u32::from(reason == "rejected");
-        let count = if from_quorum { count } else { 0 };
+        let count = match queue.kind() {
+            Kind::Quorum => entry.delivery_count + u32::from(reason == Reason::Rejected),
+            _ => 0,
+        };
         self.put_into(&targets, &Arc::new(message), count);
-        Fate::Gone
+        true
     }
 }
 
 /// The message with this death in its headers, as RabbitMQ 4.0 writes them: `x-death` has an entry per queue and
 /// reason, the latest first, with a count. One that a client made up is replaced.
-#[must_use]
-pub fn died(message: &Message, queue: &str, reason: &str, now: u64) -> Message {
+pub(super) fn died(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
     let word = |text: &str| AMQPValue::LongString(text.into());
+    let reason = REASONS[reason as usize].1;
     let mut deaths = deaths(message);
     let same = |death: &FieldTable| {
-        let get = |name: &str| death.inner().get(name).and_then(text);
-        get("queue").as_deref() == Some(queue) && get("reason").as_deref() == Some(reason)
+        let [its_queue, its_reason] = ["queue", "reason"].map(|field| text_of(death, field));
+        its_queue.as_deref() == Some(queue) && its_reason.as_deref() == Some(reason)
     };
     let mut death = match deaths.iter().position(same) {
         Some(place) => deaths.remove(place),
         None => {
-            let keys: Vec<_> = message.keys.iter().map(|key| word(key.as_str())).collect();
+            let keys = vec![word(message.routing_key.as_str())];
             let mut death = FieldTable::default();
             death.insert("reason".into(), word(reason));
             death.insert("queue".into(), word(queue));
             death.insert("time".into(), AMQPValue::Timestamp(now / 1000));
             death.insert("exchange".into(), word(message.exchange.as_str()));
             death.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
-            if let Some(expiration) = message.properties.expiration() {
-                death.insert("original-expiration".into(), word(expiration.as_str()));
-            }
             death
         }
     };
@@ -145,10 +137,8 @@ pub fn died(message: &Message, queue: &str, reason: &str, now: u64) -> Message {
         }
         headers.insert(short(&format!("x-last-death-{name}")), word(value));
     }
-    let mut message = message.clone();
-    message.properties = without_expiration(&message.properties).with_headers(headers);
-    message.dead_lettered = true;
-    message
+    let properties = message.properties.clone().with_headers(headers);
+    Message { properties, dead_lettered: true, ..message.clone() }
 }
 
 /// The deaths in a message's headers, latest first; what a client made up does not count.
@@ -169,28 +159,7 @@ fn deaths(message: &Message) -> Vec<FieldTable> {
 /// A message that would come to a queue in which it has died before, with no client's rejection since then, goes in
 /// circles and is dropped.
 fn is_cycle(deaths: &[FieldTable], queue: &str) -> bool {
-    let is = |death: &FieldTable, name: &str, value: &str| {
-        death.inner().get(name).and_then(text).as_deref() == Some(value)
-    };
+    let is = |death: &FieldTable, field, value| text_of(death, field).as_deref() == Some(value);
     let Some(last) = deaths.iter().position(|death| is(death, "queue", queue)) else { return false };
     !deaths[..=last].iter().any(|death| is(death, "reason", "rejected"))
-}
-
-fn without_expiration(
-    properties: &amq_protocol::protocol::BasicProperties,
-) -> amq_protocol::protocol::BasicProperties {
-    if properties.expiration().is_none() {
-        return properties.clone();
-    }
-    let mut copy = amq_protocol::protocol::BasicProperties::default();
-    macro_rules! keep {
-        ($($get:ident => $with:ident),*) => {
-            $(if let Some(value) = properties.$get().clone() { copy = copy.$with(value); })*
-        };
-    }
-    keep!(content_type => with_content_type, content_encoding => with_content_encoding, headers => with_headers,
-        delivery_mode => with_delivery_mode, priority => with_priority, correlation_id => with_correlation_id,
-        reply_to => with_reply_to, message_id => with_message_id, timestamp => with_timestamp, kind => with_type,
-        user_id => with_user_id, app_id => with_app_id, cluster_id => with_cluster_id);
-    copy
 }

@@ -1,11 +1,16 @@
 //! Exchanges and their bindings: which queues a message goes to.
 //! <https://www.rabbitmq.com/docs/exchanges>
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
+
+use super::{
+    equivalent::is_equal,
+    value::{Name, text_of},
+};
 
 /// The four types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExchangeKind {
+pub(crate) enum ExchangeKind {
     /// The routing key is the binding key.
     Direct,
     /// Everything goes everywhere.
@@ -16,107 +21,73 @@ pub enum ExchangeKind {
     Headers,
 }
 
+/// The types by their names.
+pub(crate) const KINDS: [(&str, ExchangeKind); 4] = [
+    ("direct", ExchangeKind::Direct),
+    ("fanout", ExchangeKind::Fanout),
+    ("topic", ExchangeKind::Topic),
+    ("headers", ExchangeKind::Headers),
+];
+
+/// What every vhost has from the start; the one without a name routes to the queue that the key names.
+pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
+    ("", ExchangeKind::Direct),
+    ("amq.direct", ExchangeKind::Direct),
+    ("amq.fanout", ExchangeKind::Fanout),
+    ("amq.topic", ExchangeKind::Topic),
+    ("amq.headers", ExchangeKind::Headers),
+    ("amq.match", ExchangeKind::Headers),
+];
+
+/// The argument that says where a message goes that goes nowhere else.
+pub(crate) const ALTERNATE: &str = "alternate-exchange";
+
 /// An exchange.
 #[derive(Debug, Clone)]
-pub struct Exchange {
-    /// Its type.
-    pub kind: ExchangeKind,
-    /// Whether it survives a restart.
-    pub durable: bool,
+pub(crate) struct Exchange {
+    pub(crate) kind: ExchangeKind,
+    pub(crate) durable: bool,
     /// Whether it goes when its last binding goes.
-    pub auto_delete: bool,
-    /// Whether clients may not publish to it.
-    pub internal: bool,
-    /// Its arguments.
-    pub arguments: FieldTable,
-    /// From here to where, in the order in which they were made.
-    pub bindings: Vec<Binding>,
+    pub(crate) auto_delete: bool,
+    pub(crate) arguments: FieldTable,
+    /// In the order in which they were made.
+    pub(crate) bindings: Vec<Binding>,
 }
 
-/// Where a binding leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// A queue, by its name.
-    Queue(String),
-    /// Another exchange.
-    Exchange(String),
-}
-
-/// A binding.
+/// A way from an exchange to a queue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Binding {
-    /// Where it leads.
-    pub to: Destination,
-    /// The binding key.
-    pub key: String,
-    /// Its arguments: what a headers exchange compares.
-    pub arguments: FieldTable,
-}
-
-impl ExchangeKind {
-    /// Reads the name of a type.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            "fanout" => Some(Self::Fanout),
-            "topic" => Some(Self::Topic),
-            "headers" => Some(Self::Headers),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-            Self::Headers => "headers",
-        }
-    }
+pub(crate) struct Binding {
+    pub(crate) queue: Name,
+    pub(crate) key: String,
+    /// What a headers exchange compares.
+    pub(crate) arguments: FieldTable,
 }
 
 impl Exchange {
-    /// A durable exchange as every vhost has it from the start.
-    #[must_use]
-    pub fn predeclared(kind: ExchangeKind) -> Self {
-        Self {
-            kind,
-            durable: true,
-            auto_delete: false,
-            internal: false,
-            arguments: FieldTable::default(),
-            bindings: vec![],
-        }
+    /// A durable one.
+    pub(crate) fn new(kind: ExchangeKind, arguments: FieldTable) -> Self {
+        Self { kind, durable: true, auto_delete: false, arguments, bindings: vec![] }
     }
 
-    /// Where a message goes from here.
-    pub fn matches<'a>(
-        &'a self,
-        key: &'a str,
-        headers: &'a FieldTable,
-    ) -> impl Iterator<Item = &'a Destination> + 'a {
+    /// The name of its type.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        KINDS[self.kind as usize].0
+    }
+
+    /// The queues that a message goes to from here.
+    pub(crate) fn matches(&self, key: &str, headers: &FieldTable) -> impl Iterator<Item = &Name> {
         let chosen = move |binding: &&Binding| match self.kind {
             ExchangeKind::Fanout => true,
             ExchangeKind::Direct => binding.key == key,
             ExchangeKind::Topic => topic_matches(&binding.key, key),
             ExchangeKind::Headers => headers_match(&binding.arguments, headers),
         };
-        self.bindings.iter().filter(chosen).map(|binding| &binding.to)
-    }
-
-    /// `alternate-exchange`: where a message goes that goes nowhere else.
-    #[must_use]
-    pub fn alternate(&self) -> Option<String> {
-        self.arguments.inner().get("alternate-exchange").and_then(super::message::text)
+        self.bindings.iter().filter(chosen).map(|binding| &binding.queue)
     }
 }
 
 /// Compares word by word. A table instead of recursion: `#.#.#.#` would take exponential time otherwise.
-#[must_use]
-pub fn topic_matches(pattern: &str, key: &str) -> bool {
+fn topic_matches(pattern: &str, key: &str) -> bool {
     if pattern == "#" || pattern == key && !pattern.contains(['*', '#']) {
         return true;
     }
@@ -143,31 +114,17 @@ pub fn topic_matches(pattern: &str, key: &str) -> bool {
 
 /// `x-match`: `all` (the default), `any`, and the two that look at headers beginning with `x-` as well. An argument
 /// without a value asks only whether the header is there.
-#[must_use]
-pub fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
-    let mode = arguments.inner().get("x-match").and_then(super::message::text);
-    let (any, with_x) = match mode.as_deref() {
-        Some("any") => (true, false),
-        Some("any-with-x") => (true, true),
-        Some("all-with-x") => (false, true),
-        _ => (false, false),
-    };
+fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
+    let mode = text_of(arguments, "x-match").unwrap_or_default();
+    let with_x = mode.ends_with("-with-x");
     let mut asked = arguments
         .into_iter()
         .filter(|(name, _)| name.as_str() != "x-match" && (with_x || !name.as_str().starts_with("x-")));
-    let holds = |(name, wanted): (&_, &AMQPValue)| {
-        let name: &amq_protocol::types::ShortString = name;
-        match (headers.inner().get(name.as_str()), wanted) {
-            (Some(_), AMQPValue::Void) => true,
-            (Some(have), wanted) => {
-                have == wanted
-                    || super::message::number(have).is_some()
-                        && super::message::number(have) == super::message::number(wanted)
-            }
-            (None, _) => false,
-        }
+    let holds = |(name, wanted): (&ShortString, &AMQPValue)| {
+        let have = headers.inner().get(name.as_str());
+        have.is_some_and(|have| *wanted == AMQPValue::Void || is_equal(have, wanted))
     };
-    if any { asked.any(holds) } else { asked.all(holds) }
+    if mode.starts_with("any") { asked.any(holds) } else { asked.all(holds) }
 }
 
 #[cfg(test)]

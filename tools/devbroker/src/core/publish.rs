@@ -1,145 +1,110 @@
-//! A message comes in: checked, routed, put into queues, returned or confirmed.
+//! Messages come in: checked, routed, put into queues, returned, confirmed.
 //! <https://www.rabbitmq.com/docs/publishers>
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::{AMQPValue, FieldTable, ShortString},
+    protocol::{BasicProperties, basic},
+    types::FieldTable,
 };
 
 use super::{
-    ConnectionId, Core, Extra, Out, Publication, QueueId,
-    arguments::{Kind, MOST_MILLIS, Overflow},
-    exchange::Destination,
-    message::{Entry, Message, short, text, type_name},
-    record::Record,
+    At, Core, Extra, Out, Publication, QueueId,
+    arguments::Kind,
+    exchange::ALTERNATE,
+    message::{Entry, Message},
+    method::Say as _,
+    record::{Place, Record},
     refusal::Refusal,
+    value::{Name, text_of},
 };
 
 impl Core {
-    pub(super) fn publish(
-        &mut self,
-        id: ConnectionId,
-        channel: u16,
-        publication: Publication,
-    ) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, at: At, publication: Publication) -> Result<(), Refusal> {
+        if self.channel(at)?.closing {
+            return Ok(());
+        }
         let Publication { method, properties, body } = publication;
-        if method.immediate {
-            return Err(Refusal::not_implemented("immediate=true"));
+        let exchange = self.name_at(at, method.exchange.as_str());
+        if !self.exchanges.contains_key(&exchange) {
+            return Err(Refusal::no_exchange(&exchange));
         }
-        let vhost = self.vhost_of(id);
-        self.check_publication(id, &vhost, &method, &properties)?;
-        let mut message = Message {
-            exchange: method.exchange,
-            keys: vec![method.routing_key],
-            properties,
-            body,
-            dead_lettered: false,
-        };
-        self.set_reply_address(id, channel, &mut message)?;
-        let blind_copies = take_copies(&mut message)?;
-        let seq = {
-            let channel = self.channel(id, channel)?;
-            channel.published += u64::from(channel.confirms);
-            channel.confirms.then_some(channel.published)
-        };
-        let mut queues = BTreeSet::new();
-        for key in message.keys.iter().chain(&blind_copies) {
-            self.route(&vhost, message.exchange.as_str(), key.as_str(), &message.headers(), &mut queues);
-        }
+        self.check_publication(at, &method, &properties)?;
+        let (exchange, vhost) = (method.exchange, exchange.vhost);
+        let routing_key = method.routing_key;
+        let mut message = Message { exchange, routing_key, properties, body, dead_lettered: false };
+        self.set_reply_address(at, &mut message)?;
         let message = Arc::new(message);
-        if message.exchange.as_str().is_empty() {
-            self.reply(&message);
-        }
-        let mut accepted = true;
+        let queues = self.route(&vhost, &message);
+        self.reply(&message);
         if queues.is_empty() && method.mandatory {
             // The return goes out before the confirm, and nothing of this channel between them.
-            self.flush_confirms(id, channel);
+            self.flush_confirms(at);
             let back = basic::Return {
                 reply_code: 312,
                 reply_text: "NO_ROUTE".into(),
                 exchange: message.exchange.clone(),
-                routing_key: message.routing_key().clone(),
+                routing_key: message.routing_key.clone(),
             };
-            let back = AMQPClass::Basic(basic::AMQPMethod::Return(back));
-            self.send(id, Out::Content(channel, back, Arc::clone(&message), Extra::None));
-        } else {
-            accepted = self.put_into(&queues, &message, 0);
+            let back = Out::Content(at.channel, back.class(), Arc::clone(&message), Extra::None);
+            self.send(at.connection, back);
         }
-        if let Some(seq) = seq {
-            self.confirm(id, channel, seq, accepted);
-        }
-        Ok(())
+        let accepted = self.put_into(&queues, &message, 0);
+        self.confirm(at, accepted)
     }
 
     fn check_publication(
-        &mut self,
-        id: ConnectionId,
-        vhost: &str,
+        &self,
+        at: At,
         method: &basic::Publish,
-        properties: &amq_protocol::protocol::BasicProperties,
+        properties: &BasicProperties,
     ) -> Result<(), Refusal> {
-        let name = method.exchange.as_str();
-        match self.vhost(vhost).exchanges.get(name) {
-            None => return Err(Refusal::no_exchange(name, vhost)),
-            Some(exchange) if exchange.internal => {
-                return Err(Refusal::access_refused(format!(
-                    "cannot publish to internal exchange '{name}' in vhost '{vhost}'"
-                )));
-            }
-            Some(_) => {}
-        }
-        if let Some(user) = properties.user_id() {
-            let login = &self.connections[&id].peer.user;
-            if user.as_str() != login {
-                return Err(Refusal::precondition(format!(
-                    "user_id property set to '{user}' but authenticated user was '{login}'"
-                )));
+        let has = |name| properties.headers().as_ref().is_some_and(|headers| headers.contains_key(name));
+        for (name, is_used) in [
+            ("immediate=true", method.immediate),
+            ("a message's expiration", properties.expiration().is_some()),
+            ("the header CC", has("CC")),
+            ("the header BCC", has("BCC")),
+        ] {
+            if is_used {
+                return Err(Refusal::not_implemented(name));
             }
         }
-        if let Some(expiration) = properties.expiration() {
-            let why = expiration_error(expiration.as_str());
-            return why.map_or(Ok(()), |why| {
-                Err(Refusal::precondition(format!("invalid expiration '{expiration}': {why}")))
-            });
+        let user = properties.user_id().as_ref().map(|user| user.as_str());
+        let login = &self.connections[&at.connection].peer.user;
+        match user {
+            Some(user) if user != login => Err(Refusal::precondition(format!(
+                "user_id property set to '{user}' but authenticated user was '{login}'"
+            ))),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Adds the queues that a message reaches from an exchange; if there are none, the alternate exchange is asked.
-    pub(super) fn route(
-        &self,
-        vhost: &str,
-        exchange: &str,
-        key: &str,
-        headers: &FieldTable,
-        queues: &mut BTreeSet<QueueId>,
-    ) {
-        let Some(vhost) = self.vhosts.get(vhost) else { return };
-        if exchange.is_empty() {
-            queues.extend(vhost.queues.get(key));
-            return;
-        }
-        let mut seen = BTreeSet::new();
-        let mut ahead = vec![exchange.to_owned()];
-        while let Some(name) = ahead.pop() {
-            let Some(exchange) = vhost.exchanges.get(&name) else { continue };
-            if !seen.insert(name) {
-                continue;
-            }
-            let mut matched = false;
-            for to in exchange.matches(key, headers) {
-                matched = true;
-                match to {
-                    Destination::Queue(name) => queues.extend(vhost.queues.get(name)),
-                    Destination::Exchange(name) => ahead.push(name.clone()),
+    /// The queues that a message reaches from its exchange; if there are none, the alternate exchange is asked.
+    pub(super) fn route(&self, vhost: &Arc<str>, message: &Message) -> BTreeSet<QueueId> {
+        let none = FieldTable::default();
+        let (key, headers) = (message.routing_key.as_str(), message.properties.headers());
+        let headers = headers.as_ref().unwrap_or(&none);
+        let named = |name: &str| Name { vhost: Arc::clone(vhost), name: name.to_owned() };
+        let (mut next, mut asked) = (named(message.exchange.as_str()), BTreeSet::new());
+        while !asked.contains(&next)
+            && let Some(exchange) = self.exchanges.get(&next)
+        {
+            let queues: BTreeSet<QueueId> = match next.name.as_str() {
+                "" => self.queue_ids.get(&named(key)).copied().into_iter().collect(),
+                _ => {
+                    exchange.matches(key, headers).filter_map(|to| self.queue_ids.get(to)).copied().collect()
                 }
-            }
-            if !matched {
-                ahead.extend(exchange.alternate());
+            };
+            let alternate = text_of(&exchange.arguments, ALTERNATE);
+            match alternate {
+                Some(alternate) if queues.is_empty() => {
+                    asked.insert(std::mem::replace(&mut next, named(&alternate)));
+                }
+                _ => return queues,
             }
         }
+        BTreeSet::new()
     }
 
     /// Puts a message into queues; `false` if one of them would not have it. `count` is what quorum queues go on
@@ -154,107 +119,34 @@ impl Core {
         let mut accepted = true;
         for id in queues {
             let Some(queue) = self.queues.get_mut(id) else { continue };
-            if queue.settings.overflow != Overflow::DropHead && queue.is_full(message.body.len()) {
+            if queue.is_full() {
                 accepted = false;
-                if queue.settings.overflow == Overflow::RejectPublishDlx {
-                    let entry = Entry::new(0, message, false);
-                    self.memory += message.cost();
-                    self.dead_letter(*id, entry, "maxlen");
-                }
                 continue;
             }
-            self.memory += message.cost();
             self.dirty.insert(*id);
             if queue.kind() == Kind::Stream {
-                let offset = queue.log.append(self.now, Arc::clone(message));
-                places.push((*id, offset, Some(self.now)));
-                self.memory = self.memory.saturating_sub(queue.log.trim(self.now));
+                let offset = queue.stream.append(Arc::clone(message));
+                places.push(Place { queue: *id, place: offset, expires_at: None, returned: None });
                 continue;
             }
-            let ttl = message.properties.expiration().as_ref().and_then(|ms| ms.as_str().parse::<u64>().ok());
-            let ttl = ttl.into_iter().chain(queue.settings.message_ttl).min();
-            let persisted = match queue.kind() {
-                Kind::Classic => queue.durable && queue.owner.is_none() && message.persistent(),
-                _ => true,
-            };
-            let count = if queue.kind() == Kind::Quorum { count } else { 0 };
+            let is_quorum = queue.kind() == Kind::Quorum;
+            let delivery_count = if is_quorum { count } else { 0 };
             let entry = Entry {
                 priority: queue.priority_of(message),
-                expires_at: ttl.map(|ttl| self.now.saturating_add(ttl)),
-                redelivered: count > 0,
-                delivery_count: count,
-                ..Entry::new(queue.take_seq(), message, persisted)
+                expires_at: queue.settings.message_ttl.map(|ttl| self.now.saturating_add(ttl)),
+                redelivered: delivery_count > 0,
+                delivery_count,
+                persisted: is_quorum || queue.is_persisted() && message.is_persistent(),
+                ..Entry::new(queue.take_place(), message)
             };
-            if persisted {
-                places.push((*id, entry.seq, entry.expires_at));
+            if entry.persisted {
+                places.push(Place::of(*id, &entry));
             }
             queue.put(entry);
         }
         if !places.is_empty() {
-            let counted = places.iter().filter(|_| count > 0).map(|(queue, place, _)| (*queue, *place));
-            let counted: Vec<_> = counted.collect();
-            self.output.records.push(Record::Message { message: Arc::clone(message), places });
-            for (queue, place) in counted {
-                if self.queues.get(&queue).is_some_and(|queue| queue.kind() == Kind::Quorum) {
-                    self.output.records.push(Record::Requeued { queue, place, count });
-                }
-            }
+            self.log(Record::Message { places, message: Arc::clone(message) });
         }
         accepted
     }
-}
-
-impl Entry {
-    /// An entry without the marks that only some have.
-    #[must_use]
-    pub fn new(seq: u64, message: &Arc<Message>, persisted: bool) -> Self {
-        Self {
-            seq,
-            message: Arc::clone(message),
-            priority: 0,
-            expires_at: None,
-            redelivered: false,
-            delivery_count: 0,
-            persisted,
-        }
-    }
-}
-
-/// What is wrong with an expiration, as Erlang reads numbers: as far as it goes.
-fn expiration_error(text: &str) -> Option<String> {
-    let sign = usize::from(text.starts_with(['-', '+']));
-    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
-    let (number, rest) = text.split_at(sign + digits);
-    match number.parse::<i128>() {
-        Err(_) => Some("no_integer".to_owned()),
-        Ok(_) if !rest.is_empty() => Some(format!("{{leftover_string,\"{rest}\"}}")),
-        Ok(n) if n < 0 => Some(format!("{{value_negative,{n}}}")),
-        Ok(n) if n > MOST_MILLIS.into() => Some(format!("{{value_too_large,{n}}}")),
-        Ok(_) => None,
-    }
-}
-
-/// The headers `CC` and `BCC` are further routing keys; the latter is taken off.
-/// <https://www.rabbitmq.com/docs/sender-selected>
-fn take_copies(message: &mut Message) -> Result<Vec<ShortString>, Refusal> {
-    let Some(headers) = message.properties.headers() else { return Ok(vec![]) };
-    if !headers.contains_key("CC") && !headers.contains_key("BCC") {
-        return Ok(vec![]);
-    }
-    let keys = |name: &str| match headers.inner().get(name) {
-        None => Ok(vec![]),
-        Some(AMQPValue::FieldArray(keys)) => {
-            Ok(keys.as_slice().iter().filter_map(text).map(|key| short(&key)).collect())
-        }
-        Some(value) => Err(Refusal::precondition(format!(
-            "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
-            type_name(value)
-        ))),
-    };
-    let (copies, blind): (Vec<ShortString>, Vec<ShortString>) = (keys("CC")?, keys("BCC")?);
-    let kept = headers.inner().iter().filter(|(name, _)| name.as_str() != "BCC");
-    let kept: std::collections::BTreeMap<_, _> = kept.map(|(k, v)| (k.clone(), v.clone())).collect();
-    message.properties = message.properties.clone().with_headers(kept.into());
-    message.keys.extend(copies);
-    Ok(blind)
 }

@@ -3,171 +3,186 @@
 //! Durable queues, exchanges and bindings survive, persistent messages in classic queues, and all messages in quorum
 //! queues and streams. A message that was delivered and not settled comes back `redelivered`, and counted.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Core, QueueId,
     arguments::{Kind, Settings},
-    exchange::Exchange,
+    death::Reason,
+    exchange::{Binding, Exchange, PREDECLARED},
     message::{Entry, Message},
     queue::Queue,
-    record::Record,
+    record::{Place, Record},
 };
 
-impl Core {
-    /// Takes one record of the log back; those that mean nothing any more are passed over.
-    pub fn load(&mut self, now: u64, record: Record) {
-        self.now = now;
+/// The broker while its log is read: messages are not in their queues before it is known what became of them.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    core: Core,
+    entries: HashMap<QueueId, BTreeMap<u64, Recovered>>,
+}
+
+#[derive(Debug)]
+struct Recovered {
+    entry: Entry,
+    is_delivered: bool,
+    held: Option<Reason>,
+}
+
+impl Recovery {
+    /// Begins with an empty broker.
+    pub(crate) fn new(core: Core) -> Self {
+        Self { core, entries: HashMap::new() }
+    }
+
+    /// Takes one record; those that mean nothing any more are passed over.
+    pub(crate) fn take(&mut self, record: Record) {
+        let core = &mut self.core;
         match record {
-            Record::Ids { next } => self.next_id = self.next_id.max(next),
-            Record::Exchange { vhost, name, kind, flags: (auto_delete, internal), arguments } => {
-                let exchange = Exchange { auto_delete, internal, arguments, ..Exchange::predeclared(kind) };
-                self.vhost(&vhost).exchanges.insert(name, exchange);
+            Record::Ids { last } => core.next_id = core.next_id.max(last),
+            Record::Exchange { name, kind, auto_delete, arguments } => {
+                core.make_vhost(&name.vhost);
+                core.exchanges.insert(name, Exchange { auto_delete, ..Exchange::new(kind, arguments) });
             }
-            Record::ExchangeDeleted { vhost, name } => {
-                self.remove_exchange(&vhost, &name);
+            Record::ExchangeDeleted { name } => core.remove_exchange(&name),
+            Record::Queue { id, name, auto_delete, arguments, next } => {
+                let Ok(settings) = Settings::read(&arguments, &name) else { return };
+                core.make_vhost(&name.vhost);
+                let mut queue = Queue::new(name.clone(), arguments, settings, core.now);
+                queue.auto_delete = auto_delete;
+                queue.go_on_from(next);
+                core.queue_ids.insert(name, id);
+                core.queues.insert(id, queue);
+                core.next_id = core.next_id.max(id);
             }
-            Record::Queue { id, vhost, name, auto_delete, arguments, next } => {
-                let Ok(settings) = Settings::read(&arguments, &name, &vhost) else { return };
-                let mut queue = Queue::new(&vhost, &name, arguments, settings, now);
-                (queue.durable, queue.auto_delete) = (true, auto_delete);
-                queue.set_next_seq(next);
-                queue.log.begin_at(if queue.kind() == Kind::Stream { next } else { 0 });
-                self.vhost(&vhost).queues.insert(name, id);
-                self.queues.insert(id, queue);
-                self.next_id = self.next_id.max(id + 1);
+            Record::QueueDeleted { queue } => {
+                core.delete_queue(queue);
+                self.entries.remove(&queue);
             }
-            Record::QueueDeleted { queue } => self.delete_queue(queue),
-            Record::Bound { vhost, source, binding } => {
-                if let Some(exchange) = self.vhost(&vhost).exchanges.get_mut(&source) {
+            Record::Bound { source, binding } => {
+                core.make_vhost(&source.vhost);
+                if let Some(exchange) = core.exchanges.get_mut(&source) {
                     exchange.bindings.push(binding);
                 }
             }
-            Record::Unbound { vhost, source, binding } => {
-                if let Some(exchange) = self.vhost(&vhost).exchanges.get_mut(&source) {
-                    exchange.bindings.retain(|other| *other != binding);
-                }
+            Record::Unbound { source, binding } => {
+                core.remove_bindings(|name, other| *name == source && *other == binding);
             }
-            Record::Message { message, places } => self.load_message(&message, places),
-            Record::Removed { queue, places } => {
-                let Some(queue) = self.queues.get_mut(&queue) else { return };
-                for place in places {
-                    queue.outstanding.remove(&place);
-                    queue.held.retain(|(entry, _)| entry.seq != place);
-                    if let Some(entry) = queue.take_seq_of(place) {
-                        self.memory = self.memory.saturating_sub(entry.message.cost());
-                    }
-                }
+            Record::Message { message, places } => {
+                places.into_iter().for_each(|place| self.take_message(&place, &message));
             }
-            Record::Requeued { queue, place, count } => {
-                let Some(queue) = self.queues.get_mut(&queue) else { return };
-                queue.outstanding.remove(&place);
-                if let Some(mut entry) = queue.take_seq_of(place) {
-                    (entry.delivery_count, entry.redelivered) = (count, true);
-                    queue.put(entry);
-                }
+            Record::Delivered { queue, place } => self.change(queue, place, |it| it.is_delivered = true),
+            Record::Returned { queue, place, count } => self.change(queue, place, |it| {
+                it.is_delivered = false;
+                (it.entry.delivery_count, it.entry.redelivered) = (count, true);
+            }),
+            Record::Held { queue, place, reason } => self.change(queue, place, |it| it.held = Some(reason)),
+            Record::Removed { queue, place } => {
+                self.entries.get_mut(&queue).and_then(|entries| entries.remove(&place));
             }
-            Record::Delivered { queue, places } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.outstanding.extend(places);
-                }
-            }
-            Record::Held { queue, place, reason } => {
-                let Some(queue) = self.queues.get_mut(&queue) else { return };
-                if let Some(entry) = queue.take_seq_of(place) {
+        }
+        // What is in the log already need not be written again.
+        self.core.output.records.clear();
+    }
+
+    fn take_message(&mut self, place: &Place, message: &Arc<Message>) {
+        let Some(queue) = self.core.queues.get_mut(&place.queue) else { return };
+        if queue.kind() == Kind::Stream {
+            queue.stream.append(Arc::clone(message));
+            return;
+        }
+        // Whatever became of it, its place is not given again while the log speaks of it.
+        queue.go_on_from(place.place + 1);
+        let entry = Entry {
+            priority: queue.priority_of(message),
+            expires_at: place.expires_at,
+            redelivered: place.returned.is_some(),
+            delivery_count: place.returned.unwrap_or(0),
+            persisted: true,
+            ..Entry::new(place.place, message)
+        };
+        let recovered = Recovered { entry, is_delivered: false, held: None };
+        self.entries.entry(place.queue).or_default().insert(place.place, recovered);
+    }
+
+    fn change(&mut self, queue: QueueId, place: u64, change: impl FnOnce(&mut Recovered)) {
+        if let Some(recovered) = self.entries.get_mut(&queue).and_then(|entries| entries.get_mut(&place)) {
+            change(recovered);
+        }
+    }
+
+    /// The log is read: every message goes where it was.
+    pub(crate) fn finish(self, now: u64) -> Core {
+        let Self { mut core, entries } = self;
+        core.now = now;
+        for (id, entries) in entries {
+            let Some(queue) = core.queues.get_mut(&id) else { continue };
+            for Recovered { mut entry, is_delivered, held } in entries.into_values() {
+                if let Some(reason) = held {
                     queue.held.push_back((entry, reason));
+                    continue;
                 }
-            }
-        }
-        self.output = super::Output::default();
-    }
-
-    fn load_message(&mut self, message: &Arc<Message>, places: Vec<(QueueId, u64, Option<u64>)>) {
-        for (id, place, at) in places {
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            self.memory += message.cost();
-            if queue.kind() == Kind::Stream {
-                queue.log.append(at.unwrap_or(self.now), Arc::clone(message));
-                self.memory = self.memory.saturating_sub(queue.log.trim(self.now));
-            } else {
-                let priority = queue.priority_of(message);
-                queue.put(Entry { priority, expires_at: at, ..Entry::new(place, message, true) });
-            }
-        }
-    }
-
-    /// The log is read: what was delivered and not settled is marked so, and timers are set.
-    pub fn loaded(&mut self, now: u64) {
-        self.now = now;
-        for (id, queue) in &mut self.queues {
-            for place in std::mem::take(&mut queue.outstanding) {
-                let Some(mut entry) = queue.take_seq_of(place) else { continue };
-                entry.redelivered = true;
-                entry.delivery_count += u32::from(queue.kind() == Kind::Quorum);
+                if is_delivered {
+                    entry.redelivered = true;
+                    entry.delivery_count += u32::from(queue.kind() == Kind::Quorum);
+                }
                 queue.put(entry);
             }
-            self.dirty.insert(*id);
         }
-        self.tend_all();
+        for (id, queue) in &mut core.queues {
+            queue.used_at = now;
+            core.dirty.insert(*id);
+        }
+        core.tend_all();
+        core
     }
+}
 
+impl Core {
     /// All that has to survive, as the shortest log that says it.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<Record> {
-        let mut records = vec![Record::Ids { next: self.next_id }];
-        let mut bindings = vec![];
-        for (vhost, content) in &self.vhosts {
-            for (name, exchange) in content.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-                if !super::predeclared(name) {
-                    records.push(Record::exchange(vhost, name, exchange));
-                }
-                let durable = exchange.bindings.iter().filter(|binding| match &binding.to {
-                    super::exchange::Destination::Queue(name) => {
-                        let queue = content.queues.get(name).and_then(|id| self.queues.get(id));
-                        queue.is_some_and(|queue| queue.durable && queue.owner.is_none())
-                    }
-                    super::exchange::Destination::Exchange(name) => {
-                        content.exchanges.get(name).is_some_and(|exchange| exchange.durable)
-                    }
-                });
-                bindings.extend(durable.map(|binding| Record::Bound {
-                    vhost: vhost.clone(),
-                    source: name.clone(),
-                    binding: binding.clone(),
-                }));
-            }
+    pub(crate) fn snapshot(&self) -> Vec<Record> {
+        let mut records = vec![Record::Ids { last: self.next_id }];
+        let mut unacked: HashMap<QueueId, Vec<&Entry>> = HashMap::new();
+        let channels = self.connections.values().flat_map(|connection| connection.channels.values());
+        for delivery in channels.flat_map(|channel| channel.unacked.values()) {
+            unacked.entry(delivery.queue).or_default().extend(&delivery.entry);
         }
-        let mut unacked: std::collections::HashMap<QueueId, Vec<&Entry>> = std::collections::HashMap::new();
-        for channel in self.connections.values().flat_map(|connection| connection.channels.values()) {
-            for delivery in channel.unacked.values() {
-                unacked.entry(delivery.queue).or_default().extend(&delivery.entry);
-            }
-        }
-        for (id, queue) in self.queues.iter().filter(|(_, queue)| queue.durable && queue.owner.is_none()) {
-            records.push(Record::queue(*id, queue));
-            for (offset, at, message) in queue.log.iter() {
-                let places = vec![(*id, offset, Some(at))];
-                records.push(Record::Message { message: Arc::clone(message), places });
-            }
-            let held = queue.held.iter().map(|(entry, reason)| (entry, Some(*reason)));
+        for (id, queue) in self.queues.iter().filter(|(_, queue)| queue.is_persisted()) {
+            records.push(Record::of_queue(*id, queue));
+            records.extend(queue.stream.iter().map(|(place, message)| Record::Message {
+                places: vec![Place { queue: *id, place, expires_at: None, returned: None }],
+                message: Arc::clone(message),
+            }));
+            let message = |entry: &Entry| Record::Message {
+                places: vec![Place::of(*id, entry)],
+                message: Arc::clone(&entry.message),
+            };
+            let waiting = queue.entries().filter(|entry| entry.persisted);
+            records.extend(waiting.map(message));
             let delivered = unacked.remove(id).unwrap_or_default();
-            let waiting = queue.entries().chain(delivered.iter().copied());
-            let all = waiting.map(|entry| (entry, None)).chain(held);
-            for (entry, reason) in all.filter(|(entry, _)| entry.persisted) {
-                let (place, count) = (entry.seq, entry.delivery_count);
-                let places = vec![(*id, place, entry.expires_at)];
-                records.push(Record::Message { message: Arc::clone(&entry.message), places });
-                if count > 0 || entry.redelivered {
-                    records.push(Record::Requeued { queue: *id, place, count });
-                }
-                records.extend(reason.map(|reason| Record::Held { queue: *id, place, reason }));
+            for entry in delivered.into_iter().filter(|entry| entry.persisted) {
+                let delivered = Record::Delivered { queue: *id, place: entry.place };
+                records.extend([message(entry), delivered]);
             }
-            if !delivered.is_empty() {
-                let places = delivered.iter().map(|entry| entry.seq).collect();
-                records.push(Record::Delivered { queue: *id, places });
+            for (entry, reason) in queue.held.iter().filter(|(entry, _)| entry.persisted) {
+                let held = Record::Held { queue: *id, place: entry.place, reason: *reason };
+                records.extend([message(entry), held]);
             }
         }
-        records.append(&mut bindings);
+        for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
+            if PREDECLARED.iter().all(|(predeclared, _)| *predeclared != name.name) {
+                records.push(Record::of_exchange(name, exchange));
+            }
+            let queue = |to: &Binding| self.queue_ids.get(&to.queue).and_then(|id| self.queues.get(id));
+            let survives = |to: &&Binding| queue(to).is_some_and(Queue::is_persisted);
+            let bindings = exchange.bindings.iter().filter(survives);
+            records.extend(
+                bindings.map(|binding| Record::Bound { source: name.clone(), binding: binding.clone() }),
+            );
+        }
         records
     }
 }

@@ -1,142 +1,96 @@
 //! What the broker says when it says no: RabbitMQ's codes and RabbitMQ's words.
 //!
-//! Clients branch on the code and people search for the words, so both are RabbitMQ 4.0's, as it
-//! was asked (<https://www.rabbitmq.com/docs/channels#error-handling>). A soft code closes the channel,
-//! a hard one the connection.
+//! Clients branch on the code and people search for the words, so both are RabbitMQ 4.0's, as it was asked
+//! (<https://www.rabbitmq.com/docs/channels#error-handling>). Texts that more than one method says stand here.
 
-use amq_protocol::types::ShortString;
+use amq_protocol::{
+    protocol::{channel, connection},
+    types::ShortString,
+};
 
-use super::message::short;
+use super::value::{Name, short};
 
 /// A refusal: a code, and a text that begins with the code's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// AMQP's reply code.
-    pub code: u16,
-    /// The reply text; what is sent is at most 255 bytes of it.
-    pub text: String,
+    pub(crate) code: u16,
+    text: String,
+}
+
+/// One constructor per code: the text follows the code's name.
+macro_rules! codes {
+    ($($code:literal $name:literal $constructor:ident;)*) => {
+        $(pub(crate) fn $constructor(text: impl AsRef<str>) -> Self {
+            Self { code: $code, text: format!("{} - {}", $name, text.as_ref()) }
+        })*
+    };
 }
 
 impl Refusal {
-    fn new(code: u16, name: &str, text: impl AsRef<str>) -> Self {
-        Self { code, text: format!("{name} - {}", text.as_ref()) }
+    codes! {
+        320 "CONNECTION_FORCED" forced;
+        403 "ACCESS_REFUSED" access_refused;
+        404 "NOT_FOUND" not_found;
+        405 "RESOURCE_LOCKED" locked;
+        406 "PRECONDITION_FAILED" precondition;
+        501 "FRAME_ERROR" frame;
+        502 "SYNTAX_ERROR" syntax;
+        503 "COMMAND_INVALID" command_invalid;
+        504 "CHANNEL_ERROR" channel;
+        505 "UNEXPECTED_FRAME" unexpected;
+        506 "RESOURCE_ERROR" resource;
+        530 "NOT_ALLOWED" not_allowed;
+        540 "NOT_IMPLEMENTED" not_implemented;
     }
 
-    /// The text as it is sent: RabbitMQ ends a long one with three dots.
-    #[must_use]
-    pub fn reply_text(&self) -> ShortString {
+    /// 541, which RabbitMQ sends without a word more.
+    pub(crate) fn internal() -> Self {
+        Self { code: 541, text: "INTERNAL_ERROR".into() }
+    }
+
+    pub(crate) fn no_queue(name: &Name) -> Self {
+        Self::not_found(format!("no queue {name}"))
+    }
+
+    pub(crate) fn no_exchange(name: &Name) -> Self {
+        Self::not_found(format!("no exchange {name}"))
+    }
+
+    /// Another connection has the queue for itself.
+    pub(crate) fn exclusive(name: &Name) -> Self {
+        Self::locked(format!(
+            "cannot obtain exclusive access to locked queue {name}. It could be originally declared on another \
+             connection or the exclusive property value does not match that of the original declaration."
+        ))
+    }
+
+    /// Only the broker gives names that begin so.
+    pub(crate) fn reserved(what: &str, name: &Name) -> Self {
+        Self::access_refused(format!("{what} name '{}' contains reserved prefix 'amq.*'", name.name))
+    }
+
+    /// `connection.close` with it, about a class and a method.
+    pub(crate) fn close_of_connection(&self, (class_id, method_id): (u16, u16)) -> connection::Close {
+        connection::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
+    }
+
+    /// `channel.close` with it, about a class and a method.
+    pub(crate) fn close_of_channel(&self, (class_id, method_id): (u16, u16)) -> channel::Close {
+        channel::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
+    }
+
+    /// The text as it is sent, at most 255 bytes: RabbitMQ ends a long one with three dots.
+    fn reply_text(&self) -> ShortString {
         if self.text.len() <= 255 {
             return short(&self.text);
         }
-        let mut end = 252;
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = self.text.floor_char_boundary(252);
         short(&format!("{}...", &self.text[..end]))
     }
 
     /// Whether it ends the connection, and not just the channel.
-    #[must_use]
-    pub fn is_hard(&self) -> bool {
-        !matches!(self.code, 311 | 312 | 313 | 403 | 404 | 405 | 406)
-    }
-
-    /// 403.
-    pub fn access_refused(text: impl AsRef<str>) -> Self {
-        Self::new(403, "ACCESS_REFUSED", text)
-    }
-
-    /// 404.
-    pub fn not_found(text: impl AsRef<str>) -> Self {
-        Self::new(404, "NOT_FOUND", text)
-    }
-
-    /// 404 for a queue.
-    #[must_use]
-    pub fn no_queue(name: &str, vhost: &str) -> Self {
-        Self::not_found(format!("no queue '{name}' in vhost '{vhost}'"))
-    }
-
-    /// 404 for an exchange.
-    #[must_use]
-    pub fn no_exchange(name: &str, vhost: &str) -> Self {
-        Self::not_found(format!("no exchange '{name}' in vhost '{vhost}'"))
-    }
-
-    /// 405: another connection has the queue for itself.
-    #[must_use]
-    pub fn locked(name: &str, vhost: &str) -> Self {
-        let text = format!(
-            "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be \
-             originally declared on another connection or the exclusive property value does not match that \
-             of the original declaration."
-        );
-        Self::new(405, "RESOURCE_LOCKED", text)
-    }
-
-    /// 405: such a queue gives nothing to who just asks.
-    #[must_use]
-    pub fn locked_by_type(name: &str, vhost: &str) -> Self {
-        let text = format!(
-            "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not \
-             supported by quorum queues with single active consumer"
-        );
-        Self::new(405, "RESOURCE_LOCKED", text)
-    }
-
-    /// 406.
-    pub fn precondition(text: impl AsRef<str>) -> Self {
-        Self::new(406, "PRECONDITION_FAILED", text)
-    }
-
-    /// 501: not a frame.
-    pub fn frame(text: impl AsRef<str>) -> Self {
-        Self::new(501, "FRAME_ERROR", text)
-    }
-
-    /// 502: a frame whose content cannot be read.
-    pub fn syntax(text: impl AsRef<str>) -> Self {
-        Self::new(502, "SYNTAX_ERROR", text)
-    }
-
-    /// 503: a method where it may not be.
-    pub fn command_invalid(text: impl AsRef<str>) -> Self {
-        Self::new(503, "COMMAND_INVALID", text)
-    }
-
-    /// 504: a frame on a channel that is not open, or is already.
-    pub fn channel(text: impl AsRef<str>) -> Self {
-        Self::new(504, "CHANNEL_ERROR", text)
-    }
-
-    /// 505: content frames out of order.
-    pub fn unexpected(text: impl AsRef<str>) -> Self {
-        Self::new(505, "UNEXPECTED_FRAME", text)
-    }
-
-    /// 506: a limit of this broker.
-    pub fn resource(text: impl AsRef<str>) -> Self {
-        Self::new(506, "RESOURCE_ERROR", text)
-    }
-
-    /// 530.
-    pub fn not_allowed(text: impl AsRef<str>) -> Self {
-        Self::new(530, "NOT_ALLOWED", text)
-    }
-
-    /// 540: what this broker does not do, by its name.
-    pub fn not_implemented(text: impl AsRef<str>) -> Self {
-        Self::new(540, "NOT_IMPLEMENTED", text)
-    }
-
-    /// 541, which RabbitMQ sends without a word more.
-    #[must_use]
-    pub fn internal() -> Self {
-        Self { code: 541, text: "INTERNAL_ERROR".into() }
-    }
-
-    /// 320: an operator closed the connection.
-    pub fn forced(text: impl AsRef<str>) -> Self {
-        Self::new(320, "CONNECTION_FORCED", text)
+    pub(crate) fn is_hard(&self) -> bool {
+        !(403..=406).contains(&self.code)
     }
 }

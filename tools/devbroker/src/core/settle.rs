@@ -1,109 +1,64 @@
 //! Deliveries come back: acknowledged, rejected, or given back by a channel that ended.
 //! <https://www.rabbitmq.com/docs/confirms>
 
-use amq_protocol::protocol::{AMQPClass, basic};
+use super::{
+    At, ConsumerId, Core, QueueId, arguments::Kind, channel::Answer, death::Reason, message::Entry,
+    record::Record, refusal::Refusal,
+};
 
-use super::{ConnectionId, Core, arguments::Kind, record::Record, refusal::Refusal, session::Unacked};
+/// A delivery that a channel has in hand.
+#[derive(Debug)]
+pub(super) struct Unacked {
+    pub(super) queue: QueueId,
+    pub(super) consumer: Option<ConsumerId>,
+    /// `None` for a stream, from which nothing is taken.
+    pub(super) entry: Option<Entry>,
+}
 
 impl Core {
-    pub(super) fn ack(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        tag: u64,
-        multiple: bool,
-    ) -> Result<(), Refusal> {
-        for unacked in self.take_unacked(id, number, tag, multiple)? {
-            let queue = unacked.queue;
-            self.make_room(&unacked);
-            if let Some(entry) = unacked.entry {
+    pub(super) fn ack(&mut self, at: At, tag: u64, multiple: bool) -> Answer {
+        for unacked in self.take_unacked(at, tag, multiple)? {
+            if let Some((queue, entry)) = self.make_room(unacked) {
                 self.remove(queue, &entry);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    pub(super) fn reject(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        tag: u64,
-        multiple: bool,
-        requeue: bool,
-    ) -> Result<(), Refusal> {
-        for unacked in self.take_unacked(id, number, tag, multiple)? {
+    pub(super) fn reject(&mut self, at: At, tag: u64, multiple: bool, requeue: bool) -> Answer {
+        for unacked in self.take_unacked(at, tag, multiple)? {
             if requeue {
                 self.requeue(unacked);
-                continue;
-            }
-            let queue = unacked.queue;
-            self.make_room(&unacked);
-            if let Some(entry) = unacked.entry {
-                self.dead_letter(queue, entry, "rejected");
+            } else if let Some((queue, entry)) = self.make_room(unacked) {
+                self.dead_letter(queue, entry, Reason::Rejected);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    pub(super) fn recover(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        requeue: bool,
-        answer: bool,
-    ) -> Result<(), Refusal> {
-        if !requeue {
-            return Err(Refusal::not_implemented("requeue=false"));
-        }
-        for unacked in std::mem::take(&mut self.channel(id, number)?.unacked).into_values() {
-            self.requeue(unacked);
-        }
-        if answer {
-            let ok = basic::AMQPMethod::RecoverOk(basic::RecoverOk {});
-            self.answer(id, number, false, AMQPClass::Basic(ok));
-        }
-        Ok(())
-    }
-
-    /// Gives a delivery back to its queue, at its old place. A quorum queue counts it, and has had enough at some time
+    /// Gives a delivery back to its queue. A quorum queue counts it, and has had enough at some time
     /// (<https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>). A stream takes nothing back.
     pub(super) fn requeue(&mut self, unacked: Unacked) {
-        self.make_room(&unacked);
-        let id = unacked.queue;
-        let Some(mut entry) = unacked.entry else { return };
-        let Some(queue) = self.queues.get_mut(&id) else {
-            self.memory = self.memory.saturating_sub(entry.message.cost());
-            return;
-        };
+        let Some((id, mut entry)) = self.make_room(unacked) else { return };
+        let Some(queue) = self.queues.get_mut(&id) else { return };
         entry.redelivered = true;
         if queue.kind() == Kind::Quorum {
             entry.delivery_count += 1;
             if queue.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
-                self.dead_letter(id, entry, "delivery_limit");
+                self.dead_letter(id, entry, Reason::DeliveryLimit);
                 return;
             }
         }
-        let (persisted, place, count) = (entry.persisted, entry.seq, entry.delivery_count);
+        let Entry { place, delivery_count: count, persisted, .. } = entry;
         queue.put_back(entry);
         if persisted {
-            // The log has to hear of the delivery before.
-            self.log_deliveries();
-            self.output.records.push(Record::Requeued { queue: id, place, count });
+            self.log(Record::Returned { queue: id, place, count });
         }
     }
 
     /// A tag must be one that is outstanding; 0 with `multiple` is all of them.
-    fn take_unacked(
-        &mut self,
-        id: ConnectionId,
-        number: u16,
-        tag: u64,
-        multiple: bool,
-    ) -> Result<Vec<Unacked>, Refusal> {
-        if self.channel(id, number)?.global_prefetch > 0 {
-            self.wake(id, number);
-        }
-        let channel = self.channel(id, number)?;
+    fn take_unacked(&mut self, at: At, tag: u64, multiple: bool) -> Result<Vec<Unacked>, Refusal> {
+        let channel = self.channel(at)?;
         if tag == 0 && multiple {
             return Ok(std::mem::take(&mut channel.unacked).into_values().collect());
         }
@@ -117,8 +72,8 @@ impl Core {
         Ok(channel.unacked.remove(&tag).into_iter().collect())
     }
 
-    /// A consumer may have one more.
-    fn make_room(&mut self, unacked: &Unacked) {
+    /// A delivery is out of hand: its consumer may have one more. Returns what has to be done something with.
+    fn make_room(&mut self, unacked: Unacked) -> Option<(QueueId, Entry)> {
         if let Some(consumer) = unacked.consumer.and_then(|id| self.consumers.get_mut(&id)) {
             consumer.unacked = consumer.unacked.saturating_sub(1);
         }
@@ -126,5 +81,6 @@ impl Core {
             queue.unacked = queue.unacked.saturating_sub(usize::from(unacked.entry.is_some()));
             self.dirty.insert(unacked.queue);
         }
+        Some((unacked.queue, unacked.entry?))
     }
 }

@@ -3,36 +3,37 @@
 use amq_protocol::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use super::{Core, arguments::Kind, message::text};
+use super::{
+    Core,
+    arguments::Kind,
+    queue::Queue,
+    value::{Name, number, text, text_of},
+};
 
 impl Core {
     /// Counts of everything.
-    #[must_use]
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         json!({
             "connections": self.connections.len(),
             "channels": self.connections.values().map(|connection| connection.channels.len()).sum::<usize>(),
             "consumers": self.consumers.len(),
             "queues": self.queues.len(),
-            "messages_ready": self.queues.values().map(super::Queue::ready_count).sum::<usize>(),
+            "messages_ready": self.queues.values().map(Queue::ready_count).sum::<usize>(),
             "messages_unacknowledged": self.queues.values().map(|queue| queue.unacked).sum::<usize>(),
-            "memory_bytes": self.memory,
-            "vhosts": self.vhosts.keys().collect::<Vec<_>>(),
+            "vhosts": self.vhosts.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
         })
     }
 
     /// The queues, of one vhost or of all, with RabbitMQ's columns.
-    #[must_use]
-    pub fn queues_view(&self, vhost: Option<&str>) -> Value {
-        let mut queues: Vec<_> = self.queues.values().collect();
-        queues.retain(|queue| vhost.is_none_or(|vhost| queue.vhost == vhost));
-        queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
-        let view = queues.into_iter().map(|queue| {
+    pub(crate) fn queues_view(&self, vhost: Option<&str>) -> Value {
+        let queues = self.queue_ids.values().filter_map(|id| self.queues.get(id));
+        let queues = queues.filter(|queue| vhost.is_none_or(|vhost| *queue.name.vhost == *vhost));
+        let view = queues.map(|queue| {
             let (ready, unacked) = (queue.ready_count(), queue.unacked);
             let held = queue.held.len();
             json!({
-                "vhost": queue.vhost,
-                "name": queue.name,
+                "vhost": *queue.name.vhost,
+                "name": queue.name.name,
                 "type": queue.kind().name(),
                 "durable": queue.durable,
                 "auto_delete": queue.auto_delete,
@@ -43,19 +44,20 @@ impl Core {
                 "messages_unacknowledged": unacked,
                 "messages_dead_letters_held": held,
                 "consumers": queue.consumers.len(),
-                "first_offset": (queue.kind() == Kind::Stream).then(|| queue.log.first()),
+                "first_offset": (queue.kind() == Kind::Stream).then(|| queue.stream.first()),
             })
         });
         view.collect()
     }
 
     /// The first waiting messages of a queue, left where they are.
-    #[must_use]
-    pub fn peek(&self, vhost: &str, queue: &str, count: usize) -> Value {
-        let id = self.vhosts.get(vhost).and_then(|vhost| vhost.queues.get(queue));
-        let Some(queue) = id.and_then(|id| self.queues.get(id)) else { return Value::Null };
+    pub(crate) fn peek(&self, vhost: &str, queue: &str, count: usize) -> Value {
+        let name = Name { vhost: vhost.into(), name: queue.into() };
+        let Some(queue) = self.queue_ids.get(&name).and_then(|id| self.queues.get(id)) else {
+            return Value::Null;
+        };
         let waiting = queue.entries().map(|entry| (&entry.message, entry.redelivered, entry.delivery_count));
-        let logged = queue.log.iter().map(|(_, _, message)| (message, false, 0));
+        let logged = queue.stream.iter().map(|(_, message)| (message, false, 0));
         let view = waiting.chain(logged).take(count).map(|(message, redelivered, delivery_count)| {
             let mut properties = serde_json::to_value(&message.properties).unwrap_or_default();
             if let Some(properties) = properties.as_object_mut() {
@@ -64,7 +66,7 @@ impl Core {
             }
             json!({
                 "exchange": message.exchange.as_str(),
-                "routing_key": message.routing_key().as_str(),
+                "routing_key": message.routing_key.as_str(),
                 "redelivered": redelivered,
                 "delivery_count": delivery_count,
                 "properties": properties,
@@ -76,21 +78,19 @@ impl Core {
     }
 
     /// The connections, oldest first.
-    #[must_use]
-    pub fn connections_view(&self) -> Value {
-        let mut connections: Vec<_> = self.connections.iter().collect();
-        connections.sort_by_key(|(id, _)| **id);
-        let view = connections.into_iter().map(|(id, connection)| {
-            let name = connection.peer.properties.inner().get("connection_name").and_then(text);
+    pub(crate) fn connections_view(&self) -> Value {
+        let view = self.connections.iter().map(|(id, connection)| {
+            let channels = connection.channels.values();
+            let name = text_of(&connection.peer.properties, "connection_name");
             json!({
                 "id": id,
                 "address": connection.peer.address,
                 "name": name,
-                "vhost": connection.peer.vhost,
+                "vhost": *connection.peer.vhost,
                 "user": connection.peer.user,
                 "channels": connection.channels.len(),
-                "consumers": connection.channels.values().map(|channel| channel.consumers.len()).sum::<usize>(),
-                "unacknowledged": connection.channels.values().map(|channel| channel.unacked.len()).sum::<usize>(),
+                "consumers": channels.clone().map(|channel| channel.consumers.len()).sum::<usize>(),
+                "unacknowledged": channels.map(|channel| channel.unacked.len()).sum::<usize>(),
                 "closing": connection.closing,
             })
         });
@@ -108,7 +108,7 @@ fn plain(value: &AMQPValue) -> Value {
     if let Some(text) = text(value) {
         return json!(text);
     }
-    if let Some(number) = super::message::number(value) {
+    if let Some(number) = number(value) {
         return json!(number);
     }
     match value {

@@ -122,17 +122,19 @@ async fn a_log_that_is_cut_anywhere_is_read_up_to_there() {
 }
 
 #[tokio::test]
-async fn a_folder_belongs_to_one_broker_and_a_strange_file_is_left_alone() {
+async fn a_folder_belongs_to_one_broker_and_a_strange_or_older_file_is_left_alone() {
     let folder = tempdir().unwrap();
     let options = || Options { data_dir: Some(folder.path().into()), ..Options::default() };
     let first = broker(options()).await;
     let error = DevBroker::start(options()).await.unwrap_err();
     assert!(error.to_string().contains("another devbroker"), "{error}");
     first.stop().await;
-    std::fs::write(folder.path().join("log"), "somebody's diary").unwrap();
-    let error = DevBroker::start(options()).await.unwrap_err();
-    assert!(error.to_string().contains("not a log"), "{error}");
-    assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "somebody's diary");
+    for content in ["somebody's diary", "devbroker 1\n and its records"] {
+        std::fs::write(folder.path().join("log"), content).unwrap();
+        let error = DevBroker::start(options()).await.unwrap_err();
+        assert!(error.to_string().contains("not a log of this version of devbroker: remove it"), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), content);
+    }
 }
 
 #[tokio::test]

@@ -65,27 +65,6 @@ async fn an_alarm_stops_publishers_and_not_consumers() {
 }
 
 #[tokio::test]
-async fn too_many_messages_are_an_alarm_by_themselves() {
-    let broker = broker(Options { max_memory: 1_000_000, ..Options::default() }).await;
-    let admin = broker.admin_address().unwrap();
-    let (_publishing, publisher) = channel(&broker.url()).await;
-    let (_consuming, consumer) = channel(&broker.url()).await;
-    declare(&publisher, "q", "classic").await;
-    for _ in 0..10 {
-        publish(&publisher, "q", &[0; 100_000]).await.unwrap();
-    }
-    assert_eq!(ask(admin, "GET", "/status").await.1["alarm"], true);
-    let sent = publish(&publisher, "q", b"more");
-    tokio::pin!(sent);
-    assert!(timeout(Duration::from_millis(200), &mut sent).await.is_err());
-    let mut deliveries = consume(&consumer, "q", 1).await;
-    for _ in 0..3 {
-        next(&mut deliveries).await.acker.ack(BasicAckOptions::default()).await.unwrap();
-    }
-    assert_eq!(sent.await.unwrap(), Confirmation::Ack(None));
-}
-
-#[tokio::test]
 async fn a_paused_broker_is_silent_and_goes_on_where_it_was() {
     let broker = broker(Options::default()).await;
     let admin = broker.admin_address().unwrap();

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cli::{Ledger, task_name},
+    control::status,
     failure::{Failure, Result},
     project::Project,
     render::Screen,
@@ -71,6 +72,9 @@ pub async fn ledger(project: Option<&Project>, screen: Screen, wanted: &Ledger) 
         _ => return Err(Failure::Usage("give both, --account-url and --vip-url".into())),
     };
     let victim = wanted.kill.as_deref().map(task_name).transpose()?;
+    if let (Some((name, slot)), false) = (&victim, is_elsewhere) {
+        runs(name, *slot).await?;
+    }
     // Elsewhere the broker is known only if it was said.
     let broker = match (is_elsewhere, &wanted.broker) {
         (true, None) => None,
@@ -93,6 +97,17 @@ pub async fn ledger(project: Option<&Project>, screen: Screen, wanted: &Ledger) 
     let dead =
         waiting(broker.as_ref(), DEAD).await.zip(dead_before).map(|(now, before)| now.saturating_sub(before));
     report(screen, &book, &balance, dead)
+}
+
+/// Before the first read, that there is such a task to be killed.
+async fn runs(name: &str, slot: u32) -> Result<()> {
+    let services = status().await?.services;
+    let tasks: Vec<_> = services.iter().flat_map(|service| &service.tasks).map(|task| &task.name).collect();
+    if tasks.iter().any(|task| **task == format!("{name}.{slot}")) {
+        return Ok(());
+    }
+    let tasks: Vec<_> = tasks.into_iter().map(String::as_str).collect();
+    Err(Failure::Why(format!("there is no task {name}.{slot} to kill; there are {}", tasks.join(", "))))
 }
 
 fn trimmed(url: &str) -> String {

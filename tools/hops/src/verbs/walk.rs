@@ -17,6 +17,8 @@ use crate::{
 
 /// How long the message may take; a broker that was away is found again within that.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// After which whoever watches is told what is the matter.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long a line may come after the last hop's: hop 6 waits for a confirm that hop 7 does not wait for.
 const STRAGGLERS: Duration = Duration::from_millis(500);
 /// Between two looks at the logs.
@@ -47,6 +49,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     screen.say("     ms  hop          replica            what happens");
     let mut seen = BTreeSet::new();
     let (mut ended_at, mut is_ended) = (None, body["vip"] != json!(true));
+    let mut is_told = false;
     let deadline = Instant::now() + PATIENCE;
     loop {
         for line in tail.read_on().iter().filter(|line| line.field("request") == id && line.hop().is_some()) {
@@ -61,6 +64,9 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
         let is_whole = is_ended && seen == (1..=9).collect();
         if is_whole || ended_at.is_some_and(|at| at.elapsed() > STRAGGLERS) || Instant::now() > deadline {
             break;
+        }
+        if started.elapsed() > SILENCE && !std::mem::replace(&mut is_told, true) {
+            screen.say("... the message waits: `cargo hops queues` shows where");
         }
         sleep(LOOKS).await;
     }

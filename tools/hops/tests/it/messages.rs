@@ -75,6 +75,17 @@ async fn a_kill_in_the_middle_loses_nothing_and_the_ledger_says_so() {
 }
 
 #[tokio::test]
+async fn the_ledger_asks_for_its_victim_before_it_reads() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let said = checkout.hops(&["ledger", "--kill", "vipservice.7"]).failed();
+    assert!(
+        said.contains("no task vipservice.7") && said.contains("accountservice.2, vipservice.1"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn the_ledger_names_what_is_missing_and_fails() {
     let (one, other) = (Checkout::new().await, Checkout::new().await);
     one.up().ok();

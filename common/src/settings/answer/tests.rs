@@ -1,0 +1,98 @@
+//! Answers, recorded from Spring's server 4.3.4 and written by hand.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+
+fn layers(answer: &Json) -> Vec<Layer> {
+    read(answer.to_string().as_bytes(), "probe").unwrap_or_else(|why| panic!("{why}: {answer}"))
+}
+
+fn answer(sources: &Json) -> Json {
+    json!({ "name": "probe", "profiles": ["dev"], "label": null, "version": null, "state": null,
+            "propertySources": sources })
+}
+
+#[test]
+fn what_springs_server_answers_is_read_whatever_the_case() {
+    let recorded: Vec<Json> = serde_json::from_str(include_str!("recorded.json")).unwrap();
+    assert!(recorded.len() > 35, "{}", recorded.len());
+    for case in recorded {
+        let layers = layers(&case["answer"]);
+        let sources = case["answer"]["propertySources"].as_array().unwrap();
+        assert_eq!(layers.len(), sources.len(), "{}", case["case"]);
+        for (layer, source) in layers.iter().rev().zip(sources) {
+            let expected = source["source"].as_object().unwrap();
+            let found =
+                layer.values.iter().map(|(key, value)| (key.clone(), value.clone().into_string().unwrap()));
+            let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let expected = expected.iter().map(|(key, value)| (key.clone(), text(value)));
+            assert_eq!(found.collect::<BTreeMap<_, _>>(), expected.collect(), "{}", case["case"]);
+        }
+    }
+}
+
+#[test]
+fn answers_of_older_and_newer_servers_are_read_too() {
+    let source = json!([{ "name": "n", "source": { "a": 1 } }]);
+    for answer in [
+        json!({ "name": "probe", "profiles": ["dev", "prod"], "label": "master", "propertySources": source }),
+        json!({ "name": "probe", "profiles": ["dev,prod"], "label": null, "state": "", "propertySources": source }),
+        json!({ "propertySources": source, "added": { "later": true } }),
+    ] {
+        assert_eq!(layers(&answer).len(), 1, "{answer}");
+    }
+    assert!(layers(&answer(&json!([]))).is_empty(), "a service that the server knows nothing of");
+    // Nested values are none that Spring sends; what they mean is clear all the same.
+    let nested =
+        answer(&json!([{ "name": "n", "source": { "a": { "b": [1] }, "c": 1.5, "d": null, "e": true } }]));
+    let values = &layers(&nested)[0].values;
+    assert_eq!(values.keys().collect::<Vec<_>>(), ["a.b[0]", "c", "d", "e"]);
+}
+
+#[test]
+fn what_is_no_answer_is_refused_with_a_reason() {
+    let deep = format!("{{\"propertySources\":{}", "[".repeat(100_000));
+    for body in ["", "hello", "<html></html>", "[]", "{}", r#"{"propertySources":[{"name":"n"}]}"#, &deep] {
+        let why = read(body.as_bytes(), "probe").unwrap_err();
+        assert!(why.starts_with("its answer is no Environment: "), "{why}");
+    }
+}
+
+#[test]
+fn a_source_is_the_services_own_when_its_name_has_the_services_file_in_it() {
+    for (name, own) in [
+        ("file:/repo/probe.yml", true),
+        ("file:config-repo/probe-dev.yml", true),
+        ("https://git.example/config-repo/probe.properties", true),
+        ("Config resource 'file [/repo/probe.yml]' via location 'file:/repo/' (document #1)", true),
+        (
+            "https://git.example/r/Config resource 'file [/tmp/c/probe-dev.yml' via location '' (document #0)",
+            true,
+        ),
+        ("file:/repo/application.yml", false),
+        ("file:/probe/application-dev.yml", false),
+        ("file:/repo/probes.yml", false),
+        ("file:/repo/other-probe.yml", false),
+        ("overrides", false),
+        ("vault:probe", false),
+    ] {
+        assert_eq!(is_own(name, "probe"), own, "{name}");
+    }
+}
+
+#[test]
+fn a_name_is_shown_without_credentials_and_on_one_line() {
+    for (name, expected) in [
+        ("file:/repo/probe.yml", "file:/repo/probe.yml"),
+        ("https://u:hunter2@git.example/r/probe.yml", "https://git.example/r/probe.yml"),
+        ("Config 'https://u:hunter2@h/x' via 'https://t0ken@h'", "Config 'https://h/x' via 'https://h'"),
+        ("https://h/a@b", "https://h/a@b"),
+        ("a\nb\u{1b}c", "abc"),
+    ] {
+        assert_eq!(shown(name), expected);
+    }
+    assert_eq!(shown(&"x".repeat(10_000)).len(), 300);
+}

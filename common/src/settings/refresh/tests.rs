@@ -1,0 +1,307 @@
+//! Settings that are read again: events through a broker that is a double, files in a folder, and time that is
+//! paused.
+
+use std::{fs, path::PathBuf, sync::Mutex};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{
+    messaging::{Activity, JSON, Message, MockMessagingClient},
+    settings::{
+        ConfigServer, Live, Sources,
+        tests::{Probe, repo},
+    },
+};
+
+/// A service that follows its folder.
+struct Following {
+    live: LiveSettings<Probe>,
+    folder: TempDir,
+    handler: Arc<Mutex<Option<Handler>>>,
+    broker: Arc<Mutex<Option<Activity>>>,
+    /// What it said on the bus.
+    said: Arc<Mutex<Vec<Json>>>,
+    subscription: Subscription,
+    registry: Registry,
+}
+
+impl Following {
+    async fn new(files: &[(&str, &str)]) -> Self {
+        let (folder, sources) = repo(files);
+        Self::with(folder, sources).await
+    }
+
+    async fn with(folder: TempDir, sources: Sources) -> Self {
+        let live = sources.load_live::<Probe>().await.unwrap();
+        let handler = Arc::new(Mutex::new(None));
+        let broker = Arc::new(Mutex::new(None));
+        let said = Arc::new(Mutex::new(vec![]));
+        let mut client = MockMessagingClient::new();
+        let (of_client, of_broker) = (Arc::clone(&handler), Arc::clone(&broker));
+        client.expect_subscribe().once().returning(move |exchange, key, _, handler| {
+            assert_eq!((exchange, key), ("springCloudBus", "#"));
+            let (subscription, activity) = Subscription::new(CancellationToken::new(), TaskTracker::new());
+            activity.set_active(true);
+            *of_client.lock().unwrap() = Some(handler);
+            *of_broker.lock().unwrap() = Some(activity);
+            subscription
+        });
+        let heard = Arc::clone(&said);
+        client.expect_broadcast().returning(move |exchange, key, message| {
+            assert_eq!((exchange, key), ("springCloudBus", "springCloudBus"));
+            heard.lock().unwrap().push(serde_json::from_slice(&message.body).unwrap());
+            Ok(())
+        });
+        let mut registry = Registry::default();
+        let client: Arc<dyn MessagingClient> = Arc::new(client);
+        let subscription = live.follow(&client, "probe.1", &mut registry).unwrap();
+        let following = Self { live, folder, handler, broker, said, subscription, registry };
+        following.settle().await;
+        following
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// Lets all happen that would.
+    async fn settle(&self) {
+        sleep(Duration::from_secs(60)).await;
+    }
+
+    async fn hear(&self, event: &Json) {
+        let message =
+            Message { content_type: Some(JSON.into()), body: event.to_string().into(), ..Message::default() };
+        let handler = self.handler.lock().unwrap().clone().unwrap();
+        assert_eq!(handler(Delivery::new(message, false)).await, Outcome::Ack, "{event}");
+    }
+
+    async fn refresh(&self) {
+        self.hear(&refresh("probe:**")).await;
+        self.settle().await;
+    }
+
+    fn counts(&self) -> (u32, u32) {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let count = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("_total "));
+            line.unwrap().parse().unwrap()
+        };
+        (count("settings_reloads"), count("settings_refusals"))
+    }
+}
+
+fn refresh(destination: &str) -> Json {
+    json!({ "type": "RefreshRemoteApplicationEvent", "originService": "config-server:8888:1", "id": "e1",
+            "destinationService": destination })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_meant_for_us_brings_the_new_values_to_who_asks_for_them() {
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
+    let greeting: Live<String> = following.live.live(|settings| settings.greeting.clone());
+    let size = greeting.map(|greeting| greeting.len());
+    assert_eq!(greeting.get(), "old");
+    following.write("probe.yml", "greeting: newer");
+    following.refresh().await;
+    assert_eq!((greeting.get().as_str(), size.get()), ("newer", 5));
+    assert_eq!(following.live.now().greeting, "newer");
+    assert_eq!(following.live.note().get(), format!("from {}", following.folder.path().display()));
+
+    following.write("probe.yml", "greeting: newest");
+    let environment = json!({ "type": "EnvironmentChangeRemoteApplicationEvent", "destinationService": "**",
+                              "values": { "greeting": "of nobody's file" } });
+    following.hear(&environment).await;
+    following.settle().await;
+    assert_eq!(greeting.get(), "newest", "it is a reason to read, and no value of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_is_meant_for_us_and_an_address_that_only_contains_our_name_is_not() {
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
+    let before = following.counts();
+    let stranger = json!({ "type": "ShutdownRemoteApplicationEvent", "destinationService": "probe:**" });
+    let ack = json!({ "type": "AckRemoteApplicationEvent", "destinationService": "**", "ackId": "e0" });
+    following.write("probe.yml", "greeting: new");
+    for event in [
+        refresh("xprobe2:**"),
+        refresh("probe-legacy:**"),
+        refresh("probe:test:**"),
+        refresh("probe:dev:probe.2:**"),
+        stranger,
+        ack,
+        json!({ "type": 7 }),
+        json!("no event"),
+    ] {
+        following.hear(&event).await;
+        following.settle().await;
+        assert_eq!((following.counts(), following.live.now().greeting.as_str()), (before, "old"), "{event}");
+    }
+    for (n, destination) in (1..).zip(["**", "*:**", "*", "probe", "probe:dev", "probe:dev:probe.1:**"]) {
+        let mut event = refresh(destination);
+        event["timestamp"] = json!("not a number");
+        following.hear(&event).await;
+        following.settle().await;
+        assert_eq!(following.counts(), (before.0 + n, 0), "{destination}");
+    }
+    assert_eq!(following.live.now().greeting, "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_events_at_once_are_one_reason_to_read_and_each_is_acknowledged() {
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
+    let before = following.counts().0;
+    for n in 0..20 {
+        let mut event = refresh("probe:**");
+        event["id"] = json!(format!("e{n}"));
+        following.hear(&event).await;
+    }
+    following.settle().await;
+    assert_eq!(following.counts().0, before + 1);
+    let said = following.said.lock().unwrap().clone();
+    assert_eq!(said.len(), 20);
+    assert_eq!(
+        (&said[0]["type"], &said[0]["ackId"], &said[0]["ackDestinationService"]),
+        (&json!("AckRemoteApplicationEvent"), &json!("e0"), &json!("probe:**"))
+    );
+    let origin = said[0]["originService"].as_str().unwrap();
+    assert!(origin.starts_with("probe:dev:probe.1:"), "{origin}");
+
+    // Its own event is not for itself, and more than can be kept in mind is no trouble.
+    following.hear(&json!({ "type": "RefreshRemoteApplicationEvent", "originService": origin })).await;
+    following.settle().await;
+    assert_eq!(following.counts().0, before + 1);
+    for _ in 0..1000 {
+        following.hear(&refresh("**")).await;
+    }
+    following.settle().await;
+    assert!(following.counts().0 >= before + 2);
+
+    following.write("probe.yml", "config_ack: false");
+    following.refresh().await;
+    assert_eq!(following.said.lock().unwrap().len(), 20 + EVENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_version_changes_nothing_and_is_shown_until_a_good_one_comes() {
+    let following = Following::new(&[("probe.yml", "greeting: old\nlog_level: info")]).await;
+    let before = following.counts().0;
+    for (n, text, says) in [
+        (1, "greeting: [", "probe.yml"),
+        (2, "greeting: new\nsize: many", "size"),
+        (3, "greeting: new\nbroker_url: x", "unknown key `broker_url`"),
+        (4, "greeting: new\nrequest_timeout: 0s", "request_timeout: must be more than 0"),
+        (5, "greeting: ${nothing}", "${nothing}"),
+    ] {
+        following.write("probe.yml", text);
+        following.refresh().await;
+        assert_eq!(following.live.now().greeting, "old", "{text}");
+        let note = following.live.note().get();
+        assert!(note.starts_with("as they were") && note.contains(says), "{text}: {note}");
+        assert_eq!(following.counts(), (before, n), "{text}");
+    }
+    assert!(following.said.lock().unwrap().is_empty(), "what was refused is not acknowledged");
+    following.write("probe.yml", "greeting: new");
+    following.refresh().await;
+    assert_eq!(following.live.now().greeting, "new");
+    assert!(following.live.note().get().starts_with("from "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_new_connection_is_a_reason_to_read_since_events_meanwhile_are_lost() {
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
+    assert_eq!(following.counts().0, 1, "once after the first, too: events before it were lost");
+    following.write("probe.yml", "greeting: new");
+    following.settle().await;
+    assert_eq!(following.live.now().greeting, "old");
+    for active in [false, true] {
+        following.broker.lock().unwrap().as_ref().unwrap().set_active(active);
+    }
+    following.settle().await;
+    assert_eq!((following.live.now().greeting.as_str(), following.counts().0), ("new", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_live_keeps_its_value_and_is_shown_with_the_next_one() {
+    let following = Following::new(&[("probe.yml", "size: 1\namqp_password: hunter2\ngreeting: a")]).await;
+    following.write("probe.yml", "size: 2\namqp_password: hunter3\ngreeting: b");
+    following.refresh().await;
+    let shown = serde_json::to_value(following.live.effective().get()).unwrap();
+    let origin = following.folder.path().join("probe.yml").display().to_string();
+    assert_eq!(shown["size"], json!({ "value": 1, "origin": origin, "live": false, "atNextStart": 2 }));
+    assert_eq!(shown["greeting"], json!({ "value": "b", "origin": origin, "live": true }));
+    assert_eq!(shown["request_timeout"], json!({ "value": "5s", "origin": "default", "live": true }));
+    assert_eq!(shown["amqp_password"]["value"], "***");
+    assert!(!shown.to_string().contains("hunter"), "{shown}");
+}
+
+#[test]
+fn what_has_changed_is_told_by_name_and_of_a_key_that_is_not_live_once() {
+    let version = |text: &str| {
+        let (_folder, sources) = repo(&[("probe.yml", text)]);
+        Version::new(
+            futures_util::FutureExt::now_or_never(sources.load_again::<Probe>(&|_| {})).unwrap().unwrap(),
+        )
+    };
+    let started = version("size: 1\namqp_password: a");
+    let mut state = State { started: Arc::clone(&started), now: started, refused: None, told: None };
+    for (text, live, at_next_start) in [
+        ("size: 1\namqp_password: a\ngreeting: b\nlog_level: debug", &["greeting", "log_level"][..], &[][..]),
+        ("size: 2\namqp_password: a\ngreeting: b\nlog_level: debug", &[], &["size"]),
+        ("size: 2\namqp_password: a\ngreeting: c\nlog_level: debug", &["greeting"], &[]),
+        ("size: 3\namqp_password: b\ngreeting: c\nlog_level: debug", &[], &["size", "amqp_password"]),
+        // The value that counts, and one that says the same in other words: nothing to tell.
+        ("size: '1'\namqp_password: a\ngreeting: c\nlog_level: DEBUG\nserver_host: 127.0.0.1", &[], &[]),
+    ] {
+        let changes = take_over(&mut state, version(text));
+        assert_eq!((&changes.live[..], &changes.at_next_start[..]), (live, at_next_start), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_stop_stops_following() {
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
+    following.subscription.cancel();
+    following.subscription.finished().await;
+    following.write("probe.yml", "greeting: new");
+    following.refresh().await;
+    assert_eq!(following.live.now().greeting, "old");
+}
+
+#[tokio::test]
+async fn without_its_server_a_service_goes_on_with_what_it_has() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_folder, folder) = repo(&[("probe.yml", "greeting: of the folder")]);
+    let server = ConfigServer {
+        url: format!("http://{closed}").try_into().unwrap(),
+        label: None,
+        timeout: Duration::from_secs(1),
+        patience: Duration::from_millis(1),
+        fail_fast: true,
+    };
+    let sources = Sources { server: Some(server.clone()), ..folder.clone() };
+    let why = sources.load::<Probe>().await.unwrap_err().to_string();
+    for part in
+        [&closed.to_string(), "was not there within 1ms", "--config-server URL", "--config-fail-fast false"]
+    {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let lenient = Sources { server: Some(ConfigServer { fail_fast: false, ..server }), ..folder };
+    assert_eq!(lenient.load::<Probe>().await.unwrap().greeting, "of the folder");
+    // Later it waits for the server, and what came from there is not undone by the folder.
+    assert!(lenient.load_again::<Probe>(&|_| {}).await.is_err());
+    let nowhere = Sources { config_repo: Some(PathBuf::from("nowhere")), ..Sources::default() };
+    assert!(nowhere.load::<Probe>().await.is_err());
+}
+
+#[tokio::test]
+async fn settings_that_come_from_nothing_that_could_change_are_not_followed() {
+    let live = Sources::default().load_live::<Probe>().await.unwrap();
+    let client: Arc<dyn MessagingClient> = Arc::new(MockMessagingClient::new());
+    assert!(live.follow(&client, "probe.1", &mut Registry::default()).is_none());
+    assert!(LiveSettings::from(Probe::default()).follow(&client, "p", &mut Registry::default()).is_none());
+}

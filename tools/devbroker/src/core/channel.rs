@@ -1,0 +1,231 @@
+//! Connections and channels: their state, what each method leads to, and how they end.
+//! <https://www.rabbitmq.com/docs/channels>
+
+use std::collections::BTreeMap;
+
+use amq_protocol::{
+    protocol::{
+        AMQPClass, basic::AMQPMethod as Basic, channel, confirm, connection,
+        exchange::AMQPMethod as Exchange, queue::AMQPMethod as Queue, tx,
+    },
+    types::ShortString,
+};
+
+use super::{
+    At, ConnectionId, ConsumerId, Core, Out, Peer, QueueId, method::Say, refusal::Refusal, settle::Unacked,
+};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) channels: BTreeMap<u16, Channel>,
+    /// We said close, and wait for close-ok.
+    pub(super) closing: bool,
+    /// Bytes on their way to it.
+    pub(super) output: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    /// We said close, and wait for close-ok.
+    pub(super) closing: bool,
+    /// `basic.qos` for new consumers.
+    pub(super) prefetch: u16,
+    pub(super) confirms: bool,
+    pub(super) published: u64,
+    /// Publishes that were taken since the last confirm was sent: first and last.
+    pub(super) taken: Option<(u64, u64)>,
+    /// A confirm was dropped on purpose, so none may cover several.
+    pub(super) singly: bool,
+    pub(super) last_tag: u64,
+    pub(super) unacked: BTreeMap<u64, Unacked>,
+    pub(super) consumers: BTreeMap<String, ConsumerId>,
+    /// The queue that an empty name means.
+    pub(super) last_queue: String,
+    /// The consumer tag and the address of direct reply-to.
+    pub(super) reply: Option<(ShortString, String)>,
+}
+
+/// What a method is answered with, if with anything.
+pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
+
+pub(super) fn answer(answer: impl Say) -> Answer {
+    Ok(Some(answer.class()))
+}
+
+/// The answer, if the client wants one.
+pub(super) fn unless(nowait: bool, answer: impl Say) -> Answer {
+    Ok((!nowait).then(|| answer.class()))
+}
+
+impl Connection {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self { peer, channels: BTreeMap::new(), closing: false, output: 0 }
+    }
+}
+
+impl Core {
+    pub(super) fn method(&mut self, at: At, method: AMQPClass) -> Result<(), Refusal> {
+        let answer = match method {
+            method if at.channel == 0 => self.connection_method(at, &method)?,
+            AMQPClass::Channel(method) => self.channel_method(at, &method)?,
+            method if !self.channel(at)?.closing => self.answer_to(at, method)?,
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            self.send(at.connection, Out::Method(at.channel, answer));
+        }
+        Ok(())
+    }
+
+    fn answer_to(&mut self, at: At, method: AMQPClass) -> Answer {
+        match method {
+            AMQPClass::Exchange(Exchange::Declare(method)) => self.declare_exchange(at, method),
+            AMQPClass::Exchange(Exchange::Delete(method)) => self.delete_exchange(at, &method),
+            AMQPClass::Queue(Queue::Declare(method)) => self.declare_queue(at, method),
+            AMQPClass::Queue(Queue::Delete(method)) => self.delete_queue_method(at, &method),
+            AMQPClass::Queue(Queue::Bind(method)) => self.bind_queue(at, method),
+            AMQPClass::Queue(Queue::Unbind(method)) => self.unbind_queue(at, method),
+            AMQPClass::Queue(Queue::Purge(method)) => self.purge(at, &method),
+            AMQPClass::Basic(Basic::Qos(method)) => self.qos(at, &method),
+            AMQPClass::Basic(Basic::Consume(method)) => self.consume(at, &method),
+            AMQPClass::Basic(Basic::Cancel(method)) => self.cancel(at, method),
+            AMQPClass::Basic(Basic::Get(method)) => self.get(at, &method),
+            AMQPClass::Basic(Basic::Ack(method)) => self.ack(at, method.delivery_tag, method.multiple),
+            AMQPClass::Basic(Basic::Reject(method)) => {
+                self.reject(at, method.delivery_tag, false, method.requeue)
+            }
+            AMQPClass::Basic(Basic::Nack(method)) => {
+                self.reject(at, method.delivery_tag, method.multiple, method.requeue)
+            }
+            // A client answers our cancel, if it was not told not to.
+            AMQPClass::Basic(Basic::CancelOk(_)) => Ok(None),
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(method)) => {
+                self.channel(at)?.confirms = true;
+                unless(method.nowait, confirm::SelectOk {})
+            }
+            other => Err(not_done(&other)),
+        }
+    }
+
+    fn connection_method(&mut self, at: At, method: &AMQPClass) -> Answer {
+        match method {
+            AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
+                self.release_connection(at.connection);
+                self.send_method(at, connection::CloseOk {});
+                self.send(at.connection, Out::Hangup);
+                Ok(None)
+            }
+            AMQPClass::Connection(_) => Err(not_done(method)),
+            _ => Err(Refusal::channel("unexpected method in connection state running")),
+        }
+    }
+
+    fn channel_method(&mut self, at: At, method: &channel::AMQPMethod) -> Answer {
+        use channel::AMQPMethod as Method;
+        let Some(connection) = self.connections.get_mut(&at.connection) else { return Ok(None) };
+        let closing = connection.channels.get(&at.channel).map(|channel| channel.closing);
+        match (method, closing) {
+            (Method::Open(_), None) => {
+                let (open, most) = (connection.channels.len(), connection.peer.channel_max);
+                if open >= usize::from(most) {
+                    return Err(Refusal::not_allowed(format!(
+                        "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
+                    )));
+                }
+                connection.channels.insert(at.channel, Channel::default());
+                answer(channel::OpenOk {})
+            }
+            (Method::Open(_), Some(_)) => Err(Refusal::channel("second 'channel.open' seen")),
+            (Method::CloseOk(_), Some(true)) => {
+                connection.channels.remove(&at.channel);
+                Ok(None)
+            }
+            (Method::Close(_), Some(_)) => {
+                self.release_channel(at);
+                if let Some(connection) = self.connections.get_mut(&at.connection) {
+                    connection.channels.remove(&at.channel);
+                }
+                answer(channel::CloseOk {})
+            }
+            (_, None) => Err(Refusal::channel("expected 'channel.open'")),
+            (_, Some(true)) => Ok(None),
+            (Method::Flow(flow), _) if flow.active => answer(channel::FlowOk { active: true }),
+            (Method::Flow(_), _) => Err(Refusal::not_implemented("active=false")),
+            (other, _) => Err(not_done(&AMQPClass::Channel(other.clone()))),
+        }
+    }
+
+    /// Says no: closes the channel, or the connection.
+    pub(super) fn refuse(&mut self, at: At, refusal: &Refusal, about: (u16, u16)) {
+        let about = if refusal.code == 541 { (0, 0) } else { about };
+        if at.channel != 0 && !refusal.is_hard() {
+            self.release_channel(at);
+            if let Ok(channel) = self.channel(at) {
+                *channel = Channel { closing: true, ..Channel::default() };
+            }
+            self.send_method(at, refusal.close_of_channel(about));
+        } else {
+            self.release_connection(at.connection);
+            if let Some(connection) = self.connections.get_mut(&at.connection) {
+                connection.closing = true;
+            }
+            self.send_method(At { channel: 0, ..at }, refusal.close_of_connection(about));
+        }
+    }
+
+    /// Ends a connection's channels, and deletes its exclusive queues.
+    pub(super) fn release_connection(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        for channel in connection.channels.keys().copied().collect::<Vec<_>>() {
+            self.release_channel(At { connection: id, channel });
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.channels.clear();
+        }
+        let owned = self.queues.iter().filter(|(_, queue)| queue.owner == Some(id));
+        for queue in owned.map(|(queue, _)| *queue).collect::<Vec<QueueId>>() {
+            self.delete_queue(queue);
+        }
+    }
+
+    /// Ends a channel's consumers, and gives back what is not settled.
+    fn release_channel(&mut self, at: At) {
+        self.flush_confirms(at);
+        self.confirming.remove(&at);
+        let Ok(channel) = self.channel(at) else { return };
+        let Channel { consumers, unacked, reply, .. } = std::mem::take(channel);
+        if let Some((_, address)) = reply {
+            self.replies.remove(&address);
+        }
+        for unacked in unacked.into_values() {
+            self.requeue(unacked);
+        }
+        for consumer in consumers.into_values() {
+            self.remove_consumer(consumer);
+        }
+    }
+
+    pub(super) fn channel(&mut self, at: At) -> Result<&mut Channel, Refusal> {
+        let connection = self.connections.get_mut(&at.connection);
+        let channel = connection.and_then(|connection| connection.channels.get_mut(&at.channel));
+        channel.ok_or_else(|| Refusal::channel("expected 'channel.open'"))
+    }
+}
+
+/// What RabbitMQ does and this broker does not is refused by its name; the rest are a server's own methods.
+fn not_done(method: &AMQPClass) -> Refusal {
+    let name = match method {
+        AMQPClass::Exchange(Exchange::Bind(_)) => "exchange.bind",
+        AMQPClass::Exchange(Exchange::Unbind(_)) => "exchange.unbind",
+        AMQPClass::Basic(Basic::Recover(_)) => "basic.recover",
+        AMQPClass::Basic(Basic::RecoverAsync(_)) => "basic.recover-async",
+        AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => "connection.update-secret",
+        AMQPClass::Access(_) => "access.request",
+        AMQPClass::Tx(tx::AMQPMethod::Select(_)) => "tx.select",
+        AMQPClass::Tx(tx::AMQPMethod::Commit(_)) => "tx.commit",
+        AMQPClass::Tx(tx::AMQPMethod::Rollback(_)) => "tx.rollback",
+        _ => return Refusal::command_invalid("unimplemented method"),
+    };
+    Refusal::not_implemented(name)
+}

@@ -1,0 +1,90 @@
+//! What a client says and hears, and who it is.
+
+use std::sync::Arc;
+
+use amq_protocol::{
+    protocol::{AMQPClass, BasicProperties, basic},
+    types::{AMQPValue, FieldTable},
+};
+use bytes::Bytes;
+
+use super::{ConnectionId, message::Message, refusal::Refusal};
+
+/// A channel of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At {
+    pub(crate) connection: ConnectionId,
+    pub(crate) channel: u16,
+}
+
+/// What a client wants.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A method on a channel.
+    Method(u16, AMQPClass),
+    /// A whole message on a channel.
+    Publish(u16, Box<Publication>),
+    /// Something that the connection found wrong on a channel, with the class and the method that it was about.
+    Wrong(u16, Refusal, (u16, u16)),
+}
+
+/// `basic.publish` with its content.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) method: basic::Publish,
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
+}
+
+/// What a client gets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Out {
+    /// A method on a channel.
+    Method(u16, AMQPClass),
+    /// A method with content.
+    Content(u16, AMQPClass, Arc<Message>, Extra),
+    /// The end: nothing follows.
+    Hangup,
+}
+
+impl Out {
+    /// What it costs to keep until it is written, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Content(_, _, message, _) => message.cost(),
+            _ => 64,
+        }
+    }
+}
+
+/// A header that the broker adds for one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extra {
+    None,
+    /// `x-delivery-count`.
+    DeliveryCount(u32),
+    /// `x-stream-offset`.
+    StreamOffset(u64),
+}
+
+/// Who is on the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) vhost: Arc<str>,
+    pub(crate) user: String,
+    pub(crate) address: String,
+    /// How many channels were agreed on.
+    pub(crate) channel_max: u16,
+    /// What it says of itself.
+    pub(crate) properties: FieldTable,
+}
+
+impl Peer {
+    /// Whether it says that it understands something.
+    pub(crate) fn is_capable(&self, of: &str) -> bool {
+        match self.properties.inner().get("capabilities") {
+            Some(AMQPValue::FieldTable(table)) => table.inner().get(of) == Some(&AMQPValue::Boolean(true)),
+            _ => false,
+        }
+    }
+}

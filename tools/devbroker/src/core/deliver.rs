@@ -1,0 +1,121 @@
+//! Messages go out: whose turn it is, and what a delivery leaves in a channel's hand.
+
+use std::sync::Arc;
+
+use amq_protocol::{
+    protocol::{AMQPClass, basic},
+    types::ShortString,
+};
+
+use super::{
+    At, ConsumerId, Core, Extra, MOST_OUTPUT, Out, QueueId,
+    arguments::Kind,
+    message::{Entry, Message},
+    method::Say as _,
+    record::Record,
+    settle::Unacked,
+};
+
+impl Core {
+    /// Delivers as much as consumers will take.
+    pub(super) fn deliver(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(&id) else { return };
+        if queue.kind() == Kind::Stream {
+            queue.consumers.clone().into_iter().for_each(|consumer| self.deliver_stream(id, consumer));
+            return;
+        }
+        while let Some(consumer) = self.next_consumer(id)
+            && let Some(queue) = self.queues.get_mut(&id)
+            && let Some(entry) = queue.take_first()
+        {
+            if !queue.settings.single_active {
+                // Its turn comes again after the others'.
+                queue.consumers.retain(|other| *other != consumer);
+                queue.consumers.push_back(consumer);
+            }
+            self.deliver_to(consumer, entry);
+        }
+    }
+
+    /// Whose turn it is, of those that have room.
+    fn next_consumer(&self, id: QueueId) -> Option<ConsumerId> {
+        let queue = self.queues.get(&id)?;
+        let most = if queue.settings.single_active { 1 } else { usize::MAX };
+        queue.consumers.iter().take(most).copied().find(|consumer| self.may_take(*consumer))
+    }
+
+    fn deliver_stream(&mut self, id: QueueId, consumer_id: ConsumerId) {
+        while self.may_take(consumer_id)
+            && let Some(consumer) = self.consumers.get_mut(&consumer_id)
+            && let Some(queue) = self.queues.get(&id)
+            && let Some((offset, message)) = queue.stream.at_or_after(consumer.offset)
+        {
+            consumer.offset = offset + 1;
+            let entry = Entry::new(offset, message);
+            self.deliver_to(consumer_id, entry);
+        }
+    }
+
+    fn deliver_to(&mut self, id: ConsumerId, entry: Entry) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.unacked += usize::from(!consumer.no_ack);
+        let (at, no_ack, queue, tag) = (consumer.at, consumer.no_ack, consumer.queue, consumer.tag.clone());
+        self.hand_over(at, (queue, Some(id)), entry, no_ack, |delivery_tag, entry| {
+            deliver_method(tag, delivery_tag, entry.redelivered, &entry.message)
+        });
+    }
+
+    /// Sends a message on a channel, where it stays in hand until it is settled, if it has to be.
+    pub(super) fn hand_over(
+        &mut self,
+        at: At,
+        (id, consumer): (QueueId, Option<ConsumerId>),
+        entry: Entry,
+        no_ack: bool,
+        method: impl FnOnce(u64, &Entry) -> AMQPClass,
+    ) {
+        let Ok(channel) = self.channel(at) else { return };
+        channel.last_tag += 1;
+        let tag = channel.last_tag;
+        let (message, method) = (Arc::clone(&entry.message), method(tag, &entry));
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let is_stream = queue.kind() == Kind::Stream;
+        let extra = match (queue.kind(), entry.delivery_count) {
+            (Kind::Stream, _) => Extra::StreamOffset(entry.place),
+            (Kind::Quorum, count) if count > 0 => Extra::DeliveryCount(count),
+            _ => Extra::None,
+        };
+        if no_ack {
+            self.remove(id, &entry);
+        } else {
+            queue.unacked += usize::from(!is_stream);
+            if entry.persisted {
+                self.log(Record::Delivered { queue: id, place: entry.place });
+            }
+            let unacked = Unacked { queue: id, consumer, entry: (!is_stream).then_some(entry) };
+            if let Ok(channel) = self.channel(at) {
+                channel.unacked.insert(tag, unacked);
+            }
+        }
+        self.send(at.connection, Out::Content(at.channel, method, message, extra));
+    }
+
+    /// Whether a consumer has room, and its connection.
+    fn may_take(&self, id: ConsumerId) -> bool {
+        let Some(consumer) = self.consumers.get(&id) else { return false };
+        let connection = self.connections.get(&consumer.at.connection);
+        connection.is_some_and(|connection| connection.output < MOST_OUTPUT)
+            && (consumer.no_ack || consumer.prefetch == 0 || consumer.unacked < consumer.prefetch.into())
+    }
+}
+
+/// `basic.deliver`.
+pub(super) fn deliver_method(
+    consumer_tag: ShortString,
+    delivery_tag: u64,
+    redelivered: bool,
+    message: &Message,
+) -> AMQPClass {
+    let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
+    basic::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key }.class()
+}

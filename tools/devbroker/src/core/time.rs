@@ -1,0 +1,61 @@
+//! What time does: messages expire, unused queues go, held dead letters are tried again.
+//! <https://www.rabbitmq.com/docs/ttl>
+
+use super::{
+    Core, QueueId,
+    death::{Reason, TRY_AGAIN},
+};
+
+impl Core {
+    /// When [`Core::tick`] has to be called next, in Unix milliseconds.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: u64) {
+        self.now = now;
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.timer = None;
+            if queue.unused_until().is_some_and(|end| end <= now) {
+                self.delete_queue(id);
+            } else {
+                self.retry_held(id);
+                self.dirty.insert(id);
+            }
+        }
+        self.tend_all();
+    }
+
+    /// Brings all queues in order in which something has changed.
+    pub(super) fn tend_all(&mut self) {
+        while let Some(id) = self.dirty.pop_first() {
+            // What expires in this very millisecond may still be delivered: with a TTL of 0 that is the only way.
+            self.drop_expired(id, self.now.saturating_sub(1));
+            self.deliver(id);
+            self.drop_expired(id, self.now);
+            self.set_timer(id);
+        }
+    }
+
+    pub(super) fn drop_expired(&mut self, id: QueueId, then: u64) {
+        while let Some(entry) = self.queues.get_mut(&id).and_then(|queue| queue.take_expired(then)) {
+            self.dead_letter(id, entry, Reason::Expired);
+        }
+    }
+
+    /// Sees to it that the next thing that time does to a queue happens in time.
+    fn set_timer(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let held = (!queue.held.is_empty()).then_some(self.now + TRY_AGAIN);
+        let next = [queue.next_expiry(), queue.unused_until(), held].into_iter().flatten().min();
+        if let Some(next) = next.filter(|next| queue.timer.is_none_or(|timer| *next < timer)) {
+            self.timers.extend([(next, id)]);
+            if let Some(later) = queue.timer.replace(next) {
+                self.timers.remove(&(later, id));
+            }
+        }
+    }
+}
