@@ -28,7 +28,8 @@ const WALK: [(&str, &str); 9] = [
     ("offer", "vipservice/src/offer.rs"),
     ("offers", "vipservice/src/offers.rs"),
 ];
-const PAGES: [&str; 4] = ["README.md", "docs/BY_HAND.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "docs/BY_HAND.md", "docs/OPERATIONS.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md"];
 
 fn sources() -> impl Iterator<Item = String> {
     files().into_iter().filter(|path| path.ends_with(".rs"))
@@ -315,6 +316,7 @@ fn every_test_named_in_the_guarantees_exists() {
         let (module, test) = name.rsplit_once("::").unwrap();
         let candidates = match module.split_once("::") {
             None => vec![format!("e2e/tests/it/{module}.rs")],
+            Some(("swarm", module)) => vec![format!("e2e/tests/swarm/{module}.rs")],
             Some((member, module)) => {
                 let module = module.replace("::", "/");
                 vec![format!("{member}/src/{module}.rs"), format!("{member}/src/{module}/tests.rs")]
