@@ -11,11 +11,13 @@ ARG RUST=1.95
 FROM rust:${RUST}-slim-bookworm AS manifests
 COPY . /all
 WORKDIR /all
-RUN find . -path ./target -prune -o \( -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' \) \
-        -exec sh -c 'echo "fn main() {}" > "$1"' sh {} \; \
+RUN find . -path ./target -prune -o \
+        \( -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' -o -path '*/tests/*/main.rs' \) \
+        -exec sh -c 'echo "fn main() { }" > "$1"' sh {} \; \
     && mkdir /manifests \
     && find . -path ./target -prune -o \( -name Cargo.toml -o -name Cargo.lock -o -path './.cargo/*' \
-        -o -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' \) -type f -print \
+        -o -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' \
+        -o -path '*/tests/*/main.rs' \) -type f -print \
         | tar --create --files-from=- --mtime=@0 | tar --extract --directory=/manifests
 
 # The C library is in the binary: the images have none. The target must be named, else the flag is the build scripts' too.

@@ -8,7 +8,8 @@
 //! - `guarding`: what can be seen and reached of it,
 //! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
 //! - `mistakes`: a broken image, bad settings, wrong words,
-//! - `ending`: SIGTERM, and what is left.
+//! - `ending`: SIGTERM, and what is left,
+//! - `walkthrough`: the chapter of the walk-through that deploys it.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 
@@ -18,3 +19,4 @@ mod guarding;
 mod rolling;
 mod mistakes;
 mod ending;
+mod walkthrough;

@@ -196,6 +196,13 @@ impl Stack {
         fs::write(&path, edit(fs::read_to_string(&path).unwrap())).unwrap();
     }
 
+    /// Types a page in the clone.
+    pub(crate) async fn play(&self, page: &str) {
+        let variables = janitor::variables();
+        let variables: Vec<_> = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        e2e::page::play_in(&folder(), &variables, page).await;
+    }
+
     /// The ids of all tasks that are to run.
     pub(crate) async fn tasks(&self) -> BTreeSet<String> {
         let words = ["stack", "ps", "--quiet", "--no-trunc", "--filter", "desired-state=running", "hops"];
