@@ -321,6 +321,7 @@ fn every_test_named_in_the_guarantees_exists() {
         let (module, test) = name.rsplit_once("::").unwrap();
         let candidates = match module.split_once("::") {
             None => vec![format!("e2e/tests/it/{module}.rs")],
+            Some(("swarm", module)) => vec![format!("e2e/tests/swarm/{module}.rs")],
             Some((member, module)) => {
                 let module = module.replace("::", "/");
                 ["src/MODULE.rs", "src/MODULE/tests.rs", "tests/it/MODULE.rs"]

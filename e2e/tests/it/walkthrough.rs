@@ -1,4 +1,6 @@
 //! The chapters of `docs/walkthrough` do what they print, each played by [`e2e::page`], and the code that they show is in the files.
+//!
+//! Those that run examples are played in `examples/tests/it/walkthrough.rs`, the one on Docker Swarm in `e2e/tests/swarm/walkthrough.rs`.
 
 use e2e::{page::play, quote, repository};
 
@@ -44,6 +46,21 @@ async fn chapter_07_break_it() {
     play("docs/walkthrough/07-break-it.md").await;
 }
 
+#[tokio::test]
+async fn chapter_10_change_settings_live() {
+    play("docs/walkthrough/10-change-settings-live.md").await;
+}
+
+#[tokio::test]
+async fn chapter_11_shut_down() {
+    play("docs/walkthrough/11-shut-down.md").await;
+}
+
+#[tokio::test]
+async fn chapter_13_your_own_service() {
+    play("docs/walkthrough/13-your-own-service.md").await;
+}
+
 #[test]
 fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
     let faults: Vec<_> = pages().flat_map(|page| quote::faults(&page)).collect();
@@ -52,11 +69,13 @@ fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
 
 #[test]
 fn every_chapter_is_played_and_stands_in_the_index() {
-    let (tests, index) =
-        (repository::read("e2e/tests/it/walkthrough.rs"), repository::read(format!("{FOLDER}README.md")));
+    let tests = ["e2e/tests/it", "examples/tests/it", "e2e/tests/swarm"];
+    let tests: String =
+        tests.iter().map(|folder| repository::read(format!("{folder}/walkthrough.rs"))).collect();
+    let index = repository::read(format!("{FOLDER}README.md"));
     let chapters = pages().filter_map(|page| page.strip_prefix(FOLDER).map(str::to_owned));
     for chapter in chapters.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) {
-        assert!(tests.contains(&format!("play(\"{FOLDER}{chapter}\")")), "{chapter} has no test here");
+        assert!(tests.contains(&format!("\"{FOLDER}{chapter}\"")), "{chapter} has no test");
         assert!(index.contains(&format!("]({chapter})")), "{chapter} is not in the index");
     }
 }
