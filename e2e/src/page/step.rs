@@ -90,6 +90,7 @@ impl Step {
         !self.stays()
             && (asks_with_curl
                 || asks_the_tool.is_some_and(|typed| verbs.iter().any(|verb| typed.starts_with(verb)))
+                || typed.starts_with("./deploy.sh logs ")
                 || typed.starts_with("cargo run ") && typed.ends_with(" list"))
     }
 }
