@@ -57,7 +57,13 @@ fn a_page_is_read_step_by_step() {
         .into_iter()
         .map(|step| (step.typed, step.printed.join("|"), step.terminal.or(step.file).unwrap_or_default()))
         .collect();
-    let expected = [("one", "printed", ""), ("two", "", ""), ("", "line", ""), ("^C", "bye", "broker"), ("", "fn b() {}", "a/b.rs")];
+    let expected = [
+        ("one", "printed", ""),
+        ("two", "", ""),
+        ("", "line", ""),
+        ("^C", "bye", "broker"),
+        ("", "fn b() {}", "a/b.rs"),
+    ];
     assert_eq!(read, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
 }
 

@@ -65,7 +65,9 @@ fn every_setting_metric_and_function_that_a_page_names_exists() {
         None => sources.contains(word.trim_start_matches("hops_").trim_end_matches("_total")),
     };
     for page in pages() {
-        for word in spans(&page).iter().flat_map(|text| words(text)) {
+        // RabbitMQ's own tool has words of its own.
+        let ours = spans(&page).into_iter().filter(|text| !text.starts_with("rabbitmqctl "));
+        for word in ours.flat_map(|text| words(&text)) {
             assert!(is_known(&word) || NOT_HERE.contains(&&*word), "{page}: nobody knows {word}");
         }
     }
