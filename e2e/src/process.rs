@@ -227,6 +227,14 @@ impl Service {
         .await;
     }
 
+    /// Waits until both of its connections to the broker are there, also where it is ready without them.
+    pub async fn until_connected(&self) {
+        until_true("it is connected to the broker", PATIENCE, async || {
+            self.get("/readyz").await.json()["checks"]["broker"]["status"] == "UP"
+        })
+        .await;
+    }
+
     /// Asks it to stop, as an orchestrator does.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);

@@ -15,13 +15,15 @@ use e2e::{
 };
 use futures_util::StreamExt as _;
 use lapin::{
-    options::{BasicConsumeOptions, BasicQosOptions},
+    options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use vipservice::settings::Settings as VipSettings;
+
+use crate::settings::until_following;
 
 const NOTIFICATION: &str = "vip.notification.v1.schema.json";
 const OFFER: &str = "offer.v1.schema.json";
@@ -110,6 +112,47 @@ async fn what_is_published_is_as_the_schemas_say() {
     system.read_vip(&account).await;
     system.until_offers(&vip, 1).await;
     check_event(OFFER, &first_of_stream(system.vhost(), "offers").await);
+}
+
+#[tokio::test]
+async fn what_the_bus_carries_is_as_its_schema_says() {
+    let (system, repository) = (TestSystem::new().await, tempfile::tempdir().unwrap());
+    let folder = repository.path().to_string_lossy().into_owned();
+    let server = system.launch("configserver", 1).flag("config-repo", &folder).start().await;
+    server.until_ready().await;
+    let vip = system.launch("vipservice", 1).flag("config-server", &server.address().url("")).start().await;
+    vip.until_ready().await;
+    until_following(&[&vip]).await;
+    // The services have declared the exchange; whoever listens has a queue of its own.
+    let (_connection, channel) = system.vhost().channel().await;
+    let mine = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    channel.queue_declare("heard".into(), mine, FieldTable::default()).await.unwrap();
+    let (options, everything) = (QueueBindOptions::default(), "#".into());
+    let bind = channel.queue_bind(
+        "heard".into(),
+        SPRING_CLOUD_BUS.into(),
+        everything,
+        options,
+        FieldTable::default(),
+    );
+    bind.await.unwrap();
+
+    // An editor's change of the vipservice's file becomes an event, and the vipservice says that it has acted on it.
+    std::fs::write(repository.path().join("vipservice.yml"), "offer_text: A carrot\n").unwrap();
+    let mut kinds = BTreeSet::new();
+    while kinds.len() < 2 {
+        let next = until("an event of the bus", PATIENCE, async || {
+            channel.basic_get("heard".into(), BasicGetOptions { no_ack: true }).await.unwrap()
+        });
+        let event: Value = serde_json::from_slice(&next.await.delivery.data).unwrap();
+        check(BUS_EVENT, &event, &[]);
+        kinds.insert(event["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        kinds,
+        BTreeSet::from(["AckRemoteApplicationEvent", "RefreshRemoteApplicationEvent"].map(Into::into))
+    );
+    drop(vip);
 }
 
 #[test]

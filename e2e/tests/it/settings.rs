@@ -9,8 +9,10 @@ use std::{
 use axum::{Router, http::StatusCode, response::IntoResponse as _, routing::get};
 use e2e::{
     broker::{PrivateBroker, Vhost, free_port},
+    environment,
     fixture::TestSystem,
     http::Reply,
+    load::Load,
     log::Stream,
     process::{Launch, Service},
     wait::{PATIENCE, until_true},
@@ -81,7 +83,7 @@ async fn note(service: &Service) -> String {
 }
 
 /// All follow the bus: each has read its settings once more since its queue was there.
-async fn until_following(services: &[&Service]) {
+pub(crate) async fn until_following(services: &[&Service]) {
     for service in services {
         until_true("it follows the bus", PATIENCE, async || {
             service.metric("hops_settings_reloads_total").await > 0
@@ -386,4 +388,64 @@ async fn a_file_saved_in_the_config_servers_folder_reaches_three_vipservices_by_
         until_set(vip, "offer_text", json!("the plains")).await;
         assert!(note(vip).await.starts_with("from the config server at "));
     }
+}
+
+#[tokio::test]
+async fn under_load_settings_change_and_a_config_server_that_is_gone_is_missed_only_by_who_starts() {
+    let system = TestSystem::new().await;
+    let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
+    let port = free_port().to_string();
+    let mut server =
+        started(launch(&system, "configserver", 1, repo.path()).flag("server-port", &port)).await;
+    let url = server.address().url("");
+    let vip = |number| system.launch("vipservice", number).flag("config-server", &url);
+    let (one, two, three) = (started(vip(1)).await, started(vip(2)).await, started(vip(3)).await);
+    let all = [&one, &two, &three];
+    until_following(&all).await;
+    let account = started(system.launch("accountservice", 1).flag("config-server", &url)).await;
+    let load = Load::steady().start(&account.address());
+    load.until_answered(20).await;
+
+    save(&repo, "vipservice.yml", "offer_text: a week\n");
+    for vip in all {
+        until_set(vip, "offer_text", json!("a week")).await;
+    }
+    let since = system.read_vip(&account).await;
+    save(&repo, "vipservice.yml", "offer_text: a year\noffer_valid_for: as long as you like\n");
+    for vip in all {
+        until_true("it names the bad value", PATIENCE, async || note(vip).await.contains("offer_valid_for"))
+            .await;
+        assert_eq!(setting(vip, "offer_text").await["value"], "a week");
+    }
+
+    server.kill9().await;
+    let mut four = vip(4).spawn();
+    let waits = || four.log().text(Stream::Err).contains("waiting for the config server");
+    until_true("the fourth says that it waits", PATIENCE, async || waits()).await;
+    // In full it is away for as long as an operator needs to notice.
+    let away = load.answered() + if environment::is_full() { 1000 } else { 40 };
+    load.until_answered(away).await;
+    for vip in all {
+        assert_eq!(vip.get("/readyz").await.status, 200);
+    }
+    save(&repo, "vipservice.yml", "offer_text: a year\n");
+    server.restart().await;
+    four.until_listening(0).await;
+    four.until_ready().await;
+    assert_eq!(setting(&four, "offer_text").await["value"], "a year");
+    // Nobody was told of what was saved meanwhile; an operator tells them.
+    server.until_connected().await;
+    let told = Reply::of(server.request("POST", "/actuator/busrefresh")).await.unwrap();
+    assert_eq!(told.status, 204, "{}", told.text);
+    for vip in all {
+        until_set(vip, "offer_text", json!("a year")).await;
+    }
+
+    let mut record = load.stop().await;
+    record.sent.insert(since.clone());
+    record.answered.insert(since.clone());
+    system.assert_promise(&record, &account, &[&one, &two, &three, &four]).await;
+    let offers = system.offers(&four).await;
+    let text_of = |id: &str| offers.iter().find(|offer| offer.request_id == id).map(|offer| &offer.text);
+    assert_eq!(text_of(&since).map(String::as_str), Some("a week"));
 }
