@@ -21,6 +21,7 @@ pub mod outbox_command;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
+    healthcheck,
     http::{self, Access, Health},
     messaging::{
         MessagingClient,
@@ -58,8 +59,12 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Keeps accounts; the read of a VIP's account becomes a notification on vip_queue")
-        .subcommand(outbox_command::command());
+        .subcommand(outbox_command::command())
+        .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
+        return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
+    }
     if let Some(verb) = matches.subcommand_matches("outbox") {
         return Ok(outbox_command::run(verb, &sources, &sources.load().await?).await?);
     }

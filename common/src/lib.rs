@@ -11,6 +11,7 @@
 //! - [`bus`]: the events by which settings change while services run, and whom they are meant for
 //! - [`backoff`]: how long to wait before trying again
 //! - [`startup`]: from the command line to a listening process with a name of its own
+//! - [`healthcheck`]: a service asks itself how it is
 //! - [`telemetry`]: log lines for people and for machines
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
 //! - [`failpoint`]: places where a test may end the process; nothing in a shipped binary
@@ -27,6 +28,7 @@ pub mod messaging;
 pub mod bus;
 pub mod backoff;
 pub mod startup;
+pub mod healthcheck;
 pub mod telemetry;
 pub mod shutdown;
 pub mod failpoint;

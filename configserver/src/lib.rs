@@ -9,6 +9,7 @@
 //! - [`encryption`]: `/encrypt` and `/decrypt`, over HTTP and from a shell
 //! - [`monitor`]: `/monitor` and `/actuator/busrefresh`, which tell services over the bus to read again
 //! - [`watch`]: a saved file does so, too
+//! - [`refresh`]: and so does an operator, from a shell
 //!
 //! Around them: [`settings`].
 //! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
@@ -20,12 +21,14 @@ pub mod spring;
 pub mod encryption;
 pub mod monitor;
 pub mod watch;
+pub mod refresh;
 pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use common::{
     bus::BusId,
+    healthcheck,
     http::{self, Access, Health},
     messaging::{
         amqp::{AmqpClient, AmqpOptions},
@@ -68,16 +71,22 @@ pub async fn start(
     let command = command::<Settings>()
         .about("Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
         .mut_arg("config_repo", |argument| argument.help("The folder that is served (default config-repo)"))
-        .subcommands(encryption::commands());
+        .subcommands(encryption::commands())
+        .subcommands([healthcheck::command(), refresh::command()]);
     let (mut sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     // Its own settings are in the folder that it serves: it cannot ask itself.
     sources.server = None;
     let folder = sources.config_repo.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
-    if let Some(verb) = matches.subcommand_name() {
+    if let Some((verb, arguments)) = matches.subcommand() {
         // The key may come from the environment alone, wherever one is.
         sources.config_repo = sources.config_repo.or(Some(folder).filter(|folder| folder.is_dir()));
         let settings: Settings = sources.load().await?;
-        return Ok(encryption::run(verb, settings.decryption()?.key.as_ref())?);
+        match verb {
+            healthcheck::VERB => healthcheck::run(arguments, &settings.shared, PORT).await?,
+            refresh::VERB => refresh::run(arguments, &settings.shared, PORT).await?,
+            verb => encryption::run(verb, settings.decryption()?.key.as_ref())?,
+        }
+        return Ok(());
     }
     sources.config_repo = Some(folder.clone());
     let mut live = sources.clone().load_live::<Settings>().await?;

@@ -62,6 +62,11 @@ pub fn bin_dir() -> Option<PathBuf> {
     env::var_os("HOPS_BIN_DIR").map(PathBuf::from)
 }
 
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::repository::root().join("target"), PathBuf::from)
+}
+
 /// The cargo that runs the tests.
 pub fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())

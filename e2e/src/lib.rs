@@ -14,6 +14,7 @@
 //! - [`python`]: Python with pika, for clients that nobody here wrote,
 //! - [`repository`]: the files of this repository,
 //! - [`page`]: a page that a person types from, played,
+//! - [`quote`]: code that a page shows, held against the files,
 //! - [`environment`]: the variables that tell a run what to use,
 //! - [`wait`]: waiting for a condition with a deadline.
 //!
@@ -33,5 +34,6 @@ pub mod sets;
 pub mod python;
 pub mod repository;
 pub mod page;
+pub mod quote;
 pub mod environment;
 pub mod wait;

@@ -140,6 +140,11 @@ impl RunningLoad {
         self.shared.record().answered.len()
     }
 
+    /// How many were not, so far.
+    pub fn refused(&self) -> usize {
+        self.shared.record().refused.len()
+    }
+
     /// Begins no further read, and waits until those that were begun are answered.
     pub async fn stop(self) -> Record {
         self.shared.is_over.store(true, Ordering::Relaxed);

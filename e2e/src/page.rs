@@ -1,12 +1,15 @@
 //! A page that a person types from, played as it is printed: [`play`].
 //!
 //! Every block marked `console` is run, top to bottom: a line that begins with `$ ` is typed, and what follows must come out.
-//! `^C` is Ctrl-C in the terminal of the instance that the next line begins with, or of the program that the block is marked with,
-//! as in `console devbroker`. What is printed without a command are lines of the logs.
+//! `^C` is Ctrl-C in the terminal of the instance that the next line begins with, or in the one that the block is marked with, as in
+//! `console devbroker`: the terminal of that program, or one that a block of that mark has opened.
+//! What is printed without a command are lines of the logs, or of that terminal.
+//! A block below `<!-- file: PATH -->` is written to that file.
 //!
 //! What is run differs from what is typed in this, and what comes out is written back:
 //! - It is run in a copy of this checkout, which the page may change, and on ports that nobody else has.
-//! - `cargo hops` and `cargo run -p X` are the binaries that the test kit has built, the services with text logs as on a terminal.
+//! - `cargo hops` and `cargo run -p X` are the binaries that the test kit has built, the services with text logs as on a terminal;
+//!   `cargo run --bin X` is an example, for those who play with [`play_with`]. Only `cargo build -p X` builds.
 //!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
 //! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
 //! - A question (a `curl` that reads no account, `cargo hops queues`, `dead-letters list`, ...) is asked again until the answer is as
@@ -24,7 +27,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 
-use std::{process::Stdio, thread, time::Duration};
+use std::{path::Path, process::Stdio, thread, time::Duration};
 
 use tokio::{process, time::timeout};
 
@@ -41,13 +44,29 @@ use crate::{
 
 /// For a command that comes back.
 const COMMAND: Duration = Duration::from_secs(180);
+/// For one that compiles, the first time with all dependencies.
+const BUILD: Duration = Duration::from_secs(900);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
 /// Types what a page has to type, and panics where something else comes out than it prints. The page is named by its path from the root.
 pub async fn play(path: &str) {
+    play_on(Stage::new(None), path).await;
+}
+
+/// The same, with the folder in which cargo has built the examples.
+pub async fn play_with(examples: &Path, path: &str) {
+    play_on(Stage::new(Some(examples)), path).await;
+}
+
+/// The same in a folder that is there, with these variables, on the page's own ports: for what can be there only once.
+pub async fn play_in(folder: &Path, variables: &[(String, String)], path: &str) {
+    play_on(Stage::of(folder, variables), path).await;
+}
+
+async fn play_on(stage: Stage, path: &str) {
     let steps = steps(&repository::read(path));
     assert!(!steps.is_empty(), "{path} has no block marked console");
-    let mut page = Page { stage: Stage::new(), running: vec![], last: vec![] };
+    let mut page = Page { stage, running: vec![], last: vec![] };
     for step in &steps {
         page.play(step).await;
     }
@@ -69,8 +88,10 @@ struct Page {
 impl Page {
     async fn play(&mut self, step: &Step) {
         let wanted = format!("{:?} prints\n{}\n", step.typed, step.printed.join("\n"));
-        if step.typed.is_empty() {
-            self.look_for(&step.printed).await;
+        if let Some(file) = &step.file {
+            self.stage.write(file, &step.printed);
+        } else if step.typed.is_empty() {
+            self.look_for(step).await;
         } else if step.typed == "^C" {
             self.interrupt(step).await;
             assert!(is_as_printed(&step.printed, &self.last), "{wanted}");
@@ -86,10 +107,11 @@ impl Page {
         }
     }
 
-    /// Lines of the logs.
-    async fn look_for(&self, lines: &[String]) {
-        for line in lines {
-            let running = &self.running[self.instance(line)];
+    /// Lines of the logs, or of a terminal.
+    async fn look_for(&self, step: &Step) {
+        for line in &step.printed {
+            let of_terminal = step.terminal.as_ref().map(|name| self.terminal(name));
+            let running = &self.running[of_terminal.unwrap_or_else(|| self.instance(line))];
             let is_there = async || self.came(running).iter().any(|came| is_line(line, came)).then_some(());
             until(&format!("{line:?} in the log"), PATIENCE, is_there).await;
         }
@@ -98,7 +120,7 @@ impl Page {
     /// Ctrl-C.
     async fn interrupt(&mut self, step: &Step) {
         let index = match (&step.terminal, step.printed.first()) {
-            (Some(program), _) => self.running.iter().rposition(|running| running.program == *program),
+            (Some(name), _) => Some(self.terminal(name)),
             (None, first) => first.map(|line| self.instance(line)),
         };
         let mut running = self.running.remove(index.expect("a terminal in which something runs"));
@@ -138,20 +160,26 @@ impl Page {
         }
         let mut command = process::Command::from(self.stage.command("bash"));
         command.args(["-c", &real]).stdin(Stdio::null()).kill_on_drop(true);
-        let output = timeout(COMMAND, command.output()).await.expect("a command comes back");
+        let limit = if step.typed.starts_with("cargo build ") { BUILD } else { COMMAND };
+        let output = timeout(limit, command.output()).await.expect("a command comes back");
         let output = output.expect("bash can be started");
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             said += &String::from_utf8_lossy(&output.stderr);
         }
         self.last = said.lines().map(|line| self.stage.as_on_the_page(line)).collect();
-        let may_fail = step.printed.iter().any(|line| line.starts_with("error: "));
-        (output.status.success() || may_fail) && is_as_printed(&step.printed, &self.last)
+        (output.status.success() || step.fails()) && is_as_printed(&step.printed, &self.last)
     }
 
     /// What a program has printed, with the page's ports.
     fn came(&self, running: &Running) -> Vec<String> {
         running.printed().iter().map(|line| self.stage.as_on_the_page(line)).collect()
+    }
+
+    /// The place of the process in a terminal.
+    fn terminal(&self, name: &str) -> usize {
+        let found = self.running.iter().rposition(|running| running.program == name);
+        found.unwrap_or_else(|| panic!("nothing runs in the terminal {name}"))
     }
 
     /// The place of the process whose instance the line begins with.

@@ -142,6 +142,11 @@ impl Launch {
 pub struct Address(Arc<AtomicU16>);
 
 impl Address {
+    /// Of who is not a process of this test.
+    pub fn at(port: u16) -> Self {
+        Self(Arc::new(AtomicU16::new(port)))
+    }
+
     /// The port that it printed last; 0 before the first.
     pub fn port(&self) -> u16 {
         self.0.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Folders of what is built, and of what git and programs that run keep.
-const NO_SOURCES: [&str; 4] = [".git", ".hops", "devbroker-data", "target"];
+const NO_SOURCES: [&str; 5] = [".git", ".hops", ".secrets", "devbroker-data", "target"];
 
 /// Its root.
 pub fn root() -> &'static Path {

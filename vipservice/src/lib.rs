@@ -17,6 +17,7 @@ pub mod settings;
 use std::{ffi::OsString, sync::Arc};
 
 use common::{
+    healthcheck,
     http::{self, Access, Health},
     messaging::{
         MessagingClient,
@@ -53,8 +54,12 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Consumes vip_queue, in competition with its replicas, and makes offers")
-        .subcommand(dead_letters::command::command());
+        .subcommand(dead_letters::command::command())
+        .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
+    if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
+        return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
+    }
     if let Some(verb) = matches.subcommand_matches("dead-letters") {
         return Ok(dead_letters::command::run(verb, &sources.load().await?).await?);
     }

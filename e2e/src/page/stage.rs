@@ -12,21 +12,23 @@ use crate::{binaries::binary, broker::free_base, environment, repository};
 /// What pages call the folder of the checkout.
 const HOME: &str = "/home/you/hops";
 /// Ports that pages speak of.
-const PORTS: [u16; 6] = [6767, 6868, 8888, 5672, 15672, 15673];
+const PORTS: [u16; 7] = [6767, 6868, 6969, 8888, 5672, 15672, 15673];
 /// Runs until standard input ends, so also until the process dies that holds it; then what still runs is ended, and the folder `$0` goes.
 const WARDEN: &str = r#"cat; cd "$0/hops" && cargo hops down --all; rm -rf -- "$0""#;
 
 /// One page's folder and ports; what `cargo hops` has started there ends when this is dropped, and when the test's process dies.
 pub(super) struct Stage {
     checkout: PathBuf,
-    base: u16,
+    /// What its programs have in their environment, in place of this shell's settings.
+    variables: Vec<(String, String)>,
     /// What is printed, and what is there in its place.
     places: Vec<(String, String)>,
     warden: Option<Child>,
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    /// `cargo run --bin X` runs X of `examples`.
+    pub(super) fn new(examples: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().expect("the folder for temporary files can be written").keep();
         let folder = folder.canonicalize().expect("it was made just now");
         let checkout = folder.join("hops");
@@ -42,13 +44,35 @@ impl Stage {
             let place = |port: u16| (format!("{before}{port}"), format!("{before}{}", base + port));
             places.extend(PORTS.map(place));
         }
-        let mut stage = Self { checkout, base, places, warden: None };
+        let text = |path: &Path| path.display().to_string();
+        let variables = [
+            ("HOPS_BIN_DIR", text(binary("hops").parent().unwrap_or(Path::new("")))),
+            ("HOPS_PORT_BASE", base.to_string()),
+            ("EXAMPLES", examples.map(text).unwrap_or_default()),
+            ("CARGO", environment::cargo().to_string_lossy().into_owned()),
+            ("CARGO_TARGET_DIR", text(&environment::target_dir().join("walkthrough"))),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let mut stage = Self { checkout, variables, places, warden: None };
         let mut warden = stage.command("sh");
         // A group of its own: Ctrl-C ends the tests, and then the warden does its work.
         warden.args(["-c", WARDEN]).arg(&folder).process_group(0).stdin(Stdio::piped());
         let warden = warden.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         stage.warden = Some(warden.expect("sh can be started"));
         stage
+    }
+
+    /// A checkout that is there and stays, in which nothing stands for anything else.
+    pub(super) fn of(checkout: &Path, variables: &[(String, String)]) -> Self {
+        Self { checkout: checkout.to_owned(), variables: variables.to_vec(), places: vec![], warden: None }
+    }
+
+    /// Writes what the reader writes.
+    pub(super) fn write(&self, file: &str, lines: &[String]) {
+        let path = self.checkout.join(file);
+        fs::create_dir_all(path.parent().unwrap_or(&self.checkout))
+            .and_then(|()| fs::write(&path, lines.join("\n") + "\n"))
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
     }
 
     /// A program in the checkout, with the page's `cargo`, and with none of this shell's settings.
@@ -63,8 +87,7 @@ impl Stage {
         command
             .current_dir(&self.checkout)
             .env("PATH", search.expect("a temporary folder has no colon in its name"))
-            .env("HOPS_BIN_DIR", binary("hops").parent().unwrap_or(Path::new("")))
-            .env("HOPS_PORT_BASE", self.base.to_string())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

@@ -51,12 +51,19 @@ fn lines_that_begin_with_a_time_may_change_places_with_their_neighbors() {
 
 #[test]
 fn a_page_is_read_step_by_step() {
-    let page = "text\n```console\n$ one\nprinted\n$ two\n```\n```sh\n$ not this\n```\n```console\nline\n```\n```console broker\n^C\nbye\n```\n";
+    let page = "text\n```console\n$ one\nprinted\n$ two\n```\n```sh\n$ not this\n```\n```console\nline\n```\n```console broker\n^C\nbye\n```\n\
+                <!-- file: a/b.rs -->\n```rust\nfn b() {}\n```\n";
     let read: Vec<_> = steps(page)
         .into_iter()
-        .map(|step| (step.typed, step.printed.join("|"), step.terminal.unwrap_or_default()))
+        .map(|step| (step.typed, step.printed.join("|"), step.terminal.or(step.file).unwrap_or_default()))
         .collect();
-    let expected = [("one", "printed", ""), ("two", "", ""), ("", "line", ""), ("^C", "bye", "broker")];
+    let expected = [
+        ("one", "printed", ""),
+        ("two", "", ""),
+        ("", "line", ""),
+        ("^C", "bye", "broker"),
+        ("", "fn b() {}", "a/b.rs"),
+    ];
     assert_eq!(read, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
 }
 
@@ -68,6 +75,7 @@ fn what_stays_and_what_only_asks_is_known_by_its_words() {
         ("cargo run -p vipservice -- --config-repo config-repo --server-port 0", stays),
         ("cargo run -p vipservice -- --config-repo config-repo dead-letters list", asks),
         ("cargo run -p vipservice -- --config-repo config-repo dead-letters redrive --all", neither),
+        ("cargo run --bin emit_log the disk is full", neither),
         ("cargo hops up", stays),
         ("cargo hops up -d", neither),
         ("cargo hops service logs -f vipservice", stays),
@@ -82,6 +90,13 @@ fn what_stays_and_what_only_asks_is_known_by_its_words() {
         assert_eq!([step.stays(), step.is_question()], expected, "{typed}");
     }
     let step = |typed: &str| Step { typed: typed.into(), ..Step::default() };
+    let refused = Step {
+        printed: vec!["error: --offer-txt".into()],
+        ..step("cargo run -p vipservice -- --offer-txt x")
+    };
+    assert!(refused.fails() && !refused.stays());
     assert_eq!(step("cargo run -p devbroker").program(), "devbroker");
+    let listener = Step { terminal: Some("second".into()), ..step("cargo run --bin receive_logs") };
+    assert!(listener.stays() && listener.program() == "second");
     assert_eq!(step("cargo hops up").program(), "hops");
 }

@@ -107,11 +107,33 @@ async fn a_saved_file_a_push_and_an_operator_are_heard_by_those_whom_they_concer
     assert_eq!(post(&server, "/actuator/busrefresh/accountservice/test", &json!({})).await.status, 204);
     assert_eq!(listener.heard().await, "accountservice:test:**");
 
+    let port = server.address().port().to_string();
+    let typed = |words: &[&str]| {
+        let output = Command::new(binary("configserver")).args(words).args(["--server-port", &port]).output();
+        let output = output.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(typed(&["healthcheck"]).0, Some(0));
+    assert_eq!(
+        typed(&["refresh"]),
+        (Some(0), "all services were told to read their settings again\n".into())
+    );
+    assert_eq!(listener.heard().await, "**");
+    assert_eq!(typed(&["refresh", "vipservice:test"]).0, Some(0));
+    assert_eq!(listener.heard().await, "vipservice:test:**");
+    assert!(typed(&["refresh", "a b"]).1.starts_with("error: `a b` is no destination"));
+
     // Nobody listens any more: that is no error.
     drop(listener);
     assert_eq!(post(&server, "/actuator/busrefresh", &json!({})).await.status, 204);
     server.sigterm();
     assert_eq!(server.exit_code().await, Some(0));
+    for verb in ["healthcheck", "refresh"] {
+        let (code, said) = typed(&[verb]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with("error: ") && said.contains("does not answer"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
 //! - `contracts`: what is published and declared is as `docs/contracts` has it,
 //! - `pages`: the pages that a person types from, played as they are printed,
+//! - `walkthrough`: its chapters, played, and the code that they show,
+//! - `words`: what the pages name is there,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -36,4 +38,6 @@ mod operations;
 mod config_bus;
 mod contracts;
 mod pages;
+mod walkthrough;
+mod words;
 mod tidy;

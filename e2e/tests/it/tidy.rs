@@ -28,15 +28,12 @@ const WALK: [(&str, &str); 9] = [
     ("offer", "vipservice/src/offer.rs"),
     ("offers", "vipservice/src/offers.rs"),
 ];
-const PAGES: [&str; 7] = [
-    "README.md",
-    "docs/BY_HAND.md",
-    "docs/ARCHITECTURE.md",
-    "docs/GUARANTEES.md",
-    "docs/PATTERNS.md",
-    "docs/contracts/README.md",
-    "examples/README.md",
-];
+
+/// The pages, but for those of the tools.
+fn pages() -> impl Iterator<Item = String> {
+    let is_page = |path: &String| path.ends_with(".md") && !path.starts_with("tools/");
+    files().into_iter().filter(is_page)
+}
 
 fn sources() -> impl Iterator<Item = String> {
     files().into_iter().filter(|path| path.ends_with(".rs"))
@@ -99,7 +96,9 @@ fn every_hop_is_logged_in_exactly_one_place() {
 
 #[test]
 fn the_tables_of_the_walk_name_its_files() {
-    for (page, up) in [("README.md", ""), ("docs/ARCHITECTURE.md", "../")] {
+    let pages =
+        [("README.md", ""), ("docs/ARCHITECTURE.md", "../"), ("docs/walkthrough/README.md", "../../")];
+    for (page, up) in pages {
         let text = read(page);
         let rows = text.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
         let rows: Vec<_> = rows.map(|row| row.split(" | ").take(2).collect::<Vec<_>>().join(" ")).collect();
@@ -284,9 +283,9 @@ fn is_of_a_verb(program: &str, word: &str) -> bool {
 
 #[test]
 fn files_and_links_in_the_pages_exist() {
-    for page in PAGES {
-        let folder = root().join(page).parent().unwrap().to_owned();
-        for link in read(page).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+    for page in pages() {
+        let folder = root().join(&page).parent().unwrap().to_owned();
+        for link in read(&page).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             if link.starts_with("http") {
                 continue;
@@ -298,15 +297,13 @@ fn files_and_links_in_the_pages_exist() {
                 |line: &str| line.to_lowercase().replace(' ', "-").trim_start_matches(['#', '-']) == anchor;
             assert!(anchor.is_empty() || headings.lines().any(is_heading), "{page}: {link}");
         }
-        for span in code_spans(page) {
+        for span in code_spans(&page) {
             let word = span.split_whitespace().next().unwrap_or_default();
             let is_file = [".rs", ".sh", ".yml", ".md"].iter().any(|end| word.ends_with(end));
             let is_folder = word.ends_with('/') && word.starts_with(|c: char| c.is_ascii_alphabetic());
             // A placeholder, or a name without its folder, is no path.
             if (is_file && word.contains('/') || is_folder && word != "amqp/")
-                && !word.contains("SERVICE")
-                && !word.contains("PROFILE")
-                && !word.contains('{')
+                && !["SERVICE", "PROFILE", "{"].iter().any(|placeholder| word.contains(placeholder))
             {
                 let path: PathBuf = root().join(word);
                 assert!(path.exists(), "{page}: {word}");
@@ -324,6 +321,7 @@ fn every_test_named_in_the_guarantees_exists() {
         let (module, test) = name.rsplit_once("::").unwrap();
         let candidates = match module.split_once("::") {
             None => vec![format!("e2e/tests/it/{module}.rs")],
+            Some(("swarm", module)) => vec![format!("e2e/tests/swarm/{module}.rs")],
             Some((member, module)) => {
                 let module = module.replace("::", "/");
                 ["src/MODULE.rs", "src/MODULE/tests.rs", "tests/it/MODULE.rs"]

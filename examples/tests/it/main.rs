@@ -7,6 +7,7 @@
 //! - `ends`: Ctrl-C, `kill -9`, questions without an answer,
 //! - `trouble`: no broker, a wrong password, a queue that is another one, a mistyped word, a cut,
 //! - `python`: the other side in another language,
+//! - `walkthrough`: the chapters in which they are typed,
 //! - `sources`: what is promised of the programs' texts.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -18,4 +19,5 @@ mod table;
 mod ends;
 mod trouble;
 mod python;
+mod walkthrough;
 mod sources;

@@ -68,6 +68,16 @@ impl Line {
         self.field("timestamp").parse().ok()
     }
 
+    /// Whether it tells of this request; in a line that is no JSON the id stands for itself, or after `=`.
+    #[must_use]
+    pub fn is_of(&self, request: &str) -> bool {
+        let ends_with_it = |word: &str| {
+            word.strip_suffix(request).is_some_and(|before| before.is_empty() || before.ends_with('='))
+        };
+        self.field("request") == request
+            || self.fields.is_null() && self.text.split_whitespace().any(ends_with_it)
+    }
+
     /// For people: the hop or the level, the message, and the fields that the message does not have.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -185,5 +195,18 @@ mod tests {
         assert_eq!(tail.read_on()[0].shown(), "not whole, now");
         assert_eq!(Tail::new(folder.path().to_owned(), &[]).read_on().len(), 4);
         assert_eq!(of_task(folder.path(), "vipservice.2").len(), 1);
+    }
+
+    #[test]
+    fn a_line_is_of_a_request_by_its_whole_id() {
+        for (text, expected) in [
+            (r#"{"message":"a","request":"vip"}"#, true),
+            (r#"{"message":"to vip_queue vip","request":"7f3a"}"#, false),
+            ("answered request=vip", true),
+            ("answered vip", true),
+            ("answered vip_queue and request=vip.1", false),
+        ] {
+            assert_eq!(Line::new("vipservice.1", text).is_of("vip"), expected, "{text}");
+        }
     }
 }

@@ -51,3 +51,21 @@ fn a_wrong_command_line_is_told_what_a_right_one_is() {
         assert!(error.starts_with("error: ") && error.trim().lines().count() == 1, "{words:?}: {error}");
     }
 }
+
+#[test]
+fn asked_for_its_health_it_answers_while_it_runs() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let alive = free();
+    let asked = || forwarder().args(["healthcheck", &alive]).output().unwrap();
+    let refused = asked();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("does not answer"), "{refused:?}");
+
+    let mut process = forwarder().arg(format!("{alive}=alive")).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !asked().status.success() {
+        assert!(Instant::now() < deadline, "{:?}", asked());
+    }
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}

@@ -114,8 +114,7 @@ pub async fn logs(
         let service = task_name(name).map_or_else(|_| name.clone(), |(service, _)| service);
         service_of(&plan, &service)?;
     }
-    let is_wanted =
-        |line: &Line| request.is_none_or(|id| line.field("request") == id || line.text.contains(id));
+    let is_wanted = |line: &Line| request.is_none_or(|id| line.is_of(id));
     let mut tail = Tail::new(project.path("logs"), names);
     loop {
         for line in tail.read_on().iter().filter(|line| is_wanted(line)) {

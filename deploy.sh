@@ -1,0 +1,739 @@
+#!/usr/bin/env bash
+# The system on Docker Swarm, as the stack `hops`.
+#
+#   ./deploy.sh [up]                     deploy what is built, building what is missing, and wait until all is ready
+#   ./deploy.sh build [--local]          make the images: by the Dockerfile, or of binaries that cargo builds here
+#   ./deploy.sh status                   what runs, whether it is ready, what waits in the queues, what to type next
+#   ./deploy.sh scale NAME=N             more or fewer tasks of a service, and wait until they are ready
+#   ./deploy.sh update [--local] [--force]  build, and roll what has changed, or with --force all of ours
+#   ./deploy.sh rollback [NAME...]       back to what ran before the last update
+#   ./deploy.sh refresh                  give the services what config-repo/ says now, without a restart
+#   ./deploy.sh logs [-f] [--request ID] [NAME]  what the services print, oldest first
+#   ./deploy.sh smoke                    one read of the VIP's account, and the offer that it leads to
+#   ./deploy.sh console [--show|--off]   RabbitMQ's pages on this machine, http://localhost:15672
+#   ./deploy.sh token [--show]           how to use the operators' addresses of the services
+#   ./deploy.sh down [--volumes]         remove the stack; with --volumes what it has kept, too
+#
+# Needs Docker Engine 20.10 or later; `build --local` needs Rust and a C linker besides, `smoke` needs curl.
+#
+#   RABBITMQ_IMAGE       another broker than docker-compose.yml names, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh build 4.0)
+#   HOPS_ADVERTISE_ADDR  this machine's address in a swarm that has to be made
+#   HOPS_IPVS            yes or no: whether the kernel can balance connections, where this is found out wrongly
+#   HOPS_WAIT            how many seconds to wait for readiness (300)
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+stack=hops
+images=${HOPS_IMAGES:-hops}
+# Binary and image of a service have its name; edge is tools/forwarder.
+services=(configserver accountservice vipservice)
+scalable=(accountservice vipservice)
+limit=${HOPS_WAIT:-300}
+scratch=''
+
+main() {
+    local verb=${1:-up}
+    [ $# = 0 ] || shift
+    case $verb in
+        up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
+        -h | --help | help) usage ;;
+        *) usage >&2; fail "'$verb' is none of these verbs" ;;
+    esac
+}
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' deploy.sh; }
+say() { printf '%s\n' "$@"; }
+fail() { printf 'deploy.sh: %s\n' "$@" >&2; exit 1; }
+
+# --- up ---
+
+verb_up() {
+    [ $# = 0 ] || fail "up takes nothing, and not '$1'"
+    local started=$SECONDS
+    need_docker
+    need_swarm
+    need_free_ports
+    need_images
+    need_broker_image
+    make_secrets
+    use_tags_of_images
+    deploy
+    wait_until_ready "${services[@]}"
+    need_answers
+    say "all is ready, after $((SECONDS - started)) s" ''
+    next_steps
+}
+
+next_steps() {
+    cat <<END
+try:  curl localhost:6767/accounts/10000
+      ./deploy.sh scale vipservice=3      (or Docker's own: docker service scale ${stack}_vipservice=3)
+      curl localhost:6868/offers/by-replica
+      ./deploy.sh status
+END
+}
+
+need_docker() {
+    command -v docker >/dev/null || fail 'docker is missing: install Docker Engine 20.10 or later, https://docs.docker.com/engine/install'
+    local why version
+    if ! why=$(docker info --format '{{.ServerVersion}}' 2>&1); then
+        case $why in
+            *'permission denied'*) fail 'you may not use the Docker engine: run this with sudo, or become a member of the group docker' ;;
+            *) fail 'no Docker engine answers: start it (systemctl start docker, or dockerd)' "$(tail -n 1 <<<"$why")" ;;
+        esac
+    fi
+    version=$(docker version --format '{{.Server.APIVersion}}')
+    [ "$(printf '%s\n' 1.41 "$version" | sort -V | head -n 1)" = 1.41 ] ||
+        fail "Docker Engine 20.10 or later is needed, and this one speaks API $version: update it"
+}
+
+swarm_state() { docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}'; }
+
+need_swarm() {
+    local address
+    case $(swarm_state) in
+        'active true') ;;
+        'active false') fail 'this machine is a worker of a swarm: run deploy.sh on one of its managers (docker info names them)' ;;
+        inactive*)
+            address=$(own_address)
+            say "there is no swarm on this machine, so one is made: docker swarm init --advertise-addr $address"
+            docker swarm init --advertise-addr "$address" >/dev/null ||
+                fail "that did not work, Docker's reason is above; another address is given by HOPS_ADVERTISE_ADDR=..." ;;
+        locked*) fail "this machine's swarm is locked: docker swarm unlock" ;;
+        *) fail "this machine's swarm is not in order ($(swarm_state)): docker info says why; docker swarm leave --force ends it" ;;
+    esac
+}
+
+# The address that others would reach: a machine has several, and Docker refuses to choose.
+own_address() {
+    local address=${HOPS_ADVERTISE_ADDR:-}
+    [ -n "$address" ] || address=$(PATH=$PATH:/usr/sbin:/sbin ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n 1) || true
+    [ -n "$address" ] || address=$(hostname -I 2>/dev/null | tr ' ' '\n' | grep -m 1 -E '^[0-9]+\.') || true
+    echo "${address:-127.0.0.1}"
+}
+
+need_free_ports() {
+    local port by
+    ! is_deployed || return 0
+    for port in 6767 6868; do
+        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            by=$(docker ps --filter "publish=$port" --format 'container {{.Names}}' | head -n 1)
+            [ -n "$by" ] || by=$(PATH=$PATH:/usr/sbin:/sbin ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1, process \2/p' | head -n 1) || true
+            fail "port $port is taken by ${by:-another program}: stop it (if it is cargo hops: cargo hops down)"
+        fi
+    done
+}
+
+is_deployed() { [ -n "$(docker service ls --quiet --filter "label=com.docker.stack.namespace=$stack" 2>/dev/null)" ]; }
+need_deployed() {
+    need_docker
+    case $(swarm_state) in 'active true') ;; *) fail 'there is no swarm on this machine, and so no stack: ./deploy.sh makes both' ;; esac
+    is_deployed || fail "there is no stack $stack here: ./deploy.sh deploys it"
+}
+
+# --- secrets: generated once, kept in .secrets/, never printed unasked ---
+
+make_secrets() {
+    local umask_before
+    umask_before=$(umask)
+    umask 077
+    mkdir -p .secrets
+    secret amqp_username printf hops
+    secret amqp_password random
+    secret management_token random
+    secret encrypt_key random
+    if ! [ -s .secrets/rabbitmq.conf ]; then
+        keep rabbitmq.conf printf 'default_user = %s\ndefault_pass = %s\n' "$(<.secrets/amqp_username)" "$(<.secrets/amqp_password)"
+    fi
+    umask "$umask_before"
+}
+
+# secret NAME COMMAND...: what the command prints is kept, unless there is one already.
+secret() {
+    local name=$1
+    [ ! -s ".secrets/$name" ] || return 0
+    # A new one would be known to us and not to the broker, whose user is in its volume.
+    if docker secret inspect "${stack}_$name" >/dev/null 2>&1 || { [[ $name == amqp_* ]] && docker volume inspect "${stack}_rabbitmq" >/dev/null 2>&1; }; then
+        fail ".secrets/$name is not here, but the stack or its volume has one already" \
+            "bring the folder .secrets back, or give up what the stack has kept: ./deploy.sh down --volumes"
+    fi
+    keep "$@"
+}
+
+# Whole or not at all, whenever we are interrupted.
+keep() {
+    local name=$1
+    shift
+    "$@" >".secrets/.$name.new"
+    mv ".secrets/.$name.new" ".secrets/$name"
+}
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+# --- images ---
+
+verb_build() {
+    local is_local=no arg
+    for arg; do
+        case $arg in
+            --local) is_local=yes ;;
+            *) fail "build takes --local, and not '$arg'" ;;
+        esac
+    done
+    need_docker
+    if [ "$is_local" = yes ]; then build_local; else build_in_docker || exit 1; fi
+    print_sizes
+}
+
+need_images() {
+    local name missing=()
+    for name in "${services[@]}" edge; do
+        has_image "$images/$name" || missing+=("$images/$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "not built yet: ${missing[*]}"
+    if can_pull_rust; then build_in_docker
+    elif command -v cargo >/dev/null; then say 'no Rust image can be pulled, so cargo builds them here'; build_local
+    else fail 'neither can a Rust image be pulled nor is there cargo: get one of the two, or the images from another machine (docker save, docker load)'
+    fi
+    print_sizes
+}
+
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+rust_image() { sed -n 's/^ARG RUST=\(.*\)/rust:\1-slim-bookworm/p' Dockerfile; }
+can_pull_rust() { has_image "$(rust_image)" || docker pull --quiet "$(rust_image)" >/dev/null 2>&1; }
+
+build_in_docker() {
+    local name
+    can_pull_rust || fail "$(rust_image) is not here and cannot be pulled: ./deploy.sh build --local builds with the cargo of this machine"
+    for name in "${services[@]}" edge; do
+        docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision)" .
+    done
+}
+
+# The same images: the Dockerfile's own lines from `# --- images` on, and in place of its first stages what cargo makes here.
+build_local() {
+    local target name packages=()
+    [ "$(uname -s)" = Linux ] || fail 'build --local makes Linux binaries on Linux only: ./deploy.sh build does it in Docker'
+    command -v cargo >/dev/null || fail 'build --local needs Rust: https://rustup.rs'
+    command -v cc >/dev/null || fail 'build --local needs a C linker and a static C library: apt-get install gcc libc6-dev, or dnf install gcc glibc-static'
+    target=$(uname -m)-unknown-linux-gnu
+    for name in "${services[@]}" forwarder; do packages+=("--package=$name"); done
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" "${packages[@]}"
+
+    make_scratch
+    mkdir -p "$scratch/out/root/data"
+    for name in "${services[@]}" forwarder; do
+        cp "${CARGO_TARGET_DIR:-target}/$target/release/$name" "$scratch/out/"
+    done
+    {
+        printf 'FROM scratch AS build\nCOPY out /out\n'
+        sed '1,/^# --- images/d' Dockerfile
+    } >"$scratch/Dockerfile"
+    for name in "${services[@]}" edge; do
+        DOCKER_BUILDKIT=$(buildkit) docker build --quiet --target "$name" --tag "$images/$name" \
+            --build-arg "REVISION=$(revision)" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not make $images/$name"; }
+    done
+}
+
+# The builder that every engine has, where the better one is not installed.
+buildkit() { if docker buildx version >/dev/null 2>&1; then echo 1; else echo 0; fi; }
+
+revision() { git describe --always --dirty 2>/dev/null || echo unknown; }
+
+print_sizes() {
+    local name
+    for name in "${services[@]}" edge; do
+        docker image inspect --format "{{.Size}}" "$images/$name" |
+            awk -v name="$images/$name" '{ printf "%-24s %5.1f MB\n", name, $1 / 1000000 }'
+    done
+}
+
+need_broker_image() {
+    local image
+    image=${RABBITMQ_IMAGE:-$(sed -n 's/.*RABBITMQ_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)}
+    has_image "$image" && return
+    say "pulling $image"
+    docker pull "$image" || fail "$image is not here and cannot be pulled, the reason is above" \
+        'e2e/rabbitmq.sh build 4.0 makes a broker of Debian'\''s packages, then: RABBITMQ_IMAGE=hops-rabbitmq:4.0 ./deploy.sh'
+}
+
+# --- deploying ---
+
+# An image is deployed under a name that has its id in it: what is built anew is rolled out, and what was there before has a
+# name still, to roll back to.
+use_tags_of_images() {
+    local name tag
+    for name in "${services[@]}" edge; do
+        tag=$(docker image inspect --format '{{.Id}}' "$images/$name")
+        tag=${tag#sha256:}
+        docker tag "$images/$name" "$images/$name:${tag:0:12}"
+        export "HOPS_${name^^}_TAG=${tag:0:12}"
+    done
+}
+
+# The settings are deployed anew, and what runs stays what it is, whatever has been built meanwhile.
+use_tags_of_stack() {
+    local name image
+    use_tags_of_images
+    for name in "${services[@]}" edge; do
+        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name" 2>/dev/null) || continue
+        export "HOPS_${name^^}_TAG=${image##*:}"
+    done
+    RABBITMQ_IMAGE=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_rabbitmq")
+    export RABBITMQ_IMAGE
+}
+
+deploy() {
+    local name replicas files=(--compose-file docker-compose.yml) flags=(--prune --resolve-image never)
+    # What somebody has scaled stays so.
+    for name in "${scalable[@]}"; do
+        replicas=$(replicas_of "$name")
+        [ -z "$replicas" ] || export "HOPS_${name^^}_REPLICAS=$replicas"
+    done
+    HOPS_RABBITMQ_CONF=$(hash_of rabbitmq.conf)
+    HOPS_CONFIG_REPO=$(hash_of config-repo/*)
+    export HOPS_RABBITMQ_CONF HOPS_CONFIG_REPO
+    need_all_configs
+    ! docker stack deploy --help | grep -q -- --detach || flags+=(--detach=true)
+
+    make_scratch
+    cp docker-compose.yml "$scratch/stack.yml"
+    if ! has_ipvs; then
+        say 'this kernel has no IPVS, without which the ports of a swarm answer nothing: one task, edge, listens in their place'
+        sed '/# ingress$/d' docker-compose.yml >"$scratch/stack.yml"
+        files+=(--compose-file docker-compose.noipvs.yml)
+    fi
+    files[1]=-
+    docker stack deploy "${flags[@]}" "${files[@]}" "$stack" <"$scratch/stack.yml" >"$scratch/deploy" 2>&1 || {
+        cat "$scratch/deploy" >&2
+        ! grep -q 'only updates to Labels are allowed' "$scratch/deploy" ||
+            fail 'a secret of .secrets/ is not the one that the stack has: bring the old ones back, or ./deploy.sh down --volumes'
+        fail 'Docker did not take the stack, its reason is above'
+    }
+    grep -E '^(Creating|Removing)' "$scratch/deploy" || true
+    remove_old_configs
+}
+
+hash_of() { cat "$@" | sha256sum | cut -c 1-12; }
+
+# A file that the stack does not know would be served on this machine and not there.
+need_all_configs() {
+    local file
+    for file in config-repo/*; do
+        grep -qF "file: ./$file " docker-compose.yml ||
+            fail "$file is not among the configs of docker-compose.yml: add it there twice, as its siblings are"
+    done
+}
+
+# A config's name is its content, so each change leaves old ones behind: those that no service could be rolled back to go.
+remove_old_configs() {
+    local name used format
+    format='{{range .TaskTemplate.ContainerSpec.Configs}}{{.ConfigName}} {{end}}'
+    used=" $(docker stack services --quiet "$stack" | xargs docker service inspect --format "{{with .Spec}}$format{{end}}{{with .PreviousSpec}}$format{{end}}" | tr '\n' ' ')"
+    docker config ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}' | while read -r name; do
+        [[ $used == *" $name "* ]] || docker config rm "$name" >/dev/null 2>&1 || true
+    done
+}
+
+replicas_of() { docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}}' "${stack}_$1" 2>/dev/null || true; }
+
+has_ipvs() {
+    case ${HOPS_IPVS:-} in
+        yes) return 0 ;;
+        no) return 1 ;;
+        '') ;;
+        *) fail "HOPS_IPVS is yes or no, and not '$HOPS_IPVS'" ;;
+    esac
+    # Another kernel than ours, such as Docker Desktop's, has it.
+    [ "$(uname -s)" = Linux ] || return 0
+    [[ ${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')} == unix://* ]] || return 0
+    [ -e /proc/net/ip_vs ] || PATH=$PATH:/usr/sbin:/sbin modprobe --dry-run --quiet ip_vs 2>/dev/null
+}
+
+# --- waiting ---
+
+# Until each service has all its tasks, and each of them says that it is ready. Says what it waits for whenever that changes.
+wait_until_ready() {
+    local until=$((SECONDS + limit)) waiting before='' name task
+    local -A known shown
+    for name in rabbitmq "$@"; do known[$name]=$(newest_failure "$name"); done
+    while true; do
+        waiting=''
+        for name in rabbitmq "$@"; do
+            waiting+=$(missing_of "$name")
+        done
+        [ -n "$waiting" ] || break
+        if [ "$waiting" != "$before" ]; then
+            say "waiting for:$waiting"
+            before=$waiting
+        fi
+        for name in "$@"; do
+            fail_if_rolled_back "$name"
+            replace_if_doubled "$name"
+        done
+        for name in rabbitmq "$@"; do
+            task=$(newest_failure "$name")
+            # The next one mostly says the same.
+            if [ "$task" != "${known[$name]}" ] && [ -z "${shown[$name]:-}" ]; then
+                show_failing "$name"
+                shown[$name]=yes
+            fi
+        done
+        if [ "$SECONDS" -ge "$until" ]; then
+            for name in rabbitmq "$@"; do [ -z "$(missing_of "$name")" ] || show_failing "$name"; done
+            fail "not ready after $limit s:$waiting" 'what failed is above; ./deploy.sh status shows all, HOPS_WAIT=600 waits longer'
+        fi
+        sleep 1
+    done
+}
+
+# When a new version comes while the old one is between two attempts to start, a swarm may start it twice in one place and
+# be content with that. It replaces both when it is asked to.
+declare -A doubled_since
+replace_if_doubled() {
+    if [[ $(missing_of "$1") != *' too many)' ]]; then
+        unset "doubled_since[$1]"
+    elif [ $((SECONDS - ${doubled_since[$1]:=$SECONDS})) -ge 40 ]; then
+        say "$1: the swarm has started more than it was told to, its tasks are replaced"
+        docker service update --detach --force "${stack}_$1" >/dev/null
+        unset "doubled_since[$1]"
+    fi
+}
+
+# Nothing if all is well, else ` NAME (what)`.
+missing_of() {
+    local name=$1 wanted running ready=0 id state
+    wanted=$(replicas_of "$name")
+    [ -n "$wanted" ] || { echo " $name (not deployed)"; return; }
+    state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name")
+    running=$(docker service ls --filter "name=${stack}_$name" --format '{{.Replicas}}' | cut -d / -f 1)
+    [ "$name" != rabbitmq ] || ready=$running
+    [ "$name" = rabbitmq ] || for id in $(containers_of "$name"); do
+        ! docker exec "$id" "/$name" healthcheck --ready >/dev/null 2>&1 || ready=$((ready + 1))
+    done
+    [ "$ready" -le "$running" ] || ready=$running
+    case $state in
+        updating | rollback_started) echo " $name ($ready of $wanted ready, $state)" ;;
+        *) if [ "$running" -gt "$wanted" ]; then echo " $name ($((running - wanted)) too many)"
+           elif [ "$ready" -lt "$wanted" ]; then echo " $name ($ready of $wanted ready)"
+           fi ;;
+    esac
+}
+
+containers_of() { docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_$1" --filter status=running; }
+
+fail_if_rolled_back() {
+    local state
+    state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$1" 2>/dev/null) || return 0
+    case $state in
+        rollback_completed | rollback_paused | paused)
+            [ -z "${is_rolling_back:-}" ] || return 0
+            show_failing "$1"
+            fail "$1: the new one did not come up, so the old one is in its place again ($state)" ;;
+    esac
+}
+
+# The newest task of a service that has failed, if any.
+newest_failure() {
+    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}' --filter desired-state=shutdown "${stack}_$1" 2>/dev/null |
+        sed -n -E '/ (Failed|Rejected) /{s/ .*//p;q}' || true
+}
+
+# What it ended with, and its last lines.
+show_failing() {
+    local task container
+    task=$(newest_failure "$1")
+    [ -n "$task" ] || return 0
+    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}: {{.Error}}' "${stack}_$1" | sed -n "s/^$task /--- a task of $1 has /p" >&2
+    container=$(docker ps --all --quiet --filter "label=com.docker.swarm.task.id=$task" | head -n 1)
+    [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | as_text >&2
+}
+
+# A port that accepts and then says nothing is what a kernel without IPVS shows.
+need_answers() {
+    local port until=$((SECONDS + 30))
+    for port in 6767 6868; do
+        until answers "$port" /livez; do
+            [ "$SECONDS" -lt "$until" ] || fail "all tasks are ready, but port $port of this machine does not answer" \
+                'if the kernel cannot balance connections after all: HOPS_IPVS=no ./deploy.sh'
+            sleep 1
+        done
+    done
+}
+
+# answers PORT PATH: with 200, within three seconds.
+answers() (
+    exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+    printf 'GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$2" >&3
+    read -r -t 3 -u 3 _ status _ && [ "$status" = 200 ]
+)
+
+# --- the other verbs ---
+
+verb_status() {
+    [ $# = 0 ] || fail "status takes nothing, and not '$1'"
+    local name id why broker
+    need_deployed
+    docker stack services "$stack"
+    say ''
+    docker stack ps --filter desired-state=running --format 'table {{.Name}}\t{{.Node}}\t{{.CurrentState}}\t{{.Error}}' "$stack"
+    say '' 'READY'
+    for name in "${services[@]}"; do
+        for id in $(containers_of "$name"); do
+            why=$(docker exec "$id" "/$name" healthcheck --ready 2>&1) && why=yes
+            printf '%-20s %s\n' "$(task_name "$id")" "${why#error: }"
+        done
+    done
+    broker=$(containers_of rabbitmq | head -n 1)
+    say '' 'QUEUES'
+    if [ -n "$broker" ]; then docker exec "$broker" rabbitmqctl --quiet list_queues name messages consumers; else say 'the broker does not run'; fi
+    say ''
+    next_steps
+}
+
+# As in `vipservice.2`.
+task_name() {
+    docker inspect --format '{{index .Config.Labels "com.docker.swarm.task.name"}}' "$1" | sed "s/^${stack}_//" | cut -d . -f 1,2
+}
+
+verb_scale() {
+    [ $# = 1 ] || fail 'scale takes one word, as in: ./deploy.sh scale vipservice=3'
+    local name=${1%%=*} number=${1#*=}
+    name=${name#"${stack}_"}
+    if ! [[ " ${scalable[*]} " == *" $name "* ]] || [ "$name" = "$1" ] || ! [[ $number =~ ^[0-9]{1,3}$ ]]; then
+        fail "scale: '$1' is not NAME=N, with NAME one of ${scalable[*]} and N from 0 to 999, as in vipservice=3"
+    fi
+    need_deployed
+    docker service scale --detach "${stack}_$name=$((10#$number))" >/dev/null
+    wait_until_ready "$name"
+    say "$name: $((10#$number)) ready, after $SECONDS s"
+}
+
+verb_update() {
+    local arg is_forced=no how=()
+    for arg; do
+        case $arg in
+            --local) how=(--local) ;;
+            --force) is_forced=yes ;;
+            *) fail "update takes --local and --force, and not '$arg'" ;;
+        esac
+    done
+    need_deployed
+    verb_build "${how[@]}"
+    need_broker_image
+    make_secrets
+    use_tags_of_images
+    deploy
+    wait_until_ready "${services[@]}"
+    if [ "$is_forced" = yes ]; then
+        for arg in "${services[@]}"; do
+            docker service update --detach --force "${stack}_$arg" >/dev/null
+            wait_until_ready "$arg"
+        done
+    fi
+    say "all is ready, after $SECONDS s"
+}
+
+verb_refresh() {
+    [ $# = 0 ] || fail "refresh takes nothing, and not '$1'"
+    local id
+    need_deployed
+    make_secrets
+    use_tags_of_stack
+    deploy
+    wait_until_ready configserver
+    id=$(containers_of configserver | head -n 1)
+    [ -n "$id" ] || fail 'the configserver runs on another machine of the swarm: run deploy.sh refresh there'
+    docker exec "$id" /configserver refresh --config-repo /config-repo
+    say "which settings each has taken, and which not: ./deploy.sh logs | grep settings"
+}
+
+verb_rollback() {
+    local name names=("$@") is_rolling_back=yes
+    need_deployed
+    [ $# -gt 0 ] || names=("${services[@]}")
+    for name in "${names[@]}"; do
+        name=${name#"${stack}_"}
+        [ -n "$(replicas_of "$name")" ] || fail "rollback: there is no service '$name'; there are: ${services[*]}"
+        if [ "$(docker service inspect --format '{{if .PreviousSpec}}yes{{end}}' "${stack}_$name")" != yes ]; then
+            say "$name: nothing ran before, it stays as it is"
+            continue
+        fi
+        docker service rollback --detach "${stack}_$name" >/dev/null
+        wait_until_ready "$name"
+        say "$name: runs $(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name") again"
+    done
+}
+
+verb_logs() {
+    local follow=no request='' names=() name id
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -f | --follow) follow=yes ;;
+            --request) [ $# -gt 1 ] || fail 'logs: --request ID'; request=$2; shift ;;
+            -*) fail "logs takes -f, --request ID and names, and not '$1'" ;;
+            *) names+=("${1#"${stack}_"}") ;;
+        esac
+        shift
+    done
+    need_deployed
+    [ ${#names[@]} -gt 0 ] || names=("${services[@]}")
+    for name in "${names[@]}"; do
+        [ -n "$(replicas_of "$name")" ] || fail "logs: there is no service '$name'; there are: rabbitmq ${services[*]}"
+    done
+    if [ "$follow" = yes ]; then
+        # Each service's own; they end with us.
+        for name in "${names[@]}"; do docker service logs --raw --follow --tail 10 "${stack}_$name" 2>&1 & done |
+            only "$request" | as_text
+        return
+    fi
+    # Containers, and not `docker service logs`: that one forgets tasks that are gone, and at times does not come back.
+    for name in "${names[@]}"; do
+        for id in $(docker ps --all --quiet --filter "label=com.docker.swarm.service.name=${stack}_$name"); do
+            docker logs "$id" 2>&1
+        done
+    done | only "$request" | sort | as_text
+}
+
+# The lines of one request, or all.
+only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\""; else cat; fi; }
+
+# A line of JSON as a line for people; what is none stays as it is.
+as_text() {
+    awk '
+        function field(key,   at, rest) {
+            if (!match($0, "\"" key "\":(\"([^\"\\\\]|\\\\.)*\"|[0-9]+)")) return ""
+            rest = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
+            if (rest ~ /^"/) rest = substr(rest, 2, length(rest) - 2)
+            gsub(/\\"/, "\"", rest); gsub(/\\\\/, "\\", rest)
+            return rest
+        }
+        !/^\{.*\}$/ { print; fflush(); next }
+        {
+            hop = field("hop")
+            what = hop == "" ? field("level") : sprintf("hop=%s %s", hop, field("name"))
+            printf "%-17s %-15s %s%s\n", field("instance"), what, field("message"), field("request") == "" ? "" : "  request=" field("request")
+            fflush()
+        }'
+}
+
+verb_smoke() {
+    [ $# = 0 ] || fail "smoke takes nothing, and not '$1'"
+    local id answer until
+    need_deployed
+    command -v curl >/dev/null || fail 'smoke needs curl: apt-get install curl'
+    id=smoke-$(random | cut -c 1-12)
+    answer=$(curl --silent --show-error --noproxy '*' --max-time 10 --header "x-request-id: $id" localhost:6767/accounts/10000) ||
+        fail 'port 6767 does not answer, the reason is above'
+    say "$answer"
+    until=$((SECONDS + 30))
+    until [ "$(hop_lines "$id")" = 9 ]; do
+        [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2; fail "the nine hops of request $id are not there after 30 s, what is there is above"; }
+        sleep 0.5
+    done
+    verb_logs --request "$id"
+}
+
+# How many of the nine have been logged.
+hop_lines() { verb_logs --request "$1" | sed -n 's/.* hop=\([1-9]\) .*/\1/p' | sort -u | wc -l; }
+
+# In front of the broker while somebody wants to look, and on this machine only; the broker itself publishes nothing.
+verb_console() {
+    local name=$stack-console until
+    case ${1:-} in
+        '' | --show) ;;
+        --off)
+            need_docker
+            docker rm --force "$name" >/dev/null 2>&1 || true
+            say 'the console is closed'
+            return ;;
+        *) fail "console takes --show or --off, and not '$1'" ;;
+    esac
+    need_deployed
+    if [ -z "$(docker ps --quiet --filter "name=^$name\$")" ]; then
+        docker rm --force "$name" >/dev/null 2>&1 || true
+        docker run --detach --name "$name" --label "com.docker.stack.namespace=$stack" --network "${stack}_default" \
+            --read-only --cap-drop ALL --publish 127.0.0.1:15672:15672 \
+            "$images/edge" 0.0.0.0:15672=tasks.rabbitmq:15672 127.0.0.1:6700=alive >/dev/null ||
+            fail "the console could not be opened, Docker's reason is above"
+    fi
+    until=$((SECONDS + 15))
+    until answers 15672 /; do
+        [ "$SECONDS" -lt "$until" ] || fail "the broker's pages do not answer: ./deploy.sh status, and docker logs $name"
+        sleep 0.2
+    done
+    say 'http://localhost:15672 shows the broker, until ./deploy.sh console --off'
+    if [ "${1:-}" = --show ]; then
+        say "user $(<.secrets/amqp_username), password $(<.secrets/amqp_password)"
+    else
+        say "user $(<.secrets/amqp_username), the password is in .secrets/amqp_password; ./deploy.sh console --show prints it"
+    fi
+}
+
+verb_token() {
+    case ${1:-} in
+        --show) need_secrets; say "$(<.secrets/management_token)" ;;
+        '')
+            need_secrets
+            cat <<'END'
+The token in .secrets/management_token opens the operators' addresses of the services:
+    curl -H "Authorization: Bearer $(cat .secrets/management_token)" localhost:6767/settings
+./deploy.sh token --show prints it.
+END
+            ;;
+        *) fail "token takes --show, and not '$1'" ;;
+    esac
+}
+
+need_secrets() { [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh makes it'; }
+
+verb_down() {
+    local arg volumes=no names
+    for arg; do
+        case $arg in
+            --volumes) volumes=yes ;;
+            *) fail "down takes --volumes, and not '$arg'" ;;
+        esac
+    done
+    need_docker
+    docker rm --force "$stack-console" >/dev/null 2>&1 || true
+    case $(swarm_state) in
+        'active true') remove_stack ;;
+        *) say 'there is no swarm on this machine, and so no stack' ;;
+    esac
+    mapfile -t names < <(docker volume ls --quiet | grep -E "^(${stack}_rabbitmq|$stack-accountservice-[0-9]+)\$")
+    if [ ${#names[@]} = 0 ]; then return; fi
+    if [ "$volumes" = yes ]; then
+        docker volume rm "${names[@]}" >/dev/null
+        say "removed what it had kept: ${names[*]}"
+    else
+        say "kept: the volumes ${names[*]}, and .secrets; ./deploy.sh down --volumes removes the volumes"
+    fi
+}
+
+# `docker stack rm` comes back while all of it is still there.
+remove_stack() {
+    local until=$((SECONDS + 120)) left
+    if is_deployed; then docker stack rm "$stack" >/dev/null 2>&1; say "removing the stack $stack"
+    else say "there is no stack $stack"; fi
+    while true; do
+        left=$(docker ps --all --quiet --filter "label=com.docker.stack.namespace=$stack"
+            docker network ls --quiet --filter "label=com.docker.stack.namespace=$stack")
+        [ -n "$left" ] || return 0
+        [ "$SECONDS" -lt "$until" ] || fail 'not gone after 120 s: containers and networks of the stack are still there, see docker ps --all'
+        # Again: a network that was in use at the first attempt stays.
+        docker stack rm "$stack" >/dev/null 2>&1 || true
+        sleep 1
+    done
+}
+
+make_scratch() { [ -n "$scratch" ] || scratch=$(mktemp -d); }
+
+# shellcheck disable=SC2317 # called by the trap
+finish() { [ -z "$scratch" ] || rm -rf "$scratch"; }
+trap finish EXIT
+trap 'say "" "interrupted; the same command again goes on from here"; exit 130' INT
+trap 'exit 143' TERM
+main "$@"

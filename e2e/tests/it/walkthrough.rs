@@ -1,0 +1,81 @@
+//! The chapters of `docs/walkthrough` do what they print, each played by [`e2e::page`], and the code that they show is in the files.
+//!
+//! Those that run examples are played in `examples/tests/it/walkthrough.rs`, the one on Docker Swarm in `e2e/tests/swarm/walkthrough.rs`.
+
+use e2e::{page::play, quote, repository};
+
+const FOLDER: &str = "docs/walkthrough/";
+
+/// Every page of the documentation, by its path from the root.
+fn pages() -> impl Iterator<Item = String> {
+    repository::files().into_iter().filter(|path| path.ends_with(".md"))
+}
+
+#[tokio::test]
+async fn chapter_01_run_it() {
+    play("docs/walkthrough/01-run-it.md").await;
+}
+
+#[tokio::test]
+async fn chapter_02_read_an_account() {
+    play("docs/walkthrough/02-read-an-account.md").await;
+}
+
+#[tokio::test]
+async fn chapter_03_settings() {
+    play("docs/walkthrough/03-settings.md").await;
+}
+
+#[tokio::test]
+async fn chapter_04_publish() {
+    play("docs/walkthrough/04-publish.md").await;
+}
+
+#[tokio::test]
+async fn chapter_05_consume() {
+    play("docs/walkthrough/05-consume.md").await;
+}
+
+#[tokio::test]
+async fn chapter_06_scale() {
+    play("docs/walkthrough/06-scale.md").await;
+}
+
+#[tokio::test]
+async fn chapter_07_break_it() {
+    play("docs/walkthrough/07-break-it.md").await;
+}
+
+#[tokio::test]
+async fn chapter_10_change_settings_live() {
+    play("docs/walkthrough/10-change-settings-live.md").await;
+}
+
+#[tokio::test]
+async fn chapter_11_shut_down() {
+    play("docs/walkthrough/11-shut-down.md").await;
+}
+
+#[tokio::test]
+async fn chapter_13_your_own_service() {
+    play("docs/walkthrough/13-your-own-service.md").await;
+}
+
+#[test]
+fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
+    let faults: Vec<_> = pages().flat_map(|page| quote::faults(&page)).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_chapter_is_played_and_stands_in_the_index() {
+    let tests = ["e2e/tests/it", "examples/tests/it", "e2e/tests/swarm"];
+    let tests: String =
+        tests.iter().map(|folder| repository::read(format!("{folder}/walkthrough.rs"))).collect();
+    let index = repository::read(format!("{FOLDER}README.md"));
+    let chapters = pages().filter_map(|page| page.strip_prefix(FOLDER).map(str::to_owned));
+    for chapter in chapters.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) {
+        assert!(tests.contains(&format!("\"{FOLDER}{chapter}\"")), "{chapter} has no test");
+        assert!(index.contains(&format!("]({chapter})")), "{chapter} is not in the index");
+    }
+}

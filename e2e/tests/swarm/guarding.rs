@@ -1,0 +1,101 @@
+//! What can be seen of the stack, and what can be reached.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::stack::{OURS, Stack};
+
+#[tokio::test]
+async fn our_processes_are_nobodys_have_no_rights_and_cannot_write() {
+    let stack = Stack::turn().await;
+    for service in OURS {
+        for container in stack.containers(service).await {
+            let known = stack.inspect(&container).await;
+            let host = &known["HostConfig"];
+            assert_eq!(
+                (&host["ReadonlyRootfs"], &host["CapDrop"], &host["Privileged"]),
+                (&json!(true), &json!(["ALL"]), &json!(false)),
+                "{service}"
+            );
+            let status = fs::read_to_string(format!("/proc/{}/status", known["State"]["Pid"])).unwrap();
+            let line = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("{name}: {status}")).split_whitespace().collect::<Vec<_>>()
+            };
+            for ids in ["Uid:", "Gid:"] {
+                assert_eq!(line(ids), ["65534"; 4], "{service}");
+            }
+            for rights in ["CapEff:", "CapPrm:", "CapBnd:"] {
+                assert_eq!(line(rights), ["0000000000000000"], "{service}: {rights}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
+    let stack = Stack::turn().await;
+    let secrets = ["amqp_password", "management_token", "encrypt_key"].map(|name| stack.secret(name));
+    assert!(secrets.iter().all(|secret| secret.len() >= 32));
+    let assert_clean = |place: &str, text: &str| {
+        let found = secrets.iter().any(|secret| text.contains(secret.as_str()));
+        assert!(!found, "{place} has a secret in it");
+    };
+    for service in [OURS.as_slice(), &["rabbitmq"]].concat() {
+        let name = format!("hops_{service}");
+        assert_clean(&name, &stack.docker(&["service", "inspect", &name]).await);
+        for container in stack.containers(service).await {
+            let known = stack.inspect(&container).await;
+            assert_clean(service, &known.to_string());
+            let pid = &known["State"]["Pid"];
+            for file in ["environ", "cmdline"] {
+                let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+                assert_clean(&format!("{service}'s {file}"), &String::from_utf8_lossy(&bytes));
+            }
+        }
+        if service != "rabbitmq" {
+            let image = format!("hops-e2e/{service}");
+            let history = ["history", "--no-trunc", "--format", "{{json .}}", &image];
+            assert_clean(&image, &stack.docker(&history).await);
+        }
+    }
+    stack.deploy(&["smoke"]).await;
+    assert_clean("the log", &stack.deploy(&["logs"]).await);
+    assert_clean("the broker's log", &stack.deploy(&["logs", "rabbitmq"]).await);
+    for verb in ["status", "token", "console"] {
+        assert_clean(verb, &stack.deploy(&[verb]).await);
+    }
+    stack.deploy(&["console", "--off"]).await;
+    assert!(stack.deploy(&["token", "--show"]).await.contains(&secrets[1]));
+
+    for name in ["amqp_password", "management_token", "encrypt_key", "amqp_username", "rabbitmq.conf"] {
+        assert_eq!(stack.mode_of_secret(name), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn two_ports_are_open_and_the_console_on_this_machine_while_somebody_asks_for_it() {
+    let stack = Stack::turn().await;
+    let is_open = |host: &str, port: u16| std::net::TcpStream::connect((host, port)).is_ok();
+    let ours = [6767, 6868, 8888, 5672, 15672, 15692, 4369, 25672];
+    let open = |host: &str| ours.into_iter().filter(|port| is_open(host, *port)).collect::<Vec<_>>();
+    let elsewhere = std::process::Command::new("hostname").arg("-I").output().unwrap();
+    let elsewhere = String::from_utf8(elsewhere.stdout).unwrap();
+    let elsewhere = elsewhere.split_whitespace().next().unwrap();
+
+    assert_eq!((open("127.0.0.1"), open(elsewhere)), (vec![6767, 6868], vec![6767, 6868]));
+    stack.deploy(&["console"]).await;
+    assert_eq!((open("127.0.0.1"), open(elsewhere)), (vec![6767, 6868, 15672], vec![6767, 6868]));
+    stack.deploy(&["console", "--off"]).await;
+    assert!(!is_open("127.0.0.1", 15672));
+
+    // What is for operators is refused to whoever comes through the port, and given to whoever has the token.
+    assert_eq!(stack.get("/settings").await.status, 403);
+    let token = format!("Authorization: Bearer {}", stack.secret("management_token"));
+    let asked = std::process::Command::new("curl")
+        .args(["--silent", "--fail", "--header", &token, "localhost:6767/settings"])
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+}

@@ -1,0 +1,22 @@
+//! Tests over the stack on a real swarm: `cargo test -p e2e --features swarm --test swarm`.
+//!
+//! They need a Docker engine, the broker's image (`e2e/rabbitmq.sh build 4.0`) and what `./deploy.sh build --local` needs;
+//! where something is missing they fail. They deploy the stack `hops` of a clean clone, in turns, and remove it.
+//!
+//! - `stack`: the clone, its stack, and what a person types,
+//! - `deploying`: from nothing to nine hops, and three replicas,
+//! - `guarding`: what can be seen and reached of it,
+//! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
+//! - `mistakes`: a broken image, bad settings, wrong words,
+//! - `ending`: SIGTERM, and what is left,
+//! - `walkthrough`: the chapter of the walk-through that deploys it.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
+
+mod stack;
+mod deploying;
+mod guarding;
+mod rolling;
+mod mistakes;
+mod ending;
+mod walkthrough;

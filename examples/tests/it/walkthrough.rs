@@ -1,0 +1,22 @@
+//! The chapters that run examples do what they print: see `e2e/tests/it/walkthrough.rs`.
+
+use std::path::Path;
+
+use e2e::page::play_with;
+
+use crate::kit::program;
+
+/// Where cargo has built the examples for this test.
+fn examples() -> &'static Path {
+    Path::new(program!("emit_log")).parent().unwrap()
+}
+
+#[tokio::test]
+async fn chapter_08_broadcast() {
+    play_with(examples(), "docs/walkthrough/08-broadcast-route-topics.md").await;
+}
+
+#[tokio::test]
+async fn chapter_09_ask_and_wait() {
+    play_with(examples(), "docs/walkthrough/09-ask-and-wait.md").await;
+}
