@@ -306,6 +306,11 @@ deploy() {
         files+=(--compose-file docker-compose.noipvs.yml)
     fi
     files[1]=-
+    # Without a change nothing is deployed: Docker would take the same for a new version, and forget the one before it.
+    HOPS_DEPLOYED=''
+    export HOPS_DEPLOYED
+    HOPS_DEPLOYED=$(docker stack config "${files[@]}" <"$scratch/stack.yml" | sha256sum | cut -c 1-12)
+    if runs_as_told "$HOPS_DEPLOYED"; then return; fi
     docker stack deploy "${flags[@]}" "${files[@]}" "$stack" <"$scratch/stack.yml" >"$scratch/deploy" 2>&1 || {
         cat "$scratch/deploy" >&2
         ! grep -q 'only updates to Labels are allowed' "$scratch/deploy" ||
@@ -314,6 +319,17 @@ deploy() {
     }
     grep -E '^(Creating|Removing)' "$scratch/deploy" || true
     remove_old_configs
+}
+
+# Whether this is what was deployed last, and nothing has been rolled back since.
+runs_as_told() {
+    local name tag image
+    [ "$(docker service inspect --format '{{index .Spec.Labels "hops.deployed"}}' "${stack}_rabbitmq" 2>/dev/null)" = "$1" ] || return 1
+    for name in "${services[@]}"; do
+        tag=HOPS_${name^^}_TAG
+        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name") || return 1
+        [[ $image == "$images/$name:${!tag} "* && $image != *rollback* ]] || return 1
+    done
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c 1-12; }
@@ -551,7 +567,7 @@ verb_refresh() {
 }
 
 verb_rollback() {
-    local name names=("$@") is_rolling_back=yes
+    local name image names=("$@") is_rolling_back=yes
     need_deployed
     [ $# -gt 0 ] || names=("${services[@]}")
     for name in "${names[@]}"; do
@@ -561,9 +577,10 @@ verb_rollback() {
             say "$name: nothing ran before, it stays as it is"
             continue
         fi
+        image=$(docker service inspect --format '{{.PreviousSpec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name")
         docker service rollback --detach "${stack}_$name" >/dev/null
         wait_until_ready "$name"
-        say "$name: runs $(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name") again"
+        say "$name: $image is what runs again"
     done
 }
 
@@ -583,12 +600,7 @@ verb_logs() {
     for name in "${names[@]}"; do
         [ -n "$(replicas_of "$name")" ] || fail "logs: there is no service '$name'; there are: rabbitmq ${services[*]}"
     done
-    if [ "$follow" = yes ]; then
-        # Each service's own; they end with us.
-        for name in "${names[@]}"; do docker service logs --raw --follow --tail 10 "${stack}_$name" 2>&1 & done |
-            only "$request" | as_text
-        return
-    fi
+    if [ "$follow" = yes ]; then follow "$request" "${names[@]}"; fi
     # Containers, and not `docker service logs`: that one forgets tasks that are gone, and at times does not come back.
     for name in "${names[@]}"; do
         for id in $(docker ps --all --quiet --filter "label=com.docker.swarm.service.name=${stack}_$name"); do
@@ -597,12 +609,36 @@ verb_logs() {
     done | only "$request" | sort | as_text
 }
 
+# What is printed from now on, by tasks that come later too, until somebody has seen enough.
+followers=()
+follow() {
+    local request=$1 name id followed=' ' tail=10
+    shift
+    exec > >(only "$request" | as_text)
+    while true; do
+        for name; do
+            for id in $(containers_of "$name"); do
+                [[ $followed != *" $id "* ]] || continue
+                docker logs --follow --tail "$tail" "$id" 2>&1 &
+                followers+=($!)
+                followed+="$id "
+            done
+        done
+        tail=all
+        sleep 1
+    done
+}
+
 # The lines of one request, or all.
 only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\""; else cat; fi; }
 
 # A line of JSON as a line for people; what is none stays as it is.
 as_text() {
-    awk '
+    local awk=(awk)
+    # This one else waits for a whole block of lines.
+    ! awk -W version 2>&1 </dev/null | grep -q '^mawk' || awk+=(-W interactive)
+    # shellcheck disable=SC2016 # its dollars are awk's
+    "${awk[@]}" '
         function field(key,   at, rest) {
             if (!match($0, "\"" key "\":(\"([^\"\\\\]|\\\\.)*\"|[0-9]+)")) return ""
             rest = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
@@ -732,7 +768,10 @@ remove_stack() {
 make_scratch() { [ -n "$scratch" ] || scratch=$(mktemp -d); }
 
 # shellcheck disable=SC2317 # called by the trap
-finish() { [ -z "$scratch" ] || rm -rf "$scratch"; }
+finish() {
+    [ -z "$scratch" ] || rm -rf "$scratch"
+    [ ${#followers[@]} = 0 ] || kill "${followers[@]}" 2>/dev/null || true
+}
 trap finish EXIT
 trap 'say "" "interrupted; the same command again goes on from here"; exit 130' INT
 trap 'exit 143' TERM
