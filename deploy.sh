@@ -57,6 +57,7 @@ verb_up() {
     need_broker_image
     make_secrets
     use_tags_of_images
+    remember_updates
     deploy
     wait_until_ready "${services[@]}"
     need_answers
@@ -129,6 +130,7 @@ need_deployed() {
     need_docker
     case $(swarm_state) in 'active true') ;; *) fail 'there is no swarm on this machine, and so no stack: ./deploy.sh makes both' ;; esac
     is_deployed || fail "there is no stack $stack here: ./deploy.sh deploys it"
+    remember_updates
 }
 
 # --- secrets: generated once, kept in .secrets/, never printed unasked ---
@@ -380,15 +382,15 @@ wait_until_ready() {
         for name in rabbitmq "$@"; do
             waiting+=$(missing_of "$name")
         done
+        for name in "$@"; do
+            fail_if_rolled_back "$name"
+            replace_if_doubled "$name"
+        done
         [ -n "$waiting" ] || break
         if [ "$waiting" != "$before" ]; then
             say "waiting for:$waiting"
             before=$waiting
         fi
-        for name in "$@"; do
-            fail_if_rolled_back "$name"
-            replace_if_doubled "$name"
-        done
         for name in rabbitmq "$@"; do
             task=$(newest_failure "$name")
             # The next one mostly says the same.
@@ -441,14 +443,23 @@ missing_of() {
 containers_of() { docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_$1" --filter status=running; }
 
 fail_if_rolled_back() {
-    local state
-    state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$1" 2>/dev/null) || return 0
-    case $state in
-        rollback_completed | rollback_paused | paused)
+    local update
+    update=$(update_of "$1")
+    case $update in
+        "${update_before[$1]:-}") ;;
+        rollback_completed* | rollback_paused* | paused*)
             [ -z "${is_rolling_back:-}" ] || return 0
             show_failing "$1"
-            fail "$1: the new one did not come up, so the old one is in its place again ($state)" ;;
+            fail "$1: the new one did not come up, so the old one is in its place again (${update%% *})" ;;
     esac
+}
+
+# How a service's last update went, and when it began: a swarm tells it until the next one.
+update_of() { docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{.StartedAt}}{{end}}' "${stack}_$1" 2>/dev/null || true; }
+declare -A update_before
+remember_updates() {
+    local name
+    for name in "${services[@]}"; do update_before[$name]=$(update_of "$name"); done
 }
 
 # The newest task of a service that has failed, if any.
