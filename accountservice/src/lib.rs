@@ -65,18 +65,21 @@ pub async fn start(
     if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
         return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
     }
-    let mut live = sources.clone().load_live::<Settings>().await?;
+    if let Some(verb) = matches.subcommand_matches("outbox") {
+        return Ok(outbox_command::run(verb, &sources, &sources.load().await?).await?);
+    }
+    // From here on, since a config server may be waited for.
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let loaded = stop.run_until_cancelled(sources.clone().load_live::<Settings>()).await;
+    let Some(loaded) = loaded else { return Ok(()) };
+    let mut live = loaded?;
     let settings = live.now();
     let shared = &settings.shared;
-    if let Some(verb) = matches.subcommand_matches("outbox") {
-        return Ok(outbox_command::run(verb, &sources, &settings).await?);
-    }
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(client(shared, &instance, &mut registry)?);
     live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
     live.announce();

@@ -59,12 +59,12 @@ pub trait ServiceSettings: DeserializeOwned + DocumentedFields + Serialize + Sen
     /// Keys that only a file can set, such as lists.
     const IN_FILES_ONLY: &'static [&'static str] = &[];
 
-    /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
-    const READS_APPLICATION_FILES: bool = true;
-
     /// Keys that take effect while the service runs, beside [`SharedSettings::LIVE`]: whoever uses one has a
     /// [`Live`] of it. All others take effect at the next start.
     const LIVE: &'static [&'static str] = &[];
+
+    /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
+    const READS_APPLICATION_FILES: bool = true;
 
     /// The part that every service has.
     fn shared(&self) -> &SharedSettings;

@@ -68,10 +68,11 @@ fn build_and_copy(folder: &str, arguments: &[&str]) -> BTreeMap<String, PathBuf>
 }
 
 /// Runs cargo, with the same features of all dependencies for both builds, and takes the executables' paths from its JSON messages.
+/// The examples are many, and cargo builds them for their own tests.
 fn build(arguments: &[&str]) -> Vec<PathBuf> {
     let mut command = Command::new(environment::cargo());
     command
-        .args(["build", "--workspace", "--bins", "--message-format=json", "--quiet"])
+        .args(["build", "--workspace", "--exclude=examples", "--bins", "--message-format=json", "--quiet"])
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());

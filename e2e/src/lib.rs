@@ -11,6 +11,7 @@
 //! - [`proxy`]: a TCP proxy that cuts, freezes, delays and refuses,
 //! - [`load`]: many VIP reads at once, and what was answered,
 //! - [`sets`]: the promise, as an equation over request ids,
+//! - [`python`]: Python with pika, for clients that nobody here wrote,
 //! - [`repository`]: the files of this repository,
 //! - [`page`]: a page that a person types from, played,
 //! - [`environment`]: the variables that tell a run what to use,
@@ -29,6 +30,7 @@ pub mod broker;
 pub mod proxy;
 pub mod load;
 pub mod sets;
+pub mod python;
 pub mod repository;
 pub mod page;
 pub mod environment;

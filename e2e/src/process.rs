@@ -35,7 +35,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A binary of the workspace, as the instance of that name.
+    /// A binary of the workspace, by its name, or by its path where cargo has built it for the test that runs; as the
+    /// instance of that name.
     pub fn new(binary: &'static str, instance: &str) -> Self {
         let launch = Self {
             binary,
@@ -105,8 +106,11 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let path = if self.failpoint.is_some() { binary_with_failpoints } else { binary };
-        let path = path(self.binary);
+        let path = match &self.failpoint {
+            Some(_) => binary_with_failpoints(self.binary),
+            None if self.binary.contains('/') => self.binary.into(),
+            None => binary(self.binary),
+        };
         let mut command = match &self.ulimit {
             None => Command::new(path),
             Some(limit) => {
@@ -219,6 +223,14 @@ impl Service {
     pub async fn until_ready(&self) {
         until_true("/readyz answers 200", PATIENCE, async || {
             Reply::of(self.request("GET", "/readyz")).await.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until both of its connections to the broker are there, also where it is ready without them.
+    pub async fn until_connected(&self) {
+        until_true("it is connected to the broker", PATIENCE, async || {
+            self.get("/readyz").await.json()["checks"]["broker"]["status"] == "UP"
         })
         .await;
     }

@@ -63,7 +63,11 @@ pub async fn start(
     if let Some(verb) = matches.subcommand_matches("dead-letters") {
         return Ok(dead_letters::command::run(verb, &sources.load().await?).await?);
     }
-    let mut live = sources.clone().load_live::<Settings>().await?;
+    // From here on, since a config server may be waited for.
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let loaded = stop.run_until_cancelled(sources.clone().load_live::<Settings>()).await;
+    let Some(loaded) = loaded else { return Ok(()) };
+    let mut live = loaded?;
     let settings = live.now();
     let shared = &settings.shared;
     let instance =
@@ -78,7 +82,6 @@ pub async fn start(
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
 
     live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     live.announce();
     Ok(run(&live, &instance.name, listener, client, registry, stop).await?)

@@ -27,6 +27,8 @@ pub(super) struct Bootstrap {
     pub(super) config_password: Option<Secret>,
     /// A file that holds the password, such as a Docker secret
     pub(super) config_password_file: Option<PathBuf>,
+    /// PEM file with the authority that signed the config server's certificate, for https:// (default: the system's)
+    pub(super) config_ca_file: Option<PathBuf>,
     /// How long one request to the config server may take (default 10s)
     #[serde(with = "humantime_serde")]
     pub(super) config_timeout: Duration,
@@ -47,6 +49,7 @@ impl Default for Bootstrap {
             config_username: None,
             config_password: None,
             config_password_file: None,
+            config_ca_file: None,
             config_timeout: Duration::from_secs(10),
             config_patience: Duration::from_secs(60),
             config_fail_fast: true,
@@ -73,6 +76,7 @@ impl Bootstrap {
             timeout: self.config_timeout,
             patience: self.config_patience,
             fail_fast: self.config_fail_fast,
+            ca_file: self.config_ca_file,
         }))
     }
 }

@@ -20,7 +20,6 @@ pub fn command<S: ServiceSettings>() -> Command {
         let help = format!("{}{live}", doc.replace('\n', " "));
         Arg::new(key).long(key.replace('_', "-")).value_name("VALUE").help(help).global(true)
     };
-    let settable = keys::<S>().into_iter().filter(|(key, _)| !S::IN_FILES_ONLY.contains(key));
     Command::new(S::SERVICE)
         .arg(
             Arg::new("profile")
@@ -31,8 +30,8 @@ pub fn command<S: ServiceSettings>() -> Command {
                 .global(true)
                 .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
         )
-        .args(documented::<Bootstrap>().into_iter().map(argument))
-        .args(settable.map(argument))
+        .args(whereabouts::<S>().into_iter().map(argument))
+        .args(settable::<S>().into_iter().map(argument))
         .after_help(
             "Each key can also be set as APP_<KEY> in the environment; the command line wins. A live key takes \
              effect while the service runs, when the bus says that the settings have changed.",
@@ -56,18 +55,29 @@ impl Sources {
             keys.into_iter().filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect::<Vec<_>>()
         };
         let variables: Vec<_> = variables.into_iter().filter_map(utf8).collect();
-        let known = documented::<Bootstrap>().into_iter().map(|(key, _)| key).collect();
-        let layers = [environment(&variables, &known), flags(&given(documented::<Bootstrap>()))];
+        let known = whereabouts::<S>().into_iter().map(|(key, _)| key).collect();
+        let layers = [environment(&variables, &known), flags(&given(whereabouts::<S>()))];
         let bootstrap: Bootstrap = unchecked(layers)?;
         let sources = Self {
             config_repo: bootstrap.config_repo.clone(),
             server: bootstrap.server().map_err(SettingsError::Invalid)?,
             profile: text("profile").unwrap_or_default(),
             environment: variables,
-            flags: given(keys::<S>()),
+            flags: given(settable::<S>()),
         };
         Ok((sources, matches))
     }
+}
+
+/// The keys that have flags.
+fn settable<S: ServiceSettings>() -> Vec<Key> {
+    keys::<S>().into_iter().filter(|(key, _)| !S::IN_FILES_ONLY.contains(key)).collect()
+}
+
+/// What says where the settings are. Who reads its own files alone has them in a folder.
+fn whereabouts<S: ServiceSettings>() -> Vec<Key> {
+    let keys = documented::<Bootstrap>().into_iter();
+    keys.filter(|(key, _)| S::READS_APPLICATION_FILES || *key == "config_repo").collect()
 }
 
 /// A variable that is not UTF-8 is none of ours.
@@ -81,7 +91,7 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
         Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
             let key = flag.trim_start_matches("--").replace('-', "_");
             let mut known = names::<S>();
-            known.extend(documented::<Bootstrap>().into_iter().map(|(key, _)| key));
+            known.extend(whereabouts::<S>().into_iter().map(|(key, _)| key));
             let nearest = nearest(&key, &known);
             SettingsError::UnknownFlag { flag, key, nearest }
         }

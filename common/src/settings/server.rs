@@ -4,9 +4,9 @@
 //! It is asked again while it may be coming up, for a bounded time; an answer that a person has to act on is
 //! none to wait for. Its credentials are in no line that is printed.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use reqwest::{Client, StatusCode, header, redirect::Policy};
+use reqwest::{Client, ClientBuilder, StatusCode, header, redirect::Policy};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -29,6 +29,8 @@ pub struct ConfigServer {
     pub patience: Duration,
     /// Whether a service without its server ends.
     pub fail_fast: bool,
+    /// The authority that signed its certificate, in PEM; without it, the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The server's address. What is printed of it has no credentials.
@@ -129,6 +131,7 @@ impl ConfigServer {
         let url = self.url.of(service, profile, self.label.as_deref());
         // What a proxy or another server is told by the environment or a redirect is not what was set.
         let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service);
+        let client = self.trusting(client).map_err(Failed::Refused)?;
         let client = client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))?;
         let end = Instant::now() + patience;
         let mut waits = Waits::default();
@@ -146,6 +149,31 @@ impl ConfigServer {
             tell(&why);
             sleep(wait).await;
         }
+    }
+
+    /// For `https://`: the authorities that are trusted.
+    #[cfg(feature = "tls")]
+    fn trusting(&self, client: ClientBuilder) -> Result<ClientBuilder, String> {
+        // The one that the broker's connections have, too; it can be said once in a process.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        match &self.ca_file {
+            Some(path) => {
+                let broken =
+                    |e: &dyn fmt::Display| format!("config_ca_file: cannot read {}: {e}", path.display());
+                let pem = std::fs::read(path).map_err(|e| broken(&e))?;
+                let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| broken(&e))?;
+                Ok(client.tls_certs_only(authorities))
+            }
+            None if self.url.url.scheme() == "https" => Ok(client),
+            // A machine without any authorities can do without them here.
+            None => Ok(client.tls_certs_only([])),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it is the same call in both builds")]
+    fn trusting(&self, client: ClientBuilder) -> Result<ClientBuilder, String> {
+        Ok(client)
     }
 
     async fn ask(

@@ -129,12 +129,12 @@ impl Sources {
                 folder.display()
             )));
         }
-        let (profile, service) = (&self.profile, S::SERVICE);
+        let profile = &self.profile;
         let files = [
             ("application.yml".to_owned(), false),
-            (format!("{service}.yml"), true),
+            (format!("{}.yml", S::SERVICE), true),
             (format!("application-{profile}.yml"), false),
-            (format!("{service}-{profile}.yml"), true),
+            (format!("{}-{profile}.yml", S::SERVICE), true),
         ];
         let files = files.into_iter().filter(|(_, is_own)| *is_own || S::READS_APPLICATION_FILES);
         let layers = files.map(|(name, is_own)| file(&folder.join(name), is_own));

@@ -253,32 +253,16 @@ fn is_plain(text: &str) -> bool {
         && text.chars().all(is_ordinary)
 }
 
-/// Whether other readers of YAML 1.1 would take a text for a date, or a date with a time.
+/// Whether other readers of YAML 1.1 might take a text for a date, or a date with a time.
 fn is_timestamp(text: &str) -> bool {
-    let (date, time) = match text.find(['T', 't', ' ', '\t']) {
-        Some(at) => (&text[..at], Some(text[at + 1..].trim_start_matches([' ', '\t']))),
-        None => (text, None),
-    };
-    let digits = |text: &str, lengths: [usize; 2]| {
-        lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
-    };
-    let parts: Vec<_> = date.split('-').collect();
-    let [year, month, day] = parts[..] else { return false };
-    let is_date = |lengths| digits(year, [4, 4]) && digits(month, lengths) && digits(day, lengths);
-    let Some(time) = time else { return is_date([2, 2]) };
-    let zone = time.find(['Z', '+', '-']).map_or("", |at| &time[at..]);
-    let clock = time[..time.len() - zone.len()].trim_end_matches([' ', '\t']);
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let clock: Vec<_> = clock.split(':').collect();
-    let [hour, minute, second] = clock[..] else { return false };
-    let zone = zone.trim_start_matches(['+', '-']);
-    let (zone_hour, zone_minute) = zone.split_once(':').unwrap_or((zone, "00"));
-    is_date([1, 2])
-        && digits(hour, [1, 2])
-        && digits(minute, [2, 2])
-        && digits(second, [2, 2])
-        && fraction.bytes().all(|b| b.is_ascii_digit())
-        && (["", "Z"].contains(&zone) || (digits(zone_hour, [1, 2]) && digits(zone_minute, [2, 2])))
+    let mut parts = text.splitn(3, '-');
+    let (year, month, rest) = (parts.next(), parts.next(), parts.next());
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_clock = |c: char| c.is_ascii_digit() || "Tt \t:.Z+-".contains(c);
+    year.is_some_and(|year| year.len() == 4 && is_number(year))
+        && month.is_some_and(|month| month.len() <= 2 && is_number(month))
+        && rest
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.chars().all(is_clock))
 }
 
 fn escaped(c: char) -> String {

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 /// First segments that are no application: they belong to other parts of the server.
 const RESERVED: [&str; 5] = ["actuator", "monitor", "encrypt", "decrypt", "key"];
 /// How many applications, profiles or labels a request may name: each with each is a file to look for.
-const LONGEST_LIST: usize = 32;
+const LONGEST_LIST: usize = 16;
 /// Stands for a slash in applications and labels.
 const SLASH: &str = "(_)";
 

@@ -40,7 +40,7 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// The documents of a text. Documents without any node are left out.
+/// The documents of a text. Those that are null, or an empty text, are left out.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -184,7 +184,8 @@ impl Reader<'_> {
             self.anchors.insert(anchor, (node.clone(), size));
         }
         let Some((open, _, whole)) = self.open.last_mut() else {
-            self.documents.extend((node != Node::Null).then_some(node));
+            let is_nothing = node == Node::Null || node == Node::Scalar(Scalar::text(""));
+            self.documents.extend((!is_nothing).then_some(node));
             return Ok(());
         };
         whole.nodes += size.nodes;

@@ -78,13 +78,6 @@ async fn configserver(system: &TestSystem, repository: &Path) -> Service {
     launch.start().await
 }
 
-async fn until_connected(server: &Service) {
-    until("it is connected to the broker", PATIENCE, async || {
-        (server.get("/readyz").await.json()["checks"]["broker"]["status"] == "UP").then_some(())
-    })
-    .await;
-}
-
 async fn post(server: &Service, path: &str, body: &Value) -> Reply {
     let request = server.request("POST", path).header("content-type", "application/json");
     Reply::of(request.body(body.to_string())).await.unwrap()
@@ -96,7 +89,7 @@ async fn a_saved_file_a_push_and_an_operator_are_heard_by_those_whom_they_concer
     let listener = Listener::new(system.vhost()).await;
     let mut server = configserver(&system, repository.path()).await;
 
-    until_connected(&server).await;
+    server.until_connected().await;
     // Saved as editors do: written beside, and renamed.
     fs::write(repository.path().join("new"), "greeting: two\n").unwrap();
     fs::rename(repository.path().join("new"), repository.path().join("accountservice.yml")).unwrap();
@@ -158,7 +151,7 @@ async fn without_its_broker_it_serves_says_that_nobody_was_told_and_goes_on_with
 
     proxy.set(Mode::Forward);
     let listener = Listener::new(system.vhost()).await;
-    until_connected(&server).await;
+    server.until_connected().await;
     assert_eq!(post(&server, "/monitor", &json!({"path": "svc.yml"})).await.status, 200);
     assert_eq!(listener.heard().await, "svc:**");
 }

@@ -14,6 +14,7 @@
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
+//! - `contracts`: what is published and declared is as `docs/contracts` has it,
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
@@ -33,5 +34,6 @@ mod clients;
 mod settings;
 mod operations;
 mod config_bus;
+mod contracts;
 mod pages;
 mod tidy;

@@ -9,8 +9,10 @@ use std::{
 use axum::{Router, http::StatusCode, response::IntoResponse as _, routing::get};
 use e2e::{
     broker::{PrivateBroker, Vhost, free_port},
+    environment,
     fixture::TestSystem,
     http::Reply,
+    load::Load,
     log::Stream,
     process::{Launch, Service},
     wait::{PATIENCE, until_true},
@@ -81,7 +83,7 @@ async fn note(service: &Service) -> String {
 }
 
 /// All follow the bus: each has read its settings once more since its queue was there.
-async fn until_following(services: &[&Service]) {
+pub(crate) async fn until_following(services: &[&Service]) {
     for service in services {
         until_true("it follows the bus", PATIENCE, async || {
             service.metric("hops_settings_reloads_total").await > 0
@@ -308,6 +310,22 @@ async fn a_config_server_that_comes_up_later_is_waited_for_and_followed() {
 }
 
 #[tokio::test]
+async fn who_is_told_to_stop_while_its_config_server_is_waited_for_stops() {
+    let system = TestSystem::new().await;
+    for binary in ["accountservice", "vipservice"] {
+        let launch =
+            system.launch(binary, 1).flag("config-server", &format!("http://127.0.0.1:{}", free_port()));
+        let mut service = launch.spawn();
+        until_true("it says that it waits", PATIENCE, async || {
+            service.log().text(Stream::Err).contains("waiting for the config server")
+        })
+        .await;
+        service.sigterm();
+        assert_eq!(service.exit_code().await, Some(0), "{binary}");
+    }
+}
+
+#[tokio::test]
 async fn without_its_config_server_a_service_and_its_verbs_end_with_what_to_do_or_go_on_where_that_was_asked_for()
  {
     let system = TestSystem::new().await;
@@ -331,4 +349,103 @@ async fn without_its_config_server_a_service_and_its_verbs_end_with_what_to_do_o
     let vip = started(without(system.launch("vipservice", 1)).flag("config-fail-fast", "false")).await;
     let said = vip.log().count(|line| line.field("message").contains("going on with compiled defaults"));
     assert_eq!(said, 1);
+}
+
+#[tokio::test]
+async fn a_file_saved_in_the_config_servers_folder_reaches_three_vipservices_by_itself() {
+    let system = TestSystem::new().await;
+    let repo = folder(&[
+        ("application.yml", "shutdown_grace: 7s\n"),
+        ("vipservice.yml", "offer_text: a weekend\nconsumer_prefetch: 50\n"),
+        ("vipservice-dev.yml", "offer_text: ${where:the mountains}\nretry_delays: 1s\n"),
+    ]);
+    let server = started(launch(&system, "configserver", 1, repo.path())).await;
+    let url = server.address().url("");
+    let mut vips = vec![];
+    for number in 1..=3 {
+        vips.push(started(system.launch("vipservice", number).flag("config-server", &url)).await);
+    }
+    until_following(&vips.iter().collect::<Vec<_>>()).await;
+    for vip in &vips {
+        let shown = setting(vip, "offer_text").await;
+        assert_eq!((&shown["value"], &shown["live"]), (&json!("the mountains"), &json!(true)));
+        assert!(shown["origin"].as_str().unwrap().ends_with("/vipservice-dev.yml"), "{shown}");
+        assert_eq!(setting(vip, "shutdown_grace").await["value"], "7s");
+    }
+    save(&repo, "vipservice-dev.yml", "offer_text: the sea\n");
+    for vip in &vips {
+        until_set(vip, "offer_text", json!("the sea")).await;
+    }
+    // A file that the server cannot read is an error of its own; whoever is ready stays so.
+    save(&repo, "vipservice-dev.yml", "offer_text: [\n");
+    for vip in &vips {
+        until_true("it says that something is wrong", PATIENCE, async || note(vip).await.contains("500"))
+            .await;
+        assert_eq!(setting(vip, "offer_text").await["value"], "the sea");
+    }
+    save(&repo, "vipservice-dev.yml", "offer_text: the plains\n");
+    for vip in &vips {
+        until_set(vip, "offer_text", json!("the plains")).await;
+        assert!(note(vip).await.starts_with("from the config server at "));
+    }
+}
+
+#[tokio::test]
+async fn under_load_settings_change_and_a_config_server_that_is_gone_is_missed_only_by_who_starts() {
+    let system = TestSystem::new().await;
+    let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
+    let port = free_port().to_string();
+    let mut server =
+        started(launch(&system, "configserver", 1, repo.path()).flag("server-port", &port)).await;
+    let url = server.address().url("");
+    let vip = |number| system.launch("vipservice", number).flag("config-server", &url);
+    let (one, two, three) = (started(vip(1)).await, started(vip(2)).await, started(vip(3)).await);
+    let all = [&one, &two, &three];
+    until_following(&all).await;
+    let account = started(system.launch("accountservice", 1).flag("config-server", &url)).await;
+    let load = Load::steady().start(&account.address());
+    load.until_answered(20).await;
+
+    save(&repo, "vipservice.yml", "offer_text: a week\n");
+    for vip in all {
+        until_set(vip, "offer_text", json!("a week")).await;
+    }
+    let since = system.read_vip(&account).await;
+    save(&repo, "vipservice.yml", "offer_text: a year\noffer_valid_for: as long as you like\n");
+    for vip in all {
+        until_true("it names the bad value", PATIENCE, async || note(vip).await.contains("offer_valid_for"))
+            .await;
+        assert_eq!(setting(vip, "offer_text").await["value"], "a week");
+    }
+
+    server.kill9().await;
+    let mut four = vip(4).spawn();
+    let waits = || four.log().text(Stream::Err).contains("waiting for the config server");
+    until_true("the fourth says that it waits", PATIENCE, async || waits()).await;
+    // In full it is away for as long as an operator needs to notice.
+    let away = load.answered() + if environment::is_full() { 1000 } else { 40 };
+    load.until_answered(away).await;
+    for vip in all {
+        assert_eq!(vip.get("/readyz").await.status, 200);
+    }
+    save(&repo, "vipservice.yml", "offer_text: a year\n");
+    server.restart().await;
+    four.until_listening(0).await;
+    four.until_ready().await;
+    assert_eq!(setting(&four, "offer_text").await["value"], "a year");
+    // Nobody was told of what was saved meanwhile; an operator tells them.
+    server.until_connected().await;
+    let told = Reply::of(server.request("POST", "/actuator/busrefresh")).await.unwrap();
+    assert_eq!(told.status, 204, "{}", told.text);
+    for vip in all {
+        until_set(vip, "offer_text", json!("a year")).await;
+    }
+
+    let mut record = load.stop().await;
+    record.sent.insert(since.clone());
+    record.answered.insert(since.clone());
+    system.assert_promise(&record, &account, &[&one, &two, &three, &four]).await;
+    let offers = system.offers(&four).await;
+    let text_of = |id: &str| offers.iter().find(|offer| offer.request_id == id).map(|offer| &offer.text);
+    assert_eq!(text_of(&since).map(String::as_str), Some("a week"));
 }

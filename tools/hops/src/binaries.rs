@@ -28,7 +28,7 @@ pub fn ready(project: &Project, plan: &Plan, release: bool, say: impl Fn(&str)) 
     let names: BTreeSet<&str> = plan.services.iter().map(|service| service.binary.as_str()).collect();
     let built = match project.variable("HOPS_BIN_DIR") {
         Some(folder) => names.iter().map(|name| ((*name).to_owned(), Path::new(folder).join(name))).collect(),
-        None => build(project, plan, &names, release, say)?,
+        None => build(project, plan, release, say)?,
     };
     let hasher = &mut DefaultHasher::new();
     let mut found = vec![];
@@ -60,20 +60,18 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
 fn build(
     project: &Project,
     plan: &Plan,
-    names: &BTreeSet<&str>,
     release: bool,
     say: impl Fn(&str),
 ) -> Result<BTreeMap<String, PathBuf>> {
-    let listed: Vec<_> = names.iter().copied().collect();
-    let long = if project.path("bin").exists() { "" } else { ", about 2 minutes the first time" };
-    say(&format!("building {}{long}", listed.join(", ")));
+    if release {
+        say("building for release, which takes some minutes the first time");
+    }
     let mut cargo = Command::new(project.variable("CARGO").unwrap_or("cargo"));
-    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]).current_dir(project.root());
+    // The whole workspace, as the launcher has built it: then there is nothing to be done.
+    cargo.args(["build", "--locked", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
+    cargo.current_dir(project.root());
     if release {
         cargo.arg("--release");
-    }
-    for name in names {
-        cargo.args(["--package", name, "--bin", name]);
     }
     let output = cargo.stderr(Stdio::inherit()).output().doing(|| "start cargo".into())?;
     if !output.status.success() {

@@ -282,6 +282,7 @@ async fn without_its_server_a_service_goes_on_with_what_it_has() {
         timeout: Duration::from_secs(1),
         patience: Duration::from_millis(1),
         fail_fast: true,
+        ca_file: None,
     };
     let sources = Sources { server: Some(server.clone()), ..folder.clone() };
     let why = sources.load::<Probe>().await.unwrap_err().to_string();

@@ -46,9 +46,14 @@ fn aliases_and_merges_are_resolved_and_own_keys_win() {
 
 #[test]
 fn documents_without_a_node_are_left_out() {
-    for (written, count) in
-        [("", 0), ("# only\n", 0), ("---\n", 0), ("a: 1\n---\nb: 2\n", 2), ("---\n# no\n---\nb: 2\n", 1)]
-    {
+    for (written, count) in [
+        ("", 0),
+        ("# only\n", 0),
+        ("---\n", 0),
+        ("a: 1\n---\nb: 2\n", 2),
+        ("---\n# no\n---\nb: 2\n", 1),
+        ("b: 2\n---\n''\n", 1),
+    ] {
         assert_eq!(documents(written).unwrap().len(), count, "{written:?}");
     }
 }

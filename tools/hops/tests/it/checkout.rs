@@ -1,4 +1,4 @@
-//! A checkout of a test's own: the compose file in a temporary folder, ports and a virtual host that nobody else has.
+//! A checkout of a test's own: the compose file and config-repo in a temporary folder, ports and a virtual host that nobody else has.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,6 +10,7 @@ use e2e::{
     binaries::binary,
     broker::{SharedBroker, Vhost, free_base},
     http::{Reply, client},
+    repository,
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -58,8 +59,12 @@ impl Said {
 impl Checkout {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker-compose.yml");
-        std::fs::copy(file, folder.path().join("docker-compose.yml")).unwrap();
+        let files = repository::files();
+        let is_used = |file: &&String| *file == "docker-compose.yml" || file.starts_with("config-repo/");
+        std::fs::create_dir(folder.path().join("config-repo")).unwrap();
+        for file in files.iter().filter(is_used) {
+            std::fs::copy(repository::root().join(file), folder.path().join(file)).unwrap();
+        }
         Self {
             folder,
             vhost: SharedBroker::from_environment().vhost().await,

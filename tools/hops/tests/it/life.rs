@@ -23,14 +23,21 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
 
     let replicas: Vec<_> = checkout.hops(&["service", "ls", "--json"]).json();
     let replicas: Vec<_> = replicas.iter().map(|service| (&service["name"], &service["ready"])).collect();
-    assert_eq!(replicas, [(&json!("accountservice"), &json!(2)), (&json!("vipservice"), &json!(1))]);
+    assert_eq!(
+        replicas,
+        [
+            (&json!("configserver"), &json!(1)),
+            (&json!("accountservice"), &json!(2)),
+            (&json!("vipservice"), &json!(1))
+        ]
+    );
     let served: Vec<_> =
         [checkout.get(6767, "/accounts/10001").await, checkout.get(6767, "/accounts/10001").await]
             .iter()
             .map(|reply| reply.json()["servedBy"].as_str().unwrap().to_owned())
             .collect();
     assert_ne!(served[0], served[1], "one port, and the replicas in turn");
-    assert_eq!(checkout.processes().len(), 4, "three tasks and who watches them");
+    assert_eq!(checkout.processes().len(), 5, "four tasks and who watches them");
     for secret in ["amqp_username", "amqp_password"] {
         assert_eq!(fs::metadata(secrets.join(secret)).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -50,7 +57,7 @@ async fn what_runs_is_a_copy_so_what_was_built_may_go() {
     let checkout = Checkout::new().await;
     let built = checkout.path().join("built");
     fs::create_dir(&built).unwrap();
-    for name in ["accountservice", "vipservice"] {
+    for name in ["configserver", "accountservice", "vipservice"] {
         fs::copy(binaries().join(name), built.join(name)).unwrap();
     }
     let mut up = checkout.command(&["up", "-d", "--broker", &checkout.broker()]);
@@ -85,7 +92,7 @@ async fn a_closed_terminal_changes_nothing_and_a_second_up_says_so() {
     kill_process(Pid::from_child(&up), Signal::HUP).unwrap();
     until("up ends", PATIENCE, async || up.try_wait().unwrap()).await;
     let before = checkout.processes();
-    assert_eq!(before.len(), 4);
+    assert_eq!(before.len(), 5);
     assert!(checkout.up().ok().contains("up already"));
     assert_eq!(checkout.processes(), before);
 }
@@ -95,7 +102,7 @@ async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_wor
     let checkout = Checkout::new().await;
     checkout.up().ok();
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
-    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 3).await;
+    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 4).await;
 
     let said = checkout.hops(&["service", "ls"]).failed();
     for part in ["supervisor was killed", "accountservice.1", "vipservice.1", "cargo hops up"] {
@@ -105,10 +112,10 @@ async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_wor
 
     checkout.up().ok();
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
-    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 3).await;
+    until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 4).await;
     let said = checkout.up().ok();
     assert!(said.contains("ended what it had left"), "{said}");
-    assert_eq!(checkout.processes().len(), 4);
+    assert_eq!(checkout.processes().len(), 5);
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
 }
 
@@ -138,7 +145,7 @@ async fn two_checkouts_run_side_by_side() {
     assert_eq!(one.get(6767, "/accounts/10000").await.status, 200);
     one.hops(&["down"]).ok();
     assert_eq!(one.processes(), Vec::<String>::new());
-    assert_eq!(two.processes().len(), 4);
+    assert_eq!(two.processes().len(), 5);
     assert_eq!(two.by_replica().await.values().sum::<u64>(), 0, "a system of its own");
 }
 
@@ -223,7 +230,7 @@ async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
     let checkout = Checkout::new().await;
     checkout.edit("    stop_grace_period: 20s", "    stop_grace_perod: 20s");
     let said = checkout.up().failed();
-    let hint = "services.accountservice: unknown key `stop_grace_perod`: did you mean `stop_grace_period`?";
+    let hint = "services.configserver: unknown key `stop_grace_perod`: did you mean `stop_grace_period`?";
     assert!(said.contains(hint), "{said}");
     assert_eq!(checkout.processes(), Vec::<String>::new());
 }

@@ -37,7 +37,7 @@ async fn scale_comes_back_when_the_replicas_have_subscribed_and_reads_go_round()
 
     checkout.hops(&["service", "scale", "vipservice=1"]).ok();
     assert_eq!(checkout.vhost.consumers("vip_queue").await, Some(1));
-    assert_eq!(checkout.processes().len(), 4);
+    assert_eq!(checkout.processes().len(), 5);
     assert!(checkout.hops(&["service", "scale", "nobody=1"]).failed().contains("vipservice"));
 }
 

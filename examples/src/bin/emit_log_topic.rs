@@ -1,0 +1,38 @@
+//! emit_log_topic: a message with a topic of several words.
+//!
+//! A topic exchange compares the routing key, words with dots between them, with the patterns that queues are
+//! bound with: `*` is exactly one word, `#` any number of them, none included.
+//!
+//! ```text
+//! terminal 1   cargo run --bin receive_logs_topic 'stock.us.*'
+//! terminal 2   cargo run --bin receive_logs_topic 'audit.#' '*.news'
+//! terminal 3   cargo run --bin emit_log_topic stock.us.nyse up by 2
+//!              cargo run --bin emit_log_topic audit.login.failed guest
+//!              cargo run --bin emit_log_topic sports.news a rabbit wins
+//! ```
+//!
+//! Terminal 1 prints the first, terminal 2 the others. `*.news` does not match `news.sports`.
+
+use std::process::ExitCode;
+
+use examples::{Failure, Result, Terminal, amqp::publish, say};
+use lapin::{BasicProperties, ExchangeKind, options::ExchangeDeclareOptions, types::FieldTable};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    examples::run(include_str!("emit_log_topic.rs"), emit_log_topic).await
+}
+
+async fn emit_log_topic(terminal: &Terminal) -> Result {
+    let [topic, line @ ..] = terminal.words() else {
+        return Err(Failure::usage("the topic is missing, such as `stock.us.nyse`"));
+    };
+    let channel = terminal.channel().await?;
+    let (name, durable) = ("topic_logs", ExchangeDeclareOptions { durable: true, ..Default::default() });
+    channel.exchange_declare(name.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+
+    let line = line.join(" ");
+    publish(&channel, name, topic, BasicProperties::default(), &line).await?;
+    say!("sent {topic}: {line}");
+    Ok(())
+}

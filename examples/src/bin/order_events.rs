@@ -1,0 +1,60 @@
+//! order_events: a shop's events, and four services that hear of them.
+//!
+//! The order service and the payment service say what has happened, under its type, to a topic exchange. They
+//! know nobody: the next service that wants to hear of orders changes neither of the two.
+//!
+//! ```text
+//! cargo run --bin order_events
+//! ```
+//!
+//! It plays all of them and prints who heard of what, six lines such as `email heard of order.created`.
+//! These hear what happens while they are there. Who must miss nothing has a durable queue: see `receive`.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use common::messaging::topology::Topology;
+use common::messaging::{ConsumeOptions, MessagingClient as _, Outcome};
+use examples::{Failure, Result, Terminal, say, system};
+use futures_util::future::BoxFuture;
+use tokio::{sync::mpsc, time::timeout};
+
+const SUBSCRIBERS: [(&str, &str); 4] = [
+    ("email", "order.*"),
+    ("inventory", "order.created"),
+    ("analytics", "order.*"),
+    ("accounting", "payment.*"),
+];
+const EVENTS: [(&str, usize); 3] = [("order.created", 3), ("payment.processed", 1), ("order.shipped", 2)];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    examples::run(include_str!("order_events.rs"), order_events).await
+}
+
+async fn order_events(terminal: &Terminal) -> Result {
+    let client = terminal.client(Topology::default().with_exchange("order_events", "topic")).await?;
+    let (heard, mut hearing) = mpsc::channel(10);
+    let subscribers = SUBSCRIBERS.map(|(service, pattern)| {
+        let heard = heard.clone();
+        let hear = Arc::new(move |delivery| -> BoxFuture<'static, Outcome> {
+            let (heard, event) = (heard.clone(), system::text(&delivery));
+            Box::pin(async move {
+                let _ = heard.send(format!("{service} heard of {event}")).await;
+                Outcome::Ack
+            })
+        });
+        let handler_timeout = Duration::from_secs(60).into();
+        let options = ConsumeOptions { prefetch: 10, handler_timeout, ladder: None };
+        client.subscribe("order_events", pattern, options, hear)
+    });
+    terminal.until_active(&subscribers).await;
+    for (event, listeners) in EVENTS {
+        client.publish("order_events", event, system::message(event)).await?;
+        for _ in 0..listeners {
+            let line = timeout(Duration::from_secs(10), hearing.recv()).await;
+            say!("{}", line.ok().flatten().ok_or_else(|| Failure::new("a service did not hear of it"))?);
+        }
+    }
+    system::finish(&subscribers).await;
+    Ok(())
+}

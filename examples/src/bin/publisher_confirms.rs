@@ -1,0 +1,60 @@
+//! publisher_confirms: when does the broker have a message?
+//!
+//! Without confirms a publisher never knows; with them the broker answers each message. To wait for each
+//! answer alone is slow; to send many and then wait for all is not. `mandatory` asks for a message back that
+//! no queue takes, and a queue with `reject-publish` refuses what it has no room for.
+//!
+//! ```text
+//! cargo run --bin publisher_confirms
+//! ```
+//!
+//! It prints how long 200 messages take one by one, and together; then one that is returned, and one refused.
+
+use std::{process::ExitCode, time::Instant};
+
+use examples::{
+    Result, Terminal,
+    amqp::{mandatory, number, table, text},
+    say,
+};
+use lapin::{BasicProperties, Channel, PublisherConfirm, options::QueueDeclareOptions};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    examples::run(include_str!("publisher_confirms.rs"), publisher_confirms).await
+}
+
+async fn publisher_confirms(terminal: &Terminal) -> Result {
+    let channel = terminal.channel().await?;
+    let mine = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let room_for_400 = table([("x-max-length", number(400)), ("x-overflow", text("reject-publish"))])?;
+    let queue = channel.queue_declare("".into(), mine, room_for_400).await?.name().to_string();
+
+    let start = Instant::now();
+    for _ in 0..200 {
+        publish(&channel, &queue).await?.await?;
+    }
+    say!("confirmed one by one: 200 messages in {} ms", start.elapsed().as_millis());
+
+    let (start, mut confirms) = (Instant::now(), vec![]);
+    for _ in 0..200 {
+        confirms.push(publish(&channel, &queue).await?);
+    }
+    for confirm in confirms {
+        confirm.await?;
+    }
+    say!("confirmed together: 200 messages in {} ms", start.elapsed().as_millis());
+    if let Some(returned) = publish(&channel, "nobody's queue").await?.await?.take_message() {
+        say!("returned: {} {}", returned.reply_code, returned.reply_text);
+    }
+    if publish(&channel, &queue).await?.await?.is_nack() {
+        say!("refused: the queue is full");
+    }
+    Ok(())
+}
+
+/// Sends it; the answer is to be awaited.
+async fn publish(channel: &Channel, queue: &str) -> Result<PublisherConfirm> {
+    let (options, properties) = (mandatory(), BasicProperties::default());
+    Ok(channel.basic_publish("".into(), queue.into(), options, b"a message", properties).await?)
+}

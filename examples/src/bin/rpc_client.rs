@@ -1,0 +1,60 @@
+//! rpc_client: asks by message, and waits for the answer, for two seconds.
+//!
+//! The replies come to `amq.rabbitmq.reply-to`, for which no queue has to be made. One that comes too late is
+//! dropped: it is not to the question in hand. Where nobody serves, the broker returns the question at once.
+//!
+//! ```text
+//! terminal 1   cargo run --bin rpc_server
+//! terminal 2   cargo run --bin rpc_client 30 31
+//! ```
+//!
+//! Terminal 2 prints `fib(30) = 832040`, `fib(31) = 1346269`; without terminal 1, that nobody serves rpc_queue.
+
+use std::{process::ExitCode, time::Duration};
+
+use examples::{
+    Failure, Result, Terminal,
+    amqp::{body, mandatory},
+    say,
+};
+use futures_util::StreamExt as _;
+use lapin::{BasicProperties, Consumer, options::BasicConsumeOptions, types::FieldTable};
+use tokio::time::timeout;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    examples::run(include_str!("rpc_client.rs"), rpc_client).await
+}
+
+async fn rpc_client(terminal: &Terminal) -> Result {
+    let channel = terminal.channel().await?;
+    let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
+    let reply_to = "amq.rabbitmq.reply-to";
+    let mut replies =
+        channel.basic_consume(reply_to.into(), "".into(), no_ack, FieldTable::default()).await?;
+    let mut unanswered = vec![];
+    for n in terminal.text("30 31").split_whitespace() {
+        let id = uuid::Uuid::now_v7().to_string();
+        let properties = BasicProperties::default().with_correlation_id(id.as_str().into());
+        let (properties, options) = (properties.with_reply_to(reply_to.into()), mandatory());
+        let sent = channel.basic_publish("".into(), "rpc_queue".into(), options, n.as_bytes(), properties);
+        if sent.await?.await?.take_message().is_some() {
+            return Err(Failure::new("nobody serves rpc_queue: start `cargo run --bin rpc_server`"));
+        }
+        match timeout(Duration::from_secs(2), answer(&mut replies, &id)).await {
+            Ok(answer) => say!("fib({n}) = {}", answer?),
+            Err(_) => unanswered.push(format!("fib({n}) was not answered within 2 s")),
+        }
+    }
+    if unanswered.is_empty() { Ok(()) } else { Err(Failure::new(&unanswered.join(", "))) }
+}
+
+async fn answer(replies: &mut Consumer, id: &str) -> Result<String> {
+    while let Some(reply) = replies.next().await.transpose()? {
+        match reply.properties.correlation_id() {
+            Some(of) if of.as_str() == id => return Ok(body(&reply)),
+            _ => say!("dropped an answer that came too late"),
+        }
+    }
+    Err(Failure::new("the connection is lost"))
+}

@@ -1,0 +1,180 @@
+//! What the small programs share, so that each of them shows its pattern and nothing else.
+//!
+//! - [`run`] and [`Terminal`]: what a person typed, the connection, and the end by Ctrl-C,
+//! - [`amqp`]: AMQP in fewer words, for the programs that use lapin plainly,
+//! - [`system`]: the client of `common::messaging`, for the patterns that the system has too,
+//! - [`Failure`]: what went wrong and what to do, as one sentence.
+//!
+//! No pattern is in here: which exchange, which queue and which arguments stands in the program that shows
+//! it.
+
+pub mod amqp;
+pub mod system;
+mod failure;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use common::messaging::{MessagingClient as _, amqp::AmqpClient};
+use lapin::Connection;
+use tokio::{
+    signal::ctrl_c,
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::failure::{Failure, Result};
+
+/// Where `cargo hops` has its broker, unless `HOPS_PORT_BASE` has shifted its ports.
+const AMQP: &str = "amqp://127.0.0.1:5672";
+/// No broker that is well takes longer for an answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Prints a line, as `println!` does, but does not panic when nobody reads any more.
+#[macro_export]
+macro_rules! say {
+    ($($line:tt)*) => { $crate::print(&format!($($line)*)) };
+}
+
+/// What a program has of the person who typed its name, and of the broker that they meant.
+#[derive(Debug)]
+pub struct Terminal {
+    words: Vec<String>,
+    amqp: String,
+    stop: CancellationToken,
+    connection: OnceCell<Connection>,
+    client: OnceCell<AmqpClient>,
+}
+
+/// Runs a program: exit code 0 when it is done or Ctrl-C has ended it, 1 when it failed, 2 when it was called
+/// in a way it does not know, 130 after a second Ctrl-C. `source` is its own text: `--help` prints the
+/// header.
+pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -> ExitCode {
+    let terminal = match Terminal::read(std::env::args().skip(1)) {
+        Ok(Some(terminal)) => terminal,
+        Ok(None) => {
+            print(&header(source));
+            return ExitCode::SUCCESS;
+        }
+        Err(failure) => return failure.exit(),
+    };
+    let work = async {
+        let result = example(&terminal).await;
+        terminal.close().await;
+        result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS)
+    };
+    tokio::select! {
+        code = work => code,
+        () = terminal.interrupted_twice() => ExitCode::from(130),
+    }
+}
+
+impl Terminal {
+    /// From the words of a command line; `None` when it asks for help.
+    fn read(typed: impl Iterator<Item = String>) -> Result<Option<Self>> {
+        let (mut words, mut amqp, mut typed) = (vec![], AMQP.to_owned(), typed);
+        while let Some(word) = typed.next() {
+            match word.split_once('=').unwrap_or((&word, "")) {
+                ("-h" | "--help", _) => return Ok(None),
+                ("--amqp", "") => {
+                    amqp = typed.next().ok_or_else(|| Failure::usage("--amqp: the address is missing"))?;
+                }
+                ("--amqp", url) => amqp = url.to_owned(),
+                (flag, _) if flag.starts_with("--") => {
+                    return Err(Failure::usage(&format!("{flag}: the only flags are --amqp URL and --help")));
+                }
+                _ => words.push(word),
+            }
+        }
+        let (stop, connection, client) = (CancellationToken::new(), OnceCell::new(), OnceCell::new());
+        Ok(Some(Self { words, amqp, stop, connection, client }))
+    }
+
+    /// What was typed after the program's name.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// All words as one text, or this one when none was typed.
+    pub fn text(&self, default: &str) -> String {
+        if self.words.is_empty() { default.to_owned() } else { self.words.join(" ") }
+    }
+
+    /// Waits for Ctrl-C.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    async fn interrupted_twice(&self) {
+        let _ = ctrl_c().await;
+        self.stop.cancel();
+        tokio::select! {
+            _ = ctrl_c() => return,
+            () = sleep(Duration::from_secs(1)) => {}
+        }
+        let _ = writeln!(io::stderr(), "finishing what is in hand; Ctrl-C once more ends it at once");
+        let _ = ctrl_c().await;
+    }
+
+    /// Says goodbye to the broker, which else would note a connection that broke.
+    async fn close(&self) {
+        if let Some(connection) = self.connection.get() {
+            let _ = timeout(LIMIT, connection.close(200, "bye".into())).await;
+        }
+        if let Some(client) = self.client.get() {
+            client.close().await;
+        }
+    }
+}
+
+/// The lines of a program's header, as text.
+fn header(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.filter(|line| !line.starts_with("```")).collect::<Vec<_>>().join("\n")
+}
+
+/// What `say!` expands to.
+#[doc(hidden)]
+pub fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Option<Terminal>> {
+        Terminal::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_command_line_has_words_and_a_broker() {
+        for (line, text, amqp) in [
+            ("", "nothing", AMQP),
+            ("Hello, rabbit", "Hello, rabbit", AMQP),
+            ("--amqp amqp://h:1 Hello", "Hello", "amqp://h:1"),
+            ("one --amqp=amqp://h:1 two", "one two", "amqp://h:1"),
+            ("a=b -1", "a=b -1", AMQP),
+        ] {
+            let terminal = read(line).unwrap().unwrap();
+            assert_eq!((terminal.text("nothing").as_str(), terminal.amqp.as_str()), (text, amqp), "{line}");
+        }
+        assert!(read("Hello --help").unwrap().is_none());
+        for (line, says) in
+            [("--amqp", "the address is missing"), ("--ampq h", "the only flags are --amqp URL")]
+        {
+            assert!(read(line).unwrap_err().to_string().contains(says), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_is_the_header_without_its_marks() {
+        let source = "//! One.\n//!\n//! ```text\n//! two\n//! ```\n\nuse three;\n//! four";
+        assert_eq!(header(source), "One.\n\ntwo");
+    }
+}

@@ -1,0 +1,97 @@
+//! What goes wrong is one clear sentence with what to do, and a connection that breaks is made again by those
+//! who can.
+
+use e2e::{
+    broker::free_port,
+    proxy::Proxy,
+    wait::{PATIENCE, until_true},
+};
+use lapin::types::FieldTable;
+
+use crate::kit::{Place, fail_at, program, start_at};
+
+/// One that uses lapin plainly, and one that uses the system's client.
+const PROGRAMS: [&str; 2] = [program!("send"), program!("worker")];
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
+    for program in PROGRAMS {
+        let amqp = format!("amqp://127.0.0.1:{}", free_port());
+        let (code, says) = fail_at(&amqp, program, "").await;
+        assert_eq!(code, 1);
+        assert!(
+            says.starts_with(&format!("error: no broker at {amqp}: `cargo hops up -d` starts one")),
+            "{says}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told_from_a_missing_broker() {
+    let place = Place::new().await;
+    for program in PROGRAMS {
+        let amqp = place.vhost.amqp_url().replace("amqp://", "amqp://guest:hunter2@");
+        let (code, says) = fail_at(&amqp, program, "").await;
+        assert_eq!(code, 1);
+        assert!(says.contains("refuses the login: write user and password into the address"), "{says}");
+        assert!(!says.contains("hunter2"), "{says}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_another_one_is_named_with_what_differs() {
+    let place = Place::new().await;
+    for (program, queue) in PROGRAMS.into_iter().zip(["hello", "task_queue"]) {
+        place.vhost.declare(queue, FieldTable::default()).await;
+        let (code, says) = place.fail(program, "").await;
+        assert_eq!(code, 1);
+        for part in
+            ["inequivalent arg 'x-queue-type'", queue, "delete it, or take a virtual host of your own"]
+        {
+            assert!(says.contains(part), "{says}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mistyped_call_says_what_is_missing() {
+    let place = Place::new().await;
+    for (program, words, says) in [
+        (program!("send"), "--ampq Hello", "--ampq: the only flags are --amqp URL and --help"),
+        (program!("emit_log_direct"), "", "the severity is missing"),
+        (program!("emit_log_topic"), "", "the topic is missing"),
+        (program!("receive_logs_direct"), "", "name one or more severities"),
+        (program!("receive_logs_topic"), "", "name one or more patterns"),
+        (program!("receive_logs_headers"), "some a=b", "write `all` or `any`"),
+        (program!("delayed"), "soon wake up", "first a delay: 1 to 3600 seconds"),
+        (program!("priorities"), "alarm", "write PRIORITY:TEXT"),
+    ] {
+        let (code, error) = place.fail(program, words).await;
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(says) && error.ends_with("(--help says more)"), "{error}");
+    }
+    assert_eq!(place.run(program!("send"), "--help").await[0], "send: one message into one queue.");
+}
+
+#[tokio::test]
+async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_comes_back() {
+    let place = Place::new().await;
+    let proxy = Proxy::start(place.vhost.address()).await;
+    let amqp = place.vhost.amqp_url_at(proxy.port());
+    let (mut plain, worker) =
+        (start_at(&amqp, program!("receive"), ""), start_at(&amqp, program!("worker"), ""));
+    for program in [&plain, &worker] {
+        until_true("it waits", PATIENCE, async || !program.lines().is_empty()).await;
+    }
+    proxy.cut();
+    assert_eq!(plain.0.exit_code().await, Some(1));
+    let says = plain.errors();
+    assert!(
+        says.starts_with("error: the connection to the broker is lost, start the program again"),
+        "{says}"
+    );
+
+    place.run(program!("new_task"), "after the cut").await;
+    assert_eq!(worker.heard(2).await, ["received after the cut", "done"]);
+    worker.interrupt().await;
+}
