@@ -1,6 +1,6 @@
 //! The bus's events, as Spring Cloud Bus sends them, and whom they are meant for.
 //!
-//! One tolerant reader, since anyone may send, and one exact writer; the addresses are in [`address`]. Nothing here
+//! One tolerant reader, since anyone may send, and one exact writer; the addresses are in `address`. Nothing here
 //! reloads anything: what an event leads to is its receiver's business.
 
 mod address;

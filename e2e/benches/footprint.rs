@@ -6,7 +6,9 @@
 //! - the binaries' sizes,
 //! - from starting a process to its first answer 200, in an empty data folder. Target: at most 100 ms,
 //! - resident memory (`VmRSS`): idle, target at most 9 MB; after 100,000 plain reads, target at most 16 MB; and
-//!   after 20,000 VIP reads whose offers the vipservice has made.
+//!   after 20,000 VIP reads whose offers the vipservice has made,
+//! - the configserver: first answer, target at most 50 ms; memory, targets 12 MB idle and 25 MB after 100,000 requests;
+//!   and its requests per second of CPU, target at least 2,000.
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
 
 #[path = "kit/figures.rs"]
@@ -31,6 +33,7 @@ const STARTS: usize = 10;
 const ROUNDS: usize = 3;
 const PLAIN_READS: usize = 100_000;
 const VIP_READS: usize = 20_000;
+const CONFIGURATION_READS: usize = 100_000;
 const MB: f64 = 1024.0 * 1024.0;
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,7 +42,7 @@ async fn main() {
         return println!("a benchmark: cargo bench -p e2e --bench footprint");
     }
     println!("binaries, MB");
-    for name in ["accountservice", "vipservice"] {
+    for name in ["accountservice", "vipservice", "configserver"] {
         let size = fs::metadata(binary(name)).expect("it was built").len();
         println!("  {name:<40}{:>9.2}", size as f64 / MB);
     }
@@ -52,6 +55,7 @@ async fn main() {
         ("vipservice", "/livez", "target: at most 100"),
         ("vipservice", "/readyz", ""),
         ("vipservice", "/offers", ""),
+        ("configserver", "/vipservice/test", "target: at most 50"),
     ] {
         let mut figures = Figures::default();
         for _ in 0..STARTS {
@@ -77,6 +81,36 @@ async fn main() {
     ] {
         println!("  {name:<40}{figures:.2}   {target}");
     }
+
+    println!("configserver, median of {ROUNDS} (min .. max)");
+    let mut configuration: [Figures; 4] = Default::default();
+    for _ in 0..ROUNDS {
+        for (figures, figure) in configuration.iter_mut().zip(of_the_configserver().await) {
+            figures.push(figure);
+        }
+    }
+    for (name, figures, target) in [
+        ("MB idle", &configuration[0], "target: at most 12"),
+        ("MB after 100,000 requests", &configuration[1], "target: at most 25"),
+        ("requests per second of CPU, JSON", &configuration[2], "target: at least 2000"),
+        ("requests per second of CPU, merged .yml", &configuration[3], "target: at least 2000"),
+    ] {
+        println!("  {name:<40}{figures:.1}   {target}");
+    }
+}
+
+async fn of_the_configserver() -> [f64; 4] {
+    let system = System::new().await;
+    let server = system.start("configserver");
+    server.first_answer("/readyz").await;
+    let idle = server.settled_memory().await;
+    let mut rates = [0.0; 2];
+    for (rate, path) in rates.iter_mut().zip(["/vipservice/test", "/vipservice-test.yml"]) {
+        let before = server.process.cpu();
+        load::get(server.port, path, CONFIGURATION_READS / 2).await;
+        *rate = (CONFIGURATION_READS / 2) as f64 / (server.process.cpu() - before).as_secs_f64();
+    }
+    [idle, server.settled_memory().await, rates[0], rates[1]]
 }
 
 async fn in_one_round() -> [f64; 5] {

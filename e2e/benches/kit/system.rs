@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::{
     binaries::binary,
     broker::{SharedBroker, Vhost, free_port},
+    repository,
     wait::PATIENCE,
 };
 use tempfile::TempDir;
@@ -50,10 +51,15 @@ impl System {
 
     fn start_with(&self, name: &str, broker: &str) -> Server {
         let (port, data) = (free_port(), self.data.path().display().to_string());
+        // What is measured are the compiled defaults; the configserver has to have something to serve.
+        let repo = match name {
+            "configserver" => repository::root().join("config-repo").display().to_string(),
+            _ => data.clone(),
+        };
         let flags = [
             ("server-port", port.to_string()),
-            ("data-dir", data.clone()),
-            ("config-repo", data),
+            ("data-dir", data),
+            ("config-repo", repo),
             ("amqp-server-url", broker.to_owned()),
         ];
         let flags: Vec<_> =

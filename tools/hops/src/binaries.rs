@@ -68,8 +68,8 @@ fn build(
     }
     let mut cargo = Command::new(project.variable("CARGO").unwrap_or("cargo"));
     // The whole workspace, as the launcher has built it: then there is nothing to be done.
-    cargo.args(["build", "--locked", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
-    cargo.current_dir(project.root());
+    cargo.args(["build", "--locked", "--workspace", "--exclude=examples", "--bins"]);
+    cargo.arg("--message-format=json-render-diagnostics").current_dir(project.root());
     if release {
         cargo.arg("--release");
     }

@@ -13,7 +13,7 @@ fn main() -> std::io::Result<ExitCode> {
     let hops = env::current_exe()?.with_file_name("hops");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace at once: package by package, cargo would compile what they share in several ways.
-    cargo.args(["build", "--locked", "--workspace", "--bins"]);
+    cargo.args(["build", "--locked", "--workspace", "--exclude=examples", "--bins"]);
     if hops.exists() {
         cargo.arg("--quiet");
     }
