@@ -108,6 +108,7 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
     server.write("latin.yml", b"k: \xe5\n");
     server.write("escape.properties", "k=\\u12\n");
     server.write("dots.properties", format!("{}=x\n", "a.".repeat(400_000)));
+    server.write("indexes.properties", format!("a{}=1\n", "[0]".repeat(2000)));
     server.write("holes.properties", "a[999999999]=x\n");
     server.write("grows.yml", "a: '${b}${b}'\nb: '${c}${c}'\nc: '${d}${d}'\nd: '${e}${e}'\ne: x\n");
     fs::create_dir(server.folder.path().join("folder.yml")).unwrap();
@@ -119,6 +120,8 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
         ("/escape/default", 500),
         ("/dots/default", 200),
         ("/dots-default.yml", 500),
+        ("/indexes-default.json", 500),
+        ("/indexes-default.yml", 500),
         ("/holes-default.json", 500),
         ("/grows-default.yml", 200),
         ("/folder/default", 200),

@@ -63,6 +63,7 @@ fn keys_become_trees() {
 #[test]
 fn keys_that_cannot_be_nested_are_refused_and_properties_have_them() {
     let long = "a.".repeat(DEEPEST + 1);
+    let indexes = format!("a{}", "[0]".repeat(2000));
     for (key, status) in [
         ("[0]", 400),
         ("[0].a", 400),
@@ -73,6 +74,7 @@ fn keys_that_cannot_be_nested_are_refused_and_properties_have_them() {
         ("a[0][x]", 400),
         ("a[99999999]", 500),
         (&long, 500),
+        (&indexes, 500),
     ] {
         let sources = flat(&[(key, "x")]);
         assert_eq!(answer(&sources, Format::Json, true).unwrap_err().status, status, "{key}");
