@@ -12,9 +12,9 @@ use super::scalar::{self, Scalar};
 
 /// How deep collections lie in each other: SnakeYAML's limit.
 const DEEPEST: usize = 50;
-/// How many nodes a file has, those that its aliases repeat included.
+/// How many nodes a file has, those that its aliases repeat and its anchors keep included.
 const MOST_NODES: usize = 250_000;
-/// How many bytes of text a file has, those that its aliases repeat included.
+/// How many bytes of text a file has, those that its aliases repeat and its anchors keep included.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
 
 /// A tree.
@@ -172,10 +172,12 @@ impl Reader<'_> {
 
     /// Puts a complete node where it belongs.
     fn node(&mut self, node: Node, size: Size, is_merge: bool, anchor: usize) -> Result<(), String> {
-        self.read.nodes += size.nodes;
-        self.read.text += size.text;
+        // What an anchor keeps is a copy, and anchors in each other keep one for each level: it counts once more.
+        let copies = if anchor > 0 { 2 } else { 1 };
+        self.read.nodes += copies * size.nodes;
+        self.read.text += copies * size.text;
         if self.read.nodes > MOST_NODES || self.read.text > MOST_TEXT {
-            return Err(format!("more than {MOST_NODES} nodes or {MOST_TEXT} bytes, aliases included"));
+            return Err(format!("more than {MOST_NODES} nodes or {MOST_TEXT} bytes, with what aliases and anchors repeat"));
         }
         if self.open.len() + size.height > DEEPEST {
             return Err(format!("deeper than {DEEPEST} levels"));

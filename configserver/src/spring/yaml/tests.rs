@@ -124,3 +124,12 @@ fn aliases_that_multiply_are_refused() {
     let merges = format!("m0: &m0 {{a: [x,x,x,x]}}\n{}", merges.collect::<String>());
     assert!(documents(&merges).is_err());
 }
+
+#[test]
+fn anchors_in_each_other_are_counted_with_what_they_keep() {
+    let anchors: String = (0..DEEPEST - 2).map(|n| format!("&a{n} [")).collect();
+    let nested = |ones: usize| format!("a: {anchors}{}1{}", "1,".repeat(ones), "]".repeat(DEEPEST - 2));
+    assert!(documents(&nested(1_000)).is_ok());
+    let error = documents(&nested(200_000)).unwrap_err();
+    assert!(error.why.contains("nodes"), "{error}");
+}
