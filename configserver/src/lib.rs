@@ -2,6 +2,7 @@
 //!
 //! In the order of a request:
 //! - [`routes`]: from a request to an answer
+//! - [`readers`]: a few at once
 //! - [`repository`]: the files, read for each request
 //! - [`spring`]: the protocol's rules, pure
 //!
@@ -15,6 +16,7 @@
 //! Left out of the protocol: the git backend, files as they are, the second version of the JSON (with origins), RSA.
 
 pub mod routes;
+pub mod readers;
 pub mod repository;
 pub mod spring;
 pub mod encryption;

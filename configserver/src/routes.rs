@@ -13,9 +13,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{http::Health, settings::secret::Secret};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
 
 use crate::{
+    readers::Readers,
     repository::Repository,
     settings::{Overrides, Settings},
     spring::{
@@ -33,9 +33,6 @@ use crate::{
 /// What a client without the password is told.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"configserver\", charset=\"UTF-8\"");
 
-/// How many requests read files at a time.
-const READERS: usize = 4;
-
 /// All that an answer needs.
 #[derive(Debug)]
 pub struct Server {
@@ -49,8 +46,7 @@ pub struct Server {
     /// The header that a client with the password sends.
     authorization: Option<Secret>,
     prefix: String,
-    /// Files may lie on a slow disk, and large ones take their time: they are read beside the requests, a few at once.
-    readers: Semaphore,
+    readers: Readers,
 }
 
 /// The addresses of the configuration, and beside them those of `encryption`. More specific ones may be added.
@@ -91,7 +87,7 @@ impl Server {
             overrides: overrides(&settings.overrides),
             authorization,
             prefix: settings.prefix.clone(),
-            readers: Semaphore::new(READERS),
+            readers: Readers::default(),
         })
     }
 
@@ -193,24 +189,15 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
     }
     let parsed = request::parse(parts.method.as_str(), path, query, accept);
     let answered = match parsed {
-        Err(refusal) => Ok(Err(refusal)),
+        Err(refusal) => Err(refusal),
         Ok(request) => {
-            let reader = server.readers.acquire().await;
-            let answered = tokio::task::spawn_blocking({
-                let server = Arc::clone(&server);
-                move || server.answer(&request)
-            });
-            let answered = answered.await;
-            drop(reader);
-            answered
+            let reader = Arc::clone(&server);
+            server.readers.run(move || reader.answer(&request)).await
         }
     };
     match answered {
-        Ok(Ok((kind, body))) => {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response()
-        }
-        Ok(Err(refusal)) => refused(&refusal, &shown),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        Ok((kind, body)) => ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response(),
+        Err(refusal) => refused(&refusal, &shown),
     }
 }
 
