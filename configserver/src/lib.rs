@@ -10,6 +10,7 @@
 //! - [`encryption`]: `/encrypt` and `/decrypt`, over HTTP and from a shell
 //! - [`monitor`]: `/monitor` and `/actuator/busrefresh`, which tell services over the bus to read again
 //! - [`watch`]: a saved file does so, too
+//! - [`check`]: whether the folder can be read
 //!
 //! Around them: [`settings`].
 //! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
@@ -22,6 +23,7 @@ pub mod spring;
 pub mod encryption;
 pub mod monitor;
 pub mod watch;
+pub mod check;
 pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -45,6 +47,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    check::Kept,
     monitor::{Monitor, Refresher},
     repository::Repository,
     routes::Server,
@@ -131,10 +134,17 @@ pub async fn run(
     let server = Arc::new(Server::new(&settings, repository)?);
     client.connect();
     let following = live.follow(&client, instance, &mut registry);
-    let health = Health::default().with("configServer", {
+    let folder = Kept::new({
         let server = Arc::clone(&server);
         move || server.check()
     });
+    // From its first answer on it says how things are.
+    folder.look().await;
+    let health = Health::default().with("configServer", {
+        let folder = folder.clone();
+        move || folder.last()
+    });
+    let looking = folder.run(stop.clone());
     // Without a broker nobody is told of changes; the files are served all the same.
     let health = health.with_shown("broker", {
         let client = Arc::clone(&client);
@@ -148,5 +158,5 @@ pub async fn run(
     let router = http::router(routes, live.shared(), &health, registry);
     let subscriptions = following.into_iter().collect();
     let service = Service { listener, router, health, client, subscriptions, outbox: None };
-    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch)).0
+    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch), looking).0
 }

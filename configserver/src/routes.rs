@@ -105,7 +105,7 @@ impl Server {
         sent.ct_eq(wanted.expose().as_bytes()).into()
     }
 
-    /// What `/readyz` says: whether the shared files can be read, asked for an application that nobody has.
+    /// What is kept for `/readyz`: whether the shared files can be read, asked for an application that nobody has.
     ///
     /// # Errors
     /// The file that cannot be read, or that there is none.

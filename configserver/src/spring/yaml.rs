@@ -177,7 +177,9 @@ impl Reader<'_> {
         self.read.nodes += copies * size.nodes;
         self.read.text += copies * size.text;
         if self.read.nodes > MOST_NODES || self.read.text > MOST_TEXT {
-            return Err(format!("more than {MOST_NODES} nodes or {MOST_TEXT} bytes, with what aliases and anchors repeat"));
+            return Err(format!(
+                "more than {MOST_NODES} nodes or {MOST_TEXT} bytes, with what aliases and anchors repeat"
+            ));
         }
         if self.open.len() + size.height > DEEPEST {
             return Err(format!("deeper than {DEEPEST} levels"));

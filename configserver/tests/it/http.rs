@@ -140,10 +140,11 @@ async fn a_folder_that_is_gone_is_an_error_and_not_an_empty_configuration() {
     let away = path.with_extension("away");
     fs::rename(&path, &away).unwrap();
     assert_eq!(server.get("/svc/default").await.status, 500);
-    assert_eq!(server.get("/readyz").await.status, 503);
+    server.until("/readyz", 503).await;
     assert_eq!(server.get("/actuator/health").await.status, 503);
     fs::rename(&away, &path).unwrap();
     assert_eq!(server.get("/svc/default").await.status, 200);
+    server.until("/readyz", 200).await;
 }
 
 #[tokio::test]

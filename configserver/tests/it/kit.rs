@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use common::{
@@ -18,6 +19,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +86,16 @@ impl TestServer {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], None).await
+    }
+
+    /// Asks until this is the answer's status: what health says is looked up once a second.
+    pub(crate) async fn until(&self, path: &str, status: u16) {
+        let enough = async {
+            while self.get(path).await.status != status {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), enough).await.unwrap_or_else(|_| panic!("{path} is not {status}"));
     }
 
     /// Sends a request, and reads the answer to its end.
