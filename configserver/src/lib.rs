@@ -130,9 +130,10 @@ pub async fn run(
     let (secret, file) = (settings.monitor_secret.as_ref(), settings.monitor_secret_file.as_deref());
     let secret = Secret::given_or_in_file("monitor_secret", secret, file)?;
     let access = Access::new(&settings.shared)?;
-    let monitor = Monitor { refresher, access: access.clone(), secret };
+    let monitor = Monitor { refresher: refresher.clone(), access: access.clone(), secret };
     let server = Arc::new(Server::new(&settings, repository)?);
     client.connect();
+    let announcing = refresher.announce(stop.clone());
     let following = live.follow(&client, instance, &mut registry);
     let folder = Kept::new({
         let server = Arc::clone(&server);
@@ -158,5 +159,5 @@ pub async fn run(
     let router = http::router(routes, live.shared(), &health, registry);
     let subscriptions = following.into_iter().collect();
     let service = Service { listener, router, health, client, subscriptions, outbox: None };
-    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch), looking).0
+    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch), looking, announcing).0
 }

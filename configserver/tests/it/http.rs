@@ -185,3 +185,12 @@ async fn labels_versions_and_overrides_come_from_the_settings() {
     let body: Value = serde_json::from_str(&flat.get("/svc/default/v1").await.text()).unwrap();
     assert_eq!((&body["label"], &body["propertySources"]), (&json!("v1"), &json!([])));
 }
+
+#[tokio::test]
+async fn a_server_that_starts_tells_everybody_to_read_their_settings_again() {
+    let server = plain().await;
+    let events = server.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["type"], "RefreshRemoteApplicationEvent");
+    assert_eq!(events[0]["destinationService"], "**");
+}

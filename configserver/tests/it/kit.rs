@@ -67,7 +67,19 @@ impl TestServer {
             let live = settings.into();
             run(&live, "test", repository, listener, refresher, Registry::default(), stop).await.unwrap();
         });
-        Self { folder, address, events, _running: running }
+        let server = Self { folder, address, events, _running: running };
+        server.started().await;
+        server
+    }
+
+    /// Waits for the event that tells of the start. It stays among the events.
+    async fn started(&self) {
+        let told = async {
+            while self.events.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), told).await.expect("it tells of its start");
     }
 
     /// Writes a file of the folder, and the folders above it.
