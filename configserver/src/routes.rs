@@ -42,7 +42,7 @@ pub struct Server {
     default_label: Option<String>,
     version: Option<String>,
     decryption: Decryption,
-    overrides: Option<PropertySource>,
+    overrides: Overrides,
     /// The header that a client with the password sends.
     authorization: Option<Secret>,
     prefix: String,
@@ -84,7 +84,7 @@ impl Server {
             default_label: settings.add_label_locations.then(|| settings.default_label.clone()),
             version: settings.version.clone(),
             decryption: settings.decryption()?,
-            overrides: overrides(&settings.overrides),
+            overrides: settings.overrides.clone(),
             authorization,
             prefix: settings.prefix.clone(),
             readers: Readers::default(),
@@ -125,8 +125,8 @@ impl Server {
         for PropertySource { source, .. } in &mut sources {
             *source = self.decryption.decrypted(std::mem::take(source));
         }
-        if let Some(overrides) = &self.overrides {
-            sources.insert(0, overrides.clone());
+        if let Some(overrides) = overrides(&self.overrides) {
+            sources.insert(0, overrides);
         }
         if sources.is_empty() && !self.accept_empty {
             return refuse(404, "no file is for this application and these profiles");
@@ -171,7 +171,7 @@ impl Server {
 
 /// The source of the overrides: all texts, `\${` and `\{` without their backslash.
 fn overrides(overrides: &Overrides) -> Option<PropertySource> {
-    let plain = |text: &String| Scalar::Text(text.replace("\\${", "${").replace("\\{", "{"));
+    let plain = |text: &Secret| Scalar::Text(text.expose().replace("\\${", "${").replace("\\{", "{"));
     let source: Properties = overrides.0.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
     (!source.is_empty()).then(|| PropertySource { name: "overrides".into(), source })
 }
