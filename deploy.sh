@@ -57,6 +57,7 @@ verb_up() {
     need_broker_image
     make_secrets
     use_tags_of_images
+    remember_updates
     deploy
     wait_until_ready "${services[@]}"
     need_answers
@@ -129,6 +130,7 @@ need_deployed() {
     need_docker
     case $(swarm_state) in 'active true') ;; *) fail 'there is no swarm on this machine, and so no stack: ./deploy.sh makes both' ;; esac
     is_deployed || fail "there is no stack $stack here: ./deploy.sh deploys it"
+    remember_updates
 }
 
 # --- secrets: generated once, kept in .secrets/, never printed unasked ---
@@ -306,6 +308,11 @@ deploy() {
         files+=(--compose-file docker-compose.noipvs.yml)
     fi
     files[1]=-
+    # Without a change nothing is deployed: Docker would take the same for a new version, and forget the one before it.
+    HOPS_DEPLOYED=''
+    export HOPS_DEPLOYED
+    HOPS_DEPLOYED=$(docker stack config "${files[@]}" <"$scratch/stack.yml" | sha256sum | cut -c 1-12)
+    if runs_as_told "$HOPS_DEPLOYED"; then return; fi
     docker stack deploy "${flags[@]}" "${files[@]}" "$stack" <"$scratch/stack.yml" >"$scratch/deploy" 2>&1 || {
         cat "$scratch/deploy" >&2
         ! grep -q 'only updates to Labels are allowed' "$scratch/deploy" ||
@@ -314,6 +321,17 @@ deploy() {
     }
     grep -E '^(Creating|Removing)' "$scratch/deploy" || true
     remove_old_configs
+}
+
+# Whether this is what was deployed last, and nothing has been rolled back since.
+runs_as_told() {
+    local name tag image
+    [ "$(docker service inspect --format '{{index .Spec.Labels "hops.deployed"}}' "${stack}_rabbitmq" 2>/dev/null)" = "$1" ] || return 1
+    for name in "${services[@]}"; do
+        tag=HOPS_${name^^}_TAG
+        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name") || return 1
+        [[ $image == "$images/$name:${!tag} "* && $image != *rollback* ]] || return 1
+    done
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c 1-12; }
@@ -364,15 +382,15 @@ wait_until_ready() {
         for name in rabbitmq "$@"; do
             waiting+=$(missing_of "$name")
         done
+        for name in "$@"; do
+            fail_if_rolled_back "$name"
+            replace_if_doubled "$name"
+        done
         [ -n "$waiting" ] || break
         if [ "$waiting" != "$before" ]; then
             say "waiting for:$waiting"
             before=$waiting
         fi
-        for name in "$@"; do
-            fail_if_rolled_back "$name"
-            replace_if_doubled "$name"
-        done
         for name in rabbitmq "$@"; do
             task=$(newest_failure "$name")
             # The next one mostly says the same.
@@ -425,14 +443,23 @@ missing_of() {
 containers_of() { docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_$1" --filter status=running; }
 
 fail_if_rolled_back() {
-    local state
-    state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$1" 2>/dev/null) || return 0
-    case $state in
-        rollback_completed | rollback_paused | paused)
+    local update
+    update=$(update_of "$1")
+    case $update in
+        "${update_before[$1]:-}") ;;
+        rollback_completed* | rollback_paused* | paused*)
             [ -z "${is_rolling_back:-}" ] || return 0
             show_failing "$1"
-            fail "$1: the new one did not come up, so the old one is in its place again ($state)" ;;
+            fail "$1: the new one did not come up, so the old one is in its place again (${update%% *})" ;;
     esac
+}
+
+# How a service's last update went, and when it began: a swarm tells it until the next one.
+update_of() { docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{.StartedAt}}{{end}}' "${stack}_$1" 2>/dev/null || true; }
+declare -A update_before
+remember_updates() {
+    local name
+    for name in "${services[@]}"; do update_before[$name]=$(update_of "$name"); done
 }
 
 # The newest task of a service that has failed, if any.
@@ -551,7 +578,7 @@ verb_refresh() {
 }
 
 verb_rollback() {
-    local name names=("$@") is_rolling_back=yes
+    local name image names=("$@") is_rolling_back=yes
     need_deployed
     [ $# -gt 0 ] || names=("${services[@]}")
     for name in "${names[@]}"; do
@@ -561,9 +588,10 @@ verb_rollback() {
             say "$name: nothing ran before, it stays as it is"
             continue
         fi
+        image=$(docker service inspect --format '{{.PreviousSpec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name")
         docker service rollback --detach "${stack}_$name" >/dev/null
         wait_until_ready "$name"
-        say "$name: runs $(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name") again"
+        say "$name: $image is what runs again"
     done
 }
 
@@ -583,12 +611,7 @@ verb_logs() {
     for name in "${names[@]}"; do
         [ -n "$(replicas_of "$name")" ] || fail "logs: there is no service '$name'; there are: rabbitmq ${services[*]}"
     done
-    if [ "$follow" = yes ]; then
-        # Each service's own; they end with us.
-        for name in "${names[@]}"; do docker service logs --raw --follow --tail 10 "${stack}_$name" 2>&1 & done |
-            only "$request" | as_text
-        return
-    fi
+    if [ "$follow" = yes ]; then follow "$request" "${names[@]}"; fi
     # Containers, and not `docker service logs`: that one forgets tasks that are gone, and at times does not come back.
     for name in "${names[@]}"; do
         for id in $(docker ps --all --quiet --filter "label=com.docker.swarm.service.name=${stack}_$name"); do
@@ -597,12 +620,36 @@ verb_logs() {
     done | only "$request" | sort | as_text
 }
 
+# What is printed from now on, by tasks that come later too, until somebody has seen enough.
+followers=()
+follow() {
+    local request=$1 name id followed=' ' tail=10
+    shift
+    exec > >(only "$request" | as_text)
+    while true; do
+        for name; do
+            for id in $(containers_of "$name"); do
+                [[ $followed != *" $id "* ]] || continue
+                docker logs --follow --tail "$tail" "$id" 2>&1 &
+                followers+=($!)
+                followed+="$id "
+            done
+        done
+        tail=all
+        sleep 1
+    done
+}
+
 # The lines of one request, or all.
 only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\""; else cat; fi; }
 
 # A line of JSON as a line for people; what is none stays as it is.
 as_text() {
-    awk '
+    local awk=(awk)
+    # This one else waits for a whole block of lines.
+    ! awk -W version 2>&1 </dev/null | grep -q '^mawk' || awk+=(-W interactive)
+    # shellcheck disable=SC2016 # its dollars are awk's
+    "${awk[@]}" '
         function field(key,   at, rest) {
             if (!match($0, "\"" key "\":(\"([^\"\\\\]|\\\\.)*\"|[0-9]+)")) return ""
             rest = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
@@ -732,7 +779,10 @@ remove_stack() {
 make_scratch() { [ -n "$scratch" ] || scratch=$(mktemp -d); }
 
 # shellcheck disable=SC2317 # called by the trap
-finish() { [ -z "$scratch" ] || rm -rf "$scratch"; }
+finish() {
+    [ -z "$scratch" ] || rm -rf "$scratch"
+    [ ${#followers[@]} = 0 ] || kill "${followers[@]}" 2>/dev/null || true
+}
 trap finish EXIT
 trap 'say "" "interrupted; the same command again goes on from here"; exit 130' INT
 trap 'exit 143' TERM
