@@ -42,6 +42,15 @@ pub fn full_only(test: &str) -> bool {
     is_full()
 }
 
+/// Whether a test that needs RabbitMQ itself may run: where the tests run on one. Else it is to return at once, and a
+/// line says so, as above.
+pub fn rabbitmq_only(test: &str) -> bool {
+    if broker().is_none() {
+        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs with HOPS_BROKER=amqp://... only: {test}");
+    }
+    broker().is_some()
+}
+
 /// `HOPS_SEED`: what a seeded test is to begin with, in place of a new seed.
 pub fn seed() -> Option<u64> {
     let seed = env::var("HOPS_SEED").ok()?;

@@ -96,6 +96,9 @@ impl ServiceSettings for Settings {
             ("offers_max", self.offers_max == 0),
             ("offers_max_bytes", self.offers_max_bytes == 0),
         ])?;
+        if self.offer_text.trim().is_empty() {
+            return Err("offer_text: must not be empty".into());
+        }
         if self.offer_valid_for.is_zero() || self.offer_valid_for > TEN_YEARS {
             return Err("offer_valid_for: must be more than 0s and at most ten years".into());
         }

@@ -13,6 +13,7 @@ use super::{flat::flatten, layers::Layer};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Environment {
+    name: Option<String>,
     property_sources: Vec<PropertySource>,
 }
 
@@ -29,6 +30,13 @@ struct PropertySource {
 pub(super) fn read(body: &[u8], service: &str) -> Result<Vec<Layer>, String> {
     let answer: Environment =
         serde_json::from_slice(body).map_err(|e| format!("its answer is no Environment: {e}"))?;
+    // It repeats what it was asked for: after another address than its own it takes our name for a profile.
+    if let Some(name) = answer.name.filter(|name| name != service) {
+        return Err(format!(
+            "its answer is for `{}`: is there more in the address than the server's own?",
+            shown(&name)
+        ));
+    }
     let layers = answer.property_sources.into_iter().rev().map(|PropertySource { name, source }| {
         let origin = shown(&name);
         let values: Map<_, _> = source.into_iter().map(|(key, json)| (key, value(json))).collect();

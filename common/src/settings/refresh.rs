@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::OptionFuture;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     LiveSettings, ServiceSettings, is_live,
     live::{State, Version},
+    server::Failed,
     shown::changed,
 };
 use crate::{
@@ -26,8 +28,40 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// More events than this at a time are acted on, and not acknowledged to the bus.
 const EVENTS: usize = 64;
+/// The longest wait between two attempts while the server is away.
+const LONGEST: Duration = Duration::from_secs(30);
 /// How long an acknowledgment may take; nobody depends on it.
 const ACK: Duration = Duration::from_secs(5);
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reloaded {
+    /// Taken over.
+    New,
+    /// A person has to act.
+    Refused,
+    /// The server is not there, and may be.
+    Later,
+}
+
+/// From one attempt to the next while the server is away.
+#[derive(Debug)]
+struct Waits(Duration);
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self(Duration::from_secs(1))
+    }
+}
+
+impl Waits {
+    /// With jitter, so that many services do not ask at once.
+    async fn next(&mut self) {
+        let wait = self.0.mul_f64(rand::random_range(0.5..=1.0));
+        self.0 = (self.0 * 2).min(LONGEST);
+        sleep(wait).await;
+    }
+}
 
 /// What follows the bus.
 struct Refresh<S> {
@@ -94,29 +128,45 @@ fn handler(id: BusId, events: mpsc::Sender<Event>) -> Handler {
 
 impl<S: ServiceSettings> Refresh<S> {
     async fn run(self, mut events: mpsc::Receiver<Event>, bus: &Subscription) {
-        let mut connections = 0;
+        let (mut connections, mut heard) = (0, vec![]);
+        // At the start, too: the server may have been away, and the broker may still be.
+        let mut waits = Some(Waits::default());
         loop {
-            let mut heard = vec![];
             tokio::select! {
                 Some(event) = events.recv() => heard.push(event),
                 () = bus.started_after(connections) => {}
+                Some(()) = OptionFuture::from(waits.as_mut().map(Waits::next)) => {}
             }
             sleep(DEBOUNCE.mul_f64(rand::random_range(1.0..=2.0))).await;
             while let Ok(event) = events.try_recv() {
                 heard.push(event);
             }
             connections = bus.starts();
-            if self.reload().await && self.settings.now().shared().config_ack {
-                self.acknowledge(&heard).await;
+            match self.reload(waits.is_some()).await {
+                Reloaded::New => {
+                    waits = None;
+                    if self.settings.now().shared().config_ack {
+                        self.acknowledge(&heard).await;
+                    }
+                    heard.clear();
+                }
+                Reloaded::Refused => {
+                    waits = None;
+                    heard.clear();
+                }
+                Reloaded::Later => {
+                    waits.get_or_insert_default();
+                    heard.truncate(EVENTS);
+                }
             }
         }
     }
 
-    /// Reads the settings, and takes them over if they are good.
-    async fn reload(&self) -> bool {
+    /// Reads the settings, and takes them over if they are good. A server that is not there is logged and counted when
+    /// it was there before, and not each time that it is asked `again`.
+    async fn reload(&self, is_again: bool) -> Reloaded {
         let (state, origin) = (&self.settings.state, self.settings.sources.origin());
-        let refuse = |why: &str| state.send_modify(|state| state.refused = Some(why.to_owned()));
-        match self.settings.sources.load_again::<S>(&refuse).await {
+        let (why, reloaded) = match self.settings.sources.load_again::<S>().await {
             Ok(loaded) => {
                 let new = Version::new(loaded);
                 let mut changes = Changes::default();
@@ -124,19 +174,20 @@ impl<S: ServiceSettings> Refresh<S> {
                 self.reloads.inc();
                 self.settings.log.set(self.settings.now().shared().log_level);
                 changes.tell(&origin);
-                true
+                return Reloaded::New;
             }
-            Err(error) => {
-                let why = error.to_string();
-                let is_news = state.borrow().told.as_ref() != Some(&why);
-                self.refusals.inc();
-                if is_news {
-                    tracing::warn!("settings were read again and are refused, nothing has changed: {why}");
-                }
-                state.send_modify(|state| (state.refused, state.told) = (Some(why.clone()), Some(why)));
-                false
-            }
+            Err(Failed::Refused(why)) => (why, Reloaded::Refused),
+            Err(Failed::Later(why)) => (format!("{why}; it is asked again"), Reloaded::Later),
+        };
+        let is_news = state.borrow().told.as_ref() != Some(&why);
+        if reloaded == Reloaded::Refused || is_news || !is_again {
+            self.refusals.inc();
         }
+        if is_news {
+            tracing::warn!("settings could not be read again, nothing has changed: {why}");
+        }
+        state.send_modify(|state| (state.refused, state.told) = (Some(why.clone()), Some(why)));
+        reloaded
     }
 
     async fn acknowledge(&self, heard: &[Event]) {

@@ -128,17 +128,13 @@ impl ConfigServer {
         patience: Duration,
         tell: &(dyn Fn(&str) + Sync),
     ) -> Result<Vec<Layer>, Failed> {
-        let url = self.url.of(service, profile, self.label.as_deref());
-        // What a proxy or another server is told by the environment or a redirect is not what was set.
-        let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service);
-        let client = self.trusting(client).map_err(Failed::Refused)?;
-        let client = client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))?;
+        let client = self.client(service)?;
         let end = Instant::now() + patience;
         let mut waits = Waits::default();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let limit = self.timeout.min(left).max(Duration::from_millis(100));
-            let why = match self.ask(&client, &url, service, limit).await {
+            let why = match self.ask(&client, service, profile, limit).await {
                 Err(Failed::Later(why)) => why,
                 decided => return decided,
             };
@@ -149,6 +145,18 @@ impl ConfigServer {
             tell(&why);
             sleep(wait).await;
         }
+    }
+
+    /// Asks once.
+    pub(super) async fn fetch_once(&self, service: &str, profile: &str) -> Result<Vec<Layer>, Failed> {
+        self.ask(&self.client(service)?, service, profile, self.timeout).await
+    }
+
+    fn client(&self, service: &str) -> Result<Client, Failed> {
+        // What a proxy or another server is told by the environment or a redirect is not what was set.
+        let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service);
+        let client = self.trusting(client).map_err(Failed::Refused)?;
+        client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))
     }
 
     /// For `https://`: the authorities that are trusted.
@@ -179,10 +187,11 @@ impl ConfigServer {
     async fn ask(
         &self,
         client: &Client,
-        url: &Url,
         service: &str,
+        profile: &str,
         limit: Duration,
     ) -> Result<Vec<Layer>, Failed> {
+        let url = self.url.of(service, profile, self.label.as_deref());
         let later = |e: reqwest::Error| Failed::Later(said(&e.without_url()));
         // What newer servers send by default to those who name it is another format.
         let mut request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");

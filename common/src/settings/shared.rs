@@ -195,6 +195,8 @@ impl SharedSettings {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        let (token, file) = (self.management_token.as_ref(), self.management_token_file.as_deref());
+        Secret::given_or_in_file("management_token", token, file)?;
         more_than_zero([
             ("amqp_connect_timeout", self.amqp_connect_timeout.is_zero()),
             ("amqp_operation_timeout", self.amqp_operation_timeout.is_zero()),

@@ -4,7 +4,6 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use config::{File, FileFormat, Map, Source as _, Value};
@@ -15,9 +14,6 @@ use super::{
     layers::{Layer, compose},
     server::Failed,
 };
-
-/// How long a config server is waited for while the service runs: what it had goes on meanwhile.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the layers come from. `main` fills it in; nothing below reads the environment.
 #[derive(Debug, Clone, Default)]
@@ -97,17 +93,18 @@ impl Sources {
         }
     }
 
-    /// Loads while the service runs: without its server it goes on with what it has.
-    pub(super) async fn load_again<S: ServiceSettings>(
-        &self,
-        tell: &(dyn Fn(&str) + Sync),
-    ) -> Result<Loaded<S>, SettingsError> {
-        let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
-        let layers = server.fetch(S::SERVICE, &self.profile, server.patience.min(PATIENCE), tell).await;
-        let layers = layers.map_err(|(Failed::Later(why) | Failed::Refused(why))| {
-            SettingsError::Invalid(format!("{server}: {why}"))
-        })?;
-        self.compose(layers, None)
+    /// Loads while the service runs; asks its server once.
+    pub(super) async fn load_again<S: ServiceSettings>(&self) -> Result<Loaded<S>, Failed> {
+        let refused = |error: SettingsError| Failed::Refused(error.to_string());
+        let layers = match &self.server {
+            None => self.folder::<S>().map_err(refused)?,
+            Some(server) => match server.fetch_once(S::SERVICE, &self.profile).await {
+                Ok(layers) => layers,
+                Err(Failed::Later(why)) => return Err(Failed::Later(format!("{server}: {why}"))),
+                Err(Failed::Refused(why)) => return Err(Failed::Refused(format!("{server}: {why}"))),
+            },
+        };
+        self.compose(layers, None).map_err(refused)
     }
 
     fn compose<S: ServiceSettings>(

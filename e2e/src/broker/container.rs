@@ -205,9 +205,13 @@ mod tests {
     use lapin::{BasicProperties, types::FieldTable};
 
     use super::{Container, Shortage};
+    use crate::environment::rabbitmq_only;
 
     #[tokio::test]
     async fn a_killed_broker_comes_back_on_the_same_ports_with_its_confirmed_messages() {
+        if !rabbitmq_only("a killed container comes back") {
+            return;
+        }
         let broker = Container::start_with("").await;
         let vhost = broker.vhost();
         vhost.declare("kept", FieldTable::default()).await;
@@ -226,6 +230,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_takes_lines_of_configuration_and_raises_both_alarms_and_clears_them() {
+        if !rabbitmq_only("a container takes configuration and raises alarms") {
+            return;
+        }
         let broker = Container::start_with("consumer_timeout = 61000\n").await;
         let environment = broker.rabbitmqctl(&["environment"]).await;
         assert!(environment.contains("{consumer_timeout,61000}"), "{environment}");

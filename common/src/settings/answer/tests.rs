@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::*;
 
+/// Read by the service that it is for.
 fn layers(answer: &Json) -> Vec<Layer> {
-    read(answer.to_string().as_bytes(), "probe").unwrap_or_else(|why| panic!("{why}: {answer}"))
+    let service = answer["name"].as_str().unwrap_or("probe");
+    read(answer.to_string().as_bytes(), service).unwrap_or_else(|why| panic!("{why}: {answer}"))
 }
 
 fn answer(sources: &Json) -> Json {
@@ -32,6 +34,13 @@ fn what_springs_server_answers_is_read_whatever_the_case() {
             assert_eq!(found.collect::<BTreeMap<_, _>>(), expected.collect(), "{}", case["case"]);
         }
     }
+}
+
+#[test]
+fn an_answer_for_another_is_refused_since_a_longer_address_is_another_question() {
+    let answer = json!({ "name": "nope", "profiles": ["probe"], "label": "dev", "propertySources": [] });
+    let why = read(answer.to_string().as_bytes(), "probe").map(|layers| layers.len()).unwrap_err();
+    assert!(why.contains("for `nope`") && why.contains("address"), "{why}");
 }
 
 #[test]

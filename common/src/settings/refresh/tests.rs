@@ -35,6 +35,12 @@ impl Following {
     }
 
     async fn with(folder: TempDir, sources: Sources) -> Self {
+        let following = Self::without_settling(folder, sources).await;
+        following.settle().await;
+        following
+    }
+
+    async fn without_settling(folder: TempDir, sources: Sources) -> Self {
         let live = sources.load_live::<Probe>().await.unwrap();
         let handler = Arc::new(Mutex::new(None));
         let broker = Arc::new(Mutex::new(None));
@@ -58,9 +64,7 @@ impl Following {
         let mut registry = Registry::default();
         let client: Arc<dyn MessagingClient> = Arc::new(client);
         let subscription = live.follow(&client, "probe.1", &mut registry).unwrap();
-        let following = Self { live, folder, handler, broker, said, subscription, registry };
-        following.settle().await;
-        following
+        Self { live, folder, handler, broker, said, subscription, registry }
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -243,9 +247,7 @@ async fn a_key_that_is_not_live_keeps_its_value_and_is_shown_with_the_next_one()
 fn what_has_changed_is_told_by_name_and_of_a_key_that_is_not_live_once() {
     let version = |text: &str| {
         let (_folder, sources) = repo(&[("probe.yml", text)]);
-        Version::new(
-            futures_util::FutureExt::now_or_never(sources.load_again::<Probe>(&|_| {})).unwrap().unwrap(),
-        )
+        Version::new(futures_util::FutureExt::now_or_never(sources.load_again::<Probe>()).unwrap().unwrap())
     };
     let started = version("size: 1\namqp_password: a");
     let mut state = State { started: Arc::clone(&started), now: started, refused: None, told: None };
@@ -294,9 +296,56 @@ async fn without_its_server_a_service_goes_on_with_what_it_has() {
     let lenient = Sources { server: Some(ConfigServer { fail_fast: false, ..server }), ..folder };
     assert_eq!(lenient.load::<Probe>().await.unwrap().greeting, "of the folder");
     // Later it waits for the server, and what came from there is not undone by the folder.
-    assert!(lenient.load_again::<Probe>(&|_| {}).await.is_err());
+    assert!(lenient.load_again::<Probe>().await.is_err());
     let nowhere = Sources { config_repo: Some(PathBuf::from("nowhere")), ..Sources::default() };
     assert!(nowhere.load::<Probe>().await.is_err());
+}
+
+/// In real time: a socket knows no other.
+#[tokio::test]
+async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_said_once() {
+    async fn answers(listener: TcpListener, greeting: &'static str) {
+        let body = json!({ "name": "probe", "profiles": ["dev"], "propertySources": [{ "name": "n",
+                           "source": { "greeting": greeting } }] });
+        let answer = move || std::future::ready(axum::Json(body.clone()));
+        let router = axum::Router::new().route("/probe/dev", axum::routing::get(answer));
+        axum::serve(listener, router).await.unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::task::JoinSet::from_iter([answers(listener, "old")]);
+    let server = ConfigServer {
+        url: format!("http://{address}").try_into().unwrap(),
+        label: None,
+        timeout: Duration::from_secs(1),
+        patience: Duration::from_secs(5),
+        fail_fast: true,
+        ca_file: None,
+    };
+    let sources = Sources { server: Some(server), profile: "dev".into(), ..Sources::default() };
+    let following = Following::without_settling(tempfile::tempdir().unwrap(), sources).await;
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let waited = async {
+            while !is_so() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waited).await.expect("it comes about");
+    };
+    until(&|| following.counts().0 == 1).await;
+
+    drop(serving);
+    following.hear(&refresh("probe:**")).await;
+    until(&|| following.live.note().get().contains("it is asked again")).await;
+    assert_eq!((following.live.now().greeting.as_str(), following.counts()), ("old", (1, 1)));
+    assert!(following.said.lock().unwrap().is_empty(), "nothing was acted on yet");
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    let _serving = tokio::task::JoinSet::from_iter([answers(listener, "new")]);
+    until(&|| following.live.now().greeting == "new").await;
+    assert_eq!(following.counts(), (2, 1), "as often as it was asked, it was refused once");
+    assert!(following.live.note().get().starts_with("from "));
+    until(&|| following.said.lock().unwrap().len() == 1).await;
 }
 
 #[tokio::test]
