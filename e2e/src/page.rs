@@ -44,7 +44,7 @@ use crate::{
 
 /// For a command that comes back.
 const COMMAND: Duration = Duration::from_secs(180);
-/// For one that compiles, the first time with all dependencies.
+/// For one that compiles, the first time with all dependencies, or deploys.
 const BUILD: Duration = Duration::from_secs(900);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
@@ -160,7 +160,8 @@ impl Page {
         }
         let mut command = process::Command::from(self.stage.command("bash"));
         command.args(["-c", &real]).stdin(Stdio::null()).kill_on_drop(true);
-        let limit = if step.typed.starts_with("cargo build ") { BUILD } else { COMMAND };
+        let is_long = ["cargo build ", "./deploy.sh"].iter().any(|start| step.typed.starts_with(start));
+        let limit = if is_long { BUILD } else { COMMAND };
         let output = timeout(limit, command.output()).await.expect("a command comes back");
         let output = output.expect("bash can be started");
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();

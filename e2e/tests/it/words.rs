@@ -77,6 +77,21 @@ fn every_setting_metric_and_function_that_a_page_names_exists() {
 }
 
 #[test]
+fn every_message_on_the_page_of_trouble_is_one_of_a_program() {
+    let is_source = |path: &String| path.ends_with(".rs") || path.ends_with(".sh");
+    let sources: String = files().iter().filter(|path| is_source(path)).map(read).collect();
+    let page = read("docs/walkthrough/trouble.md");
+    let messages = page.lines().filter_map(|line| line.strip_prefix('|')?.split('|').next());
+    let spans: Vec<_> = messages.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(spans.len() > 20, "{spans:?}");
+    for span in spans {
+        for piece in span.split("...").map(str::trim) {
+            assert!(sources.contains(piece), "nobody says {piece:?}, as in {span:?}");
+        }
+    }
+}
+
+#[test]
 fn every_test_that_the_walk_through_names_exists() {
     let sources: String = files().iter().filter(|path| path.ends_with(".rs")).map(read).collect();
     let mut found = 0;
