@@ -56,8 +56,6 @@ pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> R
         .route("/", any(answer))
         .route("/{*path}", any(answer))
         .with_state(server)
-        .route("/key", get(no_public_key))
-        .route("/key/{application}/{profiles}", get(no_public_key))
         .merge(encryption);
     let configuration = match prefix.as_str() {
         "" => configuration,
@@ -229,11 +227,6 @@ fn refused(refusal: &Refusal, path: &str) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
     }
     response
-}
-
-/// There is one symmetric key at most.
-async fn no_public_key() -> impl IntoResponse {
-    (StatusCode::NOT_FOUND, Json(json!({ "status": "NOT_FOUND", "description": "No public key available" })))
 }
 
 /// `GET /actuator/health`: one word.

@@ -158,9 +158,14 @@ async fn it_is_ready_without_a_broker_and_says_that_there_is_none() {
 #[tokio::test]
 async fn all_of_it_moves_below_a_prefix_but_health() {
     let server = server(json!({"prefix": "/config"})).await;
-    for (path, status) in
-        [("/config/svc/dev", 200), ("/svc/dev", 404), ("/config", 404), ("/config/key", 404), ("/livez", 200)]
-    {
+    for (path, status) in [
+        ("/config/svc/dev", 200),
+        ("/config/key/sv..c/dev", 400),
+        ("/svc/dev", 404),
+        ("/config", 404),
+        ("/config/key", 404),
+        ("/livez", 200),
+    ] {
         assert_eq!(server.get(path).await.status, status, "{path}");
     }
     let refused: Value = serde_json::from_str(&server.get("/config/svc").await.text()).unwrap();
