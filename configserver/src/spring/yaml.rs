@@ -16,6 +16,8 @@ const DEEPEST: usize = 50;
 const MOST_NODES: usize = 250_000;
 /// How many bytes of text a file has, those that its aliases repeat and its anchors keep included.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// What the parser says of an escape that is no character.
+const NO_CHARACTER: &str = "invalid Unicode character escape";
 
 /// A tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +49,17 @@ pub struct Unreadable {
 pub fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
+    // JSON has no escape for a character above U+FFFF, and writes two of UTF-16 for it: `"\ud83d\ude00"`. The parser
+    // refuses them one by one. Only then they are joined, since without quotes the same letters are a text.
+    match read(text) {
+        Err(error) if error.why.contains(NO_CHARACTER) => {
+            joined(text).map_or(Err(error), |joined| read(&joined))
+        }
+        result => result,
+    }
+}
+
+fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
     let unended = if text.ends_with('\n') { 0 } else { text.chars().count() };
     let mut reader = Reader { tabs: Tabs::new(text), unended, ..Reader::default() };
     for event in Parser::new_from_str(text) {
@@ -55,6 +68,38 @@ pub fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
         reader.take(event, span).map_err(|why| Unreadable { line: span.start.line(), why })?;
     }
     Ok(reader.documents)
+}
+
+/// The text with each pair `\ud83d\ude00` as one `\U0001f600`; `None` if there is no pair.
+fn joined(text: &str) -> Option<String> {
+    let mut joined = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        joined.push_str(before);
+        let pair = half(escape).zip(escape.get(6..).and_then(half));
+        match pair.and_then(|(high, low)| char::decode_utf16([high, low]).next()?.ok()) {
+            Some(c) if u32::from(c) > 0xffff => {
+                joined.push_str(&format!("\\U{:08x}", u32::from(c)));
+                rest = &escape[12..];
+            }
+            // A backslash and what it escapes, which may be another.
+            _ => {
+                let length = escape.chars().take(2).map(char::len_utf8).sum();
+                joined.push_str(&escape[..length]);
+                rest = &escape[length..];
+            }
+        }
+    }
+    joined.push_str(rest);
+    (joined.len() < text.len()).then_some(joined)
+}
+
+/// The number of the escape `\uXXXX` that a text begins with.
+fn half(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let is_hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
 /// Those that SnakeYAML does not call printable are refused.

@@ -133,3 +133,24 @@ fn anchors_in_each_other_are_counted_with_what_they_keep() {
     let error = documents(&nested(200_000)).unwrap_err();
     assert!(error.why.contains("nodes"), "{error}");
 }
+
+#[test]
+fn pairs_of_escapes_in_json_are_one_character() {
+    for (written, read) in [
+        (r#"{"k": "\ud83d\ude00"}"#, "\u{1f600}"),
+        (r#"{"k": "a\uD83D\uDE00b\u00e5\\ud83d\/\ud834\udd1e"}"#, "a\u{1f600}b\u{e5}\\ud83d/\u{1d11e}"),
+        ("k: '\\ud83d\\ude00'", "\\ud83d\\ude00"),
+        ("k: \\ud83d\\ude00", "\\ud83d\\ude00"),
+    ] {
+        assert_eq!(one(written), map([("k", text(read))]), "{written}");
+    }
+    for written in [
+        r#"{"k": "\ud83d"}"#,
+        r#"{"k": "\ude00\ud83d"}"#,
+        r#"{"k": "\ud83d\u0041"}"#,
+        r#"["\ud83d\ude00", "\ud83d"]"#,
+    ] {
+        let error = documents(written).expect_err(written);
+        assert!(error.why.contains(NO_CHARACTER), "{written}: {error}");
+    }
+}
