@@ -43,7 +43,7 @@ pub struct Server {
     version: Option<String>,
     decryption: Decryption,
     overrides: Overrides,
-    /// The header that a client with the password sends.
+    /// What a client with the password sends after `Basic`.
     authorization: Option<Secret>,
     prefix: String,
     readers: Readers,
@@ -73,8 +73,7 @@ impl Server {
         let (password, file) = (settings.auth_password.as_ref(), settings.auth_password_file.as_deref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
         let authorization = password.map(|password| {
-            let pair = STANDARD.encode(format!("{}:{}", settings.auth_username, password.expose()));
-            Secret::new(format!("Basic {pair}"))
+            Secret::new(STANDARD.encode(format!("{}:{}", settings.auth_username, password.expose())))
         });
         Ok(Self {
             repository,
@@ -100,7 +99,10 @@ impl Server {
     pub fn lets_in(&self, headers: &HeaderMap) -> bool {
         let Some(wanted) = &self.authorization else { return true };
         let sent = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        sent.ct_eq(wanted.expose().as_bytes()).into()
+        let end = sent.iter().position(|byte| *byte == b' ').unwrap_or(sent.len());
+        let (scheme, pair) = sent.split_at(end);
+        let is_right: bool = pair.trim_ascii().ct_eq(wanted.expose().as_bytes()).into();
+        scheme.eq_ignore_ascii_case(b"basic") && is_right
     }
 
     /// What is kept for `/readyz`: whether the shared files can be read, asked for an application that nobody has.

@@ -54,10 +54,17 @@ async fn with_a_password_configuration_is_for_those_who_send_it_and_health_for_a
     fs::write(&file, "open sesame\n").unwrap();
     let server = server(json!({"auth_username": "ali", "auth_password_file": file})).await;
     // ali:open sesame, ali:open, user:open sesame
-    let right = ("authorization", "Basic YWxpOm9wZW4gc2VzYW1l");
-    for wrong in
-        [None, Some("Basic YWxpOm9wZW4="), Some("Basic dXNlcjpvcGVuIHNlc2FtZQ=="), Some("Bearer x"), Some("")]
-    {
+    let right = ["Basic YWxpOm9wZW4gc2VzYW1l", "basic YWxpOm9wZW4gc2VzYW1l", "BASIC  YWxpOm9wZW4gc2VzYW1l"];
+    for wrong in [
+        None,
+        Some("Basic YWxpOm9wZW4="),
+        Some("Basic dXNlcjpvcGVuIHNlc2FtZQ=="),
+        Some("Bearer x"),
+        Some("YWxpOm9wZW4gc2VzYW1l"),
+        Some("Bearer YWxpOm9wZW4gc2VzYW1l"),
+        Some("Basic"),
+        Some(""),
+    ] {
         let headers: Vec<_> = wrong.map(|value| ("authorization", value)).into_iter().collect();
         for path in ["/svc/dev", "/svc-dev.yml", "/nothing"] {
             let answer = server.send("GET", path, &headers, None).await;
@@ -65,7 +72,10 @@ async fn with_a_password_configuration_is_for_those_who_send_it_and_health_for_a
             assert!(answer.header("www-authenticate").unwrap().starts_with("Basic realm="), "{path}");
         }
     }
-    assert_eq!(server.send("GET", "/svc/dev", &[right], None).await.status, 200);
+    for right in right {
+        let answer = server.send("GET", "/svc/dev", &[("authorization", right)], None).await;
+        assert_eq!(answer.status, 200, "{right}");
+    }
     for path in ["/livez", "/readyz", "/health", "/metrics", "/actuator/health"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
