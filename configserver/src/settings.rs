@@ -8,7 +8,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::spring::cipher::{Decryption, Key};
+use crate::spring::{
+    cipher::{Decryption, Key},
+    request::is_place,
+};
 
 /// The configserver's settings. In brackets what Spring calls a key, where it has one.
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
@@ -121,6 +124,9 @@ impl ServiceSettings for Settings {
                 return Err(format!("{key}: write it as in /config"));
             }
         }
+        if !is_place(&self.default_label) {
+            return Err("default_label: is a folder below config_repo, without `..` and `#`".into());
+        }
         Ok(())
     }
 }
@@ -179,6 +185,17 @@ mod tests {
         let (mut sources, _) = sources.map_err(|_| "the command line")?;
         sources.server = None;
         sources.load().await.map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_default_label_stays_in_the_folder() {
+        for label in ["master", "release/eu", "v1.0", "a,b"] {
+            assert_eq!(load(&["--default-label", label]).await.unwrap().default_label, label);
+        }
+        for label in ["../..", "..", "a/../..", "/etc", "(_)etc", "%2e%2e/x", "a#b"] {
+            let error = load(&["--default-label", label]).await.unwrap_err();
+            assert!(error.contains("--default-label: default_label: is a folder below"), "{label}: {error}");
+        }
     }
 
     #[tokio::test]

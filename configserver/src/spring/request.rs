@@ -201,7 +201,8 @@ fn checked(request: Request) -> Result<Request, Refusal> {
 }
 
 /// Whether a name or label stays in its folder, also for whoever decodes it once more.
-fn is_place(text: &str) -> bool {
+#[must_use]
+pub fn is_place(text: &str) -> bool {
     let inside = |text: &str| !text.contains("..") && !text.contains(['#', '\0']) && !text.starts_with(SLASH);
     let again = percent_decode_str(text).decode_utf8_lossy();
     inside(text) && inside(&again) && !text.starts_with('/')
