@@ -10,6 +10,7 @@ use super::{
     PropertySource, Scalar, dump, json,
     placeholders::Resolver,
     request::{Format, Refusal, refuse},
+    shown,
     yaml::Node,
 };
 
@@ -110,11 +111,12 @@ enum Step<'a> {
 
 /// `a.b[0].c` is `a`, `b`, 0, `c`; brackets around anything but a number are a part of the name.
 fn steps(key: &str) -> Result<Vec<Step<'_>>, Refusal> {
-    let invalid = || Refusal { status: 400, message: format!("the key {key} cannot be nested").into() };
+    let invalid =
+        || Refusal { status: 400, message: format!("the key {} cannot be nested", shown(key)).into() };
     // Whoever walks the tree does so by recursion: each step, an index too, is a frame on the stack.
     let with = |mut steps: Vec<_>, step| {
         if steps.len() >= DEEPEST {
-            return refuse(500, format!("the key {key} is deeper than {DEEPEST} levels"));
+            return refuse(500, format!("the key {} is deeper than {DEEPEST} levels", shown(key)));
         }
         steps.push(step);
         Ok(steps)

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::scalar::{self, Scalar};
+use super::{
+    scalar::{self, Scalar},
+    shown,
+};
 
 /// How deep collections lie in each other: SnakeYAML's limit.
 const DEEPEST: usize = 50;
@@ -194,7 +197,7 @@ impl Reader<'_> {
     ) -> Result<(), String> {
         self.tabs.check(Span::empty(span.start), false)?;
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != usual) {
-            return Err(format!("the tag {tag} is not known"));
+            return Err(format!("the tag {} is not known", shown(&tag.to_string())));
         }
         if self.open.len() >= DEEPEST {
             return Err(format!("deeper than {DEEPEST} levels"));
@@ -248,7 +251,7 @@ impl Reader<'_> {
                 Some(Key::Named(name)) => {
                     if let (at, Some(_)) = map.insert_full(name, node) {
                         let name = map.get_index(at).map_or("", |(name, _)| name);
-                        return Err(format!("the key {name} is there twice"));
+                        return Err(format!("the key {} is there twice", shown(name)));
                     }
                 }
             },
@@ -292,9 +295,9 @@ fn typed(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Option<Scalar>
         ("str", _) if is_core => Ok(Some(Scalar::text(text))),
         ("int" | "float", Some(Scalar::Number(_))) | ("bool", Some(Scalar::Bool(_))) if is_core => Ok(value),
         ("null", _) if is_core => Ok(None),
-        ("int" | "float" | "bool", _) if is_core => Err(format!("`{text}` is no {}", tag.suffix)),
+        ("int" | "float" | "bool", _) if is_core => Err(format!("`{}` is no {}", shown(text), tag.suffix)),
         ("" | "!", _) if !is_core => Ok(value),
-        _ => Err(format!("the tag {tag} is not known")),
+        _ => Err(format!("the tag {} is not known", shown(&tag.to_string()))),
     }
 }
 

@@ -83,6 +83,25 @@ fn keys_that_cannot_be_nested_are_refused_and_properties_have_them() {
 }
 
 #[test]
+fn of_a_long_key_only_its_beginning_is_said() {
+    let key = "\u{e5}".repeat(10_000);
+    for (key, value) in [(format!("{key}[-1]"), "x"), (format!("{key}{}", "[0]".repeat(200)), "x")] {
+        let refusal = answer(&flat(&[(&key, value)]), Format::Json, true).unwrap_err();
+        assert_eq!(refusal.message.matches('\u{e5}').count(), 100, "{}", refusal.status);
+    }
+    let circle = format!("${{{key}}}");
+    let refusal = answer(&flat(&[(&key, &circle)]), Format::Json, true).unwrap_err();
+    assert_eq!((refusal.status, refusal.message.matches('\u{e5}').count()), (400, 100));
+    for text in [
+        format!("{key}: 1\n{key}: 2\n"),
+        format!("k: !!int {key}\n"),
+        format!("k: !{} x\n", "x".repeat(10_000)),
+    ] {
+        assert!(documents(&text).unwrap_err().why.chars().count() < 200);
+    }
+}
+
+#[test]
 fn a_document_that_is_no_map_is_shown_as_it_is() {
     assert_eq!(text(&from(&["blah"]), Format::Yaml), "blah\n");
     assert_eq!(text(&from(&["5"]), Format::Yaml), "'5'\n");
