@@ -125,7 +125,7 @@ pub async fn run(
 ) -> Result<(), String> {
     let settings = live.now();
     let client = Arc::clone(&refresher.client);
-    let watch = settings.watch.then(|| Watch::new(repository.root()));
+    let watch = settings.watch.then(|| Watch::new(&repository.folder()));
     let watch = watch.map(|watch| watch::run(watch, refresher.clone(), stop.clone()));
     let (secret, file) = (settings.monitor_secret.as_ref(), settings.monitor_secret_file.as_deref());
     let secret = Secret::given_or_in_file("monitor_secret", secret, file)?;

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     readers::Readers,
-    repository::Repository,
+    repository::{Repository, Root},
     settings::{Overrides, Settings},
     spring::{
         Properties, PropertySource, Scalar,
@@ -120,7 +120,8 @@ impl Server {
     fn sources(&self, request: &Request) -> Result<Vec<PropertySource>, Refusal> {
         let label = request.label.as_deref().filter(|_| self.default_label.is_some());
         let plan = Plan::new(self.repository.shown(), request, label.or(self.default_label.as_deref()));
-        let found = self.repository.is_there().and_then(|()| plan.sources(&|path| self.documents(path)));
+        let root = self.repository.root();
+        let found = root.and_then(|root| plan.sources(&|path| documents(&root, path)));
         let mut sources = found.or_else(|broken| refuse(500, broken.to_string()))?;
         for PropertySource { source, .. } in &mut sources {
             *source = self.decryption.decrypted(std::mem::take(source));
@@ -132,24 +133,6 @@ impl Server {
             return refuse(404, "no file is for this application and these profiles");
         }
         Ok(sources)
-    }
-
-    /// A file's documents.
-    fn documents(&self, path: &str) -> Result<Option<Vec<Properties>>, Broken> {
-        let read = || {
-            let Some(bytes) = self.repository.read(path)? else { return Ok(None) };
-            if path.ends_with(".properties") {
-                return properties::documents(&bytes).map(Some);
-            }
-            let text = std::str::from_utf8(&bytes).map_err(|e| {
-                let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-                Unreadable { line, why: "is not UTF-8".into() }
-            })?;
-            let documents = yaml::documents(text)?.into_iter();
-            let flat = documents.map(|node| flatten(node).map_err(|why| Unreadable { line: 1, why }));
-            flat.collect::<Result<_, _>>().map(Some)
-        };
-        read().map_err(|error| Broken { path: path.to_owned(), error })
     }
 
     fn answer(&self, request: &Request) -> Result<(&'static str, String), Refusal> {
@@ -167,6 +150,24 @@ impl Server {
             Form::Merged(format, resolve) => merged::answer(&sources, format, resolve),
         }
     }
+}
+
+/// A file's documents.
+fn documents(root: &Root, path: &str) -> Result<Option<Vec<Properties>>, Broken> {
+    let read = || {
+        let Some(bytes) = root.read(path)? else { return Ok(None) };
+        if path.ends_with(".properties") {
+            return properties::documents(&bytes).map(Some);
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|e| {
+            let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            Unreadable { line, why: "is not UTF-8".into() }
+        })?;
+        let documents = yaml::documents(text)?.into_iter();
+        let flat = documents.map(|node| flatten(node).map_err(|why| Unreadable { line: 1, why }));
+        flat.collect::<Result<_, _>>().map(Some)
+    };
+    read().map_err(|error| Broken { path: path.to_owned(), error })
 }
 
 /// The source of the overrides: all texts, `\${` and `\{` without their backslash.
