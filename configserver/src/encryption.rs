@@ -1,4 +1,5 @@
-//! The key's routes, and the same from a shell: `POST /encrypt` and `/decrypt`, `GET /key` for the sake of form, and the verbs `encrypt` and `decrypt`.
+//! The key's routes, and the same from a shell: `POST /encrypt` and `/decrypt`, and the verbs `encrypt` and `decrypt`.
+//! `GET /key` is there to say that there is no public one.
 //!
 //! What is encrypted and decrypted comes as a body or on standard input, never on a command line, and is in no log.
 
