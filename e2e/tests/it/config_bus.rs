@@ -18,6 +18,7 @@ use e2e::{
 };
 use lapin::{
     Channel, Connection, ExchangeKind,
+    message::Delivery,
     options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -46,12 +47,20 @@ impl Listener {
         Self { _connection: connection, channel }
     }
 
+    /// The next event that is no acknowledgment: the configserver follows its own settings, and says so like anyone.
+    async fn next(&self) -> Delivery {
+        until("an event", PATIENCE, async || {
+            let message = self.channel.basic_get("heard".into(), BasicGetOptions { no_ack: true }).await;
+            let delivery = message.unwrap()?.delivery;
+            let event: Value = serde_json::from_slice(&delivery.data).unwrap();
+            (event["type"] != "AckRemoteApplicationEvent").then_some(delivery)
+        })
+        .await
+    }
+
     /// The destination of the next event, which is as Spring's services read it.
     async fn heard(&self) -> String {
-        let next = until("an event", PATIENCE, async || {
-            self.channel.basic_get("heard".into(), BasicGetOptions { no_ack: true }).await.unwrap()
-        });
-        let delivery = next.await.delivery;
+        let delivery = self.next().await;
         assert_eq!(delivery.routing_key.as_str(), "springCloudBus");
         let properties = &delivery.properties;
         assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");

@@ -142,7 +142,7 @@ async fn a_broken_edit_changes_nothing_and_is_said_until_it_is_corrected() {
     assert!(said.contains("offer_hours") && said.contains("vipservice.yml"), "{said}");
     until_true("both were refused", PATIENCE, async || vip.metric("hops_settings_refusals_total").await == 2)
         .await;
-    let lines = vip.log().count(|line| line.field("message").contains("are refused"));
+    let lines = vip.log().count(|line| line.field("message").contains("could not be read again"));
     assert_eq!(lines, 1, "the same fault is logged once");
     assert_eq!(setting(&vip, "offer_text").await["value"], "a weekend");
     assert!(!vip.get("/readyz").await.text.contains("at night"), "only who asks for more is shown more");
