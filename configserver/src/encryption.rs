@@ -1,4 +1,4 @@
-//! The key's routes, and the same from a shell: `POST /encrypt` and `/decrypt`, and the verbs `encrypt` and `decrypt`.
+//! The key's routes, and the same from a shell: `POST /encrypt` and `/decrypt`, `GET /key` for the sake of form, and the verbs `encrypt` and `decrypt`.
 //!
 //! What is encrypted and decrypted comes as a body or on standard input, never on a command line, and is in no log.
 
@@ -10,8 +10,9 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,7 +21,10 @@ use common::http::{Access, Problem};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use crate::spring::cipher::{CIPHER, Key, split_prefixes};
+use crate::spring::{
+    cipher::{CIPHER, Key, split_prefixes},
+    request::check_names,
+};
 
 /// What to do without a key.
 const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in the environment";
@@ -28,29 +32,38 @@ const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in t
 /// Encrypts or decrypts a text.
 type Work = fn(&Key, &str) -> Option<String>;
 
-/// The routes. Who may not use them is answered 403.
+/// The routes. Who may not encrypt and decrypt is answered 403; that there is no public key is said to all.
 pub fn router(key: Option<Key>, access: Access) -> Router {
     let routes = [("/encrypt", encrypted as Work), ("/decrypt", decrypted)].into_iter();
     let routes = routes.fold(Router::new(), |routes, (path, work)| {
-        let handler = post(
-            async move |State(key): State<Arc<Option<Key>>>,
-                        named: Option<Path<(String, String)>>,
-                        headers: HeaderMap,
-                        body: Bytes| {
-                // With one key the names choose nothing, and still have to be names.
-                let mut names =
-                    named.iter().flat_map(|Path((application, profiles))| [application, profiles]);
-                match names.any(|name| name.contains("..") || name.contains('#')) {
-                    true => Err(Problem::bad_request("a name has no `..` and no `#`")),
-                    false => answer(work, key.as_ref().as_ref(), &headers, &body),
-                }
-            },
-        );
+        let handler =
+            post(async move |State(key): State<Arc<Option<Key>>>, headers: HeaderMap, body: Bytes| {
+                answer(work, key.as_ref().as_ref(), &headers, &body)
+            });
         routes.route(path, handler.clone()).route(&format!("{path}/{{application}}/{{profiles}}"), handler)
     });
     let routes = routes
         .route("/encrypt/status", get(async |State(key): State<Arc<Option<Key>>>| status(key.is_some())));
-    access.guard(routes.with_state(Arc::new(key)))
+    access
+        .guard(routes.with_state(Arc::new(key)))
+        .route("/key", get(no_public_key))
+        .route("/key/{application}/{profiles}", get(no_public_key))
+        .layer(from_fn(with_names))
+}
+
+/// With one key the names choose nothing, and still have to be names, whatever else is wrong.
+async fn with_names(request: Request, next: Next) -> Result<Response, Problem> {
+    // As they were sent: axum would decode them, and a name with an encoded slash is none.
+    let segments: Vec<_> = request.uri().path().split('/').collect();
+    if let ["", _, application, profiles] = segments[..] {
+        check_names(application, profiles).map_err(|refusal| Problem::bad_request(refusal.message))?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// There is one symmetric key at most.
+async fn no_public_key() -> Response {
+    said(StatusCode::NOT_FOUND, "NOT_FOUND", "No public key available")
 }
 
 fn answer(work: Work, key: Option<&Key>, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {

@@ -2,6 +2,7 @@
 //!
 //! In the order of a request:
 //! - [`routes`]: from a request to an answer
+//! - [`readers`]: a few at once
 //! - [`repository`]: the files, read for each request
 //! - [`spring`]: the protocol's rules, pure
 //!
@@ -10,18 +11,21 @@
 //! - [`monitor`]: `/monitor` and `/actuator/busrefresh`, which tell services over the bus to read again
 //! - [`watch`]: a saved file does so, too
 //! - [`refresh`]: and so does an operator, from a shell
+//! - [`check`]: whether the folder can be read
 //!
 //! Around them: [`settings`].
 //! It keeps nothing, and the files are all that it knows: what is saved is what the next request gets.
 //! Left out of the protocol: the git backend, files as they are, the second version of the JSON (with origins), RSA.
 
 pub mod routes;
+pub mod readers;
 pub mod repository;
 pub mod spring;
 pub mod encryption;
 pub mod monitor;
 pub mod watch;
 pub mod refresh;
+pub mod check;
 pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -46,6 +50,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    check::Kept,
     monitor::{Monitor, Refresher},
     repository::Repository,
     routes::Server,
@@ -129,19 +134,27 @@ pub async fn run(
 ) -> Result<(), String> {
     let settings = live.now();
     let client = Arc::clone(&refresher.client);
-    let watch = settings.watch.then(|| Watch::new(repository.root()));
+    let watch = settings.watch.then(|| Watch::new(&repository.folder()));
     let watch = watch.map(|watch| watch::run(watch, refresher.clone(), stop.clone()));
     let (secret, file) = (settings.monitor_secret.as_ref(), settings.monitor_secret_file.as_deref());
     let secret = Secret::given_or_in_file("monitor_secret", secret, file)?;
     let access = Access::new(&settings.shared)?;
-    let monitor = Monitor { refresher, access: access.clone(), secret };
+    let monitor = Monitor { refresher: refresher.clone(), access: access.clone(), secret };
     let server = Arc::new(Server::new(&settings, repository)?);
     client.connect();
+    let announcing = refresher.announce(stop.clone());
     let following = live.follow(&client, instance, &mut registry);
-    let health = Health::default().with("configServer", {
+    let folder = Kept::new({
         let server = Arc::clone(&server);
         move || server.check()
     });
+    // From its first answer on it says how things are.
+    folder.look().await;
+    let health = Health::default().with("configServer", {
+        let folder = folder.clone();
+        move || folder.last()
+    });
+    let looking = folder.run(stop.clone());
     // Without a broker nobody is told of changes; the files are served all the same.
     let health = health.with_shown("broker", {
         let client = Arc::clone(&client);
@@ -155,5 +168,5 @@ pub async fn run(
     let router = http::router(routes, live.shared(), &health, registry);
     let subscriptions = following.into_iter().collect();
     let service = Service { listener, router, health, client, subscriptions, outbox: None };
-    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch)).0
+    tokio::join!(service.run(live.shared(), stop), OptionFuture::from(watch), looking, announcing).0
 }

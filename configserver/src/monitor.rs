@@ -1,5 +1,6 @@
 //! Tells the services, over the bus, that their settings have changed: when a repository's host says so
-//! (`POST /monitor`), when an operator does (`POST /actuator/busrefresh`), and when the watcher has seen it.
+//! (`POST /monitor`), when an operator does (`POST /actuator/busrefresh`), when the watcher has seen it, and when the
+//! server starts, since its files may be others than before.
 //!
 //! The services read their settings again; nothing about them is in an event. A refresh that the broker has not
 //! confirmed within [`PATIENCE`] is answered 503 and logged, and not tried any more: whoever asked can ask again, and
@@ -26,9 +27,12 @@ use futures_util::future::join_all;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 
 /// How long the broker may take to confirm an event.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Who is meant when everybody is.
+const EVERYBODY: &str = "**";
 /// Where the signature is: at GitHub and Gitea, at Bitbucket (GitHub has an older one there), and at Gogs.
 const SIGNATURES: [&str; 3] = ["x-hub-signature-256", "x-hub-signature", "x-gogs-signature"];
 
@@ -67,6 +71,19 @@ impl Refresher {
         tracing::warn!("{why}");
         Err(why)
     }
+
+    /// Tells everybody once that a server has started, however long the broker is not there, until `stop`.
+    pub async fn announce(self, stop: CancellationToken) {
+        let event = Event::new(&self.id, Some(EVERYBODY), Change::Refresh);
+        let sent = bus::send(&self.client, &self.exchange, &event, Duration::MAX);
+        match stop.run_until_cancelled(sent).await {
+            Some(Ok(())) => {
+                tracing::info!(message.id = event.id, "told everybody that this server has started");
+            }
+            Some(Err(why)) => tracing::warn!("nobody is told that this server has started: {why}"),
+            None => {}
+        }
+    }
 }
 
 /// What the routes need.
@@ -95,7 +112,7 @@ pub fn router(monitor: Monitor, prefix: &str) -> Router {
 }
 
 async fn refresh_everybody(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {
-    refresher.refresh(&["**"]).await.map_err(Problem::unavailable)?;
+    refresher.refresh(&[EVERYBODY]).await.map_err(Problem::unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -11,13 +11,18 @@ use crate::spring::{environment::Broken, yaml::Unreadable};
 /// How large a file may be.
 pub const LARGEST: u64 = 1024 * 1024;
 
-/// A folder of configuration.
+/// A folder of configuration. It may be a link that is switched to another folder, as a release is to the next.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// Absolute and without links, so that one sees when a file is not below it.
-    root: PathBuf,
     /// Absolute, as it was given: the names of sources begin with it.
     shown: String,
+}
+
+/// The folder as it is for one request, whose files are all from there.
+#[derive(Debug)]
+pub struct Root {
+    /// Absolute and without links, so that one sees when a file is not below it.
+    root: PathBuf,
 }
 
 impl Repository {
@@ -27,19 +32,12 @@ impl Repository {
     /// A folder that is not there.
     pub fn open(folder: &Path) -> Result<Self, String> {
         let unusable = |e: io::Error| format!("--config-repo: cannot read {}: {e}", folder.display());
-        let root = fs::canonicalize(folder).map_err(unusable)?;
-        let absolute = std::path::absolute(folder).map_err(unusable)?;
-        if !root.is_dir() {
+        if !fs::metadata(folder).map_err(unusable)?.is_dir() {
             return Err(format!("--config-repo: {} is not a folder", folder.display()));
         }
+        let absolute = std::path::absolute(folder).map_err(unusable)?;
         let shown = absolute.to_str().ok_or("--config-repo: the folder's path is not UTF-8")?;
-        Ok(Self { root, shown: shown.trim_end_matches('/').to_owned() })
-    }
-
-    /// The folder that is read.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+        Ok(Self { shown: shown.trim_end_matches('/').to_owned() })
     }
 
     /// The folder's path, as the names of sources have it.
@@ -48,6 +46,29 @@ impl Repository {
         &self.shown
     }
 
+    /// The folder, by whatever links lead there.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        // With its slash it is a folder or nothing, and `/` is itself.
+        format!("{}/", self.shown).into()
+    }
+
+    /// The folder as it is now.
+    ///
+    /// # Errors
+    /// It is gone: to call all files absent would set every client back to its defaults.
+    pub fn root(&self) -> Result<Root, Broken> {
+        match fs::canonicalize(self.folder()) {
+            Ok(root) => Ok(Root { root }),
+            Err(e) => {
+                let error = Unreadable { line: 1, why: format!("the folder is not there: {e}") };
+                Err(Broken { path: self.shown.clone(), error })
+            }
+        }
+    }
+}
+
+impl Root {
     /// The bytes of a file, by its path below the folder; `None` if there is none.
     ///
     /// # Errors
@@ -80,24 +101,45 @@ impl Repository {
             result => result.map_err(|e| unreadable(e.to_string())),
         }
     }
-
-    /// Fails when the folder is gone: to call all files absent would set every client back to its defaults.
-    ///
-    /// # Errors
-    /// The folder.
-    pub fn is_there(&self) -> Result<(), Broken> {
-        match self.root.is_dir() {
-            true => Ok(()),
-            false => {
-                let error = Unreadable { line: 1, why: "the folder is not there".into() };
-                Err(Broken { path: self.shown.clone(), error })
-            }
-        }
-    }
 }
 
 /// Whether there is no such file, or its name cannot be one.
 fn is_absence(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidFilename)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_a_link_is_followed_when_it_is_switched_and_leads_no_file_out_of_it() {
+        let outer = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| outer.path().join(name);
+        for release in ["release1", "release2"] {
+            fs::create_dir(path(release)).unwrap();
+            fs::write(path(release).join("svc.yml"), release).unwrap();
+        }
+        symlink("../release1/svc.yml", path("release2").join("old.yml")).unwrap();
+        symlink("release1", path("current")).unwrap();
+        let repository = Repository::open(&path("current")).unwrap();
+        let before = repository.root().unwrap();
+        let read = |root: &Root, name: &str| root.read(name).map(|bytes| bytes.map(String::from_utf8));
+        assert_eq!(read(&before, "svc.yml"), Ok(Some(Ok("release1".into()))));
+
+        symlink("release2", path("next")).unwrap();
+        fs::rename(path("next"), path("current")).unwrap();
+        let after = repository.root().unwrap();
+        assert_eq!(read(&after, "svc.yml"), Ok(Some(Ok("release2".into()))));
+        assert!(read(&after, "old.yml").unwrap_err().why.contains("leads out of the folder"));
+        assert_eq!(read(&before, "svc.yml"), Ok(Some(Ok("release1".into()))), "one request has one release");
+
+        fs::remove_file(path("current")).unwrap();
+        assert!(repository.root().unwrap_err().to_string().contains("the folder is not there"));
+        fs::write(path("current"), "no folder").unwrap();
+        assert!(repository.root().is_err());
+    }
 }

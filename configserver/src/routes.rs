@@ -13,10 +13,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{http::Health, settings::secret::Secret};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
 
 use crate::{
-    repository::Repository,
+    readers::Readers,
+    repository::{Repository, Root},
     settings::{Overrides, Settings},
     spring::{
         Properties, PropertySource, Scalar,
@@ -33,9 +33,6 @@ use crate::{
 /// What a client without the password is told.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"configserver\", charset=\"UTF-8\"");
 
-/// How many requests read files at a time.
-const READERS: usize = 4;
-
 /// All that an answer needs.
 #[derive(Debug)]
 pub struct Server {
@@ -45,12 +42,11 @@ pub struct Server {
     default_label: Option<String>,
     version: Option<String>,
     decryption: Decryption,
-    overrides: Option<PropertySource>,
-    /// The header that a client with the password sends.
+    overrides: Overrides,
+    /// What a client with the password sends after `Basic`.
     authorization: Option<Secret>,
     prefix: String,
-    /// Files may lie on a slow disk, and large ones take their time: they are read beside the requests, a few at once.
-    readers: Semaphore,
+    readers: Readers,
 }
 
 /// The addresses of the configuration, and beside them those of `encryption`. More specific ones may be added.
@@ -60,8 +56,6 @@ pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> R
         .route("/", any(answer))
         .route("/{*path}", any(answer))
         .with_state(server)
-        .route("/key", get(no_public_key))
-        .route("/key/{application}/{profiles}", get(no_public_key))
         .merge(encryption);
     let configuration = match prefix.as_str() {
         "" => configuration,
@@ -79,8 +73,7 @@ impl Server {
         let (password, file) = (settings.auth_password.as_ref(), settings.auth_password_file.as_deref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
         let authorization = password.map(|password| {
-            let pair = STANDARD.encode(format!("{}:{}", settings.auth_username, password.expose()));
-            Secret::new(format!("Basic {pair}"))
+            Secret::new(STANDARD.encode(format!("{}:{}", settings.auth_username, password.expose())))
         });
         Ok(Self {
             repository,
@@ -88,10 +81,10 @@ impl Server {
             default_label: settings.add_label_locations.then(|| settings.default_label.clone()),
             version: settings.version.clone(),
             decryption: settings.decryption()?,
-            overrides: overrides(&settings.overrides),
+            overrides: settings.overrides.clone(),
             authorization,
             prefix: settings.prefix.clone(),
-            readers: Semaphore::new(READERS),
+            readers: Readers::default(),
         })
     }
 
@@ -106,10 +99,13 @@ impl Server {
     pub fn lets_in(&self, headers: &HeaderMap) -> bool {
         let Some(wanted) = &self.authorization else { return true };
         let sent = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        sent.ct_eq(wanted.expose().as_bytes()).into()
+        let end = sent.iter().position(|byte| *byte == b' ').unwrap_or(sent.len());
+        let (scheme, pair) = sent.split_at(end);
+        let is_right: bool = pair.trim_ascii().ct_eq(wanted.expose().as_bytes()).into();
+        scheme.eq_ignore_ascii_case(b"basic") && is_right
     }
 
-    /// What `/readyz` says: whether the shared files can be read, asked for an application that nobody has.
+    /// What is kept for `/readyz`: whether the shared files can be read, asked for an application that nobody has.
     ///
     /// # Errors
     /// The file that cannot be read, or that there is none.
@@ -124,36 +120,19 @@ impl Server {
     fn sources(&self, request: &Request) -> Result<Vec<PropertySource>, Refusal> {
         let label = request.label.as_deref().filter(|_| self.default_label.is_some());
         let plan = Plan::new(self.repository.shown(), request, label.or(self.default_label.as_deref()));
-        let found = self.repository.is_there().and_then(|()| plan.sources(&|path| self.documents(path)));
+        let root = self.repository.root();
+        let found = root.and_then(|root| plan.sources(&|path| documents(&root, path)));
         let mut sources = found.or_else(|broken| refuse(500, broken.to_string()))?;
         for PropertySource { source, .. } in &mut sources {
             *source = self.decryption.decrypted(std::mem::take(source));
         }
-        if let Some(overrides) = &self.overrides {
-            sources.insert(0, overrides.clone());
+        if let Some(overrides) = overrides(&self.overrides) {
+            sources.insert(0, overrides);
         }
         if sources.is_empty() && !self.accept_empty {
             return refuse(404, "no file is for this application and these profiles");
         }
         Ok(sources)
-    }
-
-    /// A file's documents.
-    fn documents(&self, path: &str) -> Result<Option<Vec<Properties>>, Broken> {
-        let read = || {
-            let Some(bytes) = self.repository.read(path)? else { return Ok(None) };
-            if path.ends_with(".properties") {
-                return properties::documents(&bytes).map(Some);
-            }
-            let text = std::str::from_utf8(&bytes).map_err(|e| {
-                let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-                Unreadable { line, why: "is not UTF-8".into() }
-            })?;
-            let documents = yaml::documents(text)?.into_iter();
-            let flat = documents.map(|node| flatten(node).map_err(|why| Unreadable { line: 1, why }));
-            flat.collect::<Result<_, _>>().map(Some)
-        };
-        read().map_err(|error| Broken { path: path.to_owned(), error })
     }
 
     fn answer(&self, request: &Request) -> Result<(&'static str, String), Refusal> {
@@ -173,9 +152,27 @@ impl Server {
     }
 }
 
+/// A file's documents.
+fn documents(root: &Root, path: &str) -> Result<Option<Vec<Properties>>, Broken> {
+    let read = || {
+        let Some(bytes) = root.read(path)? else { return Ok(None) };
+        if path.ends_with(".properties") {
+            return properties::documents(&bytes).map(Some);
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|e| {
+            let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            Unreadable { line, why: "is not UTF-8".into() }
+        })?;
+        let documents = yaml::documents(text)?.into_iter();
+        let flat = documents.map(|node| flatten(node).map_err(|why| Unreadable { line: 1, why }));
+        flat.collect::<Result<_, _>>().map(Some)
+    };
+    read().map_err(|error| Broken { path: path.to_owned(), error })
+}
+
 /// The source of the overrides: all texts, `\${` and `\{` without their backslash.
 fn overrides(overrides: &Overrides) -> Option<PropertySource> {
-    let plain = |text: &String| Scalar::Text(text.replace("\\${", "${").replace("\\{", "{"));
+    let plain = |text: &Secret| Scalar::Text(text.expose().replace("\\${", "${").replace("\\{", "{"));
     let source: Properties = overrides.0.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
     (!source.is_empty()).then(|| PropertySource { name: "overrides".into(), source })
 }
@@ -193,24 +190,15 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
     }
     let parsed = request::parse(parts.method.as_str(), path, query, accept);
     let answered = match parsed {
-        Err(refusal) => Ok(Err(refusal)),
+        Err(refusal) => Err(refusal),
         Ok(request) => {
-            let reader = server.readers.acquire().await;
-            let answered = tokio::task::spawn_blocking({
-                let server = Arc::clone(&server);
-                move || server.answer(&request)
-            });
-            let answered = answered.await;
-            drop(reader);
-            answered
+            let reader = Arc::clone(&server);
+            server.readers.run(move || reader.answer(&request)).await
         }
     };
     match answered {
-        Ok(Ok((kind, body))) => {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response()
-        }
-        Ok(Err(refusal)) => refused(&refusal, &shown),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        Ok((kind, body)) => ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response(),
+        Err(refusal) => refused(&refusal, &shown),
     }
 }
 
@@ -242,11 +230,6 @@ fn refused(refusal: &Refusal, path: &str) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
     }
     response
-}
-
-/// There is one symmetric key at most.
-async fn no_public_key() -> impl IntoResponse {
-    (StatusCode::NOT_FOUND, Json(json!({ "status": "NOT_FOUND", "description": "No public key available" })))
 }
 
 /// `GET /actuator/health`: one word.

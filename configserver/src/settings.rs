@@ -8,7 +8,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::spring::cipher::{Decryption, Key};
+use crate::spring::{
+    cipher::{Decryption, Key},
+    request::is_place,
+};
 
 /// The configserver's settings. In brackets what Spring calls a key, where it has one.
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
@@ -121,14 +124,17 @@ impl ServiceSettings for Settings {
                 return Err(format!("{key}: write it as in /config"));
             }
         }
+        if !is_place(&self.default_label) {
+            return Err("default_label: is a folder below config_repo, without `..` and `#`".into());
+        }
         Ok(())
     }
 }
 
-/// Keys and texts, from a tree or from a JSON object in a text.
+/// Keys and texts, from a tree or from a JSON object in a text. Any of the texts may be a password: none is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Value")]
-pub struct Overrides(pub IndexMap<String, String>);
+pub struct Overrides(pub IndexMap<String, Secret>);
 
 impl TryFrom<Value> for Overrides {
     type Error = String;
@@ -145,7 +151,7 @@ impl TryFrom<Value> for Overrides {
     }
 }
 
-fn flatten(key: String, value: &Value, flat: &mut IndexMap<String, String>) {
+fn flatten(key: String, value: &Value, flat: &mut IndexMap<String, Secret>) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
@@ -158,8 +164,64 @@ fn flatten(key: String, value: &Value, flat: &mut IndexMap<String, String>) {
                 flatten(format!("{key}[{n}]"), value, flat);
             }
         }
-        Value::String(text) => drop(flat.insert(key, text.clone())),
-        Value::Null => drop(flat.insert(key, String::new())),
-        value => drop(flat.insert(key, value.to_string())),
+        Value::String(text) => drop(flat.insert(key, Secret::new(text))),
+        Value::Null => drop(flat.insert(key, Secret::new(""))),
+        value => drop(flat.insert(key, Secret::new(value.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use common::settings::{Sources, command};
+
+    use super::*;
+
+    /// The settings of a command line, or what is wrong.
+    async fn load(arguments: &[&str]) -> Result<Settings, String> {
+        let arguments = ["configserver"].iter().chain(arguments).map(OsString::from);
+        let sources = Sources::parse::<Settings>(command::<Settings>(), arguments, []);
+        let (mut sources, _) = sources.map_err(|_| "the command line")?;
+        sources.server = None;
+        sources.load().await.map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_default_label_stays_in_the_folder() {
+        for label in ["master", "release/eu", "v1.0", "a,b"] {
+            assert_eq!(load(&["--default-label", label]).await.unwrap().default_label, label);
+        }
+        for label in ["../..", "..", "a/../..", "/etc", "(_)etc", "%2e%2e/x", "a#b"] {
+            let error = load(&["--default-label", label]).await.unwrap_err();
+            assert!(error.contains("--default-label: default_label: is a folder below"), "{label}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn overrides_are_used_and_never_shown() {
+        let settings = load(&["--overrides", r#"{"db": {"password": "hunter2"}, "n": 4711}"#]).await.unwrap();
+        assert_eq!(settings.overrides.0["db.password"].expose(), "hunter2");
+        assert_eq!(settings.overrides.0["n"].expose(), "4711");
+        let shown = serde_json::to_string(&settings).unwrap();
+        for shown in [format!("{settings:?}"), shown] {
+            assert!(shown.contains("db.password"), "{shown}");
+            assert!(!shown.contains("hunter2") && !shown.contains("4711"), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn overrides_that_cannot_be_read_are_refused_without_their_content() {
+        for text in [
+            r#"{"db.password": "hunter2""#,
+            r#"{"a" "hunter2"}"#,
+            "hunter2",
+            r#""hunter2""#,
+            r#"["hunter2"]"#,
+        ] {
+            let error = load(&["--overrides", text]).await.unwrap_err();
+            assert!(error.contains("overrides"), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
     }
 }

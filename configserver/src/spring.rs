@@ -40,5 +40,13 @@ pub struct PropertySource {
     pub source: Properties,
 }
 
+/// How many characters of a key, or of another word of a file, are shown where it is at fault.
+const MOST_SHOWN: usize = 100;
+
+/// The beginning of a word of a file: a line of the log is no place for all of a key of a megabyte.
+fn shown(word: &str) -> &str {
+    word.char_indices().nth(MOST_SHOWN).map_or(word, |(end, _)| &word[..end])
+}
+
 #[cfg(test)]
 mod fuzz;

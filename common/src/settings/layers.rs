@@ -156,7 +156,9 @@ fn unreadable(error: &ConfigError, values: &Map<String, Value>) -> SettingsError
 
 /// Whether a value may have a password in it.
 pub(super) fn is_delicate(key: &str) -> bool {
-    ["amqp_", "password", "token", "secret", "key", "url", "server"].iter().any(|part| key.contains(part))
+    ["amqp_", "password", "token", "secret", "key", "url", "server", "overrides"]
+        .iter()
+        .any(|part| key.contains(part))
         && !["server_port", "server_host", "server_name"].contains(&key)
 }
 

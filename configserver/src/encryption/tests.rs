@@ -136,3 +136,31 @@ fn a_shell_gets_what_the_routes_give_without_its_newline() {
     }
     assert!(shell("decrypt", &key(), "hunter2").unwrap_err().contains("not encrypted with this key"));
 }
+
+#[tokio::test]
+async fn names_that_are_none_are_refused_before_anything_else() {
+    for names in [
+        "app/de$v",
+        "app/a,,b",
+        "app/-x",
+        "app/..",
+        "(_)app/default",
+        "a%2fb/default",
+        "a%252e%252eb/default",
+        "sv..c/default",
+        "a%23b/default",
+    ] {
+        for (method, verb) in [(Method::POST, "encrypt"), (Method::POST, "decrypt"), (Method::GET, "key")] {
+            let path = format!("/{verb}/{names}");
+            // Without a key, a body and the right to ask.
+            for peer in ["127.0.0.1", "10.0.0.1"] {
+                let (status, ..) = send(None, peer, request(method.clone(), &path, "", "")).await;
+                assert_eq!(status, 400, "{path}");
+            }
+        }
+    }
+    for path in ["/key", "/key/svc/default", "/key/team(_)svc/dev,eu"] {
+        let (status, _, body) = send(Some(key()), "10.0.0.1", request(Method::GET, path, "", "")).await;
+        assert!(status == 404 && body.contains("No public key available"), "{path} {body}");
+    }
+}

@@ -195,3 +195,38 @@ async fn without_a_broker_it_is_said_that_nobody_was_told() {
     assert_eq!(server.post("127.0.0.1", "/actuator/busrefresh", &[], "").await.0, 503);
     assert_eq!(server.monitor(&[JSON], "{}").await, (200, "[]".into()), "nobody is to be told");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_told_to_everybody_once_the_broker_is_there() {
+    let sent = Arc::new(Mutex::new(vec![]));
+    let mut client = MockMessagingClient::new();
+    let absent = || PublishError::Unconfirmed("the connection is lost".into());
+    client.expect_broadcast().times(20).returning(move |_, _, _| Err(absent()));
+    client.expect_broadcast().times(1).returning({
+        let sent = Arc::clone(&sent);
+        move |_, _, message| {
+            sent.lock().unwrap().push(message);
+            Ok(())
+        }
+    });
+    announcer(client).announce(CancellationToken::new()).await;
+    let event = Event::read(&sent.lock().unwrap()[0].body).unwrap();
+    assert_eq!((event.destination.as_deref(), event.change), (Some("**"), Change::Refresh));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_wait_to_tell_of_the_start() {
+    let mut client = MockMessagingClient::new();
+    client.expect_broadcast().returning(|_, _, _| Err(PublishError::Unconfirmed("nobody is there".into())));
+    let stop = CancellationToken::new();
+    let stopping = async {
+        tokio::time::sleep(100 * PATIENCE).await;
+        stop.cancel();
+    };
+    tokio::join!(announcer(client).announce(stop.clone()), stopping);
+}
+
+fn announcer(client: MockMessagingClient) -> Refresher {
+    let id = BusId::given("config-server:native:8888:abc");
+    Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id }
+}

@@ -241,8 +241,10 @@ fn is_plain(text: &str) -> bool {
         || ("?:-".contains(first) && second.is_none_or(|c| " \t".contains(c)));
     let is_mark = text.starts_with("---") || text.starts_with("...");
     let has_mark = [": ", ":\t", " #", "\t#"].iter().any(|mark| text.contains(mark)) || text.ends_with(':');
-    let is_text =
-        matches!(scalar::resolve(text), Some(Scalar::Text(_))) && text != "<<" && !is_timestamp(text);
+    // `=` alone is a type of its own in YAML 1.1, as `<<` is, and some readers have no value for it.
+    let is_text = matches!(scalar::resolve(text), Some(Scalar::Text(_)))
+        && !["<<", "="].contains(&text)
+        && !is_timestamp(text);
     is_text
         && !has_leading_zero
         && !is_indicator

@@ -10,6 +10,7 @@ use super::{
     PropertySource, Scalar, dump, json,
     placeholders::Resolver,
     request::{Format, Refusal, refuse},
+    shown,
     yaml::Node,
 };
 
@@ -110,13 +111,19 @@ enum Step<'a> {
 
 /// `a.b[0].c` is `a`, `b`, 0, `c`; brackets around anything but a number are a part of the name.
 fn steps(key: &str) -> Result<Vec<Step<'_>>, Refusal> {
-    let invalid = || Refusal { status: 400, message: format!("the key {key} cannot be nested").into() };
+    let invalid =
+        || Refusal { status: 400, message: format!("the key {} cannot be nested", shown(key)).into() };
+    // Whoever walks the tree does so by recursion: each step, an index too, is a frame on the stack.
+    let with = |mut steps: Vec<_>, step| {
+        if steps.len() >= DEEPEST {
+            return refuse(500, format!("the key {} is deeper than {DEEPEST} levels", shown(key)));
+        }
+        steps.push(step);
+        Ok(steps)
+    };
     let mut steps = vec![];
     let mut rest = Some(key);
     while let Some(text) = rest {
-        if steps.len() > DEEPEST {
-            return refuse(500, format!("the key {key} is deeper than {DEEPEST} levels"));
-        }
         let dot = text.find('.').unwrap_or(text.len());
         let mut open = None;
         let index = text[..dot].bytes().enumerate().find_map(|(at, byte)| {
@@ -131,13 +138,13 @@ fn steps(key: &str) -> Result<Vec<Step<'_>>, Refusal> {
         if end == 0 && !text.is_empty() {
             return Err(invalid());
         }
-        steps.push(Step::Name(&text[..end]));
+        steps = with(steps, Step::Name(&text[..end]))?;
         let mut after = &text[end..];
         while let Some((index, next)) = after.strip_prefix('[').map(|a| a.split_once(']').unwrap_or((a, "!")))
         {
             let digits = index.bytes().all(|b| b.is_ascii_digit());
             let index = index.parse().ok().filter(|_| digits).ok_or_else(invalid)?;
-            steps.push(Step::Index(index));
+            steps = with(steps, Step::Index(index))?;
             after = next;
         }
         rest = after.strip_prefix('.');

@@ -1,6 +1,9 @@
 //! `${key}` and `${key:default}` in the merged view, against the environment that is served and nothing else.
 
-use super::request::{Refusal, refuse};
+use super::{
+    request::{Refusal, refuse},
+    shown,
+};
 
 /// How deep placeholders lead to, or lie in, each other.
 const DEEPEST: usize = 64;
@@ -88,7 +91,7 @@ impl<'a> Resolver<'a> {
         let key = self.resolve(text)?.trim().to_owned();
         let Some(value) = (self.look_up)(&key) else { return Ok(None) };
         if self.path.contains(&key) {
-            return refuse(400, format!("the placeholder {key} leads to itself"));
+            return refuse(400, format!("the placeholder {} leads to itself", shown(&key)));
         }
         self.path.push(key);
         let value = self.resolve(&value)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Properties, Scalar};
+use super::{Properties, Scalar, shown};
 
 /// How deep an expression's parentheses may lie in each other.
 const DEEPEST: usize = 50;
@@ -144,7 +144,9 @@ pub fn holds(expression: &str, profiles: &[String]) -> Result<bool, String> {
     let value = parser.operands()?;
     match parser.next() {
         None => Ok(value),
-        Some(other) => Err(format!("on-profile `{expression}`: `{other}` has no place there")),
+        Some(other) => {
+            Err(format!("on-profile `{}`: `{}` has no place there", shown(expression), shown(other)))
+        }
     }
 }
 

@@ -98,6 +98,14 @@ pub fn parse(method: &str, path: &str, query: &str, accept: Option<&str>) -> Res
     checked(request)
 }
 
+/// Checks an application and its profiles as they were sent, where they choose nothing.
+///
+/// # Errors
+/// The status that Spring answers, and why.
+pub fn check_names(application: &str, profiles: &str) -> Result<(), Refusal> {
+    checked(environment(&decoded(application)?, &decoded(profiles)?, None)).map(drop)
+}
+
 /// A segment without its `;parameters`, decoded.
 fn decoded(segment: &str) -> Result<Cow<'_, str>, Refusal> {
     let segment = segment.split(';').next().unwrap_or_default();
@@ -193,7 +201,8 @@ fn checked(request: Request) -> Result<Request, Refusal> {
 }
 
 /// Whether a name or label stays in its folder, also for whoever decodes it once more.
-fn is_place(text: &str) -> bool {
+#[must_use]
+pub fn is_place(text: &str) -> bool {
     let inside = |text: &str| !text.contains("..") && !text.contains(['#', '\0']) && !text.starts_with(SLASH);
     let again = percent_decode_str(text).decode_utf8_lossy();
     inside(text) && inside(&again) && !text.starts_with('/')

@@ -8,14 +8,19 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::scalar::{self, Scalar};
+use super::{
+    scalar::{self, Scalar},
+    shown,
+};
 
 /// How deep collections lie in each other: SnakeYAML's limit.
 const DEEPEST: usize = 50;
-/// How many nodes a file has, those that its aliases repeat included.
+/// How many nodes a file has, those that its aliases repeat and its anchors keep included.
 const MOST_NODES: usize = 250_000;
-/// How many bytes of text a file has, those that its aliases repeat included.
+/// How many bytes of text a file has, those that its aliases repeat and its anchors keep included.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// What the parser says of an escape that is no character.
+const NO_CHARACTER: &str = "invalid Unicode character escape";
 
 /// A tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +52,17 @@ pub struct Unreadable {
 pub fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
+    // JSON has no escape for a character above U+FFFF, and writes two of UTF-16 for it: `"\ud83d\ude00"`. The parser
+    // refuses them one by one. Only then they are joined, since without quotes the same letters are a text.
+    match read(text) {
+        Err(error) if error.why.contains(NO_CHARACTER) => {
+            joined(text).map_or(Err(error), |joined| read(&joined))
+        }
+        result => result,
+    }
+}
+
+fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
     let unended = if text.ends_with('\n') { 0 } else { text.chars().count() };
     let mut reader = Reader { tabs: Tabs::new(text), unended, ..Reader::default() };
     for event in Parser::new_from_str(text) {
@@ -55,6 +71,38 @@ pub fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
         reader.take(event, span).map_err(|why| Unreadable { line: span.start.line(), why })?;
     }
     Ok(reader.documents)
+}
+
+/// The text with each pair `\ud83d\ude00` as one `\U0001f600`; `None` if there is no pair.
+fn joined(text: &str) -> Option<String> {
+    let mut joined = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        joined.push_str(before);
+        let pair = half(escape).zip(escape.get(6..).and_then(half));
+        match pair.and_then(|(high, low)| char::decode_utf16([high, low]).next()?.ok()) {
+            Some(c) if u32::from(c) > 0xffff => {
+                joined.push_str(&format!("\\U{:08x}", u32::from(c)));
+                rest = &escape[12..];
+            }
+            // A backslash and what it escapes, which may be another.
+            _ => {
+                let length = escape.chars().take(2).map(char::len_utf8).sum();
+                joined.push_str(&escape[..length]);
+                rest = &escape[length..];
+            }
+        }
+    }
+    joined.push_str(rest);
+    (joined.len() < text.len()).then_some(joined)
+}
+
+/// The number of the escape `\uXXXX` that a text begins with.
+fn half(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let is_hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
 /// Those that SnakeYAML does not call printable are refused.
@@ -149,7 +197,7 @@ impl Reader<'_> {
     ) -> Result<(), String> {
         self.tabs.check(Span::empty(span.start), false)?;
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != usual) {
-            return Err(format!("the tag {tag} is not known"));
+            return Err(format!("the tag {} is not known", shown(&tag.to_string())));
         }
         if self.open.len() >= DEEPEST {
             return Err(format!("deeper than {DEEPEST} levels"));
@@ -172,10 +220,14 @@ impl Reader<'_> {
 
     /// Puts a complete node where it belongs.
     fn node(&mut self, node: Node, size: Size, is_merge: bool, anchor: usize) -> Result<(), String> {
-        self.read.nodes += size.nodes;
-        self.read.text += size.text;
+        // What an anchor keeps is a copy, and anchors in each other keep one for each level: it counts once more.
+        let copies = if anchor > 0 { 2 } else { 1 };
+        self.read.nodes += copies * size.nodes;
+        self.read.text += copies * size.text;
         if self.read.nodes > MOST_NODES || self.read.text > MOST_TEXT {
-            return Err(format!("more than {MOST_NODES} nodes or {MOST_TEXT} bytes, aliases included"));
+            return Err(format!(
+                "more than {MOST_NODES} nodes or {MOST_TEXT} bytes, with what aliases and anchors repeat"
+            ));
         }
         if self.open.len() + size.height > DEEPEST {
             return Err(format!("deeper than {DEEPEST} levels"));
@@ -199,7 +251,7 @@ impl Reader<'_> {
                 Some(Key::Named(name)) => {
                     if let (at, Some(_)) = map.insert_full(name, node) {
                         let name = map.get_index(at).map_or("", |(name, _)| name);
-                        return Err(format!("the key {name} is there twice"));
+                        return Err(format!("the key {} is there twice", shown(name)));
                     }
                 }
             },
@@ -243,9 +295,9 @@ fn typed(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Option<Scalar>
         ("str", _) if is_core => Ok(Some(Scalar::text(text))),
         ("int" | "float", Some(Scalar::Number(_))) | ("bool", Some(Scalar::Bool(_))) if is_core => Ok(value),
         ("null", _) if is_core => Ok(None),
-        ("int" | "float" | "bool", _) if is_core => Err(format!("`{text}` is no {}", tag.suffix)),
+        ("int" | "float" | "bool", _) if is_core => Err(format!("`{}` is no {}", shown(text), tag.suffix)),
         ("" | "!", _) if !is_core => Ok(value),
-        _ => Err(format!("the tag {tag} is not known")),
+        _ => Err(format!("the tag {} is not known", shown(&tag.to_string()))),
     }
 }
 

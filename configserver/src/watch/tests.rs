@@ -115,6 +115,22 @@ fn a_folder_that_is_away_is_as_it_was_until_it_is_back() {
     assert_eq!(watch.look(), ["svc.yml"]);
 }
 
+#[test]
+fn a_link_that_is_switched_to_another_folder_is_seen_as_its_files() {
+    let outer = TempDir::new().unwrap();
+    for (release, value) in [("one", "1"), ("two", "2")] {
+        fs::create_dir(outer.path().join(release)).unwrap();
+        fs::write(outer.path().join(release).join("svc.yml"), format!("a: {value}")).unwrap();
+        fs::write(outer.path().join(release).join("same.yml"), "b: 1").unwrap();
+    }
+    let current = outer.path().join("current");
+    std::os::unix::fs::symlink("one", &current).unwrap();
+    let mut watch = Watch::new(&current);
+    std::os::unix::fs::symlink("two", outer.path().join("next")).unwrap();
+    fs::rename(outer.path().join("next"), &current).unwrap();
+    assert_eq!(watch.look(), ["svc.yml"]);
+}
+
 #[tokio::test]
 async fn a_burst_of_saves_is_one_refresh_for_each_name() {
     let folder = folder();

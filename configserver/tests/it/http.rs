@@ -54,10 +54,17 @@ async fn with_a_password_configuration_is_for_those_who_send_it_and_health_for_a
     fs::write(&file, "open sesame\n").unwrap();
     let server = server(json!({"auth_username": "ali", "auth_password_file": file})).await;
     // ali:open sesame, ali:open, user:open sesame
-    let right = ("authorization", "Basic YWxpOm9wZW4gc2VzYW1l");
-    for wrong in
-        [None, Some("Basic YWxpOm9wZW4="), Some("Basic dXNlcjpvcGVuIHNlc2FtZQ=="), Some("Bearer x"), Some("")]
-    {
+    let right = ["Basic YWxpOm9wZW4gc2VzYW1l", "basic YWxpOm9wZW4gc2VzYW1l", "BASIC  YWxpOm9wZW4gc2VzYW1l"];
+    for wrong in [
+        None,
+        Some("Basic YWxpOm9wZW4="),
+        Some("Basic dXNlcjpvcGVuIHNlc2FtZQ=="),
+        Some("Bearer x"),
+        Some("YWxpOm9wZW4gc2VzYW1l"),
+        Some("Bearer YWxpOm9wZW4gc2VzYW1l"),
+        Some("Basic"),
+        Some(""),
+    ] {
         let headers: Vec<_> = wrong.map(|value| ("authorization", value)).into_iter().collect();
         for path in ["/svc/dev", "/svc-dev.yml", "/nothing"] {
             let answer = server.send("GET", path, &headers, None).await;
@@ -65,7 +72,10 @@ async fn with_a_password_configuration_is_for_those_who_send_it_and_health_for_a
             assert!(answer.header("www-authenticate").unwrap().starts_with("Basic realm="), "{path}");
         }
     }
-    assert_eq!(server.send("GET", "/svc/dev", &[right], None).await.status, 200);
+    for right in right {
+        let answer = server.send("GET", "/svc/dev", &[("authorization", right)], None).await;
+        assert_eq!(answer.status, 200, "{right}");
+    }
     for path in ["/livez", "/readyz", "/health", "/metrics", "/actuator/health"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
@@ -108,6 +118,7 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
     server.write("latin.yml", b"k: \xe5\n");
     server.write("escape.properties", "k=\\u12\n");
     server.write("dots.properties", format!("{}=x\n", "a.".repeat(400_000)));
+    server.write("indexes.properties", format!("a{}=1\n", "[0]".repeat(2000)));
     server.write("holes.properties", "a[999999999]=x\n");
     server.write("grows.yml", "a: '${b}${b}'\nb: '${c}${c}'\nc: '${d}${d}'\nd: '${e}${e}'\ne: x\n");
     fs::create_dir(server.folder.path().join("folder.yml")).unwrap();
@@ -119,6 +130,8 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
         ("/escape/default", 500),
         ("/dots/default", 200),
         ("/dots-default.yml", 500),
+        ("/indexes-default.json", 500),
+        ("/indexes-default.yml", 500),
         ("/holes-default.json", 500),
         ("/grows-default.yml", 200),
         ("/folder/default", 200),
@@ -137,10 +150,11 @@ async fn a_folder_that_is_gone_is_an_error_and_not_an_empty_configuration() {
     let away = path.with_extension("away");
     fs::rename(&path, &away).unwrap();
     assert_eq!(server.get("/svc/default").await.status, 500);
-    assert_eq!(server.get("/readyz").await.status, 503);
+    server.until("/readyz", 503).await;
     assert_eq!(server.get("/actuator/health").await.status, 503);
     fs::rename(&away, &path).unwrap();
     assert_eq!(server.get("/svc/default").await.status, 200);
+    server.until("/readyz", 200).await;
 }
 
 #[tokio::test]
@@ -154,9 +168,14 @@ async fn it_is_ready_without_a_broker_and_says_that_there_is_none() {
 #[tokio::test]
 async fn all_of_it_moves_below_a_prefix_but_health() {
     let server = server(json!({"prefix": "/config"})).await;
-    for (path, status) in
-        [("/config/svc/dev", 200), ("/svc/dev", 404), ("/config", 404), ("/config/key", 404), ("/livez", 200)]
-    {
+    for (path, status) in [
+        ("/config/svc/dev", 200),
+        ("/config/key/sv..c/dev", 400),
+        ("/svc/dev", 404),
+        ("/config", 404),
+        ("/config/key", 404),
+        ("/livez", 200),
+    ] {
         assert_eq!(server.get(path).await.status, status, "{path}");
     }
     let refused: Value = serde_json::from_str(&server.get("/config/svc").await.text()).unwrap();
@@ -180,4 +199,13 @@ async fn labels_versions_and_overrides_come_from_the_settings() {
     flat.write("v1/svc.yml", "k: v1\n");
     let body: Value = serde_json::from_str(&flat.get("/svc/default/v1").await.text()).unwrap();
     assert_eq!((&body["label"], &body["propertySources"]), (&json!("v1"), &json!([])));
+}
+
+#[tokio::test]
+async fn a_server_that_starts_tells_everybody_to_read_their_settings_again() {
+    let server = plain().await;
+    let events = server.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["type"], "RefreshRemoteApplicationEvent");
+    assert_eq!(events[0]["destinationService"], "**");
 }

@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use common::{
@@ -18,6 +19,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +67,19 @@ impl TestServer {
             let live = settings.into();
             run(&live, "test", repository, listener, refresher, Registry::default(), stop).await.unwrap();
         });
-        Self { folder, address, events, _running: running }
+        let server = Self { folder, address, events, _running: running };
+        server.started().await;
+        server
+    }
+
+    /// Waits for the event that tells of the start. It stays among the events.
+    async fn started(&self) {
+        let told = async {
+            while self.events.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), told).await.expect("it tells of its start");
     }
 
     /// Writes a file of the folder, and the folders above it.
@@ -84,6 +98,16 @@ impl TestServer {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], None).await
+    }
+
+    /// Asks until this is the answer's status: what health says is looked up once a second.
+    pub(crate) async fn until(&self, path: &str, status: u16) {
+        let enough = async {
+            while self.get(path).await.status != status {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), enough).await.unwrap_or_else(|_| panic!("{path} is not {status}"));
     }
 
     /// Sends a request, and reads the answer to its end.

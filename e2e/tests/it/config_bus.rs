@@ -90,6 +90,7 @@ async fn a_saved_file_a_push_and_an_operator_are_heard_by_those_whom_they_concer
     let mut server = configserver(&system, repository.path()).await;
 
     server.until_connected().await;
+    assert_eq!(listener.heard().await, "**", "it has started, with whatever files");
     // Saved as editors do: written beside, and renamed.
     fs::write(repository.path().join("new"), "greeting: two\n").unwrap();
     fs::rename(repository.path().join("new"), repository.path().join("accountservice.yml")).unwrap();
@@ -149,9 +150,10 @@ async fn without_its_broker_it_serves_says_that_nobody_was_told_and_goes_on_with
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(refused.text.contains("not told of new settings: **"), "{}", refused.text);
 
-    proxy.set(Mode::Forward);
     let listener = Listener::new(system.vhost()).await;
+    proxy.set(Mode::Forward);
     server.until_connected().await;
+    assert_eq!(listener.heard().await, "**", "that it has started is told once there is a broker");
     assert_eq!(post(&server, "/monitor", &json!({"path": "svc.yml"})).await.status, 200);
     assert_eq!(listener.heard().await, "svc:**");
 }

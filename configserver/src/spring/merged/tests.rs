@@ -63,6 +63,7 @@ fn keys_become_trees() {
 #[test]
 fn keys_that_cannot_be_nested_are_refused_and_properties_have_them() {
     let long = "a.".repeat(DEEPEST + 1);
+    let indexes = format!("a{}", "[0]".repeat(2000));
     for (key, status) in [
         ("[0]", 400),
         ("[0].a", 400),
@@ -73,10 +74,30 @@ fn keys_that_cannot_be_nested_are_refused_and_properties_have_them() {
         ("a[0][x]", 400),
         ("a[99999999]", 500),
         (&long, 500),
+        (&indexes, 500),
     ] {
         let sources = flat(&[(key, "x")]);
         assert_eq!(answer(&sources, Format::Json, true).unwrap_err().status, status, "{key}");
         assert_eq!(text(&sources, Format::Properties), format!("{key}: x"));
+    }
+}
+
+#[test]
+fn of_a_long_key_only_its_beginning_is_said() {
+    let key = "\u{e5}".repeat(10_000);
+    for (key, value) in [(format!("{key}[-1]"), "x"), (format!("{key}{}", "[0]".repeat(200)), "x")] {
+        let refusal = answer(&flat(&[(&key, value)]), Format::Json, true).unwrap_err();
+        assert_eq!(refusal.message.matches('\u{e5}').count(), 100, "{}", refusal.status);
+    }
+    let circle = format!("${{{key}}}");
+    let refusal = answer(&flat(&[(&key, &circle)]), Format::Json, true).unwrap_err();
+    assert_eq!((refusal.status, refusal.message.matches('\u{e5}').count()), (400, 100));
+    for text in [
+        format!("{key}: 1\n{key}: 2\n"),
+        format!("k: !!int {key}\n"),
+        format!("k: !{} x\n", "x".repeat(10_000)),
+    ] {
+        assert!(documents(&text).unwrap_err().why.chars().count() < 200);
     }
 }
 

@@ -124,3 +124,33 @@ fn aliases_that_multiply_are_refused() {
     let merges = format!("m0: &m0 {{a: [x,x,x,x]}}\n{}", merges.collect::<String>());
     assert!(documents(&merges).is_err());
 }
+
+#[test]
+fn anchors_in_each_other_are_counted_with_what_they_keep() {
+    let anchors: String = (0..DEEPEST - 2).map(|n| format!("&a{n} [")).collect();
+    let nested = |ones: usize| format!("a: {anchors}{}1{}", "1,".repeat(ones), "]".repeat(DEEPEST - 2));
+    assert!(documents(&nested(1_000)).is_ok());
+    let error = documents(&nested(200_000)).unwrap_err();
+    assert!(error.why.contains("nodes"), "{error}");
+}
+
+#[test]
+fn pairs_of_escapes_in_json_are_one_character() {
+    for (written, read) in [
+        (r#"{"k": "\ud83d\ude00"}"#, "\u{1f600}"),
+        (r#"{"k": "a\uD83D\uDE00b\u00e5\\ud83d\/\ud834\udd1e"}"#, "a\u{1f600}b\u{e5}\\ud83d/\u{1d11e}"),
+        ("k: '\\ud83d\\ude00'", "\\ud83d\\ude00"),
+        ("k: \\ud83d\\ude00", "\\ud83d\\ude00"),
+    ] {
+        assert_eq!(one(written), map([("k", text(read))]), "{written}");
+    }
+    for written in [
+        r#"{"k": "\ud83d"}"#,
+        r#"{"k": "\ude00\ud83d"}"#,
+        r#"{"k": "\ud83d\u0041"}"#,
+        r#"["\ud83d\ude00", "\ud83d"]"#,
+    ] {
+        let error = documents(written).expect_err(written);
+        assert!(error.why.contains(NO_CHARACTER), "{written}: {error}");
+    }
+}
