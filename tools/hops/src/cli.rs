@@ -180,7 +180,8 @@ fn one_line(usage: &str) -> String {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let text: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    format!("{} (`cargo hops --help` lists the verbs)", text.join(" ").trim_start_matches("error: "))
+    let text = text.join(" ").replace(" tip: ", "; ");
+    format!("{} (`cargo hops --help` lists the verbs)", text.trim_start_matches("error: "))
 }
 
 /// The two parts of a task's name: `vipservice.2`.
@@ -231,9 +232,11 @@ mod tests {
             let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
             assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
         }
-        for (line, instead) in
-            [("hops logs -f", "cargo hops service logs"), ("hops ps x", "cargo hops service ps")]
-        {
+        for (line, instead) in [
+            ("hops logs -f", "cargo hops service logs"),
+            ("hops ps x", "cargo hops service ps"),
+            ("hops queus", "; a similar subcommand exists: 'queues'"),
+        ] {
             assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
         }
         assert!(task_name("vipservice").is_err());

@@ -9,10 +9,10 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::{FutureExt, StreamExt, future::pending};
 use jiff::Timestamp;
 use lapin::{
-    Acker, Channel,
+    Acker, Channel, ExchangeKind,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
-        QueueBindOptions, QueueDeclareOptions,
+        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
     types::{FieldTable, ShortString},
 };
@@ -127,6 +127,11 @@ impl Consumer {
     /// still locked by the old connection when a quick client comes back.
     async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
         let limit = self.link.limit();
+        // First of all: a queue that cannot be bound would stay until the connection ends, one for each attempt.
+        let is_there = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let look =
+            channel.exchange_declare(short(exchange)?, ExchangeKind::Topic, is_there, FieldTable::default());
+        within(limit, "exchange.declare (passive)", look).await?;
         let name = short(&format!("{exchange}.anonymous.{}", Uuid::now_v7()))?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
