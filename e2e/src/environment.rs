@@ -51,6 +51,15 @@ pub fn rabbitmq_only(test: &str) -> bool {
     broker().is_some()
 }
 
+/// Whether a test that brings its own broker may run: where none is named; elsewhere it would do the same once more. Else
+/// it is to return at once, and a line says so, as above.
+pub fn own_broker_only(test: &str) -> bool {
+    if broker().is_some() {
+        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs where no HOPS_BROKER is named: {test}");
+    }
+    broker().is_none()
+}
+
 /// `HOPS_SEED`: what a seeded test is to begin with, in place of a new seed.
 pub fn seed() -> Option<u64> {
     let seed = env::var("HOPS_SEED").ok()?;

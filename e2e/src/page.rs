@@ -38,6 +38,7 @@ use self::{
     step::{Step, steps},
 };
 use crate::{
+    environment::own_broker_only,
     repository,
     wait::{PATIENCE, until},
 };
@@ -49,13 +50,19 @@ const BUILD: Duration = Duration::from_secs(900);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
 /// Types what a page has to type, and panics where something else comes out than it prints. The page is named by its path from the root.
+///
+/// A page starts the broker that it needs, so it is played where the tests name none.
 pub async fn play(path: &str) {
-    play_on(Stage::new(None), path).await;
+    if own_broker_only(path) {
+        play_on(Stage::new(None), path).await;
+    }
 }
 
 /// The same, with the folder in which cargo has built the examples.
 pub async fn play_with(examples: &Path, path: &str) {
-    play_on(Stage::new(Some(examples)), path).await;
+    if own_broker_only(path) {
+        play_on(Stage::new(Some(examples)), path).await;
+    }
 }
 
 /// The same in a folder that is there, with these variables, on the page's own ports: for what can be there only once.
