@@ -8,13 +8,14 @@ use std::{
 
 use axum::{Router, http::StatusCode, response::IntoResponse as _, routing::get};
 use e2e::{
-    broker::{PrivateBroker, Vhost, free_port},
+    broker::{Vhost, free_port},
     environment,
     fixture::TestSystem,
     http::Reply,
     load::Load,
     log::Stream,
     process::{Launch, Service},
+    proxy::Mode,
     wait::{PATIENCE, until_true},
 };
 use lapin::{BasicProperties, options::BasicPublishOptions};
@@ -154,20 +155,22 @@ async fn a_broken_edit_changes_nothing_and_is_said_until_it_is_corrected() {
 }
 
 #[tokio::test]
-async fn after_the_broker_was_restarted_settings_are_read_again() {
-    let broker = PrivateBroker::start().await;
-    let system = TestSystem::on(broker.vhost());
+async fn after_its_broker_was_away_a_service_reads_its_settings_again() {
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
     let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
     let vip = started(launch(&system, "vipservice", 1, repo.path())).await;
     until_following(&[&vip]).await;
-    broker.kill9().await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
     // Whoever says so now is not heard.
     save(&repo, "vipservice.yml", "offer_text: a week\n");
-    broker.restart().await;
+    proxy.set(Mode::Forward);
     until_set(&vip, "offer_text", json!("a week")).await;
-    let exchange_queues = system.vhost().queues().await;
-    let of_the_bus = exchange_queues.keys().filter(|name| name.starts_with("springCloudBus.")).count();
-    assert_eq!(of_the_bus, 1, "one queue for one listener: {exchange_queues:?}");
+    until_true("there is one queue for one listener", PATIENCE, async || {
+        let queues = system.vhost().queues().await;
+        queues.keys().filter(|name| name.starts_with("springCloudBus.")).count() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
