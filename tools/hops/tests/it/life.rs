@@ -257,8 +257,8 @@ async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_e
 #[tokio::test]
 async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_grace_period() {
     let checkout = Checkout::new().await;
-    checkout.edit("interval: 5s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
-    checkout.edit("start_period: 10s", "start_period: 0s");
+    checkout.edit("interval: 3s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
+    checkout.edit("start_period: 70s", "start_period: 0s");
     checkout.edit("stop_grace_period: 20s", "stop_grace_period: 4s");
     checkout.up().ok();
     let pid = || checkout.tasks("vipservice")[0]["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap());
