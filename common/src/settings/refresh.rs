@@ -17,6 +17,7 @@ use super::{
     shown::changed,
 };
 use crate::{
+    backoff::Backoff,
     bus::{self, BusId, Event},
     messaging::{
         ConsumeOptions, Delivery, Handler, MessagingClient, Outcome, Subscription, topology::EVERYTHING,
@@ -28,6 +29,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// More events than this at a time are acted on, and not acknowledged to the bus.
 const EVENTS: usize = 64;
+/// The first wait before a server that was away is asked again, at most.
+const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts while the server is away.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long an acknowledgment may take; nobody depends on it.
@@ -42,25 +45,6 @@ enum Reloaded {
     Refused,
     /// The server is not there, and may be.
     Later,
-}
-
-/// From one attempt to the next while the server is away.
-#[derive(Debug)]
-struct Waits(Duration);
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self(Duration::from_secs(1))
-    }
-}
-
-impl Waits {
-    /// With jitter, so that many services do not ask at once.
-    async fn next(&mut self) {
-        let wait = self.0.mul_f64(rand::random_range(0.5..=1.0));
-        self.0 = (self.0 * 2).min(LONGEST);
-        sleep(wait).await;
-    }
 }
 
 /// What follows the bus.
@@ -130,12 +114,12 @@ impl<S: ServiceSettings> Refresh<S> {
     async fn run(self, mut events: mpsc::Receiver<Event>, bus: &Subscription) {
         let (mut connections, mut heard) = (0, vec![]);
         // At the start, too: the server may have been away, and the broker may still be.
-        let mut waits = Some(Waits::default());
+        let mut waits = Some(Backoff::new(FIRST, LONGEST));
         loop {
             tokio::select! {
                 Some(event) = events.recv() => heard.push(event),
                 () = bus.started_after(connections) => {}
-                Some(()) = OptionFuture::from(waits.as_mut().map(Waits::next)) => {}
+                Some(()) = OptionFuture::from(waits.as_mut().map(Backoff::wait)) => {}
             }
             sleep(DEBOUNCE.mul_f64(rand::random_range(1.0..=2.0))).await;
             while let Ok(event) = events.try_recv() {
@@ -155,7 +139,7 @@ impl<S: ServiceSettings> Refresh<S> {
                     heard.clear();
                 }
                 Reloaded::Later => {
-                    waits.get_or_insert_default();
+                    waits.get_or_insert_with(|| Backoff::new(FIRST, LONGEST));
                     heard.truncate(EVENTS);
                 }
             }
