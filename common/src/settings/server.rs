@@ -12,9 +12,13 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{answer, layers::Layer, secret::Secret};
+use crate::backoff::Backoff;
 
 /// The largest answer, in bytes: some ten thousand keys.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
+/// Between two questions, at most: what Spring's clients begin with, and what they end with.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Where the settings are asked for, and for how long.
 #[derive(Debug, Clone)]
@@ -130,7 +134,7 @@ impl ConfigServer {
     ) -> Result<Vec<Layer>, Failed> {
         let client = self.client(service)?;
         let end = Instant::now() + patience;
-        let mut waits = Waits::default();
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let limit = self.timeout.min(left).max(Duration::from_millis(100));
@@ -138,7 +142,7 @@ impl ConfigServer {
                 Err(Failed::Later(why)) => why,
                 decided => return decided,
             };
-            let wait = waits.next_wait();
+            let wait = backoff.next_wait();
             if Instant::now() + wait >= end {
                 return Err(Failed::Later(why));
             }
@@ -236,25 +240,6 @@ fn said(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Waits as Spring's clients have them, 1 s, then a tenth longer each time, up to 2 s; and with jitter, so that
-/// many services do not ask at once.
-#[derive(Debug)]
-struct Waits(Duration);
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self(Duration::from_secs(1))
-    }
-}
-
-impl Waits {
-    fn next_wait(&mut self) -> Duration {
-        let wait = self.0.mul_f64(rand::random_range(0.5..=1.0));
-        self.0 = self.0.mul_f64(1.1).min(Duration::from_secs(2));
-        wait
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 //! The syntax is `saphyr-parser`'s, event by event; what the events mean is decided here, and bounded: a text that is
 //! deep, or grows large through its aliases, is refused before it is built.
 
+mod escapes;
+mod tabs;
+
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+use self::{escapes::joined, tabs::Tabs};
 use super::{
     scalar::{self, Scalar},
     shown,
@@ -71,38 +75,6 @@ fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
         reader.take(event, span).map_err(|why| Unreadable { line: span.start.line(), why })?;
     }
     Ok(reader.documents)
-}
-
-/// The text with each pair `\ud83d\ude00` as one `\U0001f600`; `None` if there is no pair.
-fn joined(text: &str) -> Option<String> {
-    let mut joined = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        joined.push_str(before);
-        let pair = half(escape).zip(escape.get(6..).and_then(half));
-        match pair.and_then(|(high, low)| char::decode_utf16([high, low]).next()?.ok()) {
-            Some(c) if u32::from(c) > 0xffff => {
-                joined.push_str(&format!("\\U{:08x}", u32::from(c)));
-                rest = &escape[12..];
-            }
-            // A backslash and what it escapes, which may be another.
-            _ => {
-                let length = escape.chars().take(2).map(char::len_utf8).sum();
-                joined.push_str(&escape[..length]);
-                rest = &escape[length..];
-            }
-        }
-    }
-    joined.push_str(rest);
-    (joined.len() < text.len()).then_some(joined)
-}
-
-/// The number of the escape `\uXXXX` that a text begins with.
-fn half(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    let is_hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
-    u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
 /// Those that SnakeYAML does not call printable are refused.
@@ -298,48 +270,6 @@ fn typed(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<Option<Scalar>
         ("int" | "float" | "bool", _) if is_core => Err(format!("`{}` is no {}", shown(text), tag.suffix)),
         ("" | "!", _) if !is_core => Ok(value),
         _ => Err(format!("the tag {} is not known", shown(&tag.to_string()))),
-    }
-}
-
-/// Finds tabs between tokens where SnakeYAML refuses them and the parser takes them for spaces: at the beginning of a
-/// line, and right in front of a token.
-#[derive(Default)]
-struct Tabs<'a> {
-    text: &'a str,
-    any: bool,
-    /// Where the last token ended, in characters and in bytes.
-    end: (usize, usize),
-}
-
-impl<'a> Tabs<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, any: text.contains('\t'), end: (0, 0) }
-    }
-
-    /// Looks at what is in front of a token, or of the end.
-    fn check(&mut self, span: Span, is_end: bool) -> Result<(), String> {
-        if !self.any {
-            return Ok(());
-        }
-        let (_, from) = self.end;
-        self.skip_to(span.start.index());
-        let between = &self.text[from..self.end.1];
-        self.skip_to(span.end.index());
-        let mut lines = between.split('\n');
-        let first = lines.next().filter(|_| from == 0);
-        let begins_with_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
-        let ends_with_tab = between.trim_end_matches(' ').ends_with('\t') && !is_end;
-        match ends_with_tab || first.into_iter().chain(lines).any(begins_with_tab) {
-            true => Err("a tab where spaces belong".into()),
-            false => Ok(()),
-        }
-    }
-
-    fn skip_to(&mut self, index: usize) {
-        let (seen, offset) = self.end;
-        let width: usize =
-            self.text[offset..].chars().take(index.saturating_sub(seen)).map(char::len_utf8).sum();
-        self.end = (index.max(seen), offset + width);
     }
 }
 

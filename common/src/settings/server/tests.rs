@@ -181,15 +181,3 @@ fn an_address_that_is_none_is_refused_without_its_password() {
         assert!(why.contains("--features tls") && !why.contains("hunter2"), "{why}");
     }
 }
-
-#[test]
-fn waits_begin_with_a_second_and_grow_to_two_and_two_services_do_not_wait_alike() {
-    let (mut waits, mut others) = (Waits::default(), Waits::default());
-    let mut ceiling = 1.0_f64;
-    for _ in 0..10 {
-        let wait = waits.next_wait().as_secs_f64();
-        assert!((ceiling / 2.0 - 1e-6..=ceiling + 1e-6).contains(&wait), "{wait} of {ceiling}");
-        assert_ne!(wait, others.next_wait().as_secs_f64());
-        ceiling = (ceiling * 1.1).min(2.0);
-    }
-}
