@@ -30,34 +30,39 @@ pub fn rabbitmq_image() -> Option<String> {
 
 /// `HOPS_TESTS=full`: the long variants.
 pub fn is_full() -> bool {
-    env::var("HOPS_TESTS").is_ok_and(|value| value == "full")
+    tests("full")
+}
+
+fn tests(part: &str) -> bool {
+    env::var("HOPS_TESTS").is_ok_and(|value| value == part)
 }
 
 /// Whether a test that takes long may run: with `HOPS_TESTS=full` only. Else it is to return at once, and a line says
 /// so that is seen without `--nocapture` too.
 pub fn full_only(test: &str) -> bool {
-    if !is_full() {
-        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs with HOPS_TESTS=full only: {test}");
-    }
-    is_full()
+    is_full() || left_out(test, "with HOPS_TESTS=full only")
 }
 
-/// Whether a test that needs RabbitMQ itself may run: where the tests run on one. Else it is to return at once, and a
-/// line says so, as above.
+/// Whether a test that needs RabbitMQ itself may run: where the tests run on one. Else as above.
 pub fn rabbitmq_only(test: &str) -> bool {
-    if broker().is_none() {
-        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs with HOPS_BROKER=amqp://... only: {test}");
-    }
-    broker().is_some()
+    broker().is_some() || left_out(test, "with HOPS_BROKER=amqp://... only")
 }
 
 /// Whether a test that brings its own broker may run: where none is named; elsewhere it would do the same once more. Else
-/// it is to return at once, and a line says so, as above.
+/// as above.
 pub fn own_broker_only(test: &str) -> bool {
-    if broker().is_some() {
-        let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs where no HOPS_BROKER is named: {test}");
-    }
-    broker().is_none()
+    broker().is_none() || left_out(test, "where no HOPS_BROKER is named")
+}
+
+/// Whether a chapter may be played: on its own broker, with `HOPS_TESTS=pages` or `full`. Else as above.
+pub fn pages_only(page: &str) -> bool {
+    own_broker_only(page)
+        && (tests("pages") || is_full() || left_out(page, "with HOPS_TESTS=pages or HOPS_TESTS=full only"))
+}
+
+fn left_out(test: &str, runs: &str) -> bool {
+    let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs {runs}: {test}");
+    false
 }
 
 /// `HOPS_SEED`: what a seeded test is to begin with, in place of a new seed.

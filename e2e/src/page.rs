@@ -9,7 +9,7 @@
 //! What is run differs from what is typed in this, and what comes out is written back:
 //! - It is run in a copy of this checkout, which the page may change, and on ports that nobody else has.
 //! - `cargo hops` and `cargo run -p X` are the binaries that the test kit has built, the services with text logs as on a terminal;
-//!   `cargo run --bin X` is an example, for those who play with [`play_with`]. Only `cargo build -p X` builds.
+//!   `cargo run --bin X` is an example, for those who play with [`play_chapter_with`]. Only `cargo build -p X` builds.
 //!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
 //! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
 //! - A question (a `curl` that reads no account, `cargo hops queues`, `dead-letters list`, ...) is asked again until the answer is as
@@ -38,7 +38,7 @@ use self::{
     step::{Step, steps},
 };
 use crate::{
-    environment::own_broker_only,
+    environment::{own_broker_only, pages_only},
     repository,
     wait::{PATIENCE, until},
 };
@@ -49,7 +49,8 @@ const COMMAND: Duration = Duration::from_secs(180);
 const BUILD: Duration = Duration::from_secs(900);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
-/// Types what a page has to type, and panics where something else comes out than it prints. The page is named by its path from the root.
+/// Types what a page has to type, and panics where something else comes out than it prints, or where the checkout is not left as it
+/// was found. The page is named by its path from the root.
 ///
 /// A page starts the broker that it needs, so it is played where the tests name none.
 pub async fn play(path: &str) {
@@ -58,9 +59,16 @@ pub async fn play(path: &str) {
     }
 }
 
+/// The same for a chapter of the walk-through; together they take minutes, so they are played with `HOPS_TESTS=pages` or `full`.
+pub async fn play_chapter(path: &str) {
+    if pages_only(path) {
+        play_on(Stage::new(None), path).await;
+    }
+}
+
 /// The same, with the folder in which cargo has built the examples.
-pub async fn play_with(examples: &Path, path: &str) {
-    if own_broker_only(path) {
+pub async fn play_chapter_with(examples: &Path, path: &str) {
+    if pages_only(path) {
         play_on(Stage::new(Some(examples)), path).await;
     }
 }

@@ -25,11 +25,15 @@ pub fn files() -> Vec<String> {
     while let Some(folder) = folders.pop() {
         for path in entries(&folder) {
             let name = path.file_name().and_then(|name| name.to_str()).expect("names are text");
-            if !path.is_dir() {
+            // What `sed -i.bak` keeps, git ignores too.
+            let is_backup = path.extension().is_some_and(|extension| extension == "bak");
+            if path.is_dir() {
+                if !NO_SOURCES.contains(&name) && !path.join("CACHEDIR.TAG").exists() {
+                    folders.push(path);
+                }
+            } else if !is_backup {
                 let path = path.strip_prefix(root()).expect("it was found below the root");
                 found.push(path.to_str().expect("names are text").to_owned());
-            } else if !NO_SOURCES.contains(&name) && !path.join("CACHEDIR.TAG").exists() {
-                folders.push(path);
             }
         }
     }

@@ -112,7 +112,7 @@ impl Drop for Stage {
     }
 }
 
-/// Copies, so that a page may change a file.
+/// Copies what a clone would have, so that a page may change a file, and take it back with git.
 fn copy_to(checkout: &Path) {
     for file in repository::files() {
         let (from, to) = (repository::root().join(&file), checkout.join(&file));
@@ -121,4 +121,15 @@ fn copy_to(checkout: &Path) {
             .and_then(|()| fs::copy(&from, &to).map(drop))
             .unwrap_or_else(|e| panic!("cannot copy {}: {e}", from.display()));
     }
+    git(checkout, &["init", "--quiet", "--template="]);
+    git(checkout, &["add", "--all"]);
+    git(checkout, &["commit", "--quiet", "--no-verify", "--message=the checkout"]);
+}
+
+/// Git, with none of the user's settings.
+fn git(checkout: &Path, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=page", "-c", "user.email=page@localhost", "-c", "commit.gpgsign=false"]);
+    let output = command.args(arguments).current_dir(checkout).output().expect("git can be started");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

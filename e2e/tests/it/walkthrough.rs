@@ -2,7 +2,10 @@
 //!
 //! Those that run examples are played in `examples/tests/it/walkthrough.rs`, the one on Docker Swarm in `e2e/tests/swarm/walkthrough.rs`.
 
-use e2e::{page::play, quote, repository};
+use e2e::{
+    page::{play, play_chapter},
+    quote, repository,
+};
 
 const FOLDER: &str = "docs/walkthrough/";
 
@@ -18,47 +21,47 @@ async fn chapter_01_run_it() {
 
 #[tokio::test]
 async fn chapter_02_read_an_account() {
-    play("docs/walkthrough/02-read-an-account.md").await;
+    play_chapter("docs/walkthrough/02-read-an-account.md").await;
 }
 
 #[tokio::test]
 async fn chapter_03_settings() {
-    play("docs/walkthrough/03-settings.md").await;
+    play_chapter("docs/walkthrough/03-settings.md").await;
 }
 
 #[tokio::test]
 async fn chapter_04_publish() {
-    play("docs/walkthrough/04-publish.md").await;
+    play_chapter("docs/walkthrough/04-publish.md").await;
 }
 
 #[tokio::test]
 async fn chapter_05_consume() {
-    play("docs/walkthrough/05-consume.md").await;
+    play_chapter("docs/walkthrough/05-consume.md").await;
 }
 
 #[tokio::test]
 async fn chapter_06_scale() {
-    play("docs/walkthrough/06-scale.md").await;
+    play_chapter("docs/walkthrough/06-scale.md").await;
 }
 
 #[tokio::test]
 async fn chapter_07_break_it() {
-    play("docs/walkthrough/07-break-it.md").await;
+    play_chapter("docs/walkthrough/07-break-it.md").await;
 }
 
 #[tokio::test]
 async fn chapter_10_change_settings_live() {
-    play("docs/walkthrough/10-change-settings-live.md").await;
+    play_chapter("docs/walkthrough/10-change-settings-live.md").await;
 }
 
 #[tokio::test]
 async fn chapter_11_shut_down() {
-    play("docs/walkthrough/11-shut-down.md").await;
+    play_chapter("docs/walkthrough/11-shut-down.md").await;
 }
 
 #[tokio::test]
 async fn chapter_13_your_own_service() {
-    play("docs/walkthrough/13-your-own-service.md").await;
+    play_chapter("docs/walkthrough/13-your-own-service.md").await;
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use e2e::page::play_with;
+use e2e::page::play_chapter_with;
 
 use crate::kit::program;
 
@@ -13,10 +13,10 @@ fn examples() -> &'static Path {
 
 #[tokio::test]
 async fn chapter_08_broadcast() {
-    play_with(examples(), "docs/walkthrough/08-broadcast-route-topics.md").await;
+    play_chapter_with(examples(), "docs/walkthrough/08-broadcast-route-topics.md").await;
 }
 
 #[tokio::test]
 async fn chapter_09_ask_and_wait() {
-    play_with(examples(), "docs/walkthrough/09-ask-and-wait.md").await;
+    play_chapter_with(examples(), "docs/walkthrough/09-ask-and-wait.md").await;
 }
