@@ -51,7 +51,10 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                     sent_up_to = Some(key.clone());
                     on_their_way.push(async move { (key, send(client, entry, is_new).await) });
                 }
-                Err(why) => failure = Some(why),
+                Err(why) => {
+                    failed += 1;
+                    failure = Some(why);
+                }
             }
         }
         *newest = newest.take().max(sent_up_to.clone());
@@ -62,9 +65,7 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                 for (key, result) in std::iter::once(first).chain(more) {
                     match result {
                         Ok(()) => done.push(key),
-                        Err(PublishError::Invalid(why)) => {
-                            failure = outbox.put_aside(&key, &why).err().map(|e| e.to_string()).or(failure);
-                        }
+                        Err(PublishError::Invalid(why)) => until_done(outbox, || outbox.put_aside(&key, &why)).await,
                         Err(error) => {
                             failpoint::reach("relay-refused");
                             failed += 1;
@@ -75,10 +76,8 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                 if !done.is_empty() {
                     failpoint::reach("relay-confirmed");
                 }
-                match outbox.remove(&done) {
-                    Ok(()) => confirmed += done.len(),
-                    Err(error) => failure = Some(error.to_string()),
-                }
+                until_done(outbox, || outbox.remove(&done)).await;
+                confirmed += done.len();
             }
             () = outbox.appended.notified(), if failure.is_none() && on_their_way.len() < WINDOW => {}
             else => {}
@@ -88,6 +87,19 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
         {
             return Setback { confirmed, failed, why };
         }
+    }
+}
+
+/// Does it again until the disk takes it. Meanwhile nothing is sent: what cannot be removed would be sent over and over.
+async fn until_done(outbox: &Outbox, change: impl Fn() -> Result<(), sled::Error>) {
+    let mut backoff = Backoff::default();
+    let mut trouble = None;
+    while let Err(error) = change() {
+        outbox.tell(Some(trouble.insert(error.into())));
+        backoff.wait().await;
+    }
+    if trouble.is_some() {
+        outbox.tell(None);
     }
 }
 

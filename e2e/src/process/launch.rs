@@ -104,7 +104,8 @@ impl Launch {
             None => Command::new(path),
             Some(limit) => {
                 let mut command = Command::new("sh");
-                command.args(["-c", r#"ulimit $0 && exec "$@""#, limit]).arg(path);
+                // A file that may not grow is an error then, as a full disk is, and no signal.
+                command.args(["-c", r#"trap '' XFSZ; ulimit $0 && exec "$@""#, limit]).arg(path);
                 command
             }
         };

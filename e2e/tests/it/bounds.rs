@@ -12,7 +12,7 @@ use common::{
     settings::{SharedSettings, broker::BrokerUrls},
 };
 use e2e::{
-    broker::{SharedBroker, free_port},
+    broker::{SharedBroker, StoredMessage, free_port},
     fixture::TestSystem,
     load::{Load, Record},
     proxy::{Mode, Proxy},
@@ -52,6 +52,42 @@ async fn a_full_outbox_refuses_vip_reads_and_takes_them_again_when_the_broker_is
     account.until_ready().await;
     let vip = system.vipservice(1).await;
     let record = record.and(Load::answered(MAX).run(&account.address()).await);
+    system.assert_promise(&record, &account, &[&vip]).await;
+}
+
+#[tokio::test]
+async fn what_a_full_disk_keeps_in_the_outbox_is_sent_once_and_once_more_after_the_restart() {
+    let (system, proxy) = TestSystem::behind_a_proxy().await;
+    proxy.set(Mode::Refuse);
+    let launch = || system.launch("accountservice", 1).flag("outbox-max", "100000");
+    // The store's file may not grow beyond 1 MiB.
+    let mut account = launch().ulimit("-f 2048").flag("shutdown-grace", "2s").start().await;
+    let mut record = Record::default();
+    until_true("the disk is full", PATIENCE, async || {
+        record = std::mem::take(&mut record).and(Load::sent(100).run(&account.address()).await);
+        let ready = account.get("/readyz").await.text;
+        ready.contains("cannot be written") && ready.contains("put that right and restart this service")
+    })
+    .await;
+    assert!(!record.answered.is_empty());
+
+    proxy.set(Mode::Forward);
+    account.until_connected().await;
+    // It goes on with what it can do, until its grace is over.
+    account.sigterm();
+    assert_eq!(account.exit_code().await, Some(1), "not all is done");
+    let sent = async || {
+        let messages = system.vhost().messages("vip_queue").await;
+        let mut requests: Vec<_> = messages.iter().map(StoredMessage::request_id).collect();
+        requests.sort_unstable();
+        requests
+    };
+    let once = sent().await;
+    assert!(once.len() >= record.answered.len(), "{} of {}", once.len(), record.answered.len());
+    assert!(once.is_sorted_by(|a, b| a < b), "none of the {} is sent twice", once.len());
+
+    let account = launch().start().await;
+    let vip = system.vipservice(1).await;
     system.assert_promise(&record, &account, &[&vip]).await;
 }
 
