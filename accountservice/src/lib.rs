@@ -30,7 +30,7 @@ use common::{
         topology::Topology,
     },
     outbox::Outbox,
-    settings::{LiveSettings, ServiceSettings as _, SharedSettings, Sources, command},
+    settings::{Live, LiveSettings, ServiceSettings as _, SharedSettings, Sources, command},
     shutdown::{self, OutboxOnDisk, Service},
     startup::{self, Failure, Instance},
     telemetry,
@@ -78,7 +78,7 @@ pub async fn start(
     let instance =
         Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let mut registry = Registry::with_prefix("hops");
-    let client = Arc::new(client(shared, &instance, &mut registry)?);
+    let client = Arc::new(client(live.shared(), &instance, &mut registry)?);
     live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
     let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
@@ -88,12 +88,14 @@ pub async fn start(
 
 /// The client of the broker, with what this service declares there.
 fn client(
-    shared: &SharedSettings,
+    shared: impl Into<Live<Arc<SharedSettings>>>,
     instance: &Instance,
     registry: &mut Registry,
 ) -> Result<AmqpClient, String> {
+    let shared = shared.into();
+    let now = shared.get();
     let topology =
-        Topology::default().with_vip_queue(shared.vip_queue_max_length).with_bus(&shared.config_event_bus);
+        Topology::default().with_vip_queue(now.vip_queue_max_length).with_bus(&now.config_event_bus);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     Ok(AmqpClient::new(options, Metrics::registered(registry)))
 }

@@ -14,7 +14,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use axum::{
     Router,
     body::{Body, HttpBody as _},
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -85,7 +85,9 @@ pub fn router(
     let router = routes
         .merge(operation)
         .route("/metrics", get(metrics).with_state(Arc::new(registry)))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"));
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        // The limit is the setting's, below, and not axum's two megabytes.
+        .layer(DefaultBodyLimit::disable());
     Guarded { router: TowerToHyperService::new(router), limits: Arc::new(limits) }
 }
 

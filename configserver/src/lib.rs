@@ -105,7 +105,7 @@ pub async fn start(
         None => BusId::new(BUS_NAME, &sources.profile, &instance.name),
     };
     let topology = Topology::default().with_bus(&shared.config_event_bus);
-    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
 

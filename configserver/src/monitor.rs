@@ -2,9 +2,9 @@
 //! (`POST /monitor`), when an operator does (`POST /actuator/busrefresh`), when the watcher has seen it, and when the
 //! server starts, since its files may be others than before.
 //!
-//! The services read their settings again; nothing about them is in an event. A refresh that the broker has not
-//! confirmed within [`PATIENCE`] is answered 503 and logged, and not tried any more: whoever asked can ask again, and
-//! a service reads its settings anyway when it finds its broker again.
+//! The services read their settings again; nothing about them is in an event. Who asks over HTTP is answered 503 when
+//! the broker has not confirmed within [`PATIENCE`], and can ask again; what was seen here is told when the broker is
+//! there.
 
 pub mod push;
 
@@ -29,7 +29,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 
-/// How long the broker may take to confirm an event.
+/// How long the broker may take to confirm an event that somebody waits for.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Who is meant when everybody is.
 const EVERYBODY: &str = "**";
@@ -49,15 +49,15 @@ pub struct Refresher {
 }
 
 impl Refresher {
-    /// Tells those at these destinations, one event for each, to read their settings again.
+    /// Tells those at these destinations, one event for each, to read their settings again; for at most `patience`.
     ///
     /// # Errors
     /// What was not sent, and why; it is in the log already.
-    pub async fn refresh<D: AsRef<str>>(&self, destinations: &[D]) -> Result<(), String> {
+    pub async fn refresh<D: AsRef<str>>(&self, destinations: &[D], patience: Duration) -> Result<(), String> {
         let sent = join_all(destinations.iter().map(async |destination| {
             let event = Event::new(&self.id, Some(destination.as_ref()), Change::Refresh);
             let to = event.destination.clone().unwrap_or_default();
-            match bus::send(&self.client, &self.exchange, &event, PATIENCE).await {
+            match bus::send(&self.client, &self.exchange, &event, patience).await {
                 Ok(()) => {
                     tracing::info!(message.id = event.id, "told {to} to read its settings again");
                     Ok(())
@@ -112,7 +112,7 @@ pub fn router(monitor: Monitor, prefix: &str) -> Router {
 }
 
 async fn refresh_everybody(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {
-    refresher.refresh(&[EVERYBODY]).await.map_err(Problem::unavailable)?;
+    refresher.refresh(&[EVERYBODY], PATIENCE).await.map_err(Problem::unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,7 +121,7 @@ async fn refresh_some(
     Path(destination): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let destination = destination.replace('/', ":");
-    refresher.refresh(&[destination]).await.map_err(Problem::unavailable)?;
+    refresher.refresh(&[destination], PATIENCE).await.map_err(Problem::unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -142,7 +142,7 @@ async fn notified(
         None => monitor.access.check(&extensions, &headers)?,
     }
     let names = names(&headers, &body)?;
-    monitor.refresher.refresh(&names).await.map_err(Problem::unavailable)?;
+    monitor.refresher.refresh(&names, PATIENCE).await.map_err(Problem::unavailable)?;
     Ok(Json(names))
 }
 

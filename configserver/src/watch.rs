@@ -129,8 +129,9 @@ fn see(path: &Path, before: Option<&Seen>) -> io::Result<Option<Seen>> {
     Ok(Some(Seen { stamp, is_settled, content: content.finish() }))
 }
 
-/// Looks until `stop`, and tells those whom a change concerns. What could not be told is in the log.
+/// Looks until `stop`, and tells those whom a change concerns, however long the broker is not there.
 pub async fn run(mut watch: Watch, refresher: Refresher, stop: CancellationToken) {
+    let folder = watch.folder.clone();
     let (mut changed, mut waited, mut pause) = (BTreeSet::new(), 0, LOOK);
     while stop.run_until_cancelled(sleep(pause)).await.is_some() {
         let start = Instant::now();
@@ -138,7 +139,12 @@ pub async fn run(mut watch: Watch, refresher: Refresher, stop: CancellationToken
             let found = watch.look();
             (watch, found)
         });
-        let Ok((again, found)) = look.await else { return };
+        // A folder that answers nothing holds up no stop.
+        let (again, found) = match stop.run_until_cancelled(look).await {
+            Some(Ok(looked)) => looked,
+            Some(Err(why)) => return tracing::error!("{} is not watched any more: {why}", folder.display()),
+            None => return,
+        };
         watch = again;
         pause = LOOK.max(SHARE * start.elapsed());
         let is_quiet = found.is_empty();
@@ -151,8 +157,7 @@ pub async fn run(mut watch: Watch, refresher: Refresher, stop: CancellationToken
             waited = 0;
             tracing::info!("changed: {}", Vec::from_iter(files.iter().map(String::as_str)).join(", "));
             let names = push::names(files.iter().map(String::as_str));
-            // A failure is logged there.
-            let told = refresher.refresh(&names);
+            let told = refresher.refresh(&names, Duration::MAX);
             let _ = stop.run_until_cancelled(told).await;
         } else {
             waited += 1;

@@ -77,7 +77,7 @@ pub async fn start(
         .with_ladder(&settings.ladder())
         .with_offers(settings.offers_max_bytes)
         .with_bus(&shared.config_event_bus);
-    let options = AmqpOptions::new(shared, &instance.name, topology)?;
+    let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
 

@@ -3,7 +3,8 @@
 //!
 //! A browser on this machine speaks for any page that it shows, and a proxy for any client of its own: so where the
 //! peer is all that is known, a request that names the page it comes from, a host that is not this machine, or
-//! another client behind it gets nothing.
+//! another client behind it gets nothing. A proxy on this machine that adds nothing (nginx's `proxy_pass` alone) cannot
+//! be told from its machine: it has to refuse these paths itself.
 
 use std::{
     net::{IpAddr, SocketAddr},

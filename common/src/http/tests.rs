@@ -6,8 +6,9 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Method, Request as HttpRequest},
+    routing::post,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -41,6 +42,7 @@ fn app_with(settings: impl Into<Live<Arc<SharedSettings>>>) -> TestApp {
         .route("/hello", get(async || "hello"))
         .route("/panic", get(async || -> String { panic!("a bug") }))
         .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(3600)).await))
+        .route("/length", post(async |body: Bytes| body.len().to_string()))
         .route("/full", get(async || Problem::unavailable("the outbox is full")))
         .route(
             "/context",
@@ -148,6 +150,17 @@ async fn notes_are_for_who_asks_for_more_and_make_nobody_unready() {
 async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     let request = HttpRequest::post("/hello").header("content-length", "16385").body(Body::empty()).unwrap();
     assert_eq!(app().send(request).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_body_may_be_as_large_as_is_set() {
+    const SIZE: usize = 3 * 1024 * 1024;
+    let app = app_with(&SharedSettings { request_body_limit: SIZE, ..SharedSettings::default() });
+    let send = async |size: usize| {
+        app.send(HttpRequest::post("/length").body(vec![b'a'; size].into()).unwrap()).await
+    };
+    assert_eq!(send(SIZE).await.body, SIZE);
+    assert_eq!(send(SIZE + 1).await.status, 413);
 }
 
 #[tokio::test]

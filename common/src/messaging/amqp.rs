@@ -33,7 +33,7 @@ use super::{
     Activity, BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient,
     PublishError, StreamReader, Subscription, metrics::Metrics, topology::Topology,
 };
-use crate::settings::{SharedSettings, broker::Broker};
+use crate::settings::{Live, SharedSettings, broker::Broker};
 
 /// The largest body that is published, in bytes. RabbitMQ 4 takes 16 MiB, 3.x more; a message that large
 /// belongs elsewhere.
@@ -51,9 +51,9 @@ pub struct AmqpOptions {
     /// The authority that signed its certificate, in PEM; without it, the system's.
     pub ca: Option<String>,
     /// For dialing and the handshake together.
-    pub connect_timeout: Duration,
+    pub connect_timeout: Live<Duration>,
     /// For any other request.
-    pub operation_timeout: Duration,
+    pub operation_timeout: Live<Duration>,
     /// The interval; a dead link is found after two.
     pub heartbeat: Duration,
     /// The first and the longest wait before connecting again.
@@ -61,12 +61,18 @@ pub struct AmqpOptions {
 }
 
 impl AmqpOptions {
-    /// From the settings.
+    /// From the settings; those that are live stay so.
     ///
     /// # Errors
     /// As [`SharedSettings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot
     /// be read.
-    pub fn new(settings: &SharedSettings, instance: &str, topology: Topology) -> Result<Self, String> {
+    pub fn new(
+        settings: impl Into<Live<Arc<SharedSettings>>>,
+        instance: &str,
+        topology: Topology,
+    ) -> Result<Self, String> {
+        let live = settings.into();
+        let settings = live.get();
         let broker = settings.broker()?;
         if broker.addresses().iter().any(|(address, _)| address.tls) && !cfg!(feature = "tls") {
             return Err("amqp_server_url: this build speaks no TLS: build it with `--features tls`".into());
@@ -81,8 +87,8 @@ impl AmqpOptions {
             topology,
             broker,
             ca,
-            connect_timeout: settings.amqp_connect_timeout,
-            operation_timeout: settings.amqp_operation_timeout,
+            connect_timeout: live.map(|settings| settings.amqp_connect_timeout),
+            operation_timeout: live.map(|settings| settings.amqp_operation_timeout),
             heartbeat: settings.amqp_heartbeat,
             backoff: (settings.amqp_backoff_min, settings.amqp_backoff_max),
         })

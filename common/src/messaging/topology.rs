@@ -27,19 +27,10 @@ const LOOKS: i64 = 1_000_000;
 /// What a service declares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// In this order, before the queues.
-    pub exchanges: Vec<Exchange>,
+    /// Durable topic exchanges, by their names: in this order, before the queues.
+    pub exchanges: Vec<String>,
     /// In this order: a queue after those that it dead-letters to.
     pub queues: Vec<Queue>,
-}
-
-/// A durable exchange.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
-    /// Its name.
-    pub name: String,
-    /// `direct`, `fanout`, `topic` or `headers`.
-    pub kind: String,
 }
 
 /// A durable queue or stream, with its arguments.
@@ -100,13 +91,13 @@ impl Topology {
     /// the same three properties (topic, durable, not deleted with its last queue), and the broker refuses others.
     #[must_use]
     pub fn with_bus(self, exchange: &str) -> Self {
-        self.with_exchange(exchange, "topic")
+        self.with_exchange(exchange)
     }
 
-    /// A durable exchange.
+    /// A durable topic exchange: what each listener wants it says when it subscribes.
     #[must_use]
-    pub fn with_exchange(mut self, name: &str, kind: &str) -> Self {
-        self.exchanges.push(Exchange { name: name.into(), kind: kind.into() });
+    pub fn with_exchange(mut self, name: &str) -> Self {
+        self.exchanges.push(name.into());
         self
     }
 }

@@ -1,5 +1,6 @@
 //! Flat keys, as Spring has them: `accounts[0].id`. Files and answers are brought into this form and merged in
-//! it, so that both ways of reading a folder lead to the same; only then are keys made a tree again.
+//! it, so that both ways lead to the same keys; only then are keys made a tree again. Values may differ: what a
+//! service reads from a folder itself is YAML 1.2 of one document, and what the config server reads is Spring's 1.1.
 //!
 //! Pure. What comes from outside is bounded here: depth, and lists with holes.
 
@@ -53,15 +54,26 @@ fn put(key: String, kind: ValueKind, origin: &String, depth: usize, flat: &mut F
 }
 
 /// Merges layers, the weakest first. A list is replaced as a whole: an element of a stronger one never stands
-/// among those of a weaker.
+/// among those of a weaker; and so is a value by a group of keys, and a group by a value.
 pub(super) fn merge(layers: impl IntoIterator<Item = Flat>) -> Flat {
     let mut merged = Flat::new();
     for layer in layers {
         let names: BTreeSet<&str> = layer.keys().map(|key| list_of(key).unwrap_or(key)).collect();
-        merged.retain(|key, _| !names.contains(list_of(key).unwrap_or(key)));
+        let groups: BTreeSet<&str> = names.iter().copied().flat_map(groups_of).collect();
+        merged.retain(|key, _| {
+            let name = list_of(key).unwrap_or(key);
+            !names.contains(name)
+                && !groups.contains(name)
+                && !groups_of(name).any(|group| names.contains(group))
+        });
         merged.extend(layer);
     }
     merged
+}
+
+/// The groups that a key is in: `a` and `a.b` of `a.b.c`.
+fn groups_of(key: &str) -> impl Iterator<Item = &str> {
+    key.match_indices('.').map(|(dot, _)| &key[..dot])
 }
 
 /// The list that an entry belongs to: everything before the first bracket.

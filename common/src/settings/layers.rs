@@ -1,6 +1,9 @@
 //! Layers become one struct, or an error that names the key and where it was set. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use config::{ConfigError, Map, Value};
 use serde::de::DeserializeOwned;
@@ -18,13 +21,20 @@ const INVALID: &str = "invalid.";
 const OF_SPRING: &str = "spring";
 
 /// What was read from one place.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Layer {
     /// The file, or the server's name for it.
     pub(super) origin: String,
     /// Whether the service is its only reader.
     pub(super) is_own: bool,
     pub(super) values: Flat,
+}
+
+/// Its keys only: a value may be a secret.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Layer").field(&self.origin).field(&self.values.keys()).finish()
+    }
 }
 
 /// The variables that set keys. One that is set to nothing, as in `APP_X: ${X:-}`, is not set.

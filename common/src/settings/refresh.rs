@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::OptionFuture;
+use futures_util::future::{OptionFuture, join_all};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -175,11 +175,12 @@ impl<S: ServiceSettings> Refresh<S> {
     }
 
     async fn acknowledge(&self, heard: &[Event]) {
-        for event in heard {
+        join_all(heard.iter().map(async |event| {
             if let Err(why) = bus::send(&self.client, &self.exchange, &event.ack(&self.id), ACK).await {
                 tracing::debug!("the bus does not hear that its event was acted on: {why}");
             }
-        }
+        }))
+        .await;
     }
 }
 

@@ -199,8 +199,10 @@ impl ConfigServer {
         let later = |e: reqwest::Error| Failed::Later(said(&e.without_url()));
         // What newer servers send by default to those who name it is another format.
         let mut request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");
-        if let Some(username) = &self.url.username {
-            request = request.basic_auth(username, self.url.password.as_ref().map(Secret::expose));
+        let (username, password) = (self.url.username.as_deref(), self.url.password.as_ref());
+        if username.is_some() || password.is_some() {
+            // The name that Spring's servers have, and its clients take, where none is set.
+            request = request.basic_auth(username.unwrap_or("user"), password.map(Secret::expose));
         }
         let mut response = request.send().await.map_err(later)?;
         judge(response.status(), url.path())?;

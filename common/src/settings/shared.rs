@@ -171,6 +171,8 @@ impl Default for SharedSettings {
 impl SharedSettings {
     /// The keys that take effect while a service runs.
     pub const LIVE: &'static [&'static str] = &[
+        "amqp_connect_timeout",
+        "amqp_operation_timeout",
         "client_timeout",
         "config_ack",
         "log_level",

@@ -30,12 +30,14 @@ struct Shown {
 
 pub(super) fn effective<S: ServiceSettings>(started: &Version<S>, now: &Version<S>) -> Effective {
     let (before, after) = (values(&*started.settings), values(&*now.settings));
+    let pending = changed(started, now);
     let shown = |key| {
         let live = is_live::<S>(key);
         let (version, values) = if live { (now, &after) } else { (started, &before) };
         let value = values.get(key).cloned().unwrap_or_default();
         let origin = version.values.get(key).and_then(Value::origin).unwrap_or("default").to_owned();
-        let at_next_start = after.get(key).filter(|next| **next != value).cloned();
+        let at_next_start =
+            (!live && pending.contains(&key)).then(|| after.get(key).cloned().unwrap_or_default());
         Shown { value, origin, live, at_next_start }
     };
     Effective(keys::<S>().into_iter().map(|(key, _)| (key, shown(key))).collect())

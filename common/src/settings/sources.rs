@@ -1,7 +1,8 @@
 //! Where the layers come from: a folder or a config server, the environment and the flags.
 
 use std::{
-    io::Write as _,
+    fmt,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// Where the layers come from. `main` fills it in; nothing below reads the environment.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The folder with the `.yml` files; without one, the compiled defaults stand.
     pub config_repo: Option<PathBuf>,
@@ -28,6 +29,13 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Keys (with underscores) and values from the command line.
     pub flags: Vec<(String, String)>,
+}
+
+/// Without the environment and the flags, where secrets may stand.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sources").field(&self.origin()).field(&self.profile).finish()
+    }
 }
 
 /// Settings as they were read.
@@ -71,10 +79,7 @@ impl Sources {
             }
         };
         match server.fetch(S::SERVICE, &self.profile, server.patience, &tell).await {
-            Ok(layers) if layers.is_empty() => {
-                let warning = format!("{server} knows nothing of {} {}", S::SERVICE, self.profile);
-                self.compose(layers, Some(warning))
-            }
+            Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>(server))),
             Ok(layers) => self.compose(layers, None),
             Err(Failed::Later(why)) if !server.fail_fast => {
                 let instead = self
@@ -99,12 +104,18 @@ impl Sources {
         let layers = match &self.server {
             None => self.folder::<S>().map_err(refused)?,
             Some(server) => match server.fetch_once(S::SERVICE, &self.profile).await {
+                // For a moment its folder may be empty: that is no reason to fall back on the defaults.
+                Ok(layers) if layers.is_empty() => return Err(Failed::Later(self.unknown::<S>(server))),
                 Ok(layers) => layers,
                 Err(Failed::Later(why)) => return Err(Failed::Later(format!("{server}: {why}"))),
                 Err(Failed::Refused(why)) => return Err(Failed::Refused(format!("{server}: {why}"))),
             },
         };
         self.compose(layers, None).map_err(refused)
+    }
+
+    fn unknown<S: ServiceSettings>(&self, server: &ConfigServer) -> String {
+        format!("{server} knows nothing of {} {}", S::SERVICE, self.profile)
     }
 
     fn compose<S: ServiceSettings>(
@@ -169,11 +180,14 @@ impl Sources {
 }
 
 fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, SettingsError> {
-    if !path.exists() {
-        return Ok(None);
-    }
     // The path as it was given, where `config` has one relative to the working directory.
     let origin = path.display().to_string();
+    // A link that leads nowhere is no absence, and neither is a folder that may not be looked into.
+    match path.symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SettingsError::Invalid(format!("{origin}: {error}"))),
+    }
     let values = File::from(path).format(FileFormat::Yaml).collect().map_err(|e| e.to_string());
     let values = values.and_then(|values| flatten(values, &origin));
     let values = values.map_err(|why| SettingsError::Invalid(format!("{origin}: {why}")))?;

@@ -169,4 +169,15 @@ fn a_folder_that_is_not_there_and_a_file_that_is_not_yaml_are_named() {
     assert!(load(&missing).unwrap_err().to_string().contains("no-such-folder"));
     let (_folder, sources) = repo(&[("probe.yml", "a: [")]);
     assert!(load(&sources).unwrap_err().to_string().contains("probe.yml"));
+    let (folder, sources) = repo(&[]);
+    std::os::unix::fs::symlink("nowhere", folder.path().join("probe.yml")).unwrap();
+    assert!(load(&sources).unwrap_err().to_string().contains("probe.yml"), "a link that leads nowhere");
+}
+
+#[test]
+fn sources_show_no_secret() {
+    let environment = vec![pair("APP_AMQP_PASSWORD", "hunter2")];
+    let sources =
+        Sources { environment, flags: vec![pair("management_token", "hunter2")], ..Sources::default() };
+    assert_eq!(format!("{sources:?}"), r#"Sources("compiled defaults", "")"#);
 }

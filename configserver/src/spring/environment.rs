@@ -113,11 +113,8 @@ impl<'a> Plan<'a> {
             }
             for location in said.import.iter().rev() {
                 let Some(import) = self.imported(&path, location) else { continue };
-                if seen.len() > MOST_FILES || depth >= DEEPEST {
-                    return Err(broken(
-                        &path,
-                        "spring.config.import: too many files, or too long a row".into(),
-                    ));
+                if depth >= DEEPEST {
+                    return Err(broken(&path, "spring.config.import: too long a row".into()));
                 }
                 let (stem, extension) = import.rsplit_once('.').unwrap_or((&import, ""));
                 let mut documents = vec![];
@@ -141,7 +138,9 @@ impl<'a> Plan<'a> {
     fn imported(&self, importer: &str, location: &str) -> Option<String> {
         let location = location.strip_prefix("optional:").unwrap_or(location);
         let (folder, rest) = match location.strip_prefix("file:").unwrap_or(location) {
-            absolute if absolute.starts_with('/') => ("", absolute.strip_prefix(self.root)?),
+            absolute if absolute.starts_with('/') => {
+                ("", absolute.strip_prefix(self.root)?.strip_prefix('/')?)
+            }
             relative => (importer.rsplit_once('/').map_or("", |(folder, _)| folder), relative),
         };
         let mut parts = vec![];
@@ -185,6 +184,9 @@ impl<'a> Plan<'a> {
     ) -> Result<Vec<Document>, Broken> {
         if !seen.insert(path.to_owned()) {
             return Ok(vec![]);
+        }
+        if seen.len() > MOST_FILES {
+            return Err(broken(path, format!("this request leads to more than {MOST_FILES} files")));
         }
         let documents = read(path)?.unwrap_or_default();
         let (root, count) = (self.root, documents.len());

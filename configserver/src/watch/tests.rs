@@ -1,15 +1,19 @@
 //! What is seen of a folder while people work in it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use common::{
     bus::{BusId, Event},
-    messaging::MockMessagingClient,
+    messaging::{MockMessagingClient, PublishError},
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::monitor::PATIENCE;
 
 /// A folder with two files.
 fn folder() -> TempDir {
@@ -129,6 +133,43 @@ fn a_link_that_is_switched_to_another_folder_is_seen_as_its_files() {
     std::os::unix::fs::symlink("two", outer.path().join("next")).unwrap();
     fs::rename(outer.path().join("next"), &current).unwrap();
     assert_eq!(watch.look(), ["svc.yml"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_while_the_broker_takes_nothing_is_told_when_it_does() {
+    let folder = folder();
+    let (broker, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
+    let mut client = MockMessagingClient::new();
+    client.expect_broadcast().returning({
+        let (broker, said) = (Arc::clone(&broker), Arc::clone(&said));
+        move |_, _, message| {
+            let is_there = broker.load(Ordering::SeqCst);
+            said.lock().unwrap().push(Event::read(&message.body).unwrap().destination.unwrap());
+            if is_there { Ok(()) } else { Err(PublishError::Unconfirmed("blocked".into())) }
+        }
+    });
+    let id = BusId::given("config-server:test:1:1");
+    let refresher = Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id };
+    let (watch, stop) = (Watch::new(folder.path()), CancellationToken::new());
+    let enough = async |count| {
+        let enough = async {
+            while said.lock().unwrap().len() < count {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), enough).await.expect("it is told");
+    };
+    let work = async {
+        write(&folder, "svc.yml", "b: new");
+        enough(1).await;
+        // Longer than who asks over HTTP would have been kept waiting.
+        sleep(PATIENCE + Duration::from_secs(1)).await;
+        broker.store(true, Ordering::SeqCst);
+        let tried = said.lock().unwrap().len();
+        enough(tried + 1).await;
+        stop.cancel();
+    };
+    tokio::join!(run(watch, refresher, stop.clone()), work);
 }
 
 #[tokio::test]

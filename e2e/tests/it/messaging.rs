@@ -545,7 +545,7 @@ async fn a_queue_that_differs_from_what_is_declared_is_named_with_both_values() 
 #[tokio::test]
 async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no_queue() {
     let vhost = vhost().await;
-    let topology = || Topology::default().with_exchange("news", "topic");
+    let topology = || Topology::default().with_exchange("news");
     let new = || Client::new(&settings(&vhost.amqp_url()), topology());
     let (first, second) = (new(), new());
     for client in [&first, &second] {

@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
 }
 
 async fn order_events(terminal: &Terminal) -> Result {
-    let client = terminal.client(Topology::default().with_exchange("order_events", "topic")).await?;
+    let client = terminal.client(Topology::default().with_exchange("order_events")).await?;
     let (heard, mut hearing) = mpsc::channel(10);
     let subscribers = SUBSCRIBERS.map(|(service, pattern)| {
         let heard = heard.clone();

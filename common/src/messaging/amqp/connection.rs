@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, Event, ExchangeKind,
+    Channel, Connection, ErrorKind, Event, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -28,9 +28,12 @@ use crate::{
     messaging::{
         LinkStatus,
         metrics::Metrics,
-        topology::{Argument, Exchange, Queue, Topology},
+        topology::{Argument, Queue, Topology},
     },
-    settings::broker::{BrokerUrl, Login},
+    settings::{
+        Live,
+        broker::{BrokerUrl, Login},
+    },
 };
 
 /// A connection that lived this long was a good one: the next wait is short again.
@@ -56,7 +59,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Session {
     connection: Connection,
-    limit: Duration,
+    limit: Live<Duration>,
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
@@ -80,7 +83,7 @@ impl Link {
     }
 
     pub(super) fn limit(&self) -> Duration {
-        self.options.operation_timeout
+        self.options.operation_timeout.get()
     }
 
     /// Waits for a connection; `None` once the client is closed.
@@ -169,7 +172,7 @@ impl Link {
 
     async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
         let (connection, line) = dial(&self.options, address, role).await?;
-        let (lost, limit) = (CancellationToken::new(), self.options.operation_timeout);
+        let (lost, limit) = (CancellationToken::new(), self.options.operation_timeout.clone());
         Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), line })
     }
 
@@ -253,7 +256,16 @@ impl Link {
 impl Session {
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
-        within(self.limit, "channel.open", self.connection.create_channel()).await
+        let create = async {
+            let created = self.connection.create_channel().await;
+            // lapin never uses the number of a channel again that the broker has closed. When all are used up the connection is
+            // closed, and the next one has them all.
+            if created.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::ChannelsLimitReached)) {
+                self.close().await;
+            }
+            created
+        };
+        within(self.limit.get(), "channel.open", create).await
     }
 
     /// Says goodbye, and hangs up whether or not there was an answer.
@@ -271,16 +283,11 @@ impl Session {
     /// Declares all of it. What is there already as declared is left as it is.
     pub(super) async fn declare(&self, topology: &Topology) -> Result<(), Fault> {
         let channel = self.channel().await?;
-        for Exchange { name, kind } in &topology.exchanges {
+        for name in &topology.exchanges {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-            let kind = match kind.as_str() {
-                "direct" => ExchangeKind::Direct,
-                "fanout" => ExchangeKind::Fanout,
-                "headers" => ExchangeKind::Headers,
-                _ => ExchangeKind::Topic,
-            };
-            let declare = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
-            within(self.limit, &format!("declare of exchange {name}"), declare).await?;
+            let declare =
+                channel.exchange_declare(short(name)?, ExchangeKind::Topic, options, FieldTable::default());
+            within(self.limit.get(), &format!("declare of exchange {name}"), declare).await?;
         }
         for queue in &topology.queues {
             self.declare_queue(&channel, queue).await?;
@@ -301,6 +308,6 @@ impl Session {
             table.insert((*argument).into(), value);
         }
         let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
-        Ok(within(self.limit, &format!("declare of queue {name}"), declare).await?.message_count())
+        Ok(within(self.limit.get(), &format!("declare of queue {name}"), declare).await?.message_count())
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn dial(
         };
         Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
     };
-    let connection = within(options.connect_timeout, "connecting", connector).await?;
+    let connection = within(options.connect_timeout.get(), "connecting", connector).await?;
     Ok((connection, line))
 }
 

@@ -42,6 +42,10 @@ fn a_stronger_layer_wins_key_by_key_and_a_list_is_replaced_as_a_whole() {
         ("l: [1, 2]", "l: []", "l="),
         ("l: []", "l: [1]", "l[0]=1"),
         ("l: text", "l: [1]", "l[0]=1"),
+        ("o: {db: {x: 1}}\nod: 1", "o: text", "o=text od=1"),
+        ("o: text\nod: 1", "o: {db: {x: 1}}", "o.db.x=1 od=1"),
+        ("o: {l: [1]}", "o: text", "o=text"),
+        ("o: {x: 1}", "o: [1]", "o[0]=1"),
         ("a: {l: [1, 2]}\nal: [5]", "a: {l: [3]}", "a.l[0]=3 al[0]=5"),
     ] {
         assert_eq!(text(&merge([flat(weak), flat(strong)])), expected, "{weak} and {strong}");

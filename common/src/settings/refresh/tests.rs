@@ -239,7 +239,9 @@ async fn a_key_that_is_not_live_keeps_its_value_and_is_shown_with_the_next_one()
     assert_eq!(shown["size"], json!({ "value": 1, "origin": origin, "live": false, "atNextStart": 2 }));
     assert_eq!(shown["greeting"], json!({ "value": "b", "origin": origin, "live": true }));
     assert_eq!(shown["request_timeout"], json!({ "value": "5s", "origin": "default", "live": true }));
-    assert_eq!(shown["amqp_password"]["value"], "***");
+    let origin = shown["amqp_password"]["origin"].clone();
+    let secret = json!({ "value": "***", "origin": origin, "live": false, "atNextStart": "***" });
+    assert_eq!(shown["amqp_password"], secret);
     assert!(!shown.to_string().contains("hunter"), "{shown}");
 }
 
@@ -304,16 +306,19 @@ async fn without_its_server_a_service_goes_on_with_what_it_has() {
 /// In real time: a socket knows no other.
 #[tokio::test]
 async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_said_once() {
-    async fn answers(listener: TcpListener, greeting: &'static str) {
-        let body = json!({ "name": "probe", "profiles": ["dev"], "propertySources": [{ "name": "n",
-                           "source": { "greeting": greeting } }] });
-        let answer = move || std::future::ready(axum::Json(body.clone()));
+    async fn answers(listener: TcpListener, sources: Arc<Mutex<Json>>) {
+        let answer = async move || {
+            let sources = sources.lock().unwrap().clone();
+            axum::Json(json!({ "name": "probe", "profiles": ["dev"], "propertySources": sources }))
+        };
         let router = axum::Router::new().route("/probe/dev", axum::routing::get(answer));
         axum::serve(listener, router).await.unwrap();
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::task::JoinSet::from_iter([answers(listener, "old")]);
+    let greeting = |text: &str| json!([{ "name": "n", "source": { "greeting": text } }]);
+    let sources = Arc::new(Mutex::new(greeting("old")));
+    let serving = tokio::task::JoinSet::from_iter([answers(listener, Arc::clone(&sources))]);
     let server = ConfigServer {
         url: format!("http://{address}").try_into().unwrap(),
         label: None,
@@ -322,8 +327,8 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
         fail_fast: true,
         ca_file: None,
     };
-    let sources = Sources { server: Some(server), profile: "dev".into(), ..Sources::default() };
-    let following = Following::without_settling(tempfile::tempdir().unwrap(), sources).await;
+    let from = Sources { server: Some(server), profile: "dev".into(), ..Sources::default() };
+    let following = Following::without_settling(tempfile::tempdir().unwrap(), from).await;
     let until = async |is_so: &dyn Fn() -> bool| {
         let waited = async {
             while !is_so() {
@@ -340,10 +345,16 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
     assert_eq!((following.live.now().greeting.as_str(), following.counts()), ("old", (1, 1)));
     assert!(following.said.lock().unwrap().is_empty(), "nothing was acted on yet");
 
+    // A server whose folder is empty for a moment knows nothing of us.
+    *sources.lock().unwrap() = json!([]);
     let listener = TcpListener::bind(address).await.unwrap();
-    let _serving = tokio::task::JoinSet::from_iter([answers(listener, "new")]);
+    let _serving = tokio::task::JoinSet::from_iter([answers(listener, Arc::clone(&sources))]);
+    until(&|| following.live.note().get().contains("knows nothing of probe dev")).await;
+    assert_eq!(following.live.now().greeting, "old");
+
+    *sources.lock().unwrap() = greeting("new");
     until(&|| following.live.now().greeting == "new").await;
-    assert_eq!(following.counts(), (2, 1), "as often as it was asked, it was refused once");
+    assert_eq!(following.counts(), (2, 2), "as often as it was asked, each reason is counted once");
     assert!(following.live.note().get().starts_with("from "));
     until(&|| following.said.lock().unwrap().len() == 1).await;
 }

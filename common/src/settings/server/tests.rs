@@ -157,6 +157,12 @@ async fn the_service_the_profile_and_the_label_are_asked_for_with_credentials_th
     assert_eq!(with.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
     assert!(!format!("{with} {with:?}").contains("hunter2"));
 
+    // Who sets a password alone means Spring's `user`.
+    let url = format!("http://{}/prefix/", fake.address);
+    let url = ServerUrl::try_from(url).unwrap().with_credentials(None, Some(Secret::new("hunter2")));
+    let alone = ConfigServer { url, ..with.clone() };
+    assert_eq!(alone.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
+
     let without = ConfigServer { label: None, ..with };
     assert_eq!(without.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
     let failed = without.fetch("probe", "test", Duration::from_secs(1), &|_| {}).await.unwrap_err();

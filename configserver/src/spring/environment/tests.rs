@@ -120,6 +120,14 @@ fn what_cannot_be_is_an_error_that_names_the_file() {
 }
 
 #[test]
+fn a_request_that_leads_to_too_many_files_is_refused() {
+    let list = |letter: char| (0..16).map(|n| format!("{letter}{n}")).collect::<Vec<_>>().join(",");
+    let broken = sources(&[], &format!("/{}/{}/{}", list('a'), list('p'), list('l'))).unwrap_err();
+    assert!(broken.to_string().contains("more than 10000 files"), "{broken}");
+    assert!(sources(&[], &format!("/{}/{}/l", list('a'), list('p'))).is_ok());
+}
+
+#[test]
 fn a_file_that_two_rules_find_is_there_once() {
     check(&["svc-dev.yml", "svc.yml"], "/svc,svc-dev/dev", "svc-dev.yml svc.yml");
 }
@@ -143,6 +151,7 @@ fn an_imported_file_wins_over_the_document_that_imports_it() {
     for elsewhere in [
         "../x.yml",
         "file:/etc/x.yml",
+        "file:/rone.yml",
         "classpath:x.yml",
         "optional:configserver:",
         "x.json",
