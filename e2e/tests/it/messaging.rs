@@ -13,7 +13,7 @@ use std::{
 use common::{
     messaging::{
         ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
-        Replay,
+        Replay, Subscription,
         amqp::{AmqpClient, AmqpOptions},
         ladder::{Ladder, Story},
         metrics::Metrics,
@@ -24,6 +24,7 @@ use common::{
 };
 use e2e::{
     broker::{PrivateBroker, SharedBroker, Shortage, Vhost},
+    environment::full_only,
     proxy::{Mode, Proxy},
     wait::{PATIENCE, until, until_true},
 };
@@ -609,6 +610,28 @@ async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
     assert!(queue["exclusive"] == true && queue["auto_delete"] == true && queue["durable"] == false);
     client.close().await;
     until_true("it is gone", PATIENCE, async || vhost.queues().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_channels_are_used_up_by_refusals_is_replaced() {
+    if !full_only("messaging::a_connection_whose_channels_are_used_up_by_refusals_is_replaced") {
+        return;
+    }
+    let vhost = vhost().await;
+    let proxy = Proxy::start(vhost.address()).await;
+    let client = Client::new(&settings(&vhost.amqp_url_at(proxy.port())), Topology::default());
+    // Each attempt costs one of 2,047 channels, so these are not alone for the sake of time.
+    let subscribe =
+        |_| client.subscribe("made later", EVERYTHING, options(), client.handler(|_| Outcome::Ack));
+    let late: Vec<_> = (0..300).map(subscribe).collect();
+    until_true("there was another connection", 3 * PATIENCE, async || proxy.accepted() > 2).await;
+
+    let (_connection, channel) = vhost.channel().await;
+    let durable = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let kind = lapin::ExchangeKind::Topic;
+    channel.exchange_declare("made later".into(), kind, durable, Default::default()).await.unwrap();
+    until_true("all listen", PATIENCE, async || late.iter().all(Subscription::is_active)).await;
+    client.close().await;
 }
 
 /// What a replay tells, in the order it tells it.
