@@ -30,10 +30,9 @@ use common::{
         topology::Topology,
     },
     outbox::Outbox,
-    settings::{Live, LiveSettings, ServiceSettings as _, SharedSettings, Sources, command},
-    shutdown::{self, OutboxOnDisk, Service},
-    startup::{self, Failure, Instance},
-    telemetry,
+    settings::{Live, LiveSettings, SharedSettings, Sources, command},
+    shutdown::{OutboxOnDisk, Service},
+    startup::{self, Begun, Failure, Instance},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -68,21 +67,11 @@ pub async fn start(
     if let Some(verb) = matches.subcommand_matches("outbox") {
         return Ok(outbox_command::run(verb, &sources, &sources.load().await?).await?);
     }
-    // From here on, since a config server may be waited for.
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
-    let loaded = stop.run_until_cancelled(sources.clone().load_live::<Settings>()).await;
-    let Some(loaded) = loaded else { return Ok(()) };
-    let mut live = loaded?;
-    let settings = live.now();
-    let shared = &settings.shared;
-    let instance =
-        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
+    let Some(begun) = startup::begin::<Settings>(sources, PORT).await? else { return Ok(()) };
+    let Begun { live, instance, listener, stop } = begun;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(client(live.shared(), &instance, &mut registry)?);
-    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
     let store = open_store(&instance.folder)?;
-    live.announce();
     Ok(run(&live, &instance, listener, store, client, registry, stop).await?)
 }
 

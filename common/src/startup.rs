@@ -10,8 +10,12 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::settings::{SettingsError, SharedSettings};
+use crate::{
+    settings::{LiveSettings, ServiceSettings, SettingsError, SharedSettings, Sources},
+    shutdown, telemetry,
+};
 
 /// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
 const OWN_FILES: usize = 64;
@@ -103,6 +107,39 @@ fn one_line(usage: &str) -> String {
     text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
 }
 
+/// What a service has before it runs.
+#[derive(Debug)]
+pub struct Begun<S> {
+    /// Its settings, and who is told of new ones.
+    pub live: LiveSettings<S>,
+    /// Who it is.
+    pub instance: Instance,
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// When it is to end.
+    pub stop: CancellationToken,
+}
+
+/// Loads the settings, opens the log, and listens where the settings say, or on the service's usual `port`. `None` for
+/// who is told to stop meanwhile.
+///
+/// # Errors
+/// The settings', the instance's, or what is in the way of the port, with the command that works.
+pub async fn begin<S: ServiceSettings>(sources: Sources, port: u16) -> Result<Option<Begun<S>>, Failure> {
+    // First of all, since a config server may be waited for.
+    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let (profile, given) = (sources.profile.clone(), sources.instance_name().map(str::to_owned));
+    let Some(loaded) = stop.run_until_cancelled(sources.load_live::<S>()).await else { return Ok(None) };
+    let mut live = loaded?;
+    let settings = live.now();
+    let shared = settings.shared();
+    let instance = Instance::new(S::SERVICE, &profile, given.as_deref(), &shared.data_dir)?;
+    live.log = telemetry::init(S::SERVICE, &instance.name, shared.log_level, shared.log_format);
+    let listener = listen(S::SERVICE, shared, port).await?;
+    live.announce();
+    Ok(Some(Begun { live, instance, listener, stop }))
+}
+
 /// Who this process is.
 #[derive(Debug)]
 pub struct Instance {
@@ -164,11 +201,7 @@ fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
     Err(io::Error::other("no number is free"))
 }
 
-/// Listens where the settings say, or on the service's usual `port`.
-///
-/// # Errors
-/// What is in the way, and the command that works.
-pub async fn listen(service: &str, settings: &SharedSettings, port: u16) -> Result<TcpListener, String> {
+async fn listen(service: &str, settings: &SharedSettings, port: u16) -> Result<TcpListener, String> {
     let (host, port) = (settings.server_host, settings.server_port.unwrap_or(port));
     TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -39,10 +39,9 @@ use common::{
         metrics::Metrics,
         topology::Topology,
     },
-    settings::{LiveSettings, ServiceSettings as _, Sources, command, secret::Secret},
-    shutdown::{self, Service},
-    startup::{self, Failure, Instance},
-    telemetry,
+    settings::{LiveSettings, Sources, command, secret::Secret},
+    shutdown::Service,
+    startup::{self, Begun, Failure},
 };
 use futures_util::future::OptionFuture;
 use prometheus_client::registry::Registry;
@@ -93,29 +92,21 @@ pub async fn start(
         }
         return Ok(());
     }
-    sources.config_repo = Some(folder.clone());
-    let mut live = sources.clone().load_live::<Settings>().await?;
+    let (repository, profile) = (Repository::open(&folder)?, sources.profile.clone());
+    sources.config_repo = Some(folder);
+    let Some(begun) = startup::begin::<Settings>(sources, PORT).await? else { return Ok(()) };
+    let Begun { live, instance, listener, stop } = begun;
     let settings = live.now();
     let shared = &settings.shared;
-    let instance =
-        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
-    let repository = Repository::open(&folder)?;
     let id = match &settings.bus_id {
         Some(id) => BusId::given(id),
-        None => BusId::new(BUS_NAME, &sources.profile, &instance.name),
+        None => BusId::new(BUS_NAME, &profile, &instance.name),
     };
     let topology = Topology::default().with_bus(&shared.config_event_bus);
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
-
-    let exchange = shared.config_event_bus.clone();
-
-    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
-    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
-    live.announce();
-    let refresher = Refresher { client, exchange, id };
+    let refresher = Refresher { client, exchange: shared.config_event_bus.clone(), id };
     Ok(run(&live, &instance.name, repository, listener, refresher, registry, stop).await?)
 }
 

@@ -25,10 +25,9 @@ use common::{
         metrics::Metrics,
         topology::{OFFERS, Topology, VIP_QUEUE},
     },
-    settings::{LiveSettings, ServiceSettings as _, Sources, command},
-    shutdown::{self, Service},
-    startup::{self, Failure, Instance},
-    telemetry,
+    settings::{LiveSettings, Sources, command},
+    shutdown::Service,
+    startup::{self, Begun, Failure},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -63,15 +62,10 @@ pub async fn start(
     if let Some(verb) = matches.subcommand_matches("dead-letters") {
         return Ok(dead_letters::command::run(verb, &sources.load().await?).await?);
     }
-    // From here on, since a config server may be waited for.
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
-    let loaded = stop.run_until_cancelled(sources.clone().load_live::<Settings>()).await;
-    let Some(loaded) = loaded else { return Ok(()) };
-    let mut live = loaded?;
+    let Some(begun) = startup::begin::<Settings>(sources, PORT).await? else { return Ok(()) };
+    let Begun { live, instance, listener, stop } = begun;
     let settings = live.now();
     let shared = &settings.shared;
-    let instance =
-        Instance::new(Settings::SERVICE, &sources.profile, sources.instance_name(), &shared.data_dir)?;
     let topology = Topology::default()
         .with_vip_queue(shared.vip_queue_max_length)
         .with_ladder(&settings.ladder())
@@ -80,10 +74,6 @@ pub async fn start(
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
-
-    live.log = telemetry::init(Settings::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let listener = startup::listen(Settings::SERVICE, shared, PORT).await?;
-    live.announce();
     Ok(run(&live, &instance.name, listener, client, registry, stop).await?)
 }
 

@@ -171,8 +171,8 @@ impl<S: ServiceSettings> From<S> for LiveSettings<S> {
     }
 }
 
-impl<S: ServiceSettings + fmt::Debug> fmt::Debug for LiveSettings<S> {
+impl<S: fmt::Debug> fmt::Debug for LiveSettings<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.now().fmt(f)
+        self.state.borrow().now.settings.fmt(f)
     }
 }
