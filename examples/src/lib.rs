@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::failure::{Failure, Result};
 
-/// Where `cargo hops` has its broker, unless `HOPS_PORT_BASE` has shifted its ports.
-const AMQP: &str = "amqp://127.0.0.1:5672";
+/// Where `cargo hops` has its broker, if the port is free; `HOPS_PORT_BASE` is added to it.
+const PORT: u16 = 5672;
 /// No broker that is well takes longer for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -54,7 +54,9 @@ pub struct Terminal {
 /// in a way it does not know, 130 after a second Ctrl-C. `source` is its own text: `--help` prints the
 /// header.
 pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -> ExitCode {
-    let terminal = match Terminal::read(std::env::args().skip(1)) {
+    #[expect(clippy::disallowed_methods, reason = "this is the main function of every program")]
+    let port_base = std::env::var("HOPS_PORT_BASE").ok();
+    let terminal = match Terminal::read(std::env::args().skip(1), port_base.as_deref()) {
         Ok(Some(terminal)) => terminal,
         Ok(None) => {
             print(&header(source));
@@ -75,21 +77,23 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
 
 impl Terminal {
     /// From the words of a command line; `None` when it asks for help.
-    fn read(typed: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let (mut words, mut amqp, mut typed) = (vec![], AMQP.to_owned(), typed);
+    fn read(mut typed: impl Iterator<Item = String>, port_base: Option<&str>) -> Result<Option<Self>> {
+        let (mut words, mut amqp) = (vec![], None);
         while let Some(word) = typed.next() {
             match word.split_once('=').unwrap_or((&word, "")) {
                 ("-h" | "--help", _) => return Ok(None),
                 ("--amqp", "") => {
-                    amqp = typed.next().ok_or_else(|| Failure::usage("--amqp: the address is missing"))?;
+                    let url = typed.next().ok_or_else(|| Failure::usage("--amqp: the address is missing"))?;
+                    amqp = Some(url);
                 }
-                ("--amqp", url) => amqp = url.to_owned(),
+                ("--amqp", url) => amqp = Some(url.to_owned()),
                 (flag, _) if flag.starts_with("--") => {
                     return Err(Failure::usage(&format!("{flag}: the only flags are --amqp URL and --help")));
                 }
                 _ => words.push(word),
             }
         }
+        let amqp = amqp.map_or_else(|| address_of_hops(port_base), Ok)?;
         let (stop, connection, client) = (CancellationToken::new(), OnceCell::new(), OnceCell::new());
         Ok(Some(Self { words, amqp, stop, connection, client }))
     }
@@ -131,6 +135,15 @@ impl Terminal {
     }
 }
 
+/// Where the broker of `cargo hops` is: `HOPS_PORT_BASE` is added to each of its ports.
+fn address_of_hops(port_base: Option<&str>) -> Result<String> {
+    let base = port_base.unwrap_or("0");
+    match base.parse::<u16>() {
+        Ok(base @ 0..=50_000) => Ok(format!("amqp://127.0.0.1:{}", PORT + base)),
+        _ => Err(Failure::new(&format!("HOPS_PORT_BASE: `{base}` is no number from 0 to 50000"))),
+    }
+}
+
 /// The lines of a program's header, as text.
 fn header(source: &str) -> String {
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
@@ -148,8 +161,10 @@ pub fn print(line: &str) {
 mod tests {
     use super::*;
 
+    const AMQP: &str = "amqp://127.0.0.1:5672";
+
     fn read(line: &str) -> Result<Option<Terminal>> {
-        Terminal::read(line.split_whitespace().map(str::to_owned))
+        Terminal::read(line.split_whitespace().map(str::to_owned), None)
     }
 
     #[test]
@@ -169,6 +184,21 @@ mod tests {
             [("--amqp", "the address is missing"), ("--ampq h", "the only flags are --amqp URL")]
         {
             assert!(read(line).unwrap_err().to_string().contains(says), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_broker_of_cargo_hops_has_a_higher_port_with_a_base() {
+        for (base, address) in [
+            (None, Some(AMQP)),
+            (Some("0"), Some(AMQP)),
+            (Some("10000"), Some("amqp://127.0.0.1:15672")),
+            (Some("50000"), Some("amqp://127.0.0.1:55672")),
+            (Some("50001"), None),
+            (Some("-1"), None),
+            (Some(""), None),
+        ] {
+            assert_eq!(address_of_hops(base).ok().as_deref(), address, "{base:?}");
         }
     }
 

@@ -2,16 +2,19 @@
 //! who can.
 
 use e2e::{
-    broker::free_port,
+    broker::{PrivateBroker, free_port},
     proxy::Proxy,
     wait::{PATIENCE, until_true},
 };
 use lapin::types::FieldTable;
 
-use crate::kit::{Place, fail_at, program, start_at};
+use crate::kit::{Place, fail_at, program, start_at, start_with_port_base};
 
 /// One that uses lapin plainly, and one that uses the system's client.
 const PROGRAMS: [&str; 2] = [program!("send"), program!("worker")];
+/// The same two clients in programs that send, each with the queue that it sends to.
+const PROGRAMS_THAT_SEND: [(&str, &str); 2] =
+    [(program!("send"), "hello"), (program!("new_task"), "task_queue")];
 
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
@@ -24,6 +27,24 @@ async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
             "{says}"
         );
     }
+}
+
+/// What is to be added to 5672 for this broker's port.
+pub(crate) fn port_base(broker: &PrivateBroker) -> String {
+    (broker.vhost().address().port() - 5672).to_string()
+}
+
+#[tokio::test]
+async fn without_an_address_the_broker_is_where_cargo_hops_has_it() {
+    let broker = PrivateBroker::start().await;
+    for (program, queue) in PROGRAMS_THAT_SEND {
+        let mut program = start_with_port_base(&port_base(&broker), program, "");
+        assert_eq!(program.0.exit_code().await, Some(0), "{}", program.errors());
+        assert_eq!(broker.vhost().ready(queue).await, Some(1));
+    }
+    let mut program = start_with_port_base("many", program!("send"), "");
+    assert_eq!(program.0.exit_code().await, Some(1));
+    assert!(program.errors().contains("HOPS_PORT_BASE: `many` is no number from 0 to 50000"));
 }
 
 #[tokio::test]
