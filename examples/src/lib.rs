@@ -13,8 +13,10 @@ pub mod system;
 mod failure;
 
 use std::{
+    future::pending,
     io::{self, Write as _},
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -46,13 +48,15 @@ pub struct Terminal {
     words: Vec<String>,
     amqp: String,
     stop: CancellationToken,
+    /// Whether it waits for Ctrl-C, and has something to finish then.
+    listens: AtomicBool,
     connection: OnceCell<Connection>,
     client: OnceCell<AmqpClient>,
 }
 
-/// Runs a program: exit code 0 when it is done or Ctrl-C has ended it, 1 when it failed, 2 when it was called
-/// in a way it does not know, 130 after a second Ctrl-C. `source` is its own text: `--help` prints the
-/// header.
+/// Runs a program: exit code 0 when it is done, or has listened until Ctrl-C; 1 when it failed, 2 when it was
+/// called in a way it does not know, 130 when Ctrl-C came before it was done, or a second time. `source` is its
+/// own text: `--help` prints the header.
 pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "this is the main function of every program")]
     let port_base = std::env::var("HOPS_PORT_BASE").ok();
@@ -65,9 +69,12 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
         Err(failure) => return failure.exit(),
     };
     let work = async {
-        let result = example(&terminal).await;
+        let code = tokio::select! {
+            result = example(&terminal) => result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS),
+            () = terminal.given_up() => ExitCode::from(130),
+        };
         terminal.close().await;
-        result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS)
+        code
     };
     tokio::select! {
         code = work => code,
@@ -94,8 +101,9 @@ impl Terminal {
             }
         }
         let amqp = amqp.map_or_else(|| address_of_hops(port_base), Ok)?;
-        let (stop, connection, client) = (CancellationToken::new(), OnceCell::new(), OnceCell::new());
-        Ok(Some(Self { words, amqp, stop, connection, client }))
+        let (stop, listens) = (CancellationToken::new(), AtomicBool::new(false));
+        let (connection, client) = (OnceCell::new(), OnceCell::new());
+        Ok(Some(Self { words, amqp, stop, listens, connection, client }))
     }
 
     /// What was typed after the program's name.
@@ -108,9 +116,18 @@ impl Terminal {
         if self.words.is_empty() { default.to_owned() } else { self.words.join(" ") }
     }
 
-    /// Waits for Ctrl-C.
+    /// Waits for Ctrl-C, after which the program goes on, to finish what is in hand.
     pub async fn stopped(&self) {
+        self.listens.store(true, Ordering::Relaxed);
         self.stop.cancelled().await;
+    }
+
+    /// Waits for a Ctrl-C after which there is nothing to finish.
+    async fn given_up(&self) {
+        self.stop.cancelled().await;
+        if self.listens.load(Ordering::Relaxed) {
+            pending().await
+        }
     }
 
     async fn interrupted_twice(&self) {
@@ -126,13 +143,28 @@ impl Terminal {
 
     /// Says goodbye to the broker, which else would note a connection that broke.
     async fn close(&self) {
-        if let Some(connection) = self.connection.get() {
+        // One that takes no messages hears nothing at all.
+        if let Some(connection) = self.connection.get().filter(|connection| !connection.status().blocked()) {
             let _ = timeout(LIMIT, connection.close(200, "bye".into())).await;
         }
         if let Some(client) = self.client.get() {
             client.close().await;
         }
     }
+}
+
+/// What the broker answers, if it does within ten seconds. One that is short of memory or disk takes no messages,
+/// and would be waited for as long as it is.
+///
+/// # Errors
+/// The broker's own, or that there was no answer.
+pub async fn within<T, E>(answer: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
+where
+    Failure: From<E>,
+{
+    let late =
+        |_| Failure::new("the broker has not answered within 10 s: perhaps it is short of memory or disk");
+    Ok(timeout(LIMIT, answer).await.map_err(late)??)
 }
 
 /// Where the broker of `cargo hops` is: `HOPS_PORT_BASE` is added to each of its ports.

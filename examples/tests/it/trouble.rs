@@ -2,10 +2,11 @@
 //! who can.
 
 use e2e::{
-    broker::{PrivateBroker, free_port},
+    broker::{PrivateBroker, Shortage, free_port},
     proxy::Proxy,
     wait::{PATIENCE, until_true},
 };
+use futures_util::future::join_all;
 use lapin::types::FieldTable;
 
 use crate::kit::{Place, fail_at, program, start_at, start_with_port_base};
@@ -57,6 +58,32 @@ async fn a_refused_login_is_told_from_a_missing_broker() {
         assert!(says.contains("refuses the login: write user and password into the address"), "{says}");
         assert!(!says.contains("hunter2"), "{says}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_no_messages_is_waited_for_no_longer_than_the_limit() {
+    let broker = PrivateBroker::start().await;
+    broker.starve(Shortage::Memory).await;
+    let (vhost, limit) = (broker.vhost(), "the broker has not answered within 10 s");
+    let programs = [
+        (program!("send"), "", limit),
+        (program!("new_task"), "", limit),
+        (program!("emit_log_topic"), "stock.us.nyse up", limit),
+        (program!("stream_append"), "", limit),
+        (program!("order_events"), "", limit),
+        (program!("publisher_confirms"), "", limit),
+        (program!("rpc_client"), "30 31", "fib(30) was not answered within 2 s, fib(31) was not answered"),
+    ];
+    let amqp = vhost.amqp_url();
+    let ends = programs.map(|(program, words, says)| {
+        let amqp = &amqp;
+        async move {
+            let (code, error) = fail_at(amqp, program, words).await;
+            assert_eq!(code, 1);
+            assert!(error.starts_with(&format!("error: {says}")), "{program}: {error}");
+        }
+    });
+    join_all(ends).await;
 }
 
 #[tokio::test]
