@@ -1,5 +1,7 @@
 //! AMQP in fewer words, for the programs that use lapin plainly.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
@@ -12,7 +14,7 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::{Failure, LIMIT, Result, Terminal, failure::address};
+use crate::{Failure, LIMIT, Result, Terminal, failure::address, within};
 
 impl Terminal {
     /// A channel on a connection to the broker, in confirm mode: the broker answers each publish.
@@ -27,8 +29,9 @@ impl Terminal {
             let connection = connection.map_err(|_| Failure::connecting(&shown, "it does not answer"))?;
             connection.map_err(|error| Failure::connecting(&shown, &error.to_string()))
         };
-        let channel = self.connection.get_or_try_init(|| connect).await?.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let connection = self.connection.get_or_try_init(|| connect).await?;
+        let channel = within(connection.create_channel()).await?;
+        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
@@ -44,6 +47,7 @@ impl Terminal {
         mut consumer: Consumer,
         mut handler: impl AsyncFnMut(&Delivery) -> Result,
     ) -> Result {
+        self.listens.store(true, Ordering::Relaxed);
         while let Some(next) = self.stop.run_until_cancelled(consumer.next()).await {
             let delivery =
                 next.ok_or_else(|| Failure::new("the queue is gone, and its consumer with it"))??;
@@ -79,10 +83,8 @@ pub async fn publish(
 ) -> Result {
     let properties = properties.with_delivery_mode(2).with_content_type("text/plain".into());
     let options = BasicPublishOptions::default();
-    let publish =
-        channel.basic_publish(short(exchange)?, short(key)?, options, text.as_bytes(), properties).await?;
-    let confirm =
-        timeout(LIMIT, publish).await.map_err(|_| Failure::new("the broker does not confirm"))??;
+    let publish = channel.basic_publish(short(exchange)?, short(key)?, options, text.as_bytes(), properties);
+    let confirm = within(within(publish).await?).await?;
     if confirm.is_ack() { Ok(()) } else { Err(Failure::new("the broker refused the message")) }
 }
 

@@ -91,7 +91,7 @@ fn advice(answer: &str) -> Option<String> {
     let text = answer[found..].split(": it exists").next().unwrap_or_default().trim();
     Some(format!(
         "somebody has made it otherwise ({text}): delete it, or take a virtual host of your own, as in \
-         --amqp amqp://127.0.0.1:5672/mine"
+         --amqp amqp://HOST:PORT/mine"
     ))
 }
 

@@ -26,7 +26,7 @@ case "$1 $2" in
     program=$3
     shift 3
     [ "$1" != -- ] || shift
-    exec "$EXAMPLES/$program" --amqp "amqp://localhost:$((HOPS_PORT_BASE + 5672))" "$@"
+    exec "$EXAMPLES/$program" "$@"
     ;;
 'build -p' | 'test -p')
     # What Cargo.lock names is here already.

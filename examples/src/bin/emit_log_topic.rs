@@ -15,8 +15,8 @@
 
 use std::process::ExitCode;
 
-use examples::{Failure, Result, Terminal, amqp::publish, say};
-use lapin::{BasicProperties, ExchangeKind, options::ExchangeDeclareOptions, types::FieldTable};
+use common::messaging::{MessagingClient as _, topology::Topology};
+use examples::{Failure, Result, Terminal, say, system::message, within};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,12 +27,10 @@ async fn emit_log_topic(terminal: &Terminal) -> Result {
     let [topic, line @ ..] = terminal.words() else {
         return Err(Failure::usage("the topic is missing, such as `stock.us.nyse`"));
     };
-    let channel = terminal.channel().await?;
-    let (name, durable) = ("topic_logs", ExchangeDeclareOptions { durable: true, ..Default::default() });
-    channel.exchange_declare(name.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
-
+    let client = terminal.client(Topology::default().with_exchange("topic_logs", "topic")).await?;
     let line = line.join(" ");
-    publish(&channel, name, topic, BasicProperties::default(), &line).await?;
+    // As the system's bus does it: whoever listens hears it, and nobody has to.
+    within(client.broadcast("topic_logs", topic, message(&line))).await?;
     say!("sent {topic}: {line}");
     Ok(())
 }

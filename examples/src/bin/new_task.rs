@@ -21,6 +21,7 @@ use common::messaging::MessagingClient as _;
 use examples::{
     Result, Terminal, say,
     system::{message, queue},
+    within,
 };
 
 #[tokio::main]
@@ -31,7 +32,7 @@ async fn main() -> ExitCode {
 async fn new_task(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("task_queue", "quorum")).await?;
     let task = terminal.text("a PDF of Ann's CV...");
-    client.publish_on_queue("task_queue", message(&task)).await?;
+    within(client.publish_on_queue("task_queue", message(&task))).await?;
     say!("queued {task}");
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use common::messaging::topology::Topology;
 use common::messaging::{ConsumeOptions, MessagingClient as _, Outcome};
-use examples::{Failure, Result, Terminal, say, system};
+use examples::{Failure, Result, Terminal, say, system, within};
 use futures_util::future::BoxFuture;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -49,7 +49,7 @@ async fn order_events(terminal: &Terminal) -> Result {
     });
     terminal.until_active(&subscribers).await;
     for (event, listeners) in EVENTS {
-        client.publish("order_events", event, system::message(event)).await?;
+        within(client.publish("order_events", event, system::message(event))).await?;
         for _ in 0..listeners {
             let line = timeout(Duration::from_secs(10), hearing.recv()).await;
             say!("{}", line.ok().flatten().ok_or_else(|| Failure::new("a service did not hear of it"))?);

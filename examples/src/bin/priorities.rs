@@ -2,8 +2,8 @@
 //!
 //! A classic queue with `x-max-priority` keeps its messages by their priority, a number in each message, and
 //! within one priority in the order in which they came. It has an effect only where messages wait: what is on
-//! its way to a consumer is not called back. A quorum queue has two priorities, since RabbitMQ 4.0, and needs
-//! no argument for it.
+//! its way to a consumer is not called back. A quorum queue needs no argument for it: since RabbitMQ 4.3 it has
+//! 32 priorities, as strict as here; from 4.0 to 4.2 it had two, and gave the higher one two deliveries of three.
 //!
 //! ```text
 //! cargo run --bin priorities

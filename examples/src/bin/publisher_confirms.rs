@@ -15,7 +15,7 @@ use std::{process::ExitCode, time::Instant};
 use examples::{
     Result, Terminal,
     amqp::{mandatory, number, table, text},
-    say,
+    say, within,
 };
 use lapin::{BasicProperties, Channel, PublisherConfirm, options::QueueDeclareOptions};
 
@@ -32,7 +32,7 @@ async fn publisher_confirms(terminal: &Terminal) -> Result {
 
     let start = Instant::now();
     for _ in 0..200 {
-        publish(&channel, &queue).await?.await?;
+        within(publish(&channel, &queue).await?).await?;
     }
     say!("confirmed one by one: 200 messages in {} ms", start.elapsed().as_millis());
 
@@ -41,13 +41,13 @@ async fn publisher_confirms(terminal: &Terminal) -> Result {
         confirms.push(publish(&channel, &queue).await?);
     }
     for confirm in confirms {
-        confirm.await?;
+        within(confirm).await?;
     }
     say!("confirmed together: 200 messages in {} ms", start.elapsed().as_millis());
-    if let Some(returned) = publish(&channel, "nobody's queue").await?.await?.take_message() {
+    if let Some(returned) = within(publish(&channel, "nobody's queue").await?).await?.take_message() {
         say!("returned: {} {}", returned.reply_code, returned.reply_text);
     }
-    if publish(&channel, &queue).await?.await?.is_nack() {
+    if within(publish(&channel, &queue).await?).await?.is_nack() {
         say!("refused: the queue is full");
     }
     Ok(())
@@ -56,5 +56,5 @@ async fn publisher_confirms(terminal: &Terminal) -> Result {
 /// Sends it; the answer is to be awaited.
 async fn publish(channel: &Channel, queue: &str) -> Result<PublisherConfirm> {
     let (options, properties) = (mandatory(), BasicProperties::default());
-    Ok(channel.basic_publish("".into(), queue.into(), options, b"a message", properties).await?)
+    within(channel.basic_publish("".into(), queue.into(), options, b"a message", properties)).await
 }

@@ -18,8 +18,10 @@ use examples::{
     say,
 };
 use futures_util::StreamExt as _;
-use lapin::{BasicProperties, Consumer, options::BasicConsumeOptions, types::FieldTable};
+use lapin::{BasicProperties, Channel, Consumer, options::BasicConsumeOptions, types::FieldTable};
 use tokio::time::timeout;
+
+const REPLIES: &str = "amq.rabbitmq.reply-to";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -29,19 +31,10 @@ async fn main() -> ExitCode {
 async fn rpc_client(terminal: &Terminal) -> Result {
     let channel = terminal.channel().await?;
     let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
-    let reply_to = "amq.rabbitmq.reply-to";
-    let mut replies =
-        channel.basic_consume(reply_to.into(), "".into(), no_ack, FieldTable::default()).await?;
+    let mut replies = channel.basic_consume(REPLIES.into(), "".into(), no_ack, FieldTable::default()).await?;
     let mut unanswered = vec![];
     for n in terminal.text("30 31").split_whitespace() {
-        let id = uuid::Uuid::now_v7().to_string();
-        let properties = BasicProperties::default().with_correlation_id(id.as_str().into());
-        let (properties, options) = (properties.with_reply_to(reply_to.into()), mandatory());
-        let sent = channel.basic_publish("".into(), "rpc_queue".into(), options, n.as_bytes(), properties);
-        if sent.await?.await?.take_message().is_some() {
-            return Err(Failure::new("nobody serves rpc_queue: start `cargo run --bin rpc_server`"));
-        }
-        match timeout(Duration::from_secs(2), answer(&mut replies, &id)).await {
+        match timeout(Duration::from_secs(2), ask(&channel, &mut replies, n)).await {
             Ok(answer) => say!("fib({n}) = {}", answer?),
             Err(_) => unanswered.push(format!("fib({n}) was not answered within 2 s")),
         }
@@ -49,7 +42,14 @@ async fn rpc_client(terminal: &Terminal) -> Result {
     if unanswered.is_empty() { Ok(()) } else { Err(Failure::new(&unanswered.join(", "))) }
 }
 
-async fn answer(replies: &mut Consumer, id: &str) -> Result<String> {
+async fn ask(channel: &Channel, replies: &mut Consumer, n: &str) -> Result<String> {
+    let id = uuid::Uuid::now_v7().to_string();
+    let properties = BasicProperties::default().with_correlation_id(id.as_str().into());
+    let (properties, options) = (properties.with_reply_to(REPLIES.into()), mandatory());
+    let sent = channel.basic_publish("".into(), "rpc_queue".into(), options, n.as_bytes(), properties);
+    if sent.await?.await?.take_message().is_some() {
+        return Err(Failure::new("nobody serves rpc_queue: start `cargo run --bin rpc_server`"));
+    }
     while let Some(reply) = replies.next().await.transpose()? {
         match reply.properties.correlation_id() {
             Some(of) if of.as_str() == id => return Ok(body(&reply)),

@@ -18,6 +18,7 @@ use common::messaging::MessagingClient as _;
 use examples::{
     Result, Terminal, say,
     system::{message, queue},
+    within,
 };
 
 #[tokio::main]
@@ -28,7 +29,7 @@ async fn main() -> ExitCode {
 async fn stream_append(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("diary", "stream")).await?;
     let entry = terminal.text("the first entry");
-    client.append("diary", message(&entry)).await?;
+    within(client.append("diary", message(&entry))).await?;
     say!("appended {entry}");
     Ok(())
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use e2e::wait::{PATIENCE, until, until_true};
+use e2e::{
+    broker::{PrivateBroker, Shortage},
+    wait::{PATIENCE, until, until_true},
+};
 use lapin::{
     BasicProperties,
     options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 
-use crate::kit::{Place, program};
+use crate::kit::{Place, program, start_at};
 
 #[tokio::test]
 async fn a_worker_finishes_its_task_after_ctrl_c() {
@@ -96,6 +99,34 @@ async fn a_late_answer_is_dropped_and_the_next_question_gets_its_own() {
     assert_eq!(client.0.exit_code().await, Some(1), "one question had no answer");
     assert_eq!(client.lines(), ["dropped an answer that came too late", "fib(2) = two"]);
     assert_eq!(client.errors(), "error: fib(1) was not answered within 2 s\n");
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_program_that_waits_for_an_answer() {
+    let place = Place::new().await;
+    let (_connection, channel) = serve(&place).await;
+    let mut client = place.start(program!("rpc_client"), "1 2 3 4 5 6 7 8 9 10");
+    question(&channel).await;
+    client.0.sigint();
+    assert_eq!((client.0.exit_code().await, client.errors().as_str()), (Some(130), ""));
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_program_whose_message_the_broker_does_not_take() {
+    let broker = PrivateBroker::start().await;
+    broker.starve(Shortage::Memory).await;
+    let vhost = broker.vhost();
+    for (program, queue) in
+        [(program!("publisher_confirms"), None), (program!("new_task"), Some("task_queue"))]
+    {
+        let mut program = start_at(&vhost.amqp_url(), program, "");
+        until_true("it has its queue", PATIENCE, async || {
+            vhost.queues().await.keys().any(|name| queue.is_none_or(|queue| queue == name))
+        })
+        .await;
+        program.0.sigint();
+        assert_eq!((program.0.exit_code().await, program.errors().as_str()), (Some(130), ""));
+    }
 }
 
 #[tokio::test]

@@ -90,10 +90,18 @@ impl Program {
 
 /// A program that is to find its broker there. Words that belong together have a `_` in place of each space.
 pub(crate) fn start_at(amqp: &str, program: &'static str, words: &str) -> Program {
+    Program(launch(program, words).flag("amqp", amqp).spawn())
+}
+
+/// A program that is told of no broker, where the ports of `cargo hops` are so much higher.
+pub(crate) fn start_with_port_base(base: &str, program: &'static str, words: &str) -> Program {
+    Program(launch(program, words).env("HOPS_PORT_BASE", base).spawn())
+}
+
+fn launch(program: &'static str, words: &str) -> Launch {
     let name = program.rsplit('/').next().unwrap_or(program);
     let words = words.split_whitespace().map(|word| word.replace('_', " "));
-    let launch = words.fold(Launch::new(program, name), |launch, word| launch.argument(&word));
-    Program(launch.flag("amqp", amqp).spawn())
+    words.fold(Launch::new(program, name), |launch, word| launch.argument(&word))
 }
 
 pub(crate) async fn fail_at(amqp: &str, program: &'static str, words: &str) -> (i32, String) {

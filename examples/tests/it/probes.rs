@@ -40,13 +40,14 @@ pub(crate) async fn quorum_priorities() -> String {
     let place = Place::new().await;
     let (_connection, channel) = place.vhost.channel().await;
     quorum_queue(&channel).await;
-    for priority in [1, 9] {
+    for priority in [1, 8, 9] {
         let properties = BasicProperties::default().with_priority(priority);
         assert!(!is_returned(&channel, "q", &[priority], properties).await);
     }
     let get = channel.basic_get("q".into(), BasicGetOptions { no_ack: true }).await.unwrap();
     match get.unwrap().delivery.data[..] {
-        [9] => "two, high and low",
+        [9] => "more than two, strict",
+        [8] => "two, normal and high",
         _ => "none",
     }
     .into()

@@ -2,16 +2,20 @@
 //! who can.
 
 use e2e::{
-    broker::free_port,
+    broker::{PrivateBroker, Shortage, free_port},
     proxy::Proxy,
     wait::{PATIENCE, until_true},
 };
+use futures_util::future::join_all;
 use lapin::types::FieldTable;
 
-use crate::kit::{Place, fail_at, program, start_at};
+use crate::kit::{Place, fail_at, program, start_at, start_with_port_base};
 
 /// One that uses lapin plainly, and one that uses the system's client.
 const PROGRAMS: [&str; 2] = [program!("send"), program!("worker")];
+/// The same two clients in programs that send, each with the queue that it sends to.
+const PROGRAMS_THAT_SEND: [(&str, &str); 2] =
+    [(program!("send"), "hello"), (program!("new_task"), "task_queue")];
 
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
@@ -26,6 +30,24 @@ async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
     }
 }
 
+/// What is to be added to 5672 for this broker's port.
+pub(crate) fn port_base(broker: &PrivateBroker) -> String {
+    (broker.vhost().address().port() - 5672).to_string()
+}
+
+#[tokio::test]
+async fn without_an_address_the_broker_is_where_cargo_hops_has_it() {
+    let broker = PrivateBroker::start().await;
+    for (program, queue) in PROGRAMS_THAT_SEND {
+        let mut program = start_with_port_base(&port_base(&broker), program, "");
+        assert_eq!(program.0.exit_code().await, Some(0), "{}", program.errors());
+        assert_eq!(broker.vhost().ready(queue).await, Some(1));
+    }
+    let mut program = start_with_port_base("many", program!("send"), "");
+    assert_eq!(program.0.exit_code().await, Some(1));
+    assert!(program.errors().contains("HOPS_PORT_BASE: `many` is no number from 0 to 50000"));
+}
+
 #[tokio::test]
 async fn a_refused_login_is_told_from_a_missing_broker() {
     let place = Place::new().await;
@@ -36,6 +58,32 @@ async fn a_refused_login_is_told_from_a_missing_broker() {
         assert!(says.contains("refuses the login: write user and password into the address"), "{says}");
         assert!(!says.contains("hunter2"), "{says}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_no_messages_is_waited_for_no_longer_than_the_limit() {
+    let broker = PrivateBroker::start().await;
+    broker.starve(Shortage::Memory).await;
+    let (vhost, limit) = (broker.vhost(), "the broker has not answered within 10 s");
+    let programs = [
+        (program!("send"), "", limit),
+        (program!("new_task"), "", limit),
+        (program!("emit_log_topic"), "stock.us.nyse up", limit),
+        (program!("stream_append"), "", limit),
+        (program!("order_events"), "", limit),
+        (program!("publisher_confirms"), "", limit),
+        (program!("rpc_client"), "30 31", "fib(30) was not answered within 2 s, fib(31) was not answered"),
+    ];
+    let amqp = vhost.amqp_url();
+    let ends = programs.map(|(program, words, says)| {
+        let amqp = &amqp;
+        async move {
+            let (code, error) = fail_at(amqp, program, words).await;
+            assert_eq!(code, 1);
+            assert!(error.starts_with(&format!("error: {says}")), "{program}: {error}");
+        }
+    });
+    join_all(ends).await;
 }
 
 #[tokio::test]
