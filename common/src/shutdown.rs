@@ -17,7 +17,7 @@ use crate::{
     messaging::{MessagingClient, Subscription},
     outbox::{self, Outbox},
     settings::{Live, SharedSettings},
-    startup,
+    startup::{self, Exit},
 };
 
 /// How long the relay may still publish when all else is done; what is left waits on disk.
@@ -84,7 +84,7 @@ fn spawn_until_exit(listen: impl Future<Output = ()> + Send + 'static) {
 
 #[expect(clippy::exit, reason = "whoever signals twice has decided that nothing is worth waiting for")]
 fn exit_at_once() -> ! {
-    std::process::exit(130)
+    std::process::exit(Exit::AtOnce as i32)
 }
 
 impl Service {

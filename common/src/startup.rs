@@ -20,6 +20,25 @@ use crate::{
 /// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
 const OWN_FILES: usize = 64;
 
+/// How the process ends: its exit code, for scripts and for who starts it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or stopped in order.
+    Done = 0,
+    /// It could not start, or something was left at its end.
+    Failed = 1,
+    /// The command line was wrong.
+    Usage = 2,
+    /// A second signal.
+    AtOnce = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -80,23 +99,22 @@ fn affordable(connections: usize, files: Option<u64>) -> usize {
     connections.min(files.saturating_sub(OWN_FILES)).max(1)
 }
 
-/// Says why on standard error, and gives the exit code: 0, 1, or 2 for a wrong command line. Help goes to
-/// standard output and is no error.
+/// Says why on standard error, and gives the exit code. Help goes to standard output and is no error.
 fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
-    let (text, code) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
+    let (text, exit) = match result {
+        Ok(()) => return Exit::Done.into(),
         Err(Failure::Settings(SettingsError::Usage(error))) if !error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::SUCCESS;
+            return Exit::Done.into();
         }
-        Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), 2),
+        Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), Exit::Usage),
         Err(error @ Failure::Settings(SettingsError::UnknownFlag { .. })) => {
-            (format!("{error} (`{service} --help` lists the keys)"), 2)
+            (format!("{error} (`{service} --help` lists the keys)"), Exit::Usage)
         }
-        Err(error) => (error.to_string(), 1),
+        Err(error) => (error.to_string(), Exit::Failed),
     };
     let _ = writeln!(io::stderr(), "error: {text}");
-    ExitCode::from(code)
+    exit.into()
 }
 
 /// What clap says in several lines, without its advice at the end.

@@ -18,6 +18,7 @@
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `walkthrough`: its chapters, played, and the code that they show,
 //! - `words`: what the pages name is there,
+//! - `complete`: what is there the pages name,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -40,4 +41,5 @@ mod contracts;
 mod pages;
 mod walkthrough;
 mod words;
+mod complete;
 mod tidy;

@@ -16,6 +16,8 @@ use e2e::{
 };
 use serde_json::Value;
 
+use crate::complete::{help, verbs};
+
 /// The hops, their names and files, in the order of the walk.
 const WALK: [(&str, &str); 9] = [
     ("request", "accountservice/src/routes.rs"),
@@ -242,6 +244,7 @@ fn every_live_key_is_a_key_and_its_help_says_that_it_is_live() {
     }
     check::<accountservice::settings::Settings>();
     check::<vipservice::settings::Settings>();
+    check::<configserver::settings::Settings>();
 }
 
 #[test]
@@ -274,11 +277,11 @@ fn commands_in_the_pages_exist_with_their_flags() {
 
 /// Whether a word is known below one of the program's verbs.
 fn is_of_a_verb(program: &str, word: &str) -> bool {
-    [["outbox"].as_slice(), &["dead-letters"], &["dead-letters", "redrive"]].iter().any(|verb| {
-        let help = Command::new(binary(program)).args(*verb).arg("--help").output().unwrap();
-        let help = String::from_utf8_lossy(&help.stdout).into_owned();
-        help.lines().any(|line| line.split_whitespace().next() == Some(word))
-    })
+    let is_known = |(verb, _): (Vec<String>, String)| {
+        verb.iter().any(|known| known == word)
+            || help(program, &verb).lines().any(|line| line.split_whitespace().next() == Some(word))
+    };
+    verbs(program).into_iter().any(is_known)
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! What there is in the code - each setting, each verb, each metric, each exit code - stands on a page.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use common::settings::{ServiceSettings, SharedSettings, command};
+use documented::DocumentedFields;
+use e2e::{
+    binaries::binary,
+    fixture::TestSystem,
+    process::Service,
+    repository::{files, read, root},
+};
+
+use crate::words::{pages, spans};
+
+/// Has every setting, verb and metric of the services.
+const REFERENCE: &str = "docs/REFERENCE.md";
+const SERVICES: [&str; 3] = ["accountservice", "vipservice", "configserver"];
+/// What a shell says of a process that was ended by SIGKILL: 128 and the signal's number.
+const KILLED: u32 = 128 + 9;
+
+type Account = accountservice::settings::Settings;
+type Vip = vipservice::settings::Settings;
+type Config = configserver::settings::Settings;
+
+/// Holds the rows of one of the reference's tables against those that it is to have.
+fn assert_table(heading: &str, expected: &[String]) {
+    let page = read(REFERENCE);
+    let after = page.split_once(&format!("\n## {heading}\n")).map_or("", |(_, after)| after);
+    let section = after.split("\n## ").next().unwrap();
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected_text = expected.join("\n");
+    assert!(rows == expected, "{REFERENCE}, {heading}: its table is to be\n{expected_text}\n");
+}
+
+fn setting(key: &str, doc: &str, live: &[&str]) -> String {
+    let live = if live.contains(&key) { "yes" } else { "" };
+    format!("| `{key}` | {} | {live} |", doc.replace('\n', " ").replace('|', "\\|"))
+}
+
+fn settings<S: DocumentedFields>(live: &[&str]) -> Vec<String> {
+    let keys = S::FIELD_NAMES.iter().zip(S::FIELD_DOCS.iter()).filter(|(key, _)| **key != "shared");
+    keys.map(|(key, doc)| setting(key, doc, live)).collect()
+}
+
+#[test]
+fn every_setting_is_in_the_reference() {
+    assert_table("Settings of every service", &settings::<SharedSettings>(SharedSettings::LIVE));
+    assert_table("Settings of the accountservice", &settings::<Account>(Account::LIVE));
+    assert_table("Settings of the vipservice", &settings::<Vip>(Vip::LIVE));
+    assert_table("Settings of the configserver", &settings::<Config>(Config::LIVE));
+
+    // What is left of the command line says where the settings are.
+    let others = [Account::FIELD_NAMES, SharedSettings::FIELD_NAMES, &["profile"]].concat();
+    let command = command::<Account>();
+    let left = command.get_arguments().filter(|argument| !others.contains(&argument.get_id().as_str()));
+    let left = left.map(|flag| setting(flag.get_id().as_str(), &flag.get_help().unwrap().to_string(), &[]));
+    assert_table("Where the settings are", &left.collect::<Vec<_>>());
+}
+
+/// All verbs of a program, each with the words before it, and what its help says of them.
+pub(crate) fn verbs(program: &str) -> Vec<(Vec<String>, String)> {
+    let (mut found, mut waiting) = (vec![], vec![vec![]]);
+    while let Some(words) = waiting.pop() {
+        let help = help(program, &words);
+        let listed = help.split_once("\nCommands:\n").map_or("", |(_, after)| after);
+        for line in listed.lines().take_while(|line| !line.is_empty()) {
+            let (verb, about) = line.trim().split_once("  ").expect("a verb says what it does");
+            if verb != "help" {
+                let words = [&words[..], &[verb.to_owned()]].concat();
+                found.push((words.clone(), about.trim().to_owned()));
+                waiting.push(words);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+pub(crate) fn help(program: &str, verb: &[String]) -> String {
+    let help = Command::new(binary(program)).args(verb).arg("--help").output().unwrap();
+    assert!(help.status.success(), "{program} {verb:?}");
+    String::from_utf8(help.stdout).unwrap()
+}
+
+#[test]
+fn every_verb_of_a_service_is_in_the_reference() {
+    let rows = SERVICES.iter().flat_map(|service| {
+        let row = move |(words, about): (Vec<String>, String)| {
+            format!("| `{service} {}` | {} |", words.join(" "), about.replace('|', "\\|"))
+        };
+        verbs(service).into_iter().map(row)
+    });
+    assert_table("Verbs of the services", &rows.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_verb_of_cargo_hops_and_of_the_deploy_script_is_on_a_page() {
+    // Blocks are fenced or indented.
+    let blocks = |page: &str| {
+        let text = read(page);
+        let (outside, fenced): (Vec<_>, Vec<_>) =
+            text.split("\n```").enumerate().partition(|(n, _)| n % 2 == 0);
+        let lines = outside.iter().flat_map(|(_, text)| text.lines()).filter(|line| line.starts_with("    "));
+        lines.chain(fenced.iter().flat_map(|(_, text)| text.lines())).collect::<Vec<_>>().join("\n")
+    };
+    let written: Vec<String> = pages().flat_map(|page| [spans(&page).join("\n"), blocks(&page)]).collect();
+    let lines: Vec<Vec<_>> =
+        written.iter().flat_map(|text| text.lines()).map(|line| line.split_whitespace().collect()).collect();
+    let is_written = |words: &[&str]| lines.iter().any(|line| line.windows(words.len()).any(|w| w == words));
+
+    let hops = verbs("hops");
+    assert!(hops.len() > 10, "{hops:?}");
+    for (verb, _) in hops {
+        let words = ["cargo", "hops"].into_iter().chain(verb.iter().map(String::as_str)).collect::<Vec<_>>();
+        assert!(is_written(&words), "no page says what `{}` does", words.join(" "));
+    }
+    for verb in deploy_verbs() {
+        assert!(is_written(&["./deploy.sh", &verb]), "no page says what `./deploy.sh {verb}` does");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_reference() {
+    let mut metrics = BTreeMap::<_, Vec<_>>::new();
+    for (service, text) in metrics_of_all().await {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+        for (name, help) in lines {
+            let types = format!("# TYPE {name} ");
+            let kind = text.lines().find_map(|line| line.strip_prefix(&types)).unwrap().to_owned();
+            metrics
+                .entry((name.to_owned(), kind, help.trim_end_matches('.').to_owned()))
+                .or_default()
+                .push(service);
+        }
+    }
+    let row = |((name, kind, help), services): ((String, String, String), Vec<&str>)| {
+        let services = if services.len() == SERVICES.len() { "each".into() } else { services.join(", ") };
+        format!("| `{name}` | {kind} | {help} | {services} |")
+    };
+    assert_table("Metrics", &metrics.into_iter().map(row).collect::<Vec<_>>());
+}
+
+/// What each service answers at `/metrics`.
+pub(crate) async fn metrics_of_all() -> [(&'static str, String); 3] {
+    let system = TestSystem::new().await;
+    let config_repo = root().join("config-repo");
+    let configserver = system.launch("configserver", 1).flag("config-repo", &config_repo.to_string_lossy());
+    let (account, vip, config) =
+        tokio::join!(system.accountservice(), system.vipservice(1), configserver.start());
+    let text = async |service: &Service| service.get("/metrics").await.text;
+    let [name_1, name_2, name_3] = SERVICES;
+    [(name_1, text(&account).await), (name_2, text(&vip).await), (name_3, text(&config).await)]
+}
+
+/// Those that the script takes.
+pub(crate) fn deploy_verbs() -> Vec<String> {
+    let script = read("deploy.sh");
+    let verbs = script.lines().find_map(|line| line.trim().strip_suffix(r#") "verb_$verb" "$@" ;;"#));
+    let verbs: Vec<_> = verbs.expect("it has a list of them").split(" | ").map(str::to_owned).collect();
+    assert!(verbs.len() > 10, "{verbs:?}");
+    verbs
+}
+
+/// Those of the services.
+fn exit_codes() -> BTreeSet<u32> {
+    let code = read("common/src/startup.rs");
+    let list = code.split_once("enum Exit {").and_then(|(_, after)| after.split_once('}')).unwrap().0;
+    let codes: BTreeSet<_> =
+        list.lines().filter_map(|line| line.split_once(" = ")?.1.strip_suffix(',')?.parse().ok()).collect();
+    assert!(codes.len() > 1, "{codes:?}");
+    codes
+}
+
+#[test]
+fn services_end_with_the_exit_codes_of_one_list() {
+    let members = ["accountservice/src/", "vipservice/src/", "configserver/src/", "common/src/"];
+    let is_service =
+        |path: &String| path.ends_with(".rs") && members.iter().any(|folder| path.starts_with(folder));
+    for path in files().into_iter().filter(is_service) {
+        for line in read(&path).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            assert!(!line.contains("ExitCode::"), "{path}: {line}");
+            assert!(!line.contains("process::exit(") || line.contains("(Exit::"), "{path}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_exit_code_is_in_the_tables_of_the_pages_and_they_name_no_other() {
+    let mut known = exit_codes();
+    known.insert(KILLED);
+    let mut tables = 0;
+    for page in pages() {
+        let text = read(&page);
+        for (_, table) in
+            text.split("\n| exit code |").skip(1).filter_map(|after| after.split_once("\n| --- |"))
+        {
+            let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+            let codes = rows.map(|row| row.split('|').nth(1).unwrap().trim().parse().unwrap());
+            assert_eq!(codes.collect::<BTreeSet<u32>>(), known, "{page}: a table of exit codes");
+            tables += 1;
+        }
+        // `exit 1`, `exit code 1`, `the exit code is 1`, `non-zero exit (137)`.
+        let mut words = text.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+        while words.any(|word| word == "exit") {
+            let mut after = words.clone().skip_while(|word| ["code", "is", "with"].contains(word));
+            if let Some(Ok(code)) = after.next().map(str::parse) {
+                assert!(known.contains(&code), "{page}: nothing ends with exit code {code}");
+            }
+        }
+    }
+    assert!(tables > 0);
+}
