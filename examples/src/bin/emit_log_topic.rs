@@ -27,7 +27,7 @@ async fn emit_log_topic(terminal: &Terminal) -> Result {
     let [topic, line @ ..] = terminal.words() else {
         return Err(Failure::usage("the topic is missing, such as `stock.us.nyse`"));
     };
-    let client = terminal.client(Topology::default().with_exchange("topic_logs", "topic")).await?;
+    let client = terminal.client(Topology::default().with_exchange("topic_logs")).await?;
     let line = line.join(" ");
     // As the system's bus does it: whoever listens hears it, and nobody has to.
     within(client.broadcast("topic_logs", topic, message(&line))).await?;
