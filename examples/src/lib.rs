@@ -137,7 +137,9 @@ impl Terminal {
             _ = ctrl_c() => return,
             () = sleep(Duration::from_secs(1)) => {}
         }
-        let _ = writeln!(io::stderr(), "finishing what is in hand; Ctrl-C once more ends it at once");
+        if self.listens.load(Ordering::Relaxed) {
+            let _ = writeln!(io::stderr(), "finishing what is in hand; Ctrl-C once more ends it at once");
+        }
         let _ = ctrl_c().await;
     }
 

@@ -31,7 +31,10 @@ impl Terminal {
     async fn connected(&self, topology: Topology) -> Result<AmqpClient> {
         let shown = address(&self.amqp)?;
         let amqp_server_url = BrokerUrls::parse(&self.amqp).map_err(|why| Failure::new(&why))?;
-        let settings = SharedSettings { amqp_server_url, ..SharedSettings::default() };
+        // A service would try again after it; here `within` gives up before.
+        let amqp_operation_timeout = 2 * LIMIT;
+        let settings =
+            SharedSettings { amqp_server_url, amqp_operation_timeout, ..SharedSettings::default() };
         let options = AmqpOptions::new(&settings, "examples", topology).map_err(|why| Failure::new(&why))?;
         let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
         client.connect();
