@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Folders of what is built, and of what git and programs that run keep.
+/// What is built, and what git and programs that run keep; in a worktree `.git` is a file.
 const NO_SOURCES: [&str; 5] = [".git", ".hops", ".secrets", "devbroker-data", "target"];
 
 /// Its root.
@@ -31,7 +31,7 @@ pub fn files() -> Vec<String> {
                 if !NO_SOURCES.contains(&name) && !path.join("CACHEDIR.TAG").exists() {
                     folders.push(path);
                 }
-            } else if !is_backup {
+            } else if !is_backup && !NO_SOURCES.contains(&name) {
                 let path = path.strip_prefix(root()).expect("it was found below the root");
                 found.push(path.to_str().expect("names are text").to_owned());
             }
@@ -44,4 +44,14 @@ pub fn files() -> Vec<String> {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     entries.map(|entry| entry.expect("a folder can be read to its end").path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_keeps_is_no_source_in_a_worktree_too_where_it_is_a_file() {
+        assert!(!files().iter().any(|path| path == ".git" || path.starts_with(".git/")));
+    }
 }
