@@ -3,7 +3,7 @@
 //! Every block marked `console` is run, top to bottom: a line that begins with `$ ` is typed, and what follows must come out.
 //! `^C` is Ctrl-C in the terminal of the instance that the next line begins with, or in the one that the block is marked with, as in
 //! `console devbroker`: the terminal of that program, or one that a block of that mark has opened.
-//! What is printed without a command are lines of the logs, or of that terminal.
+//! What is printed without a command are lines of the logs, or all that has come in that terminal since it was shown last.
 //! A block below `<!-- file: PATH -->` is written to that file.
 //!
 //! What is run differs from what is typed in this, and what comes out is written back:
@@ -122,11 +122,20 @@ impl Page {
         }
     }
 
-    /// Lines of the logs, or of a terminal.
-    async fn look_for(&self, step: &Step) {
+    /// Lines of the logs, or all that is new in a terminal.
+    async fn look_for(&mut self, step: &Step) {
+        if let Some(name) = &step.terminal {
+            let index = self.terminal(name);
+            let running = &self.running[index];
+            let wanted = format!("{:?} and nothing else in the terminal {name}", step.printed);
+            let is_it =
+                async || is_as_printed(&step.printed, &self.came(running)[running.shown..]).then_some(());
+            until(&wanted, PATIENCE, is_it).await;
+            self.running[index].shown += step.printed.len();
+            return;
+        }
         for line in &step.printed {
-            let of_terminal = step.terminal.as_ref().map(|name| self.terminal(name));
-            let running = &self.running[of_terminal.unwrap_or_else(|| self.instance(line))];
+            let running = &self.running[self.instance(line)];
             let is_there = async || self.came(running).iter().any(|came| is_line(line, came)).then_some(());
             until(&format!("{line:?} in the log"), PATIENCE, is_there).await;
         }
@@ -162,6 +171,8 @@ impl Page {
             is_right.then_some(())
         })
         .await;
+        let running = self.running.last_mut().expect("BUG: it was pushed");
+        running.shown = running.printed().len();
     }
 
     /// Runs a command that comes back, in a shell, and says whether that was as printed.
@@ -175,7 +186,8 @@ impl Page {
         }
         let mut command = process::Command::from(self.stage.command("bash"));
         command.args(["-c", &real]).stdin(Stdio::null()).kill_on_drop(true);
-        let is_long = ["cargo build ", "./deploy.sh"].iter().any(|start| step.typed.starts_with(start));
+        let is_long =
+            ["cargo build ", "cargo test ", "./deploy.sh"].iter().any(|start| step.typed.starts_with(start));
         let limit = if is_long { BUILD } else { COMMAND };
         let output = timeout(limit, command.output()).await.expect("a command comes back");
         let output = output.expect("bash can be started");

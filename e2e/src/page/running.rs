@@ -19,6 +19,8 @@ pub(super) struct Running {
     child: Child,
     log: Lines,
     readers: Vec<JoinHandle<()>>,
+    /// How many of its lines the page has shown.
+    pub(super) shown: usize,
     pub(super) is_killed: bool,
 }
 
@@ -29,7 +31,7 @@ impl Running {
         let log = Lines::default();
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let readers = vec![reader(&log, out), reader(&log, err)];
-        Self { program: program.into(), child, log, readers, is_killed: false }
+        Self { program: program.into(), child, log, readers, shown: 0, is_killed: false }
     }
 
     /// All lines so far.
