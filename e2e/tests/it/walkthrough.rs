@@ -64,6 +64,11 @@ async fn chapter_13_your_own_service() {
     play_chapter("docs/walkthrough/13-your-own-service.md").await;
 }
 
+#[tokio::test]
+async fn the_reset_between_two_classes_leaves_nothing() {
+    play("docs/walkthrough/for-teachers.md").await;
+}
+
 #[test]
 fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
     let faults: Vec<_> = pages().flat_map(|page| quote::faults(&page)).collect();
