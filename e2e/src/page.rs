@@ -81,6 +81,7 @@ pub async fn play_in(folder: &Path, variables: &[(String, String)], path: &str) 
 async fn play_on(stage: Stage, path: &str) {
     let steps = steps(&repository::read(path));
     assert!(!steps.is_empty(), "{path} has no block marked console");
+    let before = stage.changes();
     let mut page = Page { stage, running: vec![], last: vec![] };
     for step in &steps {
         page.play(step).await;
@@ -89,6 +90,7 @@ async fn play_on(stage: Stage, path: &str) {
     for running in page.running.iter_mut().filter(|running| !running.is_killed) {
         assert!(running.interrupted().await.success(), "{}", running.program);
     }
+    assert_eq!(page.stage.changes(), before, "{path} leaves changes behind, which the next page would meet");
 }
 
 /// A page that is played.

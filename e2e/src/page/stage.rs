@@ -75,6 +75,11 @@ impl Stage {
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
     }
 
+    /// What `git status` says of the checkout: nothing where all is as it was.
+    pub(super) fn changes(&self) -> String {
+        git(&self.checkout, &["status", "--porcelain"])
+    }
+
     /// A program in the checkout, with the page's `cargo`, and with none of this shell's settings.
     pub(super) fn command(&self, program: &str) -> Command {
         let bin = self.checkout.with_file_name("bin");
@@ -126,10 +131,11 @@ fn copy_to(checkout: &Path) {
     git(checkout, &["commit", "--quiet", "--no-verify", "--message=the checkout"]);
 }
 
-/// Git, with none of the user's settings.
-fn git(checkout: &Path, arguments: &[&str]) {
+/// What git says, with none of the user's settings.
+fn git(checkout: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=page", "-c", "user.email=page@localhost", "-c", "commit.gpgsign=false"]);
     let output = command.args(arguments).current_dir(checkout).output().expect("git can be started");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
