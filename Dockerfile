@@ -12,11 +12,12 @@ FROM rust:${RUST}-slim-bookworm AS manifests
 COPY . /all
 WORKDIR /all
 RUN find . -path ./target -prune -o \
-        \( -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' -o -path '*/tests/*/main.rs' \) \
+        \( -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/src/bin/*.rs' -o -path '*/benches/*.rs' \
+        -o -path '*/tests/*/main.rs' \) \
         -exec sh -c 'echo "fn main() { }" > "$1"' sh {} \; \
     && mkdir /manifests \
     && find . -path ./target -prune -o \( -name Cargo.toml -o -name Cargo.lock -o -path './.cargo/*' \
-        -o -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/benches/*.rs' \
+        -o -path '*/src/main.rs' -o -path '*/src/lib.rs' -o -path '*/src/bin/*.rs' -o -path '*/benches/*.rs' \
         -o -path '*/tests/*/main.rs' \) -type f -print \
         | tar --create --files-from=- --mtime=@0 | tar --extract --directory=/manifests
 

@@ -14,15 +14,25 @@
 #   ./deploy.sh token [--show]           how to use the operators' addresses of the services
 #   ./deploy.sh down [--volumes]         remove the stack; with --volumes what it has kept, too
 #
-# Needs Docker Engine 20.10 or later; `build --local` needs Rust and a C linker besides, `smoke` needs curl.
+# Needs Docker Engine 20.10 or later with the docker command of 23 or later, and bash 4.4 or later; `build --local` needs
+# Rust and a C linker besides, `smoke` needs curl.
 #
-#   RABBITMQ_IMAGE       another broker than docker-compose.yml names, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh build 4.0)
-#   HOPS_ADVERTISE_ADDR  this machine's address in a swarm that has to be made
-#   HOPS_IPVS            yes or no: whether the kernel can balance connections, where this is found out wrongly
-#   HOPS_WAIT            how many seconds to wait for readiness (300)
+#   RABBITMQ_IMAGE  another broker than docker-compose.yml names, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh build 4.0);
+#                   it stays until another one is named, or until down --volumes
+#   HOPS_IPVS       yes or no: whether the kernel can balance connections, where this is found out wrongly
+#   HOPS_WAIT       how many seconds to wait for readiness (300)
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# Before anything that an older one stumbles over.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+    echo "deploy.sh: bash 4.4 or later is needed, and this is $BASH_VERSION: install a newer one (on a Mac: brew install bash)" >&2
+    exit 1
+fi
+shopt -s nullglob
+# With them an image that is made again has another id, though nothing in it has changed.
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1
+
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 stack=hops
 images=${HOPS_IMAGES:-hops}
 # Binary and image of a service have its name; edge is tools/forwarder.
@@ -34,6 +44,8 @@ scratch=''
 main() {
     local verb=${1:-up}
     [ $# = 0 ] || shift
+    [[ $limit =~ ^[0-9]+$ ]] || fail "HOPS_WAIT is a number of seconds, and not '$limit'"
+    limit=$((10#$limit))
     case $verb in
         up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
         -h | --help | help) usage ;;
@@ -54,8 +66,8 @@ verb_up() {
     need_swarm
     need_free_ports
     need_images
-    need_broker_image
     make_secrets
+    need_broker_image
     use_tags_of_images
     remember_updates
     deploy
@@ -86,31 +98,33 @@ need_docker() {
     version=$(docker version --format '{{.Server.APIVersion}}')
     [ "$(printf '%s\n' 1.41 "$version" | sort -V | head -n 1)" = 1.41 ] ||
         fail "Docker Engine 20.10 or later is needed, and this one speaks API $version: update it"
+    # It came with 23, as did files that name no version.
+    [[ $(docker stack config --help 2>&1) == *'docker stack config'* ]] ||
+        fail "the docker command of 23 or later is needed, and this is $(docker version --format '{{.Client.Version}}'): update docker-ce-cli, or docker-cli (the engine may stay)"
 }
 
 swarm_state() { docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}'; }
 
 need_swarm() {
-    local address
+    local how=(docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1)
     case $(swarm_state) in
         'active true') ;;
-        'active false') fail 'this machine is a worker of a swarm: run deploy.sh on one of its managers (docker info names them)' ;;
+        'active false') fail 'this machine is a worker of a swarm, and the stack needs one of its own: docker swarm leave' ;;
         inactive*)
-            address=$(own_address)
-            say "there is no swarm on this machine, so one is made: docker swarm init --advertise-addr $address"
-            docker swarm init --advertise-addr "$address" >/dev/null ||
-                fail "that did not work, Docker's reason is above; another address is given by HOPS_ADVERTISE_ADDR=..." ;;
+            say "there is no swarm on this machine, so one is made, for this machine alone: ${how[*]}"
+            "${how[@]}" >/dev/null || fail "that did not work, Docker's reason is above" ;;
         locked*) fail "this machine's swarm is locked: docker swarm unlock" ;;
         *) fail "this machine's swarm is not in order ($(swarm_state)): docker info says why; docker swarm leave --force ends it" ;;
     esac
+    need_one_node
 }
 
-# The address that others would reach: a machine has several, and Docker refuses to choose.
-own_address() {
-    local address=${HOPS_ADVERTISE_ADDR:-}
-    [ -n "$address" ] || address=$(PATH=$PATH:/usr/sbin:/sbin ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' | head -n 1) || true
-    [ -n "$address" ] || address=$(hostname -I 2>/dev/null | tr ' ' '\n' | grep -m 1 -E '^[0-9]+\.') || true
-    echo "${address:-127.0.0.1}"
+# Images have local names, volumes are folders of this machine, and who is ready is counted here.
+need_one_node() {
+    local nodes
+    nodes=$(docker node ls --quiet | wc -l)
+    [ "$nodes" = 1 ] || fail "this swarm has $nodes nodes, and the stack can be on one machine only, which is a swarm of its own" \
+        'docs/OPERATIONS.md says why, and what more would take; a node that is gone for good: docker node rm'
 }
 
 need_free_ports() {
@@ -137,6 +151,7 @@ need_deployed() {
 
 make_secrets() {
     local umask_before
+    need_readable_secrets
     umask_before=$(umask)
     umask 077
     mkdir -p .secrets
@@ -148,6 +163,15 @@ make_secrets() {
         keep rabbitmq.conf printf 'default_user = %s\ndefault_pass = %s\n' "$(<.secrets/amqp_username)" "$(<.secrets/amqp_password)"
     fi
     umask "$umask_before"
+}
+
+# After one run with sudo they are root's, and there all the same.
+need_readable_secrets() {
+    local file
+    for file in .secrets .secrets/*; do
+        [ ! -e "$file" ] || [ -r "$file" ] || fail "$file is there, but you may not read it: it belongs to $(stat -c %U "$file")" \
+            "type the same with sudo, or make all of them yours: sudo chown -R $(id -un) .secrets"
+    done
 }
 
 # secret NAME COMMAND...: what the command prints is kept, unless there is one already.
@@ -183,7 +207,7 @@ verb_build() {
         esac
     done
     need_docker
-    if [ "$is_local" = yes ]; then build_local; else build_in_docker || exit 1; fi
+    if [ "$is_local" = yes ]; then build_local; else build_in_docker; fi
     print_sizes
 }
 
@@ -210,7 +234,8 @@ build_in_docker() {
     local name
     can_pull_rust || fail "$(rust_image) is not here and cannot be pulled: ./deploy.sh build --local builds with the cargo of this machine"
     for name in "${services[@]}" edge; do
-        docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision)" .
+        docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision "$name")" . ||
+            fail "docker could not make $images/$name, its reason is above"
     done
 }
 
@@ -219,12 +244,13 @@ build_local() {
     local target name packages=()
     [ "$(uname -s)" = Linux ] || fail 'build --local makes Linux binaries on Linux only: ./deploy.sh build does it in Docker'
     command -v cargo >/dev/null || fail 'build --local needs Rust: https://rustup.rs'
-    command -v cc >/dev/null || fail 'build --local needs a C linker and a static C library: apt-get install gcc libc6-dev, or dnf install gcc glibc-static'
+    make_scratch
+    cc -static -x c -o "$scratch/static" - 2>/dev/null <<<'int main(void) { return 0; }' ||
+        fail 'build --local needs a C linker and a static C library: apt-get install gcc libc6-dev, or dnf install gcc glibc-static'
     target=$(uname -m)-unknown-linux-gnu
     for name in "${services[@]}" forwarder; do packages+=("--package=$name"); done
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" "${packages[@]}"
 
-    make_scratch
     mkdir -p "$scratch/out/root/data"
     for name in "${services[@]}" forwarder; do
         cp "${CARGO_TARGET_DIR:-target}/$target/release/$name" "$scratch/out/"
@@ -235,14 +261,20 @@ build_local() {
     } >"$scratch/Dockerfile"
     for name in "${services[@]}" edge; do
         DOCKER_BUILDKIT=$(buildkit) docker build --quiet --target "$name" --tag "$images/$name" \
-            --build-arg "REVISION=$(revision)" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not make $images/$name"; }
+            --build-arg "REVISION=$(revision "$name")" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not make $images/$name"; }
     done
 }
 
 # The builder that every engine has, where the better one is not installed.
 buildkit() { if docker buildx version >/dev/null 2>&1; then echo 1; else echo 0; fi; }
 
-revision() { git describe --always --dirty 2>/dev/null || echo unknown; }
+# The last commit of what an image is made of: another one makes no other image, and rolls nothing.
+revision() {
+    local commit of=("${1/edge/tools/forwarder}" common Cargo.toml Cargo.lock Dockerfile)
+    commit=$(git log -1 --format=%h -- "${of[@]}" 2>/dev/null) || true
+    [ -z "$(git status --porcelain -- "${of[@]}" 2>/dev/null)" ] || commit+=-dirty
+    echo "${commit:-unknown}"
+}
 
 print_sizes() {
     local name
@@ -252,12 +284,18 @@ print_sizes() {
     done
 }
 
+# A newer broker leaves a volume that no older one can read, so the one that was deployed stays until another one is named.
 need_broker_image() {
-    local image
-    image=${RABBITMQ_IMAGE:-$(sed -n 's/.*RABBITMQ_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)}
-    has_image "$image" && return
-    say "pulling $image"
-    docker pull "$image" || fail "$image is not here and cannot be pulled, the reason is above" \
+    local pinned kept
+    pinned=$(sed -n 's/.*RABBITMQ_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)
+    kept=$(cat .secrets/broker_image 2>/dev/null) || kept=$pinned
+    if [ -z "${RABBITMQ_IMAGE:-}" ] && [ "$kept" != "$pinned" ]; then
+        say "the broker stays $kept; another one, for good: RABBITMQ_IMAGE=$pinned ./deploy.sh"
+    fi
+    export RABBITMQ_IMAGE=${RABBITMQ_IMAGE:-$kept}
+    ! has_image "$RABBITMQ_IMAGE" || return 0
+    say "pulling $RABBITMQ_IMAGE"
+    docker pull "$RABBITMQ_IMAGE" || fail "$RABBITMQ_IMAGE is not here and cannot be pulled, the reason is above" \
         'e2e/rabbitmq.sh build 4.0 makes a broker of Debian'\''s packages, then: RABBITMQ_IMAGE=hops-rabbitmq:4.0 ./deploy.sh'
 }
 
@@ -280,25 +318,41 @@ use_tags_of_stack() {
     local name image
     use_tags_of_images
     for name in "${services[@]}" edge; do
-        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name" 2>/dev/null) || continue
-        export "HOPS_${name^^}_TAG=${image##*:}"
+        image=$(image_of "$name")
+        [ -z "$image" ] || export "HOPS_${name^^}_TAG=${image##*:}"
     done
-    RABBITMQ_IMAGE=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_rabbitmq")
-    export RABBITMQ_IMAGE
+    RABBITMQ_IMAGE=$(image_of rabbitmq)
+    need_broker_image
+}
+
+# What a rollback goes back to stands beside what runs: Docker itself knows what it was told before the last time, and
+# that is the same image where it was told to scale.
+name_previous() {
+    local name tag image previous is_update=no
+    for name in "${services[@]}" edge; do
+        tag=HOPS_${name^^}_TAG image=$(image_of "$name")
+        [ -z "$image" ] || [ "$image" = "$images/$name:${!tag}" ] || is_update=yes
+    done
+    for name in "${services[@]}" edge; do
+        if [ "$is_update" = yes ]; then previous=$(image_of "$name"); else previous=$(label_of "$name" hops.previous); fi
+        export "HOPS_${name^^}_PREVIOUS=$previous"
+    done
 }
 
 deploy() {
-    local name replicas files=(--compose-file docker-compose.yml) flags=(--prune --resolve-image never)
+    local name replicas names=(rabbitmq "${services[@]}") files=(--compose-file docker-compose.yml) flags=(--prune --resolve-image never)
     # What somebody has scaled stays so.
     for name in "${scalable[@]}"; do
         replicas=$(replicas_of "$name")
         [ -z "$replicas" ] || export "HOPS_${name^^}_REPLICAS=$replicas"
     done
+    name_previous
     HOPS_RABBITMQ_CONF=$(hash_of rabbitmq.conf)
-    HOPS_CONFIG_REPO=$(hash_of config-repo/*)
+    # What a configserver reads, and no copy that an editor has left.
+    HOPS_CONFIG_REPO=$(hash_of config-repo/*.{yml,yaml,properties})
     export HOPS_RABBITMQ_CONF HOPS_CONFIG_REPO
     need_all_configs
-    ! docker stack deploy --help | grep -q -- --detach || flags+=(--detach=true)
+    [[ $(docker stack deploy --help) != *--detach* ]] || flags+=(--detach=true)
 
     make_scratch
     cp docker-compose.yml "$scratch/stack.yml"
@@ -306,56 +360,68 @@ deploy() {
         say 'this kernel has no IPVS, without which the ports of a swarm answer nothing: one task, edge, listens in their place'
         sed '/# ingress$/d' docker-compose.yml >"$scratch/stack.yml"
         files+=(--compose-file docker-compose.noipvs.yml)
+        names+=(edge)
     fi
     files[1]=-
-    # Without a change nothing is deployed: Docker would take the same for a new version, and forget the one before it.
+    # Without a change nothing is deployed: Docker would take the same for a new version, and one that does not come up
+    # would be taken back to itself.
     HOPS_DEPLOYED=''
     export HOPS_DEPLOYED
     HOPS_DEPLOYED=$(docker stack config "${files[@]}" <"$scratch/stack.yml" | sha256sum | cut -c 1-12)
-    if runs_as_told "$HOPS_DEPLOYED"; then return; fi
+    if are_as_told "${names[@]}"; then return; fi
     docker stack deploy "${flags[@]}" "${files[@]}" "$stack" <"$scratch/stack.yml" >"$scratch/deploy" 2>&1 || {
         cat "$scratch/deploy" >&2
         ! grep -q 'only updates to Labels are allowed' "$scratch/deploy" ||
-            fail 'a secret of .secrets/ is not the one that the stack has: bring the old ones back, or ./deploy.sh down --volumes'
+            fail 'a secret of .secrets/ (or a config of the same name) is not the one that the stack has' \
+                'bring the old ones back; or ./deploy.sh down, which keeps the volumes; or begin anew with ./deploy.sh down --volumes'
         fail 'Docker did not take the stack, its reason is above'
     }
     grep -E '^(Creating|Removing)' "$scratch/deploy" || true
-    remove_old_configs
+    keep broker_image printf '%s' "$RABBITMQ_IMAGE"
+    remove_old
 }
 
-# Whether this is what was deployed last, and nothing has been rolled back since.
-runs_as_told() {
-    local name tag image
-    [ "$(docker service inspect --format '{{index .Spec.Labels "hops.deployed"}}' "${stack}_rabbitmq" 2>/dev/null)" = "$1" ] || return 1
-    for name in "${services[@]}"; do
-        tag=HOPS_${name^^}_TAG
-        image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}} {{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name") || return 1
-        [[ $image == "$images/$name:${!tag} "* && $image != *rollback* ]] || return 1
+# Whether each of them was told this last, and runs; nobody is to scale those of which there is one.
+are_as_told() {
+    local name
+    for name; do
+        [ "$(label_of "$name" hops.deployed)" = "$HOPS_DEPLOYED" ] || return 1
+        [[ " ${scalable[*]} " == *" $name "* ]] || [ "$(replicas_of "$name")" = 1 ] || return 1
     done
 }
 
-hash_of() { cat "$@" | sha256sum | cut -c 1-12; }
+# Of files and their names, for two lines may go from one file to another.
+hash_of() { sha256sum "$@" | sha256sum | cut -c 1-12; }
 
 # A file that the stack does not know would be served on this machine and not there.
 need_all_configs() {
     local file
-    for file in config-repo/*; do
+    for file in config-repo/*.{yml,yaml,properties}; do
         grep -qF "file: ./$file " docker-compose.yml ||
             fail "$file is not among the configs of docker-compose.yml: add it there twice, as its siblings are"
     done
 }
 
-# A config's name is its content, so each change leaves old ones behind: those that no service could be rolled back to go.
-remove_old_configs() {
+# The name of a config or of an image has its content in it, so each change leaves an old one behind: those that no service
+# could be rolled back to go.
+remove_old() {
     local name used format
-    format='{{range .TaskTemplate.ContainerSpec.Configs}}{{.ConfigName}} {{end}}'
-    used=" $(docker stack services --quiet "$stack" | xargs docker service inspect --format "{{with .Spec}}$format{{end}}{{with .PreviousSpec}}$format{{end}}" | tr '\n' ' ')"
+    format='{{range .Configs}}{{.ConfigName}} {{end}}{{.Image}} '
+    format="{{with .Spec.TaskTemplate.ContainerSpec}}$format{{end}}{{with .PreviousSpec}}{{with .TaskTemplate.ContainerSpec}}$format{{end}}{{end}}"
+    used=" $(docker stack services --quiet "$stack" | xargs docker service inspect --format "$format{{index .Spec.Labels \"hops.previous\"}}" | tr '\n' ' ') "
     docker config ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}' | while read -r name; do
         [[ $used == *" $name "* ]] || docker config rm "$name" >/dev/null 2>&1 || true
     done
+    docker image ls --format '{{.Repository}}:{{.Tag}}' "$images/*" | while read -r name; do
+        [[ ! $name =~ :[0-9a-f]{12}$ || $used == *" $name "* ]] || docker image rm "$name" >/dev/null 2>&1 || true
+    done
 }
 
-replicas_of() { docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}}' "${stack}_$1" 2>/dev/null || true; }
+# Of a service, as it was told last; nothing if there is none.
+in_spec() { docker service inspect --format "{{$2}}" "${stack}_$1" 2>/dev/null || true; }
+replicas_of() { in_spec "$1" .Spec.Mode.Replicated.Replicas; }
+image_of() { in_spec "$1" .Spec.TaskTemplate.ContainerSpec.Image; }
+label_of() { in_spec "$1" "index .Spec.Labels \"$2\""; }
 
 has_ipvs() {
     case ${HOPS_IPVS:-} in
@@ -422,7 +488,7 @@ replace_if_doubled() {
 
 # Nothing if all is well, else ` NAME (what)`.
 missing_of() {
-    local name=$1 wanted running ready=0 id state
+    local name=$1 wanted running ready=0 old id state
     wanted=$(replicas_of "$name")
     [ -n "$wanted" ] || { echo " $name (not deployed)"; return; }
     state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name")
@@ -432,12 +498,22 @@ missing_of() {
         ! docker exec "$id" "/$name" healthcheck --ready >/dev/null 2>&1 || ready=$((ready + 1))
     done
     [ "$ready" -le "$running" ] || ready=$running
+    old=$(count_old "$name")
     case $state in
         updating | rollback_started) echo " $name ($ready of $wanted ready, $state)" ;;
         *) if [ "$running" -gt "$wanted" ]; then echo " $name ($((running - wanted)) too many)"
            elif [ "$ready" -lt "$wanted" ]; then echo " $name ($ready of $wanted ready)"
+           elif [ "$old" -gt 0 ]; then echo " $name ($old of $wanted to be replaced)"
            fi ;;
     esac
+}
+
+# How many tasks were told something else than their service: a swarm takes a moment before it begins to replace them.
+count_old() {
+    local told format='{{json .ContainerSpec}} {{.ForceUpdate}}'
+    told=$(docker service inspect --format "{{with .Spec.TaskTemplate}}$format{{end}}" "${stack}_$1")
+    docker service ps --quiet --no-trunc --filter desired-state=running "${stack}_$1" |
+        xargs -r docker inspect --type task --format "{{with .Spec}}$format{{end}}" 2>/dev/null | grep -cvxF -e "$told" || true
 }
 
 containers_of() { docker ps --quiet --filter "label=com.docker.swarm.service.name=${stack}_$1" --filter status=running; }
@@ -448,7 +524,6 @@ fail_if_rolled_back() {
     case $update in
         "${update_before[$1]:-}") ;;
         rollback_completed* | rollback_paused* | paused*)
-            [ -z "${is_rolling_back:-}" ] || return 0
             show_failing "$1"
             fail "$1: the new one did not come up, so the old one is in its place again (${update%% *})" ;;
     esac
@@ -515,7 +590,9 @@ verb_status() {
     done
     broker=$(containers_of rabbitmq | head -n 1)
     say '' 'QUEUES'
-    if [ -n "$broker" ]; then docker exec "$broker" rabbitmqctl --quiet list_queues name messages consumers; else say 'the broker does not run'; fi
+    # As its own user: root would make root's cookie, which a broker that is starting cannot read.
+    if [ -z "$broker" ]; then say 'the broker does not run'
+    else docker exec --user rabbitmq "$broker" rabbitmqctl --quiet list_queues name messages consumers || say 'the broker does not answer yet'; fi
     say ''
     next_steps
 }
@@ -548,9 +625,10 @@ verb_update() {
         esac
     done
     need_deployed
+    need_one_node
     verb_build "${how[@]}"
-    need_broker_image
     make_secrets
+    need_broker_image
     use_tags_of_images
     deploy
     wait_until_ready "${services[@]}"
@@ -565,34 +643,47 @@ verb_update() {
 
 verb_refresh() {
     [ $# = 0 ] || fail "refresh takes nothing, and not '$1'"
-    local id
+    local id name why flags
     need_deployed
+    need_one_node
     make_secrets
     use_tags_of_stack
     deploy
     wait_until_ready configserver
     id=$(containers_of configserver | head -n 1)
-    [ -n "$id" ] || fail 'the configserver runs on another machine of the swarm: run deploy.sh refresh there'
     docker exec "$id" /configserver refresh --config-repo /config-repo
-    say "which settings each has taken, and which not: ./deploy.sh logs | grep settings"
+    # Each checks them as a whole, and so does one of them here: a wrong key is one for all of its service.
+    for name in "${scalable[@]}"; do
+        id=$(containers_of "$name" | head -n 1)
+        [ -n "$id" ] || continue
+        read -ra flags <<<"$(docker inspect --format '{{join .Config.Cmd " "}}' "$id")"
+        why=$(docker exec "$id" "/$name" "${flags[@]}" healthcheck --settings 2>&1) ||
+            fail "$name does not take the settings: ${why#error: }" \
+                "those that run go on with what they had, but one that starts now does not come up: correct config-repo/, and refresh again"
+    done
+    say "which settings each has taken: ./deploy.sh logs | grep settings"
 }
 
 verb_rollback() {
-    local name image names=("$@") is_rolling_back=yes
+    local name previous names=("$@") rolled=''
     need_deployed
     [ $# -gt 0 ] || names=("${services[@]}")
     for name in "${names[@]}"; do
         name=${name#"${stack}_"}
         [ -n "$(replicas_of "$name")" ] || fail "rollback: there is no service '$name'; there are: ${services[*]}"
-        if [ "$(docker service inspect --format '{{if .PreviousSpec}}yes{{end}}' "${stack}_$name")" != yes ]; then
-            say "$name: nothing ran before, it stays as it is"
+        previous=$(label_of "$name" hops.previous)
+        if [ -z "$previous" ] || [ "$previous" = "$(image_of "$name")" ]; then
+            say "$name: the last update has not changed it, it stays as it is"
             continue
         fi
-        image=$(docker service inspect --format '{{.PreviousSpec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$name")
-        docker service rollback --detach "${stack}_$name" >/dev/null
+        has_image "$previous" || fail "$name: $previous, which ran before, is not here any more"
+        docker service update --detach --no-resolve-image --image "$previous" --label-add "hops.previous=$(image_of "$name")" \
+            --label-add hops.deployed= "${stack}_$name" >/dev/null
         wait_until_ready "$name"
-        say "$name: $image is what runs again"
+        say "$name: $previous is what runs again"
+        rolled+=" $name"
     done
+    [ -n "$rolled" ] || fail 'there is nothing to go back to'
 }
 
 verb_logs() {
@@ -615,7 +706,7 @@ verb_logs() {
     # Containers, and not `docker service logs`: that one forgets tasks that are gone, and at times does not come back.
     for name in "${names[@]}"; do
         for id in $(docker ps --all --quiet --filter "label=com.docker.swarm.service.name=${stack}_$name"); do
-            docker logs "$id" 2>&1
+            docker logs "$id" 2>&1 || true
         done
     done | only "$request" | sort | as_text
 }
@@ -641,13 +732,13 @@ follow() {
 }
 
 # The lines of one request, or all.
-only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\""; else cat; fi; }
+only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\"" || fail "no line of request $1"; else cat; fi; }
 
 # A line of JSON as a line for people; what is none stays as it is.
 as_text() {
     local awk=(awk)
     # This one else waits for a whole block of lines.
-    ! awk -W version 2>&1 </dev/null | grep -q '^mawk' || awk+=(-W interactive)
+    [[ $(awk -W version 2>&1 </dev/null) != mawk* ]] || awk+=(-W interactive)
     # shellcheck disable=SC2016 # its dollars are awk's
     "${awk[@]}" '
         function field(key,   at, rest) {
@@ -677,14 +768,14 @@ verb_smoke() {
     say "$answer"
     until=$((SECONDS + 30))
     until [ "$(hop_lines "$id")" = 9 ]; do
-        [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2; fail "the nine hops of request $id are not there after 30 s, what is there is above"; }
+        [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2 || true; fail "the nine hops of request $id are not there after 30 s, what is there is above"; }
         sleep 0.5
     done
     verb_logs --request "$id"
 }
 
 # How many of the nine have been logged.
-hop_lines() { verb_logs --request "$1" | sed -n 's/.* hop=\([1-9]\) .*/\1/p' | sort -u | wc -l; }
+hop_lines() { verb_logs --request "$1" 2>/dev/null | sed -n 's/.* hop=\([1-9]\) .*/\1/p' | sort -u | wc -l; }
 
 # In front of the broker while somebody wants to look, and on this machine only; the broker itself publishes nothing.
 verb_console() {
@@ -734,7 +825,10 @@ END
     esac
 }
 
-need_secrets() { [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh makes it'; }
+need_secrets() {
+    need_readable_secrets
+    [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh makes it'
+}
 
 verb_down() {
     local arg volumes=no names
@@ -754,24 +848,24 @@ verb_down() {
     if [ ${#names[@]} = 0 ]; then return; fi
     if [ "$volumes" = yes ]; then
         docker volume rm "${names[@]}" >/dev/null
+        rm -f .secrets/broker_image
         say "removed what it had kept: ${names[*]}"
     else
         say "kept: the volumes ${names[*]}, and .secrets; ./deploy.sh down --volumes removes the volumes"
     fi
 }
 
-# `docker stack rm` comes back while all of it is still there.
+# `docker stack rm` comes back while all of it is still there, and fails when a part of it is still in use.
 remove_stack() {
-    local until=$((SECONDS + 120)) left
-    if is_deployed; then docker stack rm "$stack" >/dev/null 2>&1; say "removing the stack $stack"
-    else say "there is no stack $stack"; fi
+    local until=$((SECONDS + 120)) left said=''
+    if is_deployed; then say "removing the stack $stack"; else say "there is no stack $stack"; fi
     while true; do
-        left=$(docker ps --all --quiet --filter "label=com.docker.stack.namespace=$stack"
+        left=$(docker service ls --quiet --filter "label=com.docker.stack.namespace=$stack"
+            docker ps --all --quiet --filter "label=com.docker.stack.namespace=$stack"
             docker network ls --quiet --filter "label=com.docker.stack.namespace=$stack")
         [ -n "$left" ] || return 0
-        [ "$SECONDS" -lt "$until" ] || fail 'not gone after 120 s: containers and networks of the stack are still there, see docker ps --all'
-        # Again: a network that was in use at the first attempt stays.
-        docker stack rm "$stack" >/dev/null 2>&1 || true
+        [ "$SECONDS" -lt "$until" ] || fail "not gone after 120 s: services, containers or networks of the stack are still there; Docker says:" "$said"
+        said=$(docker stack rm "$stack" 2>&1) || true
         sleep 1
     done
 }

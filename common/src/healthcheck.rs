@@ -2,7 +2,8 @@
 //!
 //! An image of ours has neither a shell nor curl, so its one binary does it, as a second process.
 //! It asks where the flags, the environment and the files say that the service listens; a config server is not asked,
-//! since a service that lives must not be found dead because another one is away.
+//! since a service that lives must not be found dead because another one is away. Only `--settings` asks it, before the
+//! services are told that it has something new.
 
 use std::{
     io::{self, Write as _},
@@ -31,13 +32,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// No answer of ours about health is larger.
 const LARGEST: u64 = 64 * 1024;
 
-/// `healthcheck [--ready]`.
+/// `healthcheck [--ready] [--settings]`.
 #[must_use]
 pub fn command() -> Command {
-    let ready = Arg::new("ready").long("ready").action(ArgAction::SetTrue);
+    let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new(VERB)
         .about("Asks the service that runs here whether it lives; exit code 0 if so, 1 if not")
-        .arg(ready.help("Asks whether it can work, too (/readyz), and says which check fails"))
+        .arg(flag("ready").help("Asks whether it can work, too (/readyz), and says which check fails"))
+        .arg(flag("settings").help("Asks instead whether it could start with the settings that it would get now"))
 }
 
 /// The verb of a service, on where its sources say that it listens.
@@ -49,6 +51,10 @@ pub async fn of_service<S: ServiceSettings>(
     sources: Sources,
     port: u16,
 ) -> Result<(), Failure> {
+    if verb.get_flag("settings") {
+        let _: S = sources.load().await?;
+        return Ok(());
+    }
     let settings: S = Sources { server: None, ..sources }.load().await?;
     Ok(run(verb, settings.shared(), port).await?)
 }

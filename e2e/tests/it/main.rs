@@ -17,6 +17,7 @@
 //! - `contracts`: what is published and declared is as `docs/contracts` has it,
 //! - `pages`: the pages that a person types from, played as they are printed,
 //! - `walkthrough`: its chapters, played, and the code that they show,
+//! - `deploy`: what `deploy.sh` makes of a machine that is not as it should be, and the Dockerfile's first layer,
 //! - `words`: what the pages name is there,
 //! - `complete`: what is there the pages name,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
@@ -40,6 +41,7 @@ mod config_bus;
 mod contracts;
 mod pages;
 mod walkthrough;
+mod deploy;
 mod words;
 mod complete;
 mod tidy;

@@ -3,11 +3,13 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
 use axum::{Router, http::StatusCode, response::IntoResponse as _, routing::get};
 use e2e::{
+    binaries::binary,
     broker::{Vhost, free_port},
     environment,
     fixture::TestSystem,
@@ -152,6 +154,21 @@ async fn a_broken_edit_changes_nothing_and_is_said_until_it_is_corrected() {
     refresh(system.vhost(), "**").await;
     until_set(&vip, "offer_text", json!("a week")).await;
     assert!(note(&vip).await.starts_with("from "));
+}
+
+#[test]
+fn who_changes_settings_can_ask_whether_a_service_would_start_with_them() {
+    let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
+    let asked = || {
+        let flags = ["--config-repo", &repo.path().to_string_lossy(), "healthcheck", "--settings"];
+        let output = Command::new(binary("vipservice")).args(flags).env_clear().output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(asked(), (Some(0), String::new()), "though none runs here");
+    save(&repo, "vipservice.yml", "offer_textt: a week\n");
+    let (code, said) = asked();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("unknown key `offer_textt`"), "{said}");
 }
 
 #[tokio::test]

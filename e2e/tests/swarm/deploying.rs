@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::{
     environment::full_only,
+    repository::read,
     wait::{PATIENCE, until_true},
 };
 use serde_json::json;
@@ -30,6 +31,79 @@ async fn two_commands_deploy_a_clean_clone_and_a_read_makes_nine_hops() {
         assert!(status.lines().any(is_ready), "{task}: {status}");
     }
     assert!(status.lines().any(|line| line.starts_with("vip_queue\t")), "{status}");
+
+    let label = "docker ps --quiet --filter label=com.docker.stack.namespace=hops";
+    let format = "{{.Name}}: {{.MemUsage}}";
+    let memory = stack.shell(&format!("docker stats --no-stream --format '{format}' $({label})")).await;
+    assert_eq!(memory.lines().count(), 5 + usize::from(stack.ours().await.contains(&"edge")), "{memory}");
+    print(&format!("memory per task, and its limit; the original's took 1.9, 3.4 and 130 MiB:\n{memory}"));
+}
+
+#[tokio::test]
+async fn a_log_can_be_followed() {
+    let stack = Stack::turn().await;
+    let said = stack
+        .shell(
+            "./deploy.sh logs -f --request followed vipservice > followed & \
+             curl -sS -o seen -H 'x-request-id: followed' localhost:6767/accounts/10000; \
+             for n in {1..200}; do ! grep -q hop=9 followed || break; sleep 0.1; done; \
+             kill $!; wait $! || true; cat followed",
+        )
+        .await;
+    assert!(said.contains("hop=9") && said.contains("request=followed"), "{said}");
+}
+
+#[tokio::test]
+async fn a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_since() {
+    let stack = Stack::turn().await;
+    let (first, accounts) = (stack.images("vipservice").await, stack.containers("accountservice").await);
+    // Another version: the same program, in an image that has a label more.
+    stack
+        .shell("printf 'FROM hops-e2e/vipservice\nLABEL more=1\n' | docker build -t hops-e2e/vipservice -")
+        .await;
+    stack.deploy(&[]).await;
+    let second = stack.images("vipservice").await;
+    assert!(second.len() == 1 && second != first, "{second:?}");
+
+    stack.deploy(&["update", "--local"]).await;
+    assert_eq!(stack.images("vipservice").await, first, "what is built of the same is the same");
+    stack.deploy(&["scale", "vipservice=2"]).await;
+    let said = stack.deploy(&["rollback"]).await;
+    assert_eq!(stack.images("vipservice").await, second, "{said}");
+    assert!(said.contains("accountservice: the last update has not changed it"), "{said}");
+    stack.deploy(&["rollback", "vipservice"]).await;
+    assert_eq!(stack.images("vipservice").await, first);
+    assert_eq!(stack.containers("accountservice").await, accounts, "nobody touches what has not changed");
+    let said = stack.try_deploy(&["rollback", "accountservice"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.text.contains("there is nothing to go back to"), "{}", said.text);
+
+    // Of the images of this and earlier runs those are left that somebody could want.
+    let names = stack.shell("docker image ls --format '{{.Repository}}:{{.Tag}}' hops-e2e/vipservice").await;
+    let latest = "hops-e2e/vipservice:latest".to_owned();
+    let left = names.lines().map(str::to_owned).filter(|name| *name != latest).collect::<BTreeSet<_>>();
+    assert_eq!(left, first.union(&second).cloned().collect());
+}
+
+#[tokio::test]
+async fn what_somebody_has_stopped_or_removed_is_there_again_with_the_next_deploy() {
+    let stack = Stack::turn().await;
+    stack.docker(&["service", "scale", "--detach", "hops_configserver=0"]).await;
+    until_true("it is gone", PATIENCE, async || stack.containers("configserver").await.is_empty()).await;
+    // Nor does anybody have to name the broker again.
+    let broker = stack.containers("rabbitmq").await;
+    let said = stack.shell("unset RABBITMQ_IMAGE; ./deploy.sh").await;
+    assert!(said.contains(&format!("the broker stays {}", stack.broker().await)), "{said}");
+    assert_eq!(stack.containers("configserver").await.len(), 1, "{said}");
+    assert_eq!(stack.containers("rabbitmq").await, broker);
+
+    // Where there is an edge it is what listens; else the vipservice is as good.
+    let service = stack.ours().await.pop().filter(|last| *last == "edge").unwrap_or("vipservice");
+    stack.docker(&["service", "rm", &format!("hops_{service}")]).await;
+    until_true("it is gone", PATIENCE, async || stack.containers(service).await.is_empty()).await;
+    stack.deploy(&[]).await;
+    assert_eq!(stack.containers(service).await.len(), 1);
+    assert_eq!(stack.get("/accounts/10000").await.status, 200);
 }
 
 #[tokio::test]
@@ -115,4 +189,15 @@ async fn what_the_stack_has_kept_outlives_it() {
         started.elapsed().as_secs_f32()
     ));
     assert_eq!(stack.offers(None).await, offers);
+
+    // As the page has it, with the broker that is here.
+    let page = read("docs/OPERATIONS.md").replace("rabbitmq:4.3.4-management", &stack.broker().await);
+    let section = page.split("## Backup and restore\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks: Vec<_> = section.split("\n\n").filter(|part| part.starts_with("    ")).collect();
+    let [backup, restore] = blocks[..] else { panic!("{section}") };
+    stack.shell(backup).await;
+    stack.deploy(&["down", "--volumes"]).await;
+    assert_eq!(stack.volumes().await, BTreeSet::new(), "nothing is left of it");
+    stack.shell(restore).await;
+    assert_eq!(stack.offers(None).await, offers, "and all of it is back");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use e2e::environment::full_only;
 use tokio::time::Instant;
 
-use crate::stack::{OURS, Stack, print};
+use crate::stack::{Stack, print};
 
 #[tokio::test]
 async fn sigterm_ends_each_of_ours_within_its_grace_with_exit_code_0() {
@@ -13,7 +13,7 @@ async fn sigterm_ends_each_of_ours_within_its_grace_with_exit_code_0() {
         return;
     }
     let stack = Stack::turn().await;
-    for service in OURS {
+    for service in stack.ours().await {
         let containers = stack.containers(service).await;
         let container = &containers[0];
         let started = Instant::now();
@@ -39,19 +39,15 @@ async fn no_volume_and_no_zombie_is_left_behind() {
     let known = ["hops_rabbitmq", "hops-accountservice-1", "hops-accountservice-2"];
     let label = "label=com.docker.stack.namespace=hops";
     let ids = stack.docker(&["ps", "--all", "--quiet", "--filter", label]).await;
-    let (mut volumes, mut parents) = (BTreeSet::new(), BTreeSet::new());
+    let mut parents = BTreeSet::new();
     for id in ids.lines() {
         let container = stack.inspect(id).await;
-        for mount in container["Mounts"].as_array().unwrap().iter().filter(|mount| mount["Type"] == "volume")
-        {
-            volumes.insert(mount["Name"].as_str().unwrap().to_owned());
-        }
         let pid = container["State"]["Pid"].as_u64().unwrap();
         if let Some(process) = process(pid) {
             parents.extend([pid, process.1]);
         }
     }
-    assert_eq!(volumes.iter().map(String::as_str).collect::<BTreeSet<_>>(), known.into());
+    assert_eq!(stack.volumes().await, known.map(str::to_owned).into());
     let pids =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let zombies: Vec<u64> = pids

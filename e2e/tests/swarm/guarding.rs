@@ -4,12 +4,12 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::stack::{OURS, Stack};
+use crate::stack::Stack;
 
 #[tokio::test]
 async fn our_processes_are_nobodys_have_no_rights_and_cannot_write() {
     let stack = Stack::turn().await;
-    for service in OURS {
+    for service in stack.ours().await {
         for container in stack.containers(service).await {
             let known = stack.inspect(&container).await;
             let host = &known["HostConfig"];
@@ -42,7 +42,7 @@ async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
         let found = secrets.iter().any(|secret| text.contains(secret.as_str()));
         assert!(!found, "{place} has a secret in it");
     };
-    for service in [OURS.as_slice(), &["rabbitmq"]].concat() {
+    for service in [stack.ours().await, vec!["rabbitmq"]].concat() {
         let name = format!("hops_{service}");
         assert_clean(&name, &stack.docker(&["service", "inspect", &name]).await);
         for container in stack.containers(service).await {
@@ -80,11 +80,16 @@ async fn two_ports_are_open_and_the_console_on_this_machine_while_somebody_asks_
     let is_open = |host: &str, port: u16| std::net::TcpStream::connect((host, port)).is_ok();
     let ours = [6767, 6868, 8888, 5672, 15672, 15692, 4369, 25672];
     let open = |host: &str| ours.into_iter().filter(|port| is_open(host, *port)).collect::<Vec<_>>();
+    // The swarm's own. One that was here before us listens as somebody else has said.
+    let swarms = |host: &str| [2377, 7946].into_iter().filter(|port| is_open(host, *port)).count();
+    let is_made_by_us =
+        stack.docker(&["info", "--format", "{{.Swarm.NodeAddr}}"]).await.trim() == "127.0.0.1";
     let elsewhere = std::process::Command::new("hostname").arg("-I").output().unwrap();
     let elsewhere = String::from_utf8(elsewhere.stdout).unwrap();
     let elsewhere = elsewhere.split_whitespace().next().unwrap();
 
     assert_eq!((open("127.0.0.1"), open(elsewhere)), (vec![6767, 6868], vec![6767, 6868]));
+    assert!(!is_made_by_us || (swarms("127.0.0.1"), swarms(elsewhere)) == (2, 0));
     stack.deploy(&["console"]).await;
     assert_eq!((open("127.0.0.1"), open(elsewhere)), (vec![6767, 6868, 15672], vec![6767, 6868]));
     stack.deploy(&["console", "--off"]).await;

@@ -73,12 +73,17 @@ async fn settings_are_taken_without_a_restart_and_bad_ones_change_nothing() {
     let old = "A weekend in the mountains, for you and a guest";
     until_true("the old text", PATIENCE, async || newest().await.as_deref() == Some(old)).await;
 
+    // What an editor leaves beside it is no file of settings.
+    stack.shell("cp config-repo/vipservice.yml config-repo/vipservice.yml.bak").await;
     stack.edit(file, |text| text.replace(old, "Tea for two"));
     stack.deploy(&["refresh"]).await;
     until_true("the new text", PATIENCE, async || newest().await.as_deref() == Some("Tea for two")).await;
 
     stack.edit(file, |text| text.replace("offer_text: Tea for two", "offer_textt: Tea for three"));
-    stack.deploy(&["refresh"]).await;
+    let said = stack.try_deploy(&["refresh"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.text.contains("vipservice does not take the settings: "), "{}", said.text);
+    assert!(said.text.contains("unknown key `offer_textt`"), "{}", said.text);
     let is_said = async || stack.deploy(&["logs", "vipservice"]).await.contains("unknown key `offer_textt`");
     until_true("what is wrong is in the log", PATIENCE, is_said).await;
     assert_eq!(newest().await.as_deref(), Some("Tea for two"));

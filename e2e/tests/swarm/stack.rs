@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Stdio,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -30,11 +31,13 @@ use tokio::{
 /// Images of these tests have other names than those of a person.
 const IMAGES: &str = "hops-e2e";
 const BROKER: &str = "hops-rabbitmq:4.0";
-/// All that the stack runs and that is ours.
+/// All images of ours, and what runs of them: `edge` only where the kernel has no IPVS.
 pub(crate) const OURS: [&str; 4] = ["accountservice", "vipservice", "configserver", "edge"];
 
 /// Whether it is deployed; and one test at a time.
 static TURN: Mutex<bool> = Mutex::const_new(false);
+/// The engine's volumes before the stack was there.
+static OTHER_VOLUMES: OnceLock<BTreeSet<String>> = OnceLock::new();
 
 /// What somebody has typed and what was printed, on both outputs.
 #[derive(Debug)]
@@ -56,14 +59,18 @@ impl Stack {
         if !*is_deployed {
             janitor::hire().await;
             clone().await;
+            let _ = OTHER_VOLUMES.set(all_volumes().await);
             typed("./deploy.sh", &["build", "--local"]).await.succeeded();
         }
         let started = Instant::now();
         typed("./deploy.sh", &[]).await.succeeded();
-        if !std::mem::replace(&mut *is_deployed, true) {
-            print(&format!("from ./deploy.sh to all ready: {:.0} s", started.elapsed().as_secs_f32()));
-        }
+        let is_first = !std::mem::replace(&mut *is_deployed, true);
         let stack = Self { client: http::client(), _turn: is_deployed };
+        if is_first {
+            print(&format!("from ./deploy.sh to all ready: {:.0} s", started.elapsed().as_secs_f32()));
+            let way = if stack.ours().await.contains(&"edge") { "edge, without IPVS" } else { "IPVS" };
+            print(&format!("what is tested comes in through {way}"));
+        }
         if stack.containers("vipservice").await.len() != 1 {
             stack.deploy(&["scale", "vipservice=1"]).await;
         }
@@ -83,6 +90,37 @@ impl Stack {
     /// `docker` with these words, which succeeds.
     pub(crate) async fn docker(&self, words: &[&str]) -> String {
         typed("docker", words).await.succeeded()
+    }
+
+    /// A line in a shell, with the variables that `deploy.sh` gets; it succeeds.
+    pub(crate) async fn shell(&self, line: &str) -> String {
+        typed("bash", &["-euo", "pipefail", "-c", line]).await.succeeded()
+    }
+
+    /// What runs and is ours.
+    pub(crate) async fn ours(&self) -> Vec<&'static str> {
+        let services = self.docker(&["stack", "services", "--format", "{{.Name}}", "hops"]).await;
+        let runs = |name: &&str| services.lines().any(|line| line.strip_prefix("hops_") == Some(*name));
+        OURS.into_iter().filter(runs).collect()
+    }
+
+    /// The images that a service's containers are of.
+    pub(crate) async fn images(&self, service: &str) -> BTreeSet<String> {
+        let mut images = BTreeSet::new();
+        for container in self.containers(service).await {
+            images.insert(self.inspect(&container).await["Config"]["Image"].as_str().unwrap().to_owned());
+        }
+        images
+    }
+
+    /// The engine's volumes that were not there before the stack.
+    pub(crate) async fn volumes(&self) -> BTreeSet<String> {
+        all_volumes().await.difference(OTHER_VOLUMES.get().unwrap()).cloned().collect()
+    }
+
+    /// The broker's image.
+    pub(crate) async fn broker(&self) -> String {
+        self.images("rabbitmq").await.pop_first().unwrap()
     }
 
     /// The ids of the running containers of a service.
@@ -233,6 +271,10 @@ async fn typed(program: &str, words: &[&str]) -> Said {
     let output = output.unwrap_or_else(|_| panic!("{program} {words:?} does not end")).unwrap();
     let text = [output.stdout, output.stderr].concat();
     Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+async fn all_volumes() -> BTreeSet<String> {
+    typed("docker", &["volume", "ls", "--quiet"]).await.succeeded().lines().map(str::to_owned).collect()
 }
 
 /// Always the same folder, so that cargo knows what it has built before.

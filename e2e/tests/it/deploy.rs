@@ -1,0 +1,180 @@
+//! `deploy.sh` beside a `docker` that answers what a test wants, and the part of the Dockerfile that needs none.
+//!
+//! What a real engine can be made to do is in `e2e/tests/swarm`.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::{Command, Output},
+};
+
+use e2e::repository::{files, read, root};
+use tempfile::TempDir;
+
+/// A machine with a stack that runs, whose engine says nothing else.
+const ANSWERS: &str = r#"
+        "info --format {{.ServerVersion}}") echo 28.2.2 ;;
+        "info "*) echo active true ;;
+        "version --format {{.Server.APIVersion}}") echo 1.41 ;;
+        "version "*) echo 28.2.2 ;;
+        "stack config --help") echo "Usage:  docker stack config [OPTIONS]" ;;
+        "node ls "*) echo one ;;
+        "service ls "*) echo hops_vipservice ;;
+        "service inspect "*) echo 1 ;;
+    esac
+"#;
+
+/// What deploy.sh works on, with a `docker` that has these answers and then the usual ones.
+fn folder(answers: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let is_wanted = |path: &&String| {
+        !path.contains('/') || path.starts_with("config-repo/") || path.starts_with(".cargo")
+    };
+    copy(&files().iter().filter(is_wanted).cloned().collect::<Vec<_>>(), folder.path());
+    fs::create_dir(folder.path().join("bin")).unwrap();
+    let docker = folder.path().join("bin/docker");
+    let log = folder.path().join("asked");
+    let script =
+        format!("#!/bin/sh\necho \"$*\" >> '{}'\ncase \"$*\" in\n{answers}\n{ANSWERS}", log.display());
+    fs::write(&docker, script).unwrap();
+    for path in [folder.path(), &docker] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+fn copy(paths: &[String], folder: &Path) {
+    for path in paths {
+        let to = folder.join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root().join(path), to).unwrap();
+    }
+}
+
+/// Types a line in that folder, before whose `docker` there is no other.
+fn typed(folder: &Path, line: &str) -> Output {
+    let line = format!("PATH=\"{}/bin:$PATH\"; {line}", folder.display());
+    Command::new("bash").args(["-c", &line]).current_dir(folder).output().unwrap()
+}
+
+/// The exit code, and all that was printed.
+fn said(output: &Output) -> (Option<i32>, String) {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn what_is_missing_is_named_before_anything_is_done() {
+    for (answers, line, says) in [
+        ("", "HOPS_WAIT=soon ./deploy.sh", "HOPS_WAIT is a number of seconds, and not 'soon'"),
+        (r#""stack config --help") echo "Usage:  docker stack COMMAND" ;;"#, "./deploy.sh", "23 or later"),
+        (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh", "this swarm has 2 nodes"),
+        (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh refresh", "this swarm has 2 nodes"),
+        (r#""info --format {{.Swarm"*) echo active false ;;"#, "./deploy.sh", "a worker of a swarm"),
+    ] {
+        let folder = folder(&format!("{answers}\n\"image inspect \"*) echo sha256:0123456789abcdef ;;"));
+        let (code, said) = said(&typed(folder.path(), line));
+        assert_eq!(code, Some(1), "{line}: {said}");
+        assert!(said.contains(says), "{line}: {said}");
+        let asked = fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
+        assert!(!asked.contains("stack deploy ") && !asked.contains("docker build"), "{line}: {asked}");
+    }
+}
+
+#[test]
+fn through_a_link_it_works_in_its_own_folder() {
+    let folder = folder("");
+    let elsewhere = tempfile::tempdir().unwrap();
+    symlink(folder.path().join("deploy.sh"), elsewhere.path().join("hops")).unwrap();
+    let typed =
+        |word| said(&Command::new("./hops").arg(word).current_dir(elsewhere.path()).output().unwrap());
+    let (code, help) = typed("help");
+    assert_eq!(code, Some(0), "{help}");
+    assert!(help.contains("./deploy.sh rollback"), "{help}");
+    fs::create_dir(folder.path().join(".secrets")).unwrap();
+    fs::write(folder.path().join(".secrets/management_token"), "a token").unwrap();
+    assert_eq!(typed("token").0, Some(0), "the token of its folder is found");
+}
+
+#[test]
+fn a_build_that_fails_is_not_passed_over() {
+    let fails = "\"build --target configserver \"*) echo 'no space left' >&2; exit 1 ;;\n\"image inspect \"*) echo 1 ;;";
+    let folder = folder(fails);
+    let (code, said) = said(&typed(folder.path(), "./deploy.sh build"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no space left") && said.contains("could not make hops/configserver"), "{said}");
+    let asked = fs::read_to_string(folder.path().join("asked")).unwrap();
+    assert!(!asked.contains("build --target vipservice"), "{asked}");
+}
+
+#[test]
+fn down_goes_on_where_docker_could_not_remove_all_at_once() {
+    let folder = folder(
+        r#"
+        "stack rm "*) echo "network hops_default has active endpoints" >&2; [ ! -e tried ] && touch tried && exit 1; touch gone ;;
+        "service ls "* | "network ls "*) [ -e gone ] || echo hops ;;
+        "volume ls "*) echo hops_rabbitmq ;;"#,
+    );
+    let (code, said) = said(&typed(folder.path(), "./deploy.sh down"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("kept: the volumes hops_rabbitmq"), "{said}");
+    assert!(folder.path().join("gone").exists(), "it was tried again");
+}
+
+#[test]
+fn secrets_that_may_not_be_read_are_not_called_missing() {
+    let folder = folder("");
+    let secrets = folder.path().join(".secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("management_token"), "a token").unwrap();
+    // For root nothing is unreadable.
+    let nobody = "as=; [ \"$(id -u)\" != 0 ] || as='setpriv --reuid=65534 --regid=65534 --clear-groups'; $as";
+    for unreadable in [secrets.join("management_token"), secrets.clone()] {
+        fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+        let output = typed(folder.path(), &format!("{nobody} ./deploy.sh token"));
+        fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("is there, but you may not read it: it belongs to "), "{said}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let folder = folder(
+        r#"
+        "exec --user rabbitmq "*) echo "Error: unable to perform an operation on node" >&2; exit 69 ;;
+        "ps "*) echo 0123 ;;
+        "logs "*) echo '{"request":"other","message":"one"}' ;;
+        "inspect "*) echo hops_vipservice.1.x ;;"#,
+    );
+    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs --request mine"));
+    assert_eq!((code, text.as_str()), (Some(1), "deploy.sh: no line of request mine\n"));
+    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs --request other vipservice"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("request=other"), "{text}");
+    let (code, text) = said(&typed(folder.path(), "./deploy.sh status"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("the broker does not answer yet") && text.contains("try:"), "{text}");
+}
+
+/// What `docker build` would run first, over what it would be sent.
+#[test]
+fn the_dependencies_layer_has_a_file_for_every_target_that_a_manifest_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (all, manifests) = (folder.path().join("all"), folder.path().join("manifests"));
+    copy(&files(), &all);
+    let dockerfile = read("Dockerfile");
+    let stage = dockerfile.split(" AS manifests\n").nth(1).unwrap().split("\nFROM ").next().unwrap();
+    let run = stage.split("\nRUN ").nth(1).unwrap().split("\n\n").next().unwrap();
+    let run = run.replace("/manifests", manifests.to_str().unwrap());
+    let ran = Command::new("sh").args(["-euc", &run]).current_dir(&all).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--locked", "--no-deps", "--format-version=1"])
+        .current_dir(&manifests)
+        .output()
+        .unwrap();
+    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
+}
