@@ -39,7 +39,10 @@ pub fn command() -> Command {
     Command::new(VERB)
         .about("Asks the service that runs here whether it lives; exit code 0 if so, 1 if not")
         .arg(flag("ready").help("Asks whether it can work, too (/readyz), and says which check fails"))
-        .arg(flag("settings").help("Asks instead whether it could start with the settings that it would get now"))
+        .arg(
+            flag("settings")
+                .help("Asks instead whether it could start with the settings that it would get now"),
+        )
 }
 
 /// The verb of a service, on where its sources say that it listens.

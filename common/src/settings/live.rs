@@ -77,6 +77,7 @@ pub(super) struct Version<S> {
     shared: Arc<SharedSettings>,
     /// What was set, by key, with its origin; a secret stands here in clear.
     pub(super) values: Map<String, Value>,
+    pub(super) is_known: bool,
 }
 
 pub(super) struct State<S> {
@@ -92,7 +93,8 @@ pub(super) struct State<S> {
 impl<S: ServiceSettings> Version<S> {
     pub(super) fn new(loaded: Loaded<S>) -> Arc<Self> {
         let shared = Arc::new(loaded.settings.shared().clone());
-        Arc::new(Self { settings: Arc::new(loaded.settings), shared, values: loaded.values })
+        let Loaded { settings, values, is_known, .. } = loaded;
+        Arc::new(Self { settings: Arc::new(settings), shared, values, is_known })
     }
 }
 
@@ -167,7 +169,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
 /// Settings that never change.
 impl<S: ServiceSettings> From<S> for LiveSettings<S> {
     fn from(settings: S) -> Self {
-        Self::new(Sources::default(), Loaded { settings, values: Map::new(), warning: None })
+        Self::new(Sources::default(), Loaded { settings, values: Map::new(), is_known: false, warning: None })
     }
 }
 

@@ -151,6 +151,10 @@ impl<S: ServiceSettings> Refresh<S> {
     async fn reload(&self, is_again: bool) -> Reloaded {
         let (state, origin) = (&self.settings.state, self.settings.sources.origin());
         let (why, reloaded) = match self.settings.sources.load_again::<S>().await {
+            // For a moment a folder may be empty: that is no reason to fall back on the defaults.
+            Ok(loaded) if !loaded.is_known && state.borrow().now.is_known => {
+                (format!("{}; it is asked again", self.settings.sources.unknown::<S>()), Reloaded::Later)
+            }
             Ok(loaded) => {
                 let new = Version::new(loaded);
                 let mut changes = Changes::default();

@@ -43,6 +43,8 @@ pub(super) struct Loaded<S> {
     pub(super) settings: S,
     /// What was set, by key, with its origin; a secret stands here in clear.
     pub(super) values: Map<String, Value>,
+    /// Whether there was a file, or the server had something.
+    pub(super) is_known: bool,
     /// What the person should know who started the service.
     pub(super) warning: Option<String>,
 }
@@ -79,7 +81,7 @@ impl Sources {
             }
         };
         match server.fetch(S::SERVICE, &self.profile, server.patience, &tell).await {
-            Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>(server))),
+            Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>())),
             Ok(layers) => self.compose(layers, None),
             Err(Failed::Later(why)) if !server.fail_fast => {
                 let instead = self
@@ -104,8 +106,6 @@ impl Sources {
         let layers = match &self.server {
             None => self.folder::<S>().map_err(refused)?,
             Some(server) => match server.fetch_once(S::SERVICE, &self.profile).await {
-                // For a moment its folder may be empty: that is no reason to fall back on the defaults.
-                Ok(layers) if layers.is_empty() => return Err(Failed::Later(self.unknown::<S>(server))),
                 Ok(layers) => layers,
                 Err(Failed::Later(why)) => return Err(Failed::Later(format!("{server}: {why}"))),
                 Err(Failed::Refused(why)) => return Err(Failed::Refused(format!("{server}: {why}"))),
@@ -114,8 +114,9 @@ impl Sources {
         self.compose(layers, None).map_err(refused)
     }
 
-    fn unknown<S: ServiceSettings>(&self, server: &ConfigServer) -> String {
-        format!("{server} knows nothing of {} {}", S::SERVICE, self.profile)
+    /// What is said where there is not one file.
+    pub(super) fn unknown<S: ServiceSettings>(&self) -> String {
+        format!("{} knows nothing of {} {}", self.origin(), S::SERVICE, self.profile)
     }
 
     fn compose<S: ServiceSettings>(
@@ -123,8 +124,9 @@ impl Sources {
         layers: Vec<Layer>,
         warning: Option<String>,
     ) -> Result<Loaded<S>, SettingsError> {
+        let is_known = !layers.is_empty();
         let (settings, values) = compose::<S>(layers, &self.environment, &self.flags)?;
-        Ok(Loaded { settings, values, warning })
+        Ok(Loaded { settings, values, is_known, warning })
     }
 
     /// The layers of the folder, the weakest first, in the order that Spring has: a profile's file goes before one
