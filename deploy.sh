@@ -510,7 +510,7 @@ missing_of() {
 
 # How many tasks were told something else than their service: a swarm takes a moment before it begins to replace them.
 count_old() {
-    local told format='{{json .ContainerSpec}} {{.ForceUpdate}}'
+    local told format='{{with .ContainerSpec}}{{.Image}} {{json .Args}} {{json .Env}} {{json .Configs}} {{json .Secrets}}{{end}} {{.ForceUpdate}}'
     told=$(docker service inspect --format "{{with .Spec.TaskTemplate}}$format{{end}}" "${stack}_$1")
     docker service ps --quiet --no-trunc --filter desired-state=running "${stack}_$1" |
         xargs -r docker inspect --type task --format "{{with .Spec}}$format{{end}}" 2>/dev/null | grep -cvxF -e "$told" || true
