@@ -6,10 +6,11 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -39,6 +40,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How long a thread for blocking work waits for more of it.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
+
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -59,7 +63,9 @@ impl From<String> for Failure {
 /// Runs a service to its end, and says how it ended: what `main` is made of.
 pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     raise_file_limit();
-    let runtime = match tokio::runtime::Runtime::new() {
+    // A thread that has looked up a name, and has nothing more to do, goes soon.
+    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             return report(service, Err(Failure::Other(format!("no threads can be started: {error}"))));

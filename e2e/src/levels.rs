@@ -55,7 +55,7 @@ impl Levels {
     ///
     /// These are told apart:
     /// - tokio's worker threads, one per core, stay; its blocking threads have the same name, come with look-ups of
-    ///   names, and go after ten idle seconds. So the level of that name is the number of cores.
+    ///   names, and go after an idle second. So the level of that name is the number of cores.
     /// - sled starts another thread whenever fewer than seven of its pool wait, and lets it go when it has had five
     ///   tasks: how many there are follows the load, up to 128.
     /// - lapin makes one runtime of its own for a stream that is used outside of ours; whether and when is chance,
