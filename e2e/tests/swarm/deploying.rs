@@ -55,6 +55,9 @@ async fn a_log_can_be_followed() {
 
 #[tokio::test]
 async fn a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_since() {
+    if !full_only("a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_since") {
+        return;
+    }
     let stack = Stack::turn().await;
     let (first, accounts) = (stack.images("vipservice").await, stack.containers("accountservice").await);
     // Another version: the same program, in an image that has a label more.
@@ -87,6 +90,9 @@ async fn a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_s
 
 #[tokio::test]
 async fn what_somebody_has_stopped_or_removed_is_there_again_with_the_next_deploy() {
+    if !full_only("what_somebody_has_stopped_or_removed_is_there_again_with_the_next_deploy") {
+        return;
+    }
     let stack = Stack::turn().await;
     stack.docker(&["service", "scale", "--detach", "hops_configserver=0"]).await;
     until_true("it is gone", PATIENCE, async || stack.containers("configserver").await.is_empty()).await;

@@ -31,6 +31,9 @@ async fn sigterm_ends_each_of_ours_within_its_grace_with_exit_code_0() {
 
 #[tokio::test]
 async fn no_volume_and_no_zombie_is_left_behind() {
+    if !full_only("no_volume_and_no_zombie_is_left_behind") {
+        return;
+    }
     let stack = Stack::turn().await;
     // Tasks come and go, and are asked for their health.
     stack.deploy(&["scale", "vipservice=2"]).await;
