@@ -153,9 +153,13 @@ impl Checkout {
         let output = Command::new("ps").args(["-e", "-o", "pid=,stat=,args="]).output().unwrap();
         let bin = self.path().join(".hops/bin").display().to_string();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let ours = text.lines().filter(|line| line.contains(&bin));
-        let alive = ours.filter(|line| !line.split_whitespace().nth(1).unwrap_or("Z").starts_with('Z'));
-        alive.map(str::to_owned).collect()
+        let ours = text.lines().filter(|line| line.contains(&bin)).map(|line| line.split_whitespace());
+        // Its state changes from look to look.
+        let alive = ours.filter_map(|mut words| {
+            let (id, state) = (words.next()?, words.next()?);
+            (!state.starts_with('Z')).then(|| format!("{id} {}", words.collect::<Vec<_>>().join(" ")))
+        });
+        alive.collect()
     }
 
     pub(crate) fn supervisor(&self) -> i32 {
