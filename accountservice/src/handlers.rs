@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use common::{http::Problem, trace::RequestContext};
+use contracts::RequestContext;
 use serde::{Deserialize, Serialize};
+use service::http::Problem;
 
 use crate::{
     account::{Account, AccountId},

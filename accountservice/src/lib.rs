@@ -6,7 +6,7 @@
 //! - [`store`]: hop 3, accounts in sled
 //! - [`notifier`]: hop 4, a VIP's read becomes a message in the outbox
 //!
-//! Hop 5, the outbox and its relay, is in [`common::outbox`]. Around them: [`account`], the type that
+//! Hop 5, the outbox and its relay, is in [`outbox`]. Around them: [`account`], the type that
 //! they share, [`settings`], and [`outbox_command`], the outbox from a shell.
 //! This crate knows no consumer: what becomes of a notification is not its business.
 
@@ -20,21 +20,21 @@ pub mod outbox_command;
 
 use std::{ffi::OsString, sync::Arc};
 
-use common::{
+use contracts::topology::vip_queue;
+use hops_config::{Live, LiveSettings, SharedSettings, Sources, command};
+use messaging::{
+    MessagingClient,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+};
+use outbox::Outbox;
+use prometheus_client::registry::Registry;
+use service::{
     healthcheck,
     http::{self, Access, Health},
-    messaging::{
-        MessagingClient,
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::Topology,
-    },
-    outbox::Outbox,
-    settings::{Live, LiveSettings, SharedSettings, Sources, command},
     shutdown::{OutboxOnDisk, Service},
     startup::{self, Begun, Failure, Instance},
 };
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -83,8 +83,7 @@ fn client(
 ) -> Result<AmqpClient, String> {
     let shared = shared.into();
     let now = shared.get();
-    let topology =
-        Topology::default().with_vip_queue(now.vip_queue_max_length).with_bus(&now.config_event_bus);
+    let topology = vip_queue(now.vip_queue_max_length).with_exchange(&now.config_event_bus);
     let options = AmqpOptions::new(shared, &instance.name, topology)?;
     Ok(AmqpClient::new(options, Metrics::registered(registry)))
 }
@@ -113,7 +112,7 @@ pub async fn run(
     }
 
     client.connect();
-    let following = live.follow(&client, &instance.name, &mut registry);
+    let following = config_bus::follow(live, &client, &instance.name, &mut registry);
     let health = Health::default()
         .with("broker", {
             let client = Arc::clone(&client);

@@ -4,13 +4,10 @@
 
 use std::sync::Arc;
 
-use common::{
-    contracts::{VIP_NOTIFICATION, VipNotification},
-    messaging::{Message, topology::VIP_QUEUE},
-    outbox::{Outbox, OutboxError},
-    trace::RequestContext,
-};
+use contracts::topology::VIP_QUEUE;
+use contracts::{RequestContext, VIP_NOTIFICATION, VipNotification};
 use jiff::Timestamp;
+use outbox::{Outbox, OutboxError};
 
 use crate::account::Account;
 
@@ -41,7 +38,7 @@ impl Notifier {
         }
         let id = account.id.as_str();
         let body = VipNotification { account_id: id.to_owned(), read_at: Timestamp::now() };
-        let message = Message::event(VIP_NOTIFICATION, "accountservice", id, context, &body)?;
+        let message = contracts::event(VIP_NOTIFICATION, "accountservice", id, context, &body)?;
         self.outbox.append(VIP_QUEUE, &message).await?;
         tracing::info!(
             hop = 4,

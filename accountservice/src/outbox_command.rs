@@ -5,14 +5,11 @@
 use std::{io::Write as _, time::Duration};
 
 use clap::{ArgMatches, Command};
-use common::{
-    messaging::MessagingClient,
-    outbox::{Outbox, relay},
-    settings::{LogLevel, ServiceSettings as _, Sources},
-    startup::Instance,
-    telemetry,
-};
+use hops_config::{LogLevel, ServiceSettings as _, Sources};
+use messaging::MessagingClient;
+use outbox::{Outbox, relay};
 use prometheus_client::registry::Registry;
+use service::{startup::Instance, telemetry};
 use tokio::time::timeout;
 use tracing::Level;
 

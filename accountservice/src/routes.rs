@@ -1,6 +1,6 @@
 //! Hop 1, request: which address leads where.
 //!
-//! The request's id and its span are there already: [`common::http`] stands around every route.
+//! The request's id and its span are there already: [`service::http`] stands around every route.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use axum::{
     http::Method,
     routing::get,
 };
-use common::{http::Problem, trace::RequestContext};
+use contracts::RequestContext;
+use service::http::Problem;
 
 use crate::handlers::{self, AccountAnswer, AccountList, AppState, PageQuery};
 

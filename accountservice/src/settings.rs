@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use common::settings::{ServiceSettings, SharedSettings, more_than_zero};
 use documented::DocumentedFields;
+use hops_config::{ServiceSettings, SharedSettings, more_than_zero};
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, AccountId};

@@ -18,9 +18,9 @@ use axum::{
     routing::{get, post},
 };
 use clap::Command;
-use common::http::{Access, Problem};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
+use service::http::{Access, Problem};
 
 use crate::spring::{
     cipher::{CIPHER, Key, split_prefixes},

@@ -30,21 +30,21 @@ pub mod settings;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use common::{
-    bus::BusId,
+use config_bus::BusId;
+use futures_util::future::OptionFuture;
+use hops_config::{LiveSettings, Sources, command, secret::Secret};
+use messaging::{
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+    topology::Topology,
+};
+use prometheus_client::registry::Registry;
+use service::{
     healthcheck,
     http::{self, Access, Health},
-    messaging::{
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::Topology,
-    },
-    settings::{LiveSettings, Sources, command, secret::Secret},
     shutdown::Service,
     startup::{self, Begun, Failure},
 };
-use futures_util::future::OptionFuture;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ pub async fn start(
         Some(id) => BusId::given(id),
         None => BusId::new(BUS_NAME, &profile, &instance.name),
     };
-    let topology = Topology::default().with_bus(&shared.config_event_bus);
+    let topology = Topology::default().with_exchange(&shared.config_event_bus);
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
@@ -134,7 +134,7 @@ pub async fn run(
     let server = Arc::new(Server::new(&settings, repository)?);
     client.connect();
     let announcing = refresher.announce(stop.clone());
-    let following = live.follow(&client, instance, &mut registry);
+    let following = config_bus::follow(live, &client, instance, &mut registry);
     let folder = Kept::new({
         let server = Arc::clone(&server);
         move || server.check()

@@ -17,14 +17,12 @@ use axum::{
     http::{Extensions, HeaderMap, StatusCode, header},
     routing::post,
 };
-use common::{
-    bus::{self, BusId, Change, Event},
-    http::{Access, Problem},
-    messaging::MessagingClient,
-    settings::secret::Secret,
-};
+use config_bus::{self, BusId, Change, Event};
 use futures_util::future::join_all;
 use hmac::{Hmac, Mac as _};
+use hops_config::secret::Secret;
+use messaging::MessagingClient;
+use service::http::{Access, Problem};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +55,7 @@ impl Refresher {
         let sent = join_all(destinations.iter().map(async |destination| {
             let event = Event::new(&self.id, Some(destination.as_ref()), Change::Refresh);
             let to = event.destination.clone().unwrap_or_default();
-            match bus::send(&self.client, &self.exchange, &event, patience).await {
+            match config_bus::send(&self.client, &self.exchange, &event, patience).await {
                 Ok(()) => {
                     tracing::info!(message.id = event.id, "told {to} to read its settings again");
                     Ok(())
@@ -75,7 +73,7 @@ impl Refresher {
     /// Tells everybody once that a server has started, however long the broker is not there, until `stop`.
     pub async fn announce(self, stop: CancellationToken) {
         let event = Event::new(&self.id, Some(EVERYBODY), Change::Refresh);
-        let sent = bus::send(&self.client, &self.exchange, &event, Duration::MAX);
+        let sent = config_bus::send(&self.client, &self.exchange, &event, Duration::MAX);
         match stop.run_until_cancelled(sent).await {
             Some(Ok(())) => {
                 tracing::info!(message.id = event.id, "told everybody that this server has started");

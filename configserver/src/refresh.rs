@@ -8,7 +8,8 @@ use std::{
 };
 
 use clap::{Arg, ArgMatches, Command};
-use common::{healthcheck, settings::SharedSettings};
+use hops_config::SharedSettings;
+use service::healthcheck;
 
 use crate::monitor::PATIENCE;
 

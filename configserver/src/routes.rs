@@ -10,8 +10,9 @@ use axum::{
     routing::{any, get},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{http::Health, settings::secret::Secret};
+use hops_config::secret::Secret;
 use serde_json::json;
+use service::http::Health;
 use subtle::ConstantTimeEq as _;
 
 use crate::{

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use common::settings::{ServiceSettings, SharedSettings, secret::Secret};
 use documented::DocumentedFields;
+use hops_config::{ServiceSettings, SharedSettings, secret::Secret};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -174,7 +174,7 @@ fn flatten(key: String, value: &Value, flat: &mut IndexMap<String, Secret>) {
 mod tests {
     use std::ffi::OsString;
 
-    use common::settings::{Sources, command};
+    use hops_config::{Sources, command};
 
     use super::*;
 

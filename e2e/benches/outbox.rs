@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p e2e --bench outbox
 //!
-//! The relay (`common::outbox::relay` over `AmqpClient`), with its log lines in a file as in a service, and without
+//! The relay (`outbox::relay` over `AmqpClient`), with its log lines in a file as in a service, and without
 //! them, against a bare lapin loop: 1000 persistent messages in flight, not mandatory, the same bytes into a queue
 //! with the same arguments. Target: at least 0.6 of the bare loop.
 //!
@@ -23,28 +23,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    contracts::{VIP_NOTIFICATION, VipNotification},
-    messaging::{
-        Message, MessagingClient as _,
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::{Argument, Topology, VIP_QUEUE},
-    },
-    outbox::{Outbox, relay},
-    settings::{LogFormat, LogLevel, SharedSettings, broker::BrokerUrls},
-    telemetry,
-    trace::RequestContext,
-};
+use contracts::topology::VIP_QUEUE;
+use contracts::{RequestContext, VIP_NOTIFICATION, VipNotification};
 use e2e::{
     broker::SharedBroker,
     wait::{PATIENCE, until_true},
 };
+use hops_config::{LogFormat, LogLevel, SharedSettings, broker::BrokerUrls};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
+use messaging::{
+    Message, MessagingClient as _,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+    topology::{Argument, Topology},
+};
+use outbox::{Outbox, relay};
+use service::telemetry;
 use tokio::task::JoinSet;
 
 use self::{
@@ -124,17 +122,17 @@ async fn write_down(figures: &Path, work: impl Future<Output = ()>) {
 }
 
 fn notification() -> Message {
-    let context = RequestContext::continued(None, None, None);
+    let context = RequestContext::from_parts_or_new(None, None, None);
     let body = VipNotification {
         account_id: "10000".into(),
         read_at: "2026-11-20T06:27:33.757Z".parse().expect("an instant"),
     };
-    Message::event(VIP_NOTIFICATION, "accountservice", "10000", &context, &body).expect("a valid message")
+    contracts::event(VIP_NOTIFICATION, "accountservice", "10000", &context, &body).expect("a valid message")
 }
 
 /// Exactly what the accountservice declares.
 fn topology() -> Topology {
-    Topology::default().with_vip_queue(100_000)
+    contracts::topology::vip_queue(100_000)
 }
 
 #[tokio::main]

@@ -6,10 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use common::{
-    messaging::PublishError,
-    settings::{SharedSettings, broker::BrokerUrls},
-};
+use hops_config::{SharedSettings, broker::BrokerUrls};
+use messaging::PublishError;
 
 /// What a program comes to.
 pub type Result<T = ()> = std::result::Result<T, Failure>;

@@ -2,7 +2,7 @@
 //!
 //! - [`run`] and [`Terminal`]: what a person typed, the connection, and the end by Ctrl-C,
 //! - [`amqp`]: AMQP in fewer words, for the programs that use lapin plainly,
-//! - [`system`]: the client of `common::messaging`, for the patterns that the system has too,
+//! - [`system`]: the client of `messaging`, for the patterns that the system has too,
 //! - [`Failure`]: what went wrong and what to do, as one sentence.
 //!
 //! No pattern is in here: which exchange, which queue and which arguments stands in the program that shows
@@ -20,8 +20,8 @@ use std::{
     time::Duration,
 };
 
-use common::messaging::{MessagingClient as _, amqp::AmqpClient};
 use lapin::Connection;
+use messaging::{MessagingClient as _, amqp::AmqpClient};
 use tokio::{
     signal::ctrl_c,
     sync::OnceCell,

@@ -1,13 +1,11 @@
 //! The system's own client, for the patterns that the system has too.
 
-use common::{
-    messaging::{
-        Delivery, LinkStatus, Message, MessagingClient as _, Subscription,
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::{Argument, Queue, Topology},
-    },
-    settings::{SharedSettings, broker::BrokerUrls},
+use hops_config::{SharedSettings, broker::BrokerUrls};
+use messaging::{
+    Delivery, LinkStatus, Message, MessagingClient as _, Subscription,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+    topology::{Argument, Queue, Topology},
 };
 use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant, sleep};

@@ -5,14 +5,9 @@
 
 use std::sync::Arc;
 
-use common::{
-    contracts::{Kind, VIP_NOTIFICATION, VipNotification},
-    failpoint,
-    messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError},
-    metrics::counter,
-    settings::{Live, LiveSettings},
-    trace::RequestContext,
-};
+use contracts::{Kind, RequestContext, VIP_NOTIFICATION, VipNotification};
+use hops_config::{Live, LiveSettings};
+use messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError, failpoint, metrics::counter};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
 
@@ -64,7 +59,7 @@ impl Consumer {
 
     /// Handles one delivery, in the context of the request that caused it.
     pub async fn on_message(&self, delivery: Delivery) -> Outcome {
-        let context = delivery.message.context();
+        let context = RequestContext::of(&delivery.message);
         let span =
             tracing::info_span!("process", request = context.request_id.as_str(), trace = context.trace.id());
         let work = async {

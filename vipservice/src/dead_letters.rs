@@ -11,14 +11,11 @@ mod print;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{
-    failpoint,
-    messaging::{
-        Cursor, LookError, Message, MessagingClient, PublishError, header,
-        ladder::{Failure, Story, afresh},
-        topology::{VIP_DEAD, VIP_QUEUE},
-    },
-    settings::Live,
+use contracts::topology::{VIP_DEAD, VIP_QUEUE};
+use hops_config::Live;
+use messaging::{
+    Cursor, LookError, Message, MessagingClient, PublishError, failpoint, header,
+    ladder::{Failure, Story, afresh},
 };
 use serde::Serialize;
 use tokio::time::timeout;

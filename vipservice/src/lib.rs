@@ -16,20 +16,20 @@ pub mod settings;
 
 use std::{ffi::OsString, sync::Arc};
 
-use common::{
+use contracts::topology::{self, OFFERS, VIP_QUEUE};
+use hops_config::{LiveSettings, Sources, command};
+use messaging::{
+    MessagingClient,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+};
+use prometheus_client::registry::Registry;
+use service::{
     healthcheck,
     http::{self, Access, Health},
-    messaging::{
-        MessagingClient,
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::{OFFERS, Topology, VIP_QUEUE},
-    },
-    settings::{LiveSettings, Sources, command},
     shutdown::Service,
     startup::{self, Begun, Failure},
 };
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -66,11 +66,10 @@ pub async fn start(
     let Begun { live, instance, listener, stop } = begun;
     let settings = live.now();
     let shared = &settings.shared;
-    let topology = Topology::default()
-        .with_vip_queue(shared.vip_queue_max_length)
+    let topology = topology::vip_queue(shared.vip_queue_max_length)
         .with_ladder(&settings.ladder())
-        .with_offers(settings.offers_max_bytes)
-        .with_bus(&shared.config_event_bus);
+        .with_queue(topology::offers(settings.offers_max_bytes))
+        .with_exchange(&shared.config_event_bus);
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
@@ -99,7 +98,7 @@ pub async fn run(
     client.replay(OFFERS, view.reader());
     let options = settings.consume_options(live.live(|settings| settings.handler_timeout));
     let consuming = client.subscribe_to_queue(VIP_QUEUE, options, consumer.handler());
-    let following = live.follow(&client, instance, &mut registry);
+    let following = config_bus::follow(live, &client, instance, &mut registry);
     let health = Health::default()
         .with("broker", {
             let client = Arc::clone(&client);

@@ -4,7 +4,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use common::contracts::VipNotification;
+use contracts::VipNotification;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 

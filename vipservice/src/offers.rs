@@ -12,16 +12,13 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     routing::get,
 };
-use common::{
-    contracts::millis,
-    http::Problem,
-    messaging::{Delivery, Message, MessagingClient, PublishError, topology::OFFERS},
-    metrics::seconds,
-    trace::RequestContext,
-};
+use contracts::RequestContext;
+use contracts::topology::OFFERS;
 use jiff::Timestamp;
+use messaging::{Delivery, MessagingClient, PublishError, metrics::seconds, millis};
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use serde::{Deserialize, Serialize};
+use service::http::Problem;
 
 use self::view::View;
 use crate::offer::Offer;
@@ -93,7 +90,8 @@ impl Offers {
         let made_at = Timestamp::now();
         let (id, request_id, made_by) = (id.to_owned(), context.request_id.clone(), self.made_by.clone());
         let made = OfferMade { id, account_id, text, read_at, made_at, valid_until, request_id, made_by };
-        let entry = Message::event(OFFER, "vipservice", &made.account_id, context, &made)?.with_id(&made.id);
+        let entry =
+            contracts::event_with_id(&made.id, OFFER, "vipservice", &made.account_id, context, &made)?;
         delivery.until_confirmed(|| self.client.append(OFFERS, entry.clone())).await?;
         self.read_to_offer.observe(Timestamp::now().duration_since(read_at).as_secs_f64().max(0.0));
         tracing::info!(

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use common::{
-    messaging::{ConsumeOptions, ladder::Ladder, topology::VIP_QUEUE},
-    settings::{Live, ServiceSettings, SharedSettings, more_than_zero},
-};
+use contracts::topology::VIP_QUEUE;
 use documented::DocumentedFields;
+use hops_config::{Live, ServiceSettings, SharedSettings, more_than_zero};
 use humantime_serde::re::humantime;
+use messaging::{ConsumeOptions, ladder::Ladder};
 use serde::{Deserialize, Serialize};
 
 use crate::offer::{Hours, OfferRules};

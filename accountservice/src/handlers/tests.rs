@@ -4,15 +4,13 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use common::{
-    http::{Guarded, Health},
-    messaging::{Message, MockMessagingClient, PublishError},
-    outbox::{Outbox, relay},
-    settings::SharedSettings,
-};
+use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
+use messaging::{Message, MockMessagingClient, PublishError};
+use outbox::{Outbox, relay};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use service::http::{Guarded, Health};
 
 use super::*;
 use crate::{
@@ -47,7 +45,7 @@ impl TestApp {
         };
         let health = Arc::new(Health::default());
         let router =
-            common::http::router(router(state), &SharedSettings::default(), &health, Registry::default());
+            service::http::router(router(state), &SharedSettings::default(), &health, Registry::default());
         Self { router, outbox }
     }
 

@@ -6,12 +6,10 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use common::{
-    http::{Health, Peer},
-    settings::{SharedSettings, secret::Secret},
-};
+use hops_config::{SharedSettings, secret::Secret};
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
+use service::http::{Health, Peer};
 
 use super::*;
 
@@ -28,7 +26,7 @@ fn key() -> Key {
 async fn send(key: Option<Key>, peer: &str, request: Request<Body>) -> (u16, String, String) {
     let routes = router(key, Access::default());
     let health = Arc::new(Health::default());
-    let router = common::http::router(routes, &SharedSettings::default(), &health, Registry::default());
+    let router = service::http::router(routes, &SharedSettings::default(), &health, Registry::default());
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(Peer(SocketAddr::new(peer.parse().unwrap(), 1)));
     parts.headers.insert(header::HOST, "localhost:8888".parse().unwrap());

@@ -6,13 +6,11 @@ use axum::{
     body::Body,
     http::{HeaderName, Request},
 };
-use common::{
-    http::{Health, Peer},
-    messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient, PublishError},
-    settings::SharedSettings,
-};
+use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
+use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient, PublishError};
 use prometheus_client::registry::Registry;
+use service::http::{Health, Peer};
 
 use super::*;
 
@@ -22,7 +20,7 @@ const COMMITS: &str = r#"{"commits": [{"modified": ["accountservice-test.yml"]}]
 
 /// A server with a broker that takes everything, or none.
 struct TestServer {
-    router: common::http::Guarded,
+    router: service::http::Guarded,
     sent: Arc<Mutex<Vec<Message>>>,
 }
 
@@ -48,7 +46,7 @@ fn server(has_broker: bool, secret: Option<&str>) -> TestServer {
     let health = Arc::new(Health::default());
     let settings = SharedSettings::default();
     let router =
-        common::http::router(super::router(monitor, "/hooks"), &settings, &health, Registry::default());
+        service::http::router(super::router(monitor, "/hooks"), &settings, &health, Registry::default());
     TestServer { router, sent }
 }
 

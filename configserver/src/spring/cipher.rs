@@ -11,7 +11,7 @@ use cbc::{
     Decryptor, Encryptor,
     cipher::{BlockDecryptMut as _, BlockEncryptMut as _, KeyIvInit as _, block_padding::Pkcs7},
 };
-use common::settings::secret::Secret;
+use hops_config::secret::Secret;
 use sha1::Sha1;
 
 use super::{Properties, Scalar};

@@ -5,10 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use common::{
-    bus::{BusId, Event},
-    messaging::{MockMessagingClient, PublishError},
-};
+use config_bus::{BusId, Event};
+use messaging::{MockMessagingClient, PublishError};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 

@@ -7,11 +7,9 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    bus::BusId,
-    messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient},
-};
+use config_bus::BusId;
 use configserver::{monitor::Refresher, repository::Repository, run, settings::Settings};
+use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient};
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value};
 use tempfile::TempDir;

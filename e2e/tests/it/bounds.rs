@@ -2,15 +2,6 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use common::{
-    messaging::{
-        MessagingClient as _,
-        amqp::{AmqpClient, AmqpOptions},
-        metrics::Metrics,
-        topology::Topology,
-    },
-    settings::{SharedSettings, broker::BrokerUrls},
-};
 use e2e::{
     broker::{SharedBroker, StoredMessage, free_port},
     fixture::TestSystem,
@@ -19,6 +10,13 @@ use e2e::{
     wait::{PATIENCE, until, until_true},
 };
 use futures_util::future::join_all;
+use hops_config::{SharedSettings, broker::BrokerUrls};
+use messaging::{
+    MessagingClient as _,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+    topology::Topology,
+};
 use prometheus_client::registry::Registry;
 use tokio::{
     runtime::Handle,

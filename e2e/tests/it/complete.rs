@@ -5,7 +5,6 @@ use std::{
     process::Command,
 };
 
-use common::settings::{ServiceSettings, SharedSettings, command};
 use documented::DocumentedFields;
 use e2e::{
     binaries::binary,
@@ -13,6 +12,7 @@ use e2e::{
     process::Service,
     repository::{files, read, root},
 };
+use hops_config::{ServiceSettings, SharedSettings, command};
 
 use crate::words::{pages, spans};
 
@@ -167,7 +167,7 @@ pub(crate) fn deploy_verbs() -> Vec<String> {
 
 /// Those of the services.
 fn exit_codes() -> BTreeSet<u32> {
-    let code = read("common/src/startup.rs");
+    let code = read("common/service/src/startup.rs");
     let list = code.split_once("enum Exit {").and_then(|(_, after)| after.split_once('}')).unwrap().0;
     let codes: BTreeSet<_> =
         list.lines().filter_map(|line| line.split_once(" = ")?.1.strip_suffix(',')?.parse().ok()).collect();
@@ -177,7 +177,7 @@ fn exit_codes() -> BTreeSet<u32> {
 
 #[test]
 fn services_end_with_the_exit_codes_of_one_list() {
-    let members = ["accountservice/src/", "vipservice/src/", "configserver/src/", "common/src/"];
+    let members = ["accountservice/src/", "vipservice/src/", "configserver/src/", "common/"];
     let is_service =
         |path: &String| path.ends_with(".rs") && members.iter().any(|folder| path.starts_with(folder));
     for path in files().into_iter().filter(is_service) {

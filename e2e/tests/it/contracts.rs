@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use accountservice::settings::Settings as AccountSettings;
-use common::{
-    bus::{BusId, Change, Event},
-    messaging::topology::{Argument, SPRING_CLOUD_BUS, Topology},
-};
+use config_bus::{BusId, Change, Event, SPRING_CLOUD_BUS};
+use contracts::topology::{offers, vip_queue};
 use e2e::{
     broker::{StoredMessage, Vhost},
     fixture::TestSystem,
@@ -18,6 +16,7 @@ use lapin::{
     options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use messaging::topology::{Argument, Topology};
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -211,11 +210,10 @@ fn asyncapi() -> Value {
 /// All that the two services declare with their default settings, each queue once.
 fn declared() -> Topology {
     let (account, vip) = (AccountSettings::default(), VipSettings::default());
-    let mut topology = Topology::default()
-        .with_vip_queue(account.shared.vip_queue_max_length)
+    let mut topology = vip_queue(account.shared.vip_queue_max_length)
         .with_ladder(&vip.ladder())
-        .with_offers(vip.offers_max_bytes)
-        .with_bus(SPRING_CLOUD_BUS);
+        .with_queue(offers(vip.offers_max_bytes))
+        .with_exchange(SPRING_CLOUD_BUS);
     topology.queues.dedup();
     topology
 }

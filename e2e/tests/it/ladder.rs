@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    contracts::VIP_NOTIFICATION,
-    messaging::{ConsumeOptions, Handler, MessagingClient as _, Outcome, amqp::AmqpClient},
-};
+use contracts::VIP_NOTIFICATION;
 use e2e::{
     broker::{PrivateBroker, Shortage, StoredMessage},
     environment,
@@ -19,6 +16,7 @@ use e2e::{
     wait::{PATIENCE, until_true},
 };
 use lapin::BasicProperties;
+use messaging::{ConsumeOptions, Handler, MessagingClient as _, Outcome, amqp::AmqpClient};
 use tokio::time::Instant;
 
 use crate::dead_letters::letters;

@@ -10,23 +10,23 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    messaging::{
-        ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
-        Replay, Subscription,
-        amqp::{AmqpClient, AmqpOptions},
-        ladder::{Ladder, Story},
-        metrics::Metrics,
-        topology::{EVERYTHING, OFFERS, SPRING_CLOUD_BUS, Topology, VIP_DEAD, VIP_QUEUE},
-    },
-    settings::{SharedSettings, broker::BrokerUrls, secret::Secret},
-    trace::RequestContext,
-};
+use config_bus::SPRING_CLOUD_BUS;
+use contracts::RequestContext;
+use contracts::topology::{OFFERS, VIP_DEAD, VIP_QUEUE, offers, vip_queue};
 use e2e::{
     broker::{PrivateBroker, SharedBroker, Shortage, Vhost},
     environment::full_only,
     proxy::{Mode, Proxy},
     wait::{PATIENCE, until, until_true},
+};
+use hops_config::{SharedSettings, broker::BrokerUrls, secret::Secret};
+use messaging::{
+    ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
+    Replay, Subscription,
+    amqp::{AmqpClient, AmqpOptions},
+    ladder::{Ladder, Story},
+    metrics::Metrics,
+    topology::{EVERYTHING, Topology},
 };
 
 /// A client of this test's vhost, with the topology of the services.
@@ -55,7 +55,7 @@ fn settings(url: &str) -> SharedSettings {
 }
 
 fn topology() -> Topology {
-    Topology::default().with_vip_queue(1000).with_ladder(&ladder()).with_offers(100_000_000)
+    vip_queue(1000).with_ladder(&ladder()).with_queue(offers(100_000_000))
 }
 
 fn ladder() -> Ladder {
@@ -131,8 +131,8 @@ fn options() -> ConsumeOptions {
 }
 
 fn message(n: usize) -> Message {
-    let context = RequestContext::continued(Some(&format!("request-{n}")), None, None);
-    Message::event("test.v1", "e2e", "subject", &context, &n).unwrap()
+    let context = RequestContext::from_parts_or_new(Some(&format!("request-{n}")), None, None);
+    contracts::event("test.v1", "e2e", "subject", &context, &n).unwrap()
 }
 
 fn ids(messages: &[Message]) -> BTreeSet<String> {
@@ -245,7 +245,7 @@ async fn what_can_never_be_published_says_so_at_once() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_takes_messages_again_when_there_is_room() {
     let vhost = vhost().await;
-    let client = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_vip_queue(5));
+    let client = Client::new(&settings(&vhost.amqp_url()), vip_queue(5));
     // A quorum queue goes over its limit by what is under way: so one after the other.
     let mut results = vec![];
     while results.len() < 100 && !results.contains(&Err(PublishError::Nacked)) {
@@ -525,7 +525,7 @@ async fn a_vhost_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_queue_that_differs_from_what_is_declared_is_named_with_both_values() {
     let vhost = vhost().await;
-    let older = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_vip_queue(5));
+    let older = Client::new(&settings(&vhost.amqp_url()), vip_queue(5));
     older.until(&LinkStatus::Up).await;
     older.close().await;
     let client = Client::new(&settings(&vhost.amqp_url()), topology());
@@ -575,7 +575,8 @@ async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no
 #[tokio::test]
 async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
     let vhost = vhost().await;
-    let client = Client::new(&settings(&vhost.amqp_url()), Topology::default().with_bus(SPRING_CLOUD_BUS));
+    let client =
+        Client::new(&settings(&vhost.amqp_url()), Topology::default().with_exchange(SPRING_CLOUD_BUS));
     let (nobody, heard) = (message(1), message(2));
     assert_eq!(client.broadcast(SPRING_CLOUD_BUS, SPRING_CLOUD_BUS, nobody).await, Ok(()));
     assert!(vhost.queues().await.is_empty(), "to publish leaves no queue behind that fills up");

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use common::settings::{ServiceSettings, command};
 use e2e::{
     binaries::binary,
     repository::{files, read},
 };
+use hops_config::{ServiceSettings, command};
 
 use crate::complete::{deploy_verbs, metrics_of_all};
 

@@ -15,8 +15,8 @@
 
 use std::process::ExitCode;
 
-use common::messaging::{MessagingClient as _, topology::Topology};
 use examples::{Failure, Result, Terminal, say, system::message, within};
+use messaging::{MessagingClient as _, topology::Topology};
 
 #[tokio::main]
 async fn main() -> ExitCode {

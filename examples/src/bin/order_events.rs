@@ -12,10 +12,10 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use common::messaging::topology::Topology;
-use common::messaging::{ConsumeOptions, MessagingClient as _, Outcome};
 use examples::{Failure, Result, Terminal, say, system, within};
 use futures_util::future::BoxFuture;
+use messaging::topology::Topology;
+use messaging::{ConsumeOptions, MessagingClient as _, Outcome};
 use tokio::{sync::mpsc, time::timeout};
 
 const SUBSCRIBERS: [(&str, &str); 4] = [

@@ -14,12 +14,12 @@
 
 use std::process::ExitCode;
 
-use common::messaging::MessagingClient as _;
 use examples::{
     Result, Terminal, say,
     system::{message, queue},
     within,
 };
+use messaging::MessagingClient as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {

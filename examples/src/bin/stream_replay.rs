@@ -15,11 +15,11 @@
 
 use std::process::ExitCode;
 
-use common::messaging::{MessagingClient as _, Replay};
 use examples::{
     Result, Terminal, say,
     system::{finish, queue},
 };
+use messaging::{MessagingClient as _, Replay};
 
 #[tokio::main]
 async fn main() -> ExitCode {

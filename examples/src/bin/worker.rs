@@ -16,11 +16,11 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use common::messaging::{ConsumeOptions, MessagingClient as _, Outcome};
 use examples::{
     Result, Terminal, say,
     system::{finish, queue, text},
 };
+use messaging::{ConsumeOptions, MessagingClient as _, Outcome};
 use tokio::time::sleep;
 
 #[tokio::main]

@@ -2,17 +2,17 @@
 
 use std::sync::Mutex;
 
-use common::messaging::MockMessagingClient;
+use messaging::MockMessagingClient;
 use serde_json::Value;
 
 use super::*;
 use crate::settings::Settings;
 
 fn notification() -> Message {
-    let context = RequestContext::continued(Some("7f3a"), None, None);
+    let context = RequestContext::from_parts_or_new(Some("7f3a"), None, None);
     let body =
         VipNotification { account_id: "10000".into(), read_at: "2026-11-20T06:27:33.757Z".parse().unwrap() };
-    Message::event(VIP_NOTIFICATION, "accountservice", "10000", &context, &body).unwrap()
+    contracts::event(VIP_NOTIFICATION, "accountservice", "10000", &context, &body).unwrap()
 }
 
 fn with_body(body: &str) -> Message {

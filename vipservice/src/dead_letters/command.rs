@@ -11,11 +11,12 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
-use common::messaging::{
+use contracts::topology::{OFFERS, VIP_QUEUE};
+use messaging::{
     LinkStatus, LookError, MessagingClient, Replay,
     amqp::{AmqpClient, AmqpOptions},
     metrics::Metrics,
-    topology::{OFFERS, Topology, VIP_QUEUE},
+    topology::Topology,
 };
 use prometheus_client::registry::Registry;
 use serde_json::json;

@@ -7,13 +7,11 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     routing::get,
 };
-use common::{
-    http::Problem,
-    messaging::{LinkStatus, MessagingClient, Subscription, topology::VIP_DEAD},
-    metrics::gauge,
-};
+use contracts::topology::VIP_DEAD;
+use messaging::{LinkStatus, MessagingClient, Subscription, metrics::gauge};
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
+use service::http::Problem;
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

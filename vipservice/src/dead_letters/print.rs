@@ -1,6 +1,6 @@
 //! Dead letters as a person reads them, and as a program does. Pure.
 
-use common::messaging::{Message, header, ladder::Story};
+use messaging::{Message, header, ladder::Story};
 use serde_json::{Value, json};
 
 use super::Letter;
@@ -89,8 +89,8 @@ fn offer(letter: &Letter) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use common::messaging::ladder::{Failure, Ladder};
     use jiff::Timestamp;
+    use messaging::ladder::{Failure, Ladder};
 
     use super::*;
 

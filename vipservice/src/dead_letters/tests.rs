@@ -3,15 +3,13 @@
 use std::sync::Mutex;
 
 use axum::{body::Body, http::Request};
-use common::{
-    http::Health,
-    messaging::{BrokerStatus, LinkStatus, MockCursor, MockMessagingClient, Replay, ladder::Ladder},
-    settings::SharedSettings,
-};
+use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
+use messaging::{BrokerStatus, LinkStatus, MockCursor, MockMessagingClient, Replay, ladder::Ladder};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use service::http::Health;
 
 use super::*;
 
@@ -260,8 +258,12 @@ async fn a_letter_that_was_looked_at_very_often_is_renewed_with_its_story() {
 
 async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
     let health = Arc::new(Health::default());
-    let router =
-        common::http::router(page::router(letters), &SharedSettings::default(), &health, Registry::default());
+    let router = service::http::router(
+        page::router(letters),
+        &SharedSettings::default(),
+        &health,
+        Registry::default(),
+    );
     let response = router.answer(Request::get(path).body(Body::empty()).unwrap()).await;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();

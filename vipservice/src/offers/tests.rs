@@ -1,13 +1,12 @@
 //! The vipservice behind its router, with a view that was filled by hand.
 
 use axum::{body::Body, http::Request};
-use common::{
-    http::{Guarded, Health},
-    messaging::Replay,
-    settings::SharedSettings,
-};
+use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
+use messaging::Message;
+use messaging::Replay;
 use serde_json::{Value, json};
+use service::http::{Guarded, Health};
 
 use super::*;
 
@@ -22,7 +21,7 @@ impl TestApp {
         let view = Arc::new(View::new(100, &mut Registry::default()));
         let health = Arc::new(Health::default());
         let router = router(Arc::clone(&view));
-        let router = common::http::router(router, &SharedSettings::default(), &health, Registry::default());
+        let router = service::http::router(router, &SharedSettings::default(), &health, Registry::default());
         Self { view, router }
     }
 

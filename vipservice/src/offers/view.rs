@@ -9,11 +9,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use common::{
-    contracts::Kind,
-    messaging::{Message, Replay, StreamReader},
-    metrics::counter,
-};
+use contracts::Kind;
+use messaging::{Message, Replay, StreamReader, metrics::counter};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use super::{OFFER, OfferAnswer, OfferMade};

@@ -1,6 +1,6 @@
 //! Looks into a queue: what they show, and that they leave everything as it was.
 
-use common::messaging::{Cursor, LookError};
+use messaging::{Cursor, LookError};
 
 use super::*;
 

@@ -1,0 +1,110 @@
+//! What services say to each other: messages, queues, and the request that a message belongs to.
+//!
+//! In reading order:
+//! - this file: the notification, and which versions of it a reader understands
+//! - [`RequestContext`]: the request's id and its trace, which travel with the message
+//! - [`event`]: an event as a message, with the CloudEvents attributes
+//! - [`topology`]: the queue and the stream, with their arguments
+//!
+//! A serialized type is a promise. Readers are tolerant within a major version: fields they do not
+//! know pass, so a newer producer may add some. What changes a field's meaning is a new major
+//! version, with a new `type`.
+
+mod trace;
+mod event;
+pub mod topology;
+
+use jiff::Timestamp;
+use messaging::millis;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    event::{event, event_with_id},
+    trace::{RequestContext, TRACEPARENT, TRACESTATE, TraceContext},
+};
+
+/// The message's `type`, up to the major version.
+pub const VIP_NOTIFICATION: &str = "vip.notification.v1";
+
+/// "A VIP's account was read": what accountservice puts on the work queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VipNotification {
+    /// The account that was read.
+    pub account_id: String,
+    /// When it was read: RFC 3339 in UTC, to the millisecond.
+    #[serde(serialize_with = "millis")]
+    pub read_at: Timestamp,
+}
+
+/// What a message's `type` says to a reader of `ours`, as in `vip.notification.v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours; a minor version, as in `v1.2`, adds to it, and what was there keeps its meaning.
+    Ours,
+    /// The same contract in another major version, in which fields may mean something else.
+    OtherVersion,
+    /// Another contract.
+    Foreign,
+}
+
+impl Kind {
+    /// Compares.
+    #[must_use]
+    pub fn of(kind: &str, ours: &str) -> Self {
+        let Some((contract, our_major)) = ours.rsplit_once(".v") else { return Self::Foreign };
+        let version = kind.strip_prefix(contract).and_then(|rest| rest.strip_prefix(".v"));
+        match version.map(|version| version.split('.').next().unwrap_or_default()) {
+            Some(major) if major == our_major => Self::Ours,
+            Some(major) if major.parse::<u32>().is_ok() => Self::OtherVersion,
+            _ => Self::Foreign,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_exactly_the_one_that_was_promised() {
+        let notification = VipNotification {
+            account_id: "10000".into(),
+            read_at: "2026-11-20T06:27:33.757Z".parse().unwrap(),
+        };
+        let body = r#"{"accountId":"10000","readAt":"2026-11-20T06:27:33.757Z"}"#;
+        assert_eq!(serde_json::to_string(&notification).unwrap(), body);
+        assert_eq!(serde_json::from_str::<VipNotification>(body).unwrap(), notification);
+    }
+
+    #[test]
+    fn whole_seconds_keep_their_three_digits() {
+        let notification =
+            VipNotification { account_id: "1".into(), read_at: "2026-11-20T06:27:33Z".parse().unwrap() };
+        assert!(serde_json::to_string(&notification).unwrap().contains("06:27:33.000Z"));
+    }
+
+    #[test]
+    fn a_kind_is_told_by_its_contract_and_its_major_version() {
+        for (kind, is) in [
+            ("vip.notification.v1", Kind::Ours),
+            ("vip.notification.v1.7", Kind::Ours),
+            ("vip.notification.v2", Kind::OtherVersion),
+            ("vip.notification.v2.1", Kind::OtherVersion),
+            ("vip.notification.v10", Kind::OtherVersion),
+            ("vip.notification.v", Kind::Foreign),
+            ("vip.notification", Kind::Foreign),
+            ("vip.notification.vip", Kind::Foreign),
+            ("vip.birthday.v1", Kind::Foreign),
+            ("", Kind::Foreign),
+        ] {
+            assert_eq!(Kind::of(kind, VIP_NOTIFICATION), is, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_newer_minor_version_passes() {
+        let newer = r#"{"accountId":"1","readAt":"2026-11-20T06:27:33.757Z","channel":"web"}"#;
+        assert!(serde_json::from_str::<VipNotification>(newer).is_ok());
+    }
+}

@@ -1,0 +1,224 @@
+//! Hop 6, broker: the messaging client over AMQP 0-9-1, with lapin.
+//!
+//! It keeps two connections, one to publish and one to consume, since a broker short of memory stops
+//! reading from whoever publishes, and acknowledgments must go on. In reading order:
+//! - `fault`: what can go wrong, by what has to happen next; and no request without a limit
+//! - `dial`: from an address to a connection
+//! - `connection`: one connection, kept up: back-off, topology, what is shown of it
+//! - `wire`: a message as AMQP's properties
+//! - `publisher`: batches of confirmed publishes
+//! - `consumer`: deliveries to a handler, settled by hand
+//! - `stream`: a stream, read from its first entry on
+//! - `browse`: a look into a queue, after which everything is as before
+//!
+//! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
+//! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
+
+mod fault;
+mod dial;
+mod connection;
+mod wire;
+mod publisher;
+mod consumer;
+mod stream;
+mod browse;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use hops_config::{Live, SharedSettings, broker::Broker};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{connection::Link, publisher::Publisher};
+use super::{
+    Activity, BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient,
+    PublishError, StreamReader, Subscription, metrics::Metrics, topology::Topology,
+};
+
+/// The largest body that is published, in bytes. RabbitMQ 4 takes 16 MiB, 3.x more; a message that large
+/// belongs elsewhere.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// What the client needs to know.
+#[derive(Debug, Clone)]
+pub struct AmqpOptions {
+    /// This instance's name: how the broker's own tools show the connection and the consumer.
+    pub instance: String,
+    /// What is declared on each new connection.
+    pub topology: Topology,
+    /// Where the broker is.
+    pub broker: Broker,
+    /// The authority that signed its certificate, in PEM; without it, the system's.
+    pub ca: Option<String>,
+    /// For dialing and the handshake together.
+    pub connect_timeout: Live<Duration>,
+    /// For any other request.
+    pub operation_timeout: Live<Duration>,
+    /// The interval; a dead link is found after two.
+    pub heartbeat: Duration,
+    /// The first and the longest wait before connecting again.
+    pub backoff: (Duration, Duration),
+}
+
+impl AmqpOptions {
+    /// From the settings; those that are live stay so.
+    ///
+    /// # Errors
+    /// As [`SharedSettings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot
+    /// be read.
+    pub fn new(
+        settings: impl Into<Live<Arc<SharedSettings>>>,
+        instance: &str,
+        topology: Topology,
+    ) -> Result<Self, String> {
+        let live = settings.into();
+        let settings = live.get();
+        let broker = settings.broker()?;
+        if broker.addresses().iter().any(|(address, _)| address.tls) && !cfg!(feature = "tls") {
+            return Err("amqp_server_url: this build speaks no TLS: build it with `--features tls`".into());
+        }
+        let ca = settings.amqp_ca_file.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .map_err(|e| format!("amqp_ca_file: cannot read {}: {e}", path.display()))
+        });
+        let ca = ca.transpose()?;
+        Ok(Self {
+            instance: instance.into(),
+            topology,
+            broker,
+            ca,
+            connect_timeout: live.map(|settings| settings.amqp_connect_timeout),
+            operation_timeout: live.map(|settings| settings.amqp_operation_timeout),
+            heartbeat: settings.amqp_heartbeat,
+            backoff: (settings.amqp_backoff_min, settings.amqp_backoff_max),
+        })
+    }
+}
+
+/// The messaging client over AMQP.
+#[derive(Debug)]
+pub struct AmqpClient {
+    options: Arc<AmqpOptions>,
+    metrics: Arc<Metrics>,
+    publishing: Link,
+    consuming: Link,
+    publisher: Publisher,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl AmqpClient {
+    /// A client that is not connected yet: see [`MessagingClient::connect`].
+    #[must_use]
+    pub fn new(options: AmqpOptions, metrics: Metrics) -> Self {
+        let (options, metrics, stop) = (Arc::new(options), Arc::new(metrics), CancellationToken::new());
+        let publishing = Link::new("publishing", &options, &metrics, &stop);
+        let consuming = Link::new("consuming", &options, &metrics, &stop);
+        let publisher = Publisher::new(publishing.clone(), Arc::clone(&metrics));
+        Self { options, metrics, publishing, consuming, publisher, stop, tasks: TaskTracker::new() }
+    }
+
+    fn consumer(
+        &self,
+        source: consumer::Source,
+        options: ConsumeOptions,
+        handler: Handler,
+    ) -> consumer::Consumer {
+        consumer::Consumer {
+            link: self.consuming.clone(),
+            publisher: self.publisher.clone(),
+            metrics: Arc::clone(&self.metrics),
+            name: self.options.instance.clone(),
+            source,
+            options,
+            handler,
+        }
+    }
+
+    /// Runs a consumer in the background until it is cancelled or the client is closed.
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        run: impl FnOnce(CancellationToken, Activity) -> F,
+    ) -> Subscription {
+        let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
+        let (subscription, activity) = Subscription::new(stop.clone(), tasks.clone());
+        tasks.spawn(self.tasks.track_future(run(stop, activity)));
+        subscription
+    }
+}
+
+#[async_trait]
+impl MessagingClient for AmqpClient {
+    fn connect(&self) {
+        self.tasks.spawn(self.publishing.clone().keep_up());
+        self.tasks.spawn(self.consuming.clone().keep_up());
+        for channel in self.publisher.channels() {
+            self.tasks.spawn(channel.run());
+        }
+    }
+
+    async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<(), PublishError> {
+        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT, true).await
+    }
+
+    async fn broadcast(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        self.publisher.publish(exchange, routing_key, message, BODY_LIMIT, false).await
+    }
+
+    async fn publish_on_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
+        let id = message.shown_id().to_owned();
+        self.publish("", queue, message).await?;
+        tracing::info!(
+            hop = 6,
+            name = "broker",
+            message.id = id,
+            "{queue} has {id}: the broker has confirmed it"
+        );
+        Ok(())
+    }
+
+    fn subscribe(
+        &self,
+        exchange: &str,
+        binding_key: &str,
+        options: ConsumeOptions,
+        handler: Handler,
+    ) -> Subscription {
+        let source = consumer::Source::Exchange(exchange.to_owned(), binding_key.to_owned());
+        self.start(|stop, activity| self.consumer(source, options, handler).run(stop, activity))
+    }
+
+    fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription {
+        let source = consumer::Source::Queue(queue.to_owned());
+        self.start(|stop, activity| self.consumer(source, options, handler).run(stop, activity))
+    }
+
+    fn replay(&self, stream: &str, reader: StreamReader) -> Subscription {
+        self.start(|stop, activity| {
+            stream::replay(self.consuming.clone(), stream.to_owned(), reader, stop, activity)
+        })
+    }
+
+    async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError> {
+        browse::browse(&self.consuming, queue, &self.tasks).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<u32, LookError> {
+        browse::waiting(&self.consuming, queue).await
+    }
+
+    fn status(&self) -> BrokerStatus {
+        BrokerStatus { publishing: self.publishing.status(), consuming: self.consuming.status() }
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

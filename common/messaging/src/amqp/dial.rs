@@ -1,0 +1,97 @@
+//! From an address to a connection, bounded in time.
+
+use std::{
+    io,
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use hops_config::broker::{BrokerUrl, Login};
+use lapin::{
+    Connection, ConnectionProperties,
+    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+
+use super::{
+    AmqpOptions,
+    fault::{Fault, within},
+};
+
+/// The largest frame, in bytes: RabbitMQ's own default. Without it lapin reserves 8 MB per connection.
+const FRAME_MAX: u32 = 131_072;
+
+/// A connection's socket once more, shut down when the connection is over or given up. lapin has no time-out of
+/// its own: a connection that hangs, in its handshake or in its close, keeps a thread and a socket for ever.
+#[derive(Debug)]
+pub(super) struct Line(Option<TcpStream>);
+
+impl Line {
+    /// Ends whatever waits for the other side.
+    pub(super) fn hang_up(&self) {
+        if let Some(socket) = &self.0 {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+/// Dials and shakes hands, within the connect time-out.
+pub(super) async fn dial(
+    options: &AmqpOptions,
+    (address, login): &(BrokerUrl, Login),
+    role: &str,
+) -> Result<(Connection, Line), Fault> {
+    let runtime = lapin::runtime::default_runtime()?;
+    let name = format!("{} ({role})", options.instance);
+    let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
+    let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
+    // lapin runs the handshake on a thread of its own, which does not end because we stop waiting for it.
+    let mut line = Line(None);
+    let connector = async {
+        // Before lapin is asked, and not inside it: where it cannot connect, lapin 4.12.3 leaves a task and its channels
+        // behind for ever (13 KB), and it reserves its 8 MB of buffers before it tries.
+        let host = (address.host.clone(), address.port);
+        let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
+        if let AsyncTcpStream::Plain(plain) = &stream {
+            plain.get_ref().set_nodelay(true)?;
+            line.0 = Some(plain.get_ref().as_fd().try_clone_to_owned()?.into());
+        }
+        let stream = if address.tls { stream.into_tls(&address.host, tls.as_ref()).await? } else { stream };
+        let stream = Mutex::new(Some(stream));
+        let take = async move |_: AMQPUri, _| {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
+        };
+        Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
+    };
+    let connection = within(options.connect_timeout.get(), "connecting", connector).await?;
+    Ok((connection, line))
+}
+
+fn to_uri(address: &BrokerUrl, login: &Login, heartbeat: Duration) -> AMQPUri {
+    AMQPUri {
+        scheme: if address.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: login.username.clone(),
+                password: login.password.expose().to_owned(),
+            },
+            host: address.host.clone(),
+            port: address.port,
+        },
+        vhost: address.vhost.clone(),
+        query: AMQPQueryString {
+            frame_max: Some(FRAME_MAX),
+            heartbeat: Some(u16::try_from(heartbeat.as_secs()).unwrap_or(u16::MAX)),
+            ..Default::default()
+        },
+    }
+}

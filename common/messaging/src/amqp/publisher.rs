@@ -1,0 +1,259 @@
+//! Publishing: persistent, confirmed, in batches, and mandatory unless nobody has to listen.
+//!
+//! Whoever publishes at the same time shares a batch: all its messages are sent, then all its confirms
+//! are awaited, and only then is any of them called confirmed. The barrier is what makes "no queue took
+//! it" exact: with several mandatory publishes in flight lapin hangs a returned message on whichever
+//! confirm comes next, so returns are matched by their own `message_id`. Two channels take turns, so
+//! that one sends while the other waits: measured on RabbitMQ 4.0 with a quorum queue, two channels of
+//! 500 reach 33,000 messages a second, one channel 24,000, and a pool of 64 channels with one message in
+//! flight each 15,000. An alternate exchange would be as fast, but confirms what nobody will read.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    message::BasicReturnMessage,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    connection::{Link, Session},
+    fault::{Fault, say_goodbye, short, within},
+    wire::to_properties,
+};
+use crate::{Message, PublishError, failpoint, metrics::Metrics};
+
+/// How many messages one channel has in flight.
+const BATCH: usize = 500;
+/// How long a deleted queue stays away before we make it again.
+const MOURNING: Duration = Duration::from_millis(500);
+/// How many channels take turns.
+const CHANNELS: usize = 2;
+
+/// The side of those who publish.
+#[derive(Debug, Clone)]
+pub(super) struct Publisher {
+    requests: mpsc::Sender<Request>,
+    channels: PublishChannel,
+}
+
+/// The side that talks to the broker: one channel, made anew when it fails.
+#[derive(Debug, Clone)]
+pub(super) struct PublishChannel {
+    link: Link,
+    metrics: Arc<Metrics>,
+    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    exchange: ShortString,
+    routing_key: ShortString,
+    id: Option<ShortString>,
+    properties: BasicProperties,
+    body: Bytes,
+    mandatory: bool,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link, metrics: Arc<Metrics>) -> Self {
+        let (sender, receiver) = mpsc::channel(BATCH);
+        let channels = PublishChannel { link, metrics, requests: Arc::new(Mutex::new(receiver)) };
+        Self { requests: sender, channels }
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = PublishChannel> {
+        std::iter::repeat_n(self.channels.clone(), CHANNELS)
+    }
+
+    /// Publishes, and waits for the confirm. What no broker would take ends here, whoever asks: it would
+    /// close the channel, and fail all that is published with it. What is not `mandatory` is confirmed though no
+    /// queue took it.
+    pub(super) async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: Message,
+        body_limit: usize,
+        mandatory: bool,
+    ) -> Result<(), PublishError> {
+        message.validate(body_limit)?;
+        let invalid = |fault: Fault| PublishError::Invalid(fault.to_string());
+        let (reply, confirmed) = oneshot::channel();
+        let properties = to_properties(&message).map_err(invalid)?;
+        let request = Request {
+            exchange: short(exchange).map_err(invalid)?,
+            routing_key: short(routing_key).map_err(invalid)?,
+            id: properties.message_id().clone(),
+            properties,
+            body: message.body,
+            mandatory,
+            reply,
+        };
+        self.requests.send(request).await.map_err(|_| PublishError::Closed)?;
+        confirmed.await.unwrap_or(Err(PublishError::Closed))
+    }
+}
+
+impl PublishChannel {
+    /// Publishes what is asked for until the client is closed. A batch that was taken is not given up
+    /// while there is no connection: it waits for the next.
+    pub(super) async fn run(self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        // After a batch that failed as a whole, one at a time: a message that kills the channel goes alone.
+        let mut size = BATCH;
+        while let Some(session) = self.link.session().await {
+            session.unblocked().await;
+            match self.open(&session).await {
+                Ok(channel) => self.serve(&session, &channel, &mut batch, &mut size).await,
+                Err(_) if session.lost.is_cancelled() => {}
+                Err(fault) => {
+                    tracing::warn!("cannot open a channel to publish: {fault}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        // No more requests: those waiting, here and outside, see that nobody will answer.
+        self.requests.lock().await.close();
+        drop(batch);
+        while self.requests.lock().await.recv().await.is_some() {}
+    }
+
+    async fn open(&self, session: &Session) -> Result<Channel, Fault> {
+        let channel = session.channel().await?;
+        let select = channel.confirm_select(ConfirmSelectOptions::default());
+        within(self.link.limit(), "confirm.select", select).await?;
+        Ok(channel)
+    }
+
+    /// Publishes batch by batch, until the channel or its connection fails.
+    async fn serve(&self, session: &Session, channel: &Channel, batch: &mut Vec<Request>, size: &mut usize) {
+        while !session.lost.is_cancelled() {
+            if batch.is_empty() {
+                let next = async { self.requests.lock().await.recv_many(batch, *size).await };
+                match session.lost.run_until_cancelled(next).await {
+                    None | Some(0) => return,
+                    Some(_) => {}
+                }
+            }
+            session.unblocked().await;
+            if session.lost.is_cancelled() {
+                return;
+            }
+            // Whoever gave up waiting will ask again, or not: it is not sent for them.
+            batch.retain(|request| !request.reply.is_closed());
+            let sent = Instant::now();
+            let answers = publish_all(channel, session, batch, sent + self.link.limit()).await;
+            self.count(&answers, sent);
+            let is =
+                |wanted: fn(&PublishError) -> bool| answers.iter().any(|a| a.as_ref().is_err_and(wanted));
+            let failed = is(|error| matches!(error, PublishError::Unconfirmed(_)));
+            let missing = is(|error| matches!(error, PublishError::Unroutable(_)));
+            for (request, answer) in batch.drain(..).zip(answers) {
+                // Nobody listens any more: they will see the message again, and know its id.
+                let _ = request.reply.send(answer);
+            }
+            // A queue is missing, or an exchange, whose absence closes the channel.
+            if failed || missing {
+                // RabbitMQ 3.10 does not tell a consumer that its queue is gone if it is there again at once.
+                sleep(MOURNING).await;
+                self.link.redeclare(session).await;
+            }
+            *size = if failed { 1 } else { BATCH };
+            if failed {
+                // What is still in flight on it could be taken for an answer to the next batch.
+                say_goodbye(channel).await;
+                return;
+            }
+        }
+    }
+
+    fn count(&self, answers: &[Result<(), PublishError>], sent: Instant) {
+        let metrics = &self.metrics;
+        metrics.published.inc_by(answers.len() as u64);
+        let count = |counter: &Counter, is: fn(&Result<(), PublishError>) -> bool| {
+            counter.inc_by(answers.iter().filter(|answer| is(answer)).count() as u64);
+        };
+        count(&metrics.confirmed, Result::is_ok);
+        count(&metrics.returned, |answer| matches!(answer, Err(PublishError::Unroutable(_))));
+        count(&metrics.nacked, |answer| matches!(answer, Err(PublishError::Nacked)));
+        count(&metrics.unknown, |answer| matches!(answer, Err(PublishError::Unconfirmed(_))));
+        metrics.publish_seconds.observe(sent.elapsed().as_secs_f64());
+    }
+}
+
+/// Sends all, then waits for all. Past the deadline, or with the connection lost, what is confirmed by then
+/// stays confirmed: a return comes before its own confirm.
+async fn publish_all(
+    channel: &Channel,
+    session: &Session,
+    batch: &mut [Request],
+    deadline: Instant,
+) -> Vec<Result<(), PublishError>> {
+    let mut confirms = Vec::with_capacity(batch.len());
+    for Request { exchange, routing_key, properties, body, mandatory, .. } in batch.iter_mut() {
+        let options = BasicPublishOptions { mandatory: *mandatory, ..Default::default() };
+        let (exchange, key, properties) = (exchange.clone(), routing_key.clone(), std::mem::take(properties));
+        let publish = channel.basic_publish(exchange, key, options, body, properties);
+        confirms.push(in_time(session, deadline, publish).await);
+    }
+    failpoint::reach("published");
+    let mut answers = Vec::with_capacity(batch.len());
+    let mut returned = Vec::new();
+    for confirm in confirms {
+        let confirmation = match confirm {
+            Ok(confirm) => in_time(session, deadline, confirm).await,
+            Err(why) => Err(why),
+        };
+        answers.push(match &confirmation {
+            Ok(confirmation) if confirmation.is_ack() => Ok(()),
+            Ok(_) => Err(PublishError::Nacked),
+            Err(why) => Err(PublishError::Unconfirmed(why.clone())),
+        });
+        returned.extend(confirmation.ok().and_then(Confirmation::take_message));
+    }
+    if let Ok(more) = in_time(session, deadline, channel.wait_for_confirms()).await {
+        returned.extend(more);
+    }
+    name_the_returned(batch, &returned, &mut answers);
+    answers
+}
+
+/// An answer of the broker, or why there was none.
+async fn in_time<T>(
+    session: &Session,
+    deadline: Instant,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, String> {
+    match session.lost.run_until_cancelled(timeout_at(deadline, answer)).await {
+        Some(Ok(answer)) => answer.map_err(|error| Fault::from(error).to_string()),
+        Some(Err(_)) => Err("no confirm in time".into()),
+        None => Err("the connection is lost".into()),
+    }
+}
+
+/// Marks the returned messages by their own ids, whichever confirm they were found in.
+fn name_the_returned(
+    batch: &[Request],
+    returned: &[BasicReturnMessage],
+    answers: &mut [Result<(), PublishError>],
+) {
+    let Some(first) = returned.first() else {
+        return;
+    };
+    let why = format!("{} {}", first.reply_code, first.reply_text);
+    let ids: HashSet<_> = returned.iter().map(|message| message.delivery.properties.message_id()).collect();
+    for (request, answer) in batch.iter().zip(answers) {
+        if answer.is_ok() && ids.contains(&request.id) {
+            *answer = Err(PublishError::Unroutable(format!("{why} (routing key {})", request.routing_key)));
+        }
+    }
+}

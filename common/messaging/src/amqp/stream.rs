@@ -1,0 +1,187 @@
+//! A stream, read from its first entry on: <https://www.rabbitmq.com/docs/streams#consuming>.
+//!
+//! An offset is good for one stream only, and a reader at an offset beyond the end of a stream that was
+//! made anew gets nothing and no error. So after each loss of the connection the reader looks where the
+//! stream ends, and reads its last entry once more: if it is not the same any more, all begins again.
+
+use std::time::Duration;
+
+use backoff::Backoff;
+use futures_util::StreamExt;
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connection::{Link, Session},
+    fault::{Fault, say_goodbye, short, within},
+    wire::{to_message, to_number},
+};
+use crate::{Activity, Message, Replay, StreamReader};
+
+/// Entries on their way at a time.
+const PREFETCH: u16 = 500;
+/// Entries per acknowledgment, which a stream takes as "send more" only.
+const ACK_EVERY: u32 = 100;
+/// A stream has no end marker: its last chunk is read when nothing has come for this long.
+const QUIET: Duration = Duration::from_millis(300);
+/// A stream may grow faster than it is ever quiet. What was its end when we asked has come by then.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// How far the reader has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The entry that was read last, and its id: where to go on, and how to know it again.
+    position: Option<(u64, Option<String>)>,
+    /// Whether all that was there at first has been read.
+    caught_up: bool,
+}
+
+/// Reads until `stop`.
+pub(super) async fn replay(
+    link: Link,
+    stream: String,
+    mut reader: StreamReader,
+    stop: CancellationToken,
+    activity: Activity,
+) {
+    let mut progress = Progress::default();
+    let mut backoff = Backoff::default();
+    let forever = async {
+        while let Some(session) = link.session().await {
+            let end = follow(&link, &session, &stream, &mut reader, &mut progress, &activity).await;
+            activity.set_active(false);
+            match end {
+                Ok(()) => backoff.reset(),
+                Err(_) if session.lost.is_cancelled() => {}
+                Err(fault) => {
+                    tracing::warn!("reading stream {stream} again: {fault}");
+                    backoff.wait().await;
+                    link.redeclare(&session).await;
+                }
+            }
+        }
+    };
+    let _ = stop.run_until_cancelled(forever).await;
+}
+
+/// Reads on one channel. `Ok` means: begin again at once, from the progress as it is now.
+async fn follow(
+    link: &Link,
+    session: &Session,
+    stream: &str,
+    reader: &mut StreamReader,
+    progress: &mut Progress,
+    activity: &Activity,
+) -> Result<(), Fault> {
+    let end = last_offset(link, session, stream, progress.position.is_some()).await?;
+    if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
+        *progress = Progress::default();
+    }
+    let start = match &progress.position {
+        Some((offset, _)) => AMQPValue::LongLongInt(i64::try_from(*offset).unwrap_or(i64::MAX)),
+        None => {
+            *progress = Progress::default();
+            reader(Replay::Restarted);
+            AMQPValue::LongString("first".into())
+        }
+    };
+    let mut entries = Entries::open(link, session, stream, start).await?;
+    activity.set_active(true);
+    let mut known = progress.position.clone();
+    loop {
+        let read = progress.position.as_ref().map(|(offset, _)| *offset);
+        if !progress.caught_up && known.is_none() && end.is_none_or(|end| read >= Some(end)) {
+            reader(Replay::CaughtUp);
+            progress.caught_up = true;
+        }
+        let (offset, message) = entries.next(session).await?;
+        if let Some(known) = known.take() {
+            if known == (offset, message.id.clone()) {
+                continue;
+            }
+            tracing::warn!("stream {stream} is another one than before: reading it from its first entry");
+            *progress = Progress::default();
+            say_goodbye(&entries.channel).await;
+            return Ok(());
+        }
+        progress.position = Some((offset, message.id.clone()));
+        reader(Replay::Entry(offset, message));
+    }
+}
+
+/// The offset of the last entry; `None` if there is none, which takes longer to believe if there was one before.
+async fn last_offset(
+    link: &Link,
+    session: &Session,
+    stream: &str,
+    seen_before: bool,
+) -> Result<Option<u64>, Fault> {
+    let mut entries = Entries::open(link, session, stream, AMQPValue::LongString("last".into())).await?;
+    let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
+    let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
+    let count = within(link.limit(), "queue.declare", declare).await?.message_count();
+    // The count lags behind: more than zero is right, and zero may be wrong.
+    let sure = count > 0 || seen_before;
+    let mut deadline = Instant::now() + if sure { link.limit() } else { QUIET };
+    let (mut last, mut latest) = (None, None);
+    while let Ok(entry) = timeout_at(deadline, entries.next(session)).await {
+        last = Some(entry?.0);
+        let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE);
+        deadline = latest.min(Instant::now() + QUIET);
+    }
+    if last.is_none() && count > 0 {
+        return Err(Fault::Broken("it has entries and delivers none".into()));
+    }
+    say_goodbye(&entries.channel).await;
+    Ok(last)
+}
+
+/// A consumer of a stream, on a channel of its own.
+struct Entries {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    limit: Duration,
+    unacked: u32,
+}
+
+impl Entries {
+    async fn open(link: &Link, session: &Session, stream: &str, start: AMQPValue) -> Result<Self, Fault> {
+        let channel = session.channel().await?;
+        let limit = link.limit();
+        within(limit, "basic.qos", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), start);
+        let tag = ShortString::default();
+        let consume = channel.basic_consume(short(stream)?, tag, BasicConsumeOptions::default(), arguments);
+        let consumer = within(limit, "basic.consume", consume).await?;
+        Ok(Self { channel, consumer, limit, unacked: 0 })
+    }
+
+    async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
+        let broken = |why: &str| Fault::Broken(why.to_owned());
+        let next = session.lost.run_until_cancelled(self.consumer.next()).await;
+        let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
+            Some(delivery) => delivery?,
+            None => {
+                return Err(broken("the broker cancelled the reader, the stream may be gone"));
+            }
+        };
+        self.unacked += 1;
+        if self.unacked >= ACK_EVERY {
+            let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
+            within(self.limit, "basic.ack", ack).await?;
+            self.unacked = 0;
+        }
+        let headers = delivery.properties.headers().as_ref();
+        let offset = headers.and_then(|table| table.inner().get("x-stream-offset")).and_then(to_number);
+        let offset = offset
+            .and_then(|offset| u64::try_from(offset).ok())
+            .ok_or_else(|| broken("an entry has no offset"))?;
+        Ok((offset, to_message(&delivery.properties, delivery.data)))
+    }
+}

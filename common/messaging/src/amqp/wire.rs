@@ -1,0 +1,156 @@
+//! A message as AMQP's properties, and back.
+
+use std::collections::BTreeMap;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+use super::fault::{Fault, short};
+use crate::Message;
+
+/// Persistent: <https://www.rabbitmq.com/docs/publishers#message-properties>.
+const PERSISTENT: u8 = 2;
+
+pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault> {
+    let mut headers = FieldTable::default();
+    for (name, value) in &message.headers {
+        headers.insert(short(name)?, AMQPValue::LongString(LongString::from(value.as_str())));
+    }
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    if let Some(id) = &message.id {
+        properties = properties.with_message_id(short(id)?);
+    }
+    if let Some(kind) = &message.kind {
+        properties = properties.with_type(short(kind)?);
+    }
+    if let Some(content_type) = &message.content_type {
+        properties = properties.with_content_type(short(content_type)?);
+    }
+    if let Some(content_encoding) = &message.content_encoding {
+        properties = properties.with_content_encoding(short(content_encoding)?);
+    }
+    if let Some(correlation_id) = &message.correlation_id {
+        properties = properties.with_correlation_id(short(correlation_id)?);
+    }
+    if let Some(app_id) = &message.app_id {
+        properties = properties.with_app_id(short(app_id)?);
+    }
+    if let Some(timestamp) = message.timestamp {
+        properties = properties.with_timestamp(timestamp);
+    }
+    Ok(properties)
+}
+
+pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
+    let table = properties.headers().iter().flat_map(|table| table.inner());
+    let mut headers: BTreeMap<_, _> =
+        table.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect();
+    if let Some(reason) = last_death(properties) {
+        headers.entry(LAST_DEATH_REASON.to_owned()).or_insert(reason);
+    }
+    Message {
+        id: properties.message_id().as_ref().map(ToString::to_string),
+        kind: properties.kind().as_ref().map(ToString::to_string),
+        content_type: properties.content_type().as_ref().map(ToString::to_string),
+        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
+        correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
+        app_id: properties.app_id().as_ref().map(ToString::to_string),
+        timestamp: *properties.timestamp(),
+        headers,
+        body: body.into(),
+    }
+}
+
+/// Why the broker has dead-lettered a message last. RabbitMQ 4 says so in a header of this name, older versions
+/// in the first entry of `x-death` only (<https://www.rabbitmq.com/docs/dlx#effects>).
+const LAST_DEATH_REASON: &str = "x-last-death-reason";
+
+fn last_death(properties: &BasicProperties) -> Option<String> {
+    let AMQPValue::FieldArray(deaths) = properties.headers().as_ref()?.inner().get("x-death")? else {
+        return None;
+    };
+    let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else { return None };
+    to_text(newest.inner().get("reason")?)
+}
+
+fn to_text(value: &AMQPValue) -> Option<String> {
+    Some(match value {
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::Timestamp(value) => value.to_string(),
+        other => to_number(other)?.to_string(),
+    })
+}
+
+/// RabbitMQ writes one and the same header as different integer types, by version.
+pub(super) fn to_number(value: &AMQPValue) -> Option<i64> {
+    Some(match value {
+        AMQPValue::ShortShortInt(n) => (*n).into(),
+        AMQPValue::ShortShortUInt(n) => (*n).into(),
+        AMQPValue::ShortInt(n) => (*n).into(),
+        AMQPValue::ShortUInt(n) => (*n).into(),
+        AMQPValue::LongInt(n) => (*n).into(),
+        AMQPValue::LongUInt(n) => (*n).into(),
+        AMQPValue::LongLongInt(n) => *n,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_out_of_its_properties_as_it_went_in() {
+        let text = |text: &str| Some(text.to_owned());
+        let message = Message {
+            id: text("7"),
+            kind: text("vip.notification.v1"),
+            content_type: text("application/json"),
+            content_encoding: text("identity"),
+            correlation_id: text("7f3a"),
+            app_id: text("accountservice"),
+            timestamp: Some(1_763_620_000),
+            headers: [("traceparent".to_owned(), "00-1-2-01".to_owned())].into(),
+            body: "1".into(),
+        };
+        let properties = to_properties(&message).unwrap();
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        assert_eq!(to_message(&properties, message.body.to_vec()), message);
+    }
+
+    #[test]
+    fn numbers_of_every_width_are_read_and_tables_are_left_out() {
+        let mut headers = FieldTable::default();
+        headers.insert("count".into(), AMQPValue::LongLongInt(3));
+        headers.insert("small".into(), AMQPValue::ShortShortUInt(4));
+        headers.insert("x-death".into(), AMQPValue::FieldArray(vec![].into()));
+        let message = to_message(&BasicProperties::default().with_headers(headers), vec![]);
+        assert_eq!(message.headers["count"], "3");
+        assert_eq!(message.headers["small"], "4");
+        assert!(!message.headers.contains_key("x-death"));
+    }
+
+    #[test]
+    fn the_last_death_is_found_where_older_brokers_write_it() {
+        let death = |reason: &str| {
+            let mut death = FieldTable::default();
+            death.insert("reason".into(), AMQPValue::LongString(reason.into()));
+            AMQPValue::FieldTable(death)
+        };
+        let mut headers = FieldTable::default();
+        headers.insert("x-first-death-reason".into(), AMQPValue::LongString("expired".into()));
+        let deaths = vec![death("delivery_limit"), death("expired")];
+        headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        let message = to_message(&BasicProperties::default().with_headers(headers), vec![]);
+        assert_eq!(message.headers["x-last-death-reason"], "delivery_limit");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_an_error_and_no_panic() {
+        assert!(matches!(short(&"n".repeat(256)), Err(Fault::Refused(_))));
+    }
+}
