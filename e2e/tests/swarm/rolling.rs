@@ -63,13 +63,13 @@ async fn scaled_rolled_refreshed_and_killed_under_load_it_loses_no_answered_read
 }
 
 #[tokio::test]
-async fn the_ledger_balances_with_a_task_killed_in_the_middle() {
-    if !full_only("the_ledger_balances_with_a_task_killed_in_the_middle") {
+async fn verify_finds_nothing_lost_with_a_task_killed_in_the_middle() {
+    if !full_only("verify_finds_nothing_lost_with_a_task_killed_in_the_middle") {
         return;
     }
     let _stack = Stack::turn().await;
     let output = tokio::process::Command::new(binary("hops"))
-        .args(["ledger", "--read", "200", "--kill", "vipservice.1"])
+        .args(["verify", "--read", "200", "--kill", "vipservice.1"])
         .args(["--account-url", "http://localhost:6767", "--vip-url", "http://localhost:6868"])
         .output()
         .await

@@ -55,7 +55,7 @@ pub enum Verb {
         name: String,
         broker: Option<String>,
     },
-    Ledger(Ledger),
+    Verify(Verify),
     Status,
     Down {
         all: bool,
@@ -66,9 +66,9 @@ pub enum Verb {
     },
 }
 
-/// What `ledger` is asked for.
+/// Arguments of `verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ledger {
+pub struct Verify {
     /// How many reads.
     pub reads: usize,
     /// Which task to kill in the middle.
@@ -135,7 +135,7 @@ fn verb(matches: &ArgMatches) -> Result<Verb> {
             Some((_, peek)) => Verb::Peek { name: needed(peek, "name"), broker: text(peek, "broker") },
             None => Verb::Queues { broker: text(of, "broker") },
         },
-        "ledger" => Verb::Ledger(Ledger {
+        "verify" => Verb::Verify(Verify {
             reads: of.get_one::<u32>("read").copied().unwrap_or_default() as usize,
             kill: text(of, "kill").map(|name| service_name(&name)),
             account_url: text(of, "account-url"),

@@ -65,11 +65,11 @@ async fn command(args: Vec<OsString>, variables: BTreeMap<String, String>) -> Re
     let screen = Screen::new(typed.json, variables.contains_key("NO_COLOR"));
     let project = Project::find(&here, variables);
     // These can be asked from anywhere, about a system that is elsewhere.
-    if let (Verb::Ledger(wanted), Err(_)) = (&typed.verb, &project)
+    if let (Verb::Verify(wanted), Err(_)) = (&typed.verb, &project)
         && wanted.account_url.is_some()
         && wanted.vip_url.is_some()
     {
-        return verbs::ledger::ledger(None, screen, wanted).await;
+        return verbs::verify::verify(None, screen, wanted).await;
     }
     let project = project?;
     // The socket's path is relative to the root, see `control::SOCKET`.
@@ -83,7 +83,7 @@ async fn command(args: Vec<OsString>, variables: BTreeMap<String, String>) -> Re
             supervisor::run(project, Path::new(&binaries)).await
         }
         Verb::Down { all } => verbs::down::down(&project, screen, all).await,
-        Verb::Ledger(wanted) => verbs::ledger::ledger(Some(&project), screen, &wanted).await,
+        Verb::Verify(wanted) => verbs::verify::verify(Some(&project), screen, &wanted).await,
         Verb::Queues { broker } => verbs::queues::list(&project, screen, broker.as_deref()).await,
         Verb::Peek { name, broker } => verbs::queues::peek(&project, screen, &name, broker.as_deref()).await,
         Verb::Logs { names, follow, request } => {

@@ -3,7 +3,7 @@
 //! - [`up`], [`down`]: the system's beginning and end
 //! - [`service`]: Docker's `service` verbs, and `kill`
 //! - [`mod@status`]: everything at a glance
-//! - [`walk`], [`queues`], [`ledger`]: what becomes of a message, of messages, and of all of them
+//! - [`walk`], [`queues`], [`mod@verify`]: what becomes of a message, of messages, and of all of them
 
 pub mod up;
 pub mod down;
@@ -11,7 +11,7 @@ pub mod service;
 pub mod status;
 pub mod walk;
 pub mod queues;
-pub mod ledger;
+pub mod verify;
 
 use crate::{
     control::{Snapshot, status},

@@ -74,8 +74,8 @@ pub(super) fn command() -> Command {
                 ),
         )
         .subcommand(
-            Command::new("ledger")
-                .about("Reads of the VIP's account, and whether each became one offer")
+            Command::new("verify")
+                .about("Reads the VIP's account and matches each read with its offer")
                 .arg(
                     option("read", "N")
                         .default_value("100")

@@ -20,8 +20,8 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     assert!(checkout.hops(&["queues", "peek", "offers"]).ok().contains("offer.v1"));
     assert!(checkout.hops(&["service", "scale", "rabbitmq=2"]).failed().contains("one process"));
 
-    let said = checkout.hops(&["ledger", "--read", "100", "--kill", "rabbitmq.1"]).ok();
-    assert!(said.lines().last().unwrap().ends_with("twice 0 - dead 0 - LOST 0"), "{said}");
+    let said = checkout.hops(&["verify", "--read", "100", "--kill", "rabbitmq.1"]).ok();
+    assert!(said.lines().last().unwrap().ends_with("duplicates 0 - dead-lettered 0 - LOST 0"), "{said}");
 
     let before = checkout.by_replica().await;
     checkout.hops(&["down"]).ok();

@@ -56,29 +56,30 @@ async fn queues_are_listed_and_a_message_that_is_looked_at_stays() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_loses_nothing_and_the_ledger_says_so() {
+async fn a_kill_in_the_middle_loses_nothing_and_verify_confirms_it() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     checkout.hops(&["service", "scale", "vipservice=2"]).ok();
     for victim in ["vipservice.1", "accountservice.2"] {
-        let said = checkout.hops(&["ledger", "--read", "100", "--kill", victim]).ok();
+        let said = checkout.hops(&["verify", "--read", "100", "--kill", victim]).ok();
         let last = said.lines().last().unwrap();
         assert!(
-            last.starts_with("reads 100 - offers 10") && last.ends_with("twice 0 - dead 0 - LOST 0"),
+            last.starts_with("reads 100 - offers 10")
+                && last.ends_with("duplicates 0 - dead-lettered 0 - LOST 0"),
             "{said}"
         );
     }
     // By address alone, as against any other deployment.
     let (account, vip) = (checkout.url(6767, ""), checkout.url(6868, ""));
-    let said = checkout.hops(&["ledger", "--read", "20", "--account-url", &account, "--vip-url", &vip]).ok();
-    assert!(said.contains("reads 20 - offers 20 - twice 0 - dead ? - LOST 0"), "{said}");
+    let said = checkout.hops(&["verify", "--read", "20", "--account-url", &account, "--vip-url", &vip]).ok();
+    assert!(said.contains("reads 20 - offers 20 - duplicates 0 - dead-lettered ? - LOST 0"), "{said}");
 }
 
 #[tokio::test]
-async fn the_ledger_asks_for_its_victim_before_it_reads() {
+async fn verify_checks_the_task_to_kill_before_it_reads() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
-    let said = checkout.hops(&["ledger", "--kill", "vipservice.7"]).failed();
+    let said = checkout.hops(&["verify", "--kill", "vipservice.7"]).failed();
     assert!(
         said.contains("no task vipservice.7") && said.contains("accountservice.2, vipservice.1"),
         "{said}"
@@ -86,17 +87,18 @@ async fn the_ledger_asks_for_its_victim_before_it_reads() {
 }
 
 #[tokio::test]
-async fn the_ledger_names_what_is_missing_and_fails() {
+async fn verify_lists_the_lost_reads_and_fails() {
     let (one, other) = (Checkout::new().await, Checkout::new().await);
     one.up().ok();
     other.up().ok();
     // Reads here, offers there: every read is lost.
     let (account, vip) = (one.url(6767, ""), other.url(6868, ""));
     let urls = ["--account-url", &account, "--vip-url", &vip];
-    let said = one.hops(&[&["ledger", "--read", "2", "--patience", "1"], &urls[..]].concat());
+    let said = one.hops(&[&["verify", "--read", "2", "--patience", "1"], &urls[..]].concat());
     assert_eq!(said.code, Some(1), "{said:#?}");
     assert!(
-        said.out.contains("LOST: ledger-") && said.out.contains("offers 0 - twice 0 - dead ? - LOST 2"),
+        said.out.contains("LOST: verify-")
+            && said.out.contains("offers 0 - duplicates 0 - dead-lettered ? - LOST 2"),
         "{said:#?}"
     );
 }

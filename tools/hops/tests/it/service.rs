@@ -105,7 +105,7 @@ async fn logs_are_found_by_service_and_by_request() {
 #[tokio::test]
 async fn where_nothing_is_up_every_verb_says_so() {
     let checkout = Checkout::new().await;
-    for words in ["walk", "status", "queues", "kill vipservice.1", "service ls", "ledger"] {
+    for words in ["walk", "status", "queues", "kill vipservice.1", "service ls", "verify"] {
         let said = checkout.hops(&words.split(' ').collect::<Vec<_>>()).failed();
         assert!(said.contains("nothing is up here: type `cargo hops up`"), "{words}: {said}");
     }

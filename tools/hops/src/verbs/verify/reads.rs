@@ -1,4 +1,4 @@
-//! The reads, and the kill in the middle of them.
+//! Sends the reads, and kills a task halfway.
 
 use std::{
     collections::BTreeSet,
@@ -13,79 +13,82 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::REFUSED;
+use super::RETRY_TIMEOUT;
 use crate::{
     control::{Request, ask},
     failure::{Doing as _, Failure, Result},
 };
 
-/// How many reads wait for their answers at a time.
-const AT_A_TIME: usize = 8;
-/// Between a refused read and the next.
-const PAUSE: Duration = Duration::from_millis(50);
+const CONCURRENT_READS: usize = 8;
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Short, so that the task is killed while reads are in flight and not after the last one.
+const PROGRESS_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What became of the reads.
+/// Request ids of the reads.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Reads {
+    /// All reads, including those that failed.
     pub sent: BTreeSet<String>,
+    /// Reads that were answered with 200.
     pub answered: BTreeSet<String>,
-    pub refusal: Option<String>,
+    /// Status or error of the last read that failed.
+    pub last_error: Option<String>,
 }
 
-/// That many reads answered 200, and in the middle of them the kill.
+/// Sends reads until `count` of them are answered with 200, and kills `victim` after half of them.
 pub(super) async fn read(
     client: &reqwest::Client,
     account: &str,
-    reads: usize,
+    count: usize,
     victim: Option<&(String, u32)>,
     is_elsewhere: bool,
-) -> Result<Book> {
-    let (book, slots) = (Arc::<Mutex<Book>>::default(), Arc::new(Semaphore::new(reads)));
+) -> Result<Reads> {
+    let (reads, slots) = (Arc::<Mutex<Reads>>::default(), Arc::new(Semaphore::new(count)));
     let mut tasks = JoinSet::new();
-    for _ in 0..AT_A_TIME.min(reads) {
-        let (book, slots, client) = (Arc::clone(&book), Arc::clone(&slots), client.clone());
+    for _ in 0..CONCURRENT_READS.min(count) {
+        let (reads, slots, client) = (Arc::clone(&reads), Arc::clone(&slots), client.clone());
         let url = format!("{account}/accounts/10000");
         tasks.spawn(async move {
             while let Ok(slot) = slots.try_acquire() {
                 slot.forget();
-                let deadline = Instant::now() + REFUSED;
-                while !one(&client, &url, &book).await {
+                let deadline = Instant::now() + RETRY_TIMEOUT;
+                while !read_once(&client, &url, &reads).await {
                     if Instant::now() > deadline {
                         return;
                     }
-                    sleep(PAUSE).await;
+                    sleep(RETRY_DELAY).await;
                 }
             }
         });
     }
-    let answered = || book.lock().unwrap_or_else(PoisonError::into_inner).answered.len();
+    let answered = || reads.lock().unwrap_or_else(PoisonError::into_inner).answered.len();
     if let Some((service, slot)) = victim {
-        while answered() < reads / 2 && !tasks.is_empty() {
+        while answered() < count / 2 && !tasks.is_empty() {
             tokio::select! {
                 _ = tasks.join_next() => {}
-                () = sleep(Duration::from_millis(2)) => {}
+                () = sleep(PROGRESS_POLL_INTERVAL) => {}
             }
         }
         kill(service, *slot, is_elsewhere).await?;
     }
     while tasks.join_next().await.is_some() {}
-    let book = std::mem::take(&mut *book.lock().unwrap_or_else(PoisonError::into_inner));
-    if book.answered.len() < reads {
-        let why = book.refusal.unwrap_or_default();
+    let reads = std::mem::take(&mut *reads.lock().unwrap_or_else(PoisonError::into_inner));
+    if reads.answered.len() < count {
+        let why = reads.last_error.unwrap_or_default();
         return Err(Failure::Why(format!(
-            "{account} does not answer 200 for {} s: {why}; `cargo hops status` shows how it is",
-            REFUSED.as_secs()
+            "{account} has not answered with 200 for {} s: {why}; `cargo hops status` shows the state of each task",
+            RETRY_TIMEOUT.as_secs()
         )));
     }
-    Ok(book)
+    Ok(reads)
 }
 
-/// One read with an id that no other has; whether it was answered 200.
-async fn one(client: &reqwest::Client, url: &str, book: &Mutex<Book>) -> bool {
-    let id = format!("ledger-{}", uuid::Uuid::now_v7().simple());
-    let locked = || book.lock().unwrap_or_else(PoisonError::into_inner);
+/// Sends one read with a new request id. Returns true if it is answered with 200.
+async fn read_once(client: &reqwest::Client, url: &str, reads: &Mutex<Reads>) -> bool {
+    let id = format!("verify-{}", uuid::Uuid::now_v7().simple());
+    let locked = || reads.lock().unwrap_or_else(PoisonError::into_inner);
     locked().sent.insert(id.clone());
-    let refusal = match client.get(url).header("x-request-id", &id).send().await {
+    let error = match client.get(url).header("x-request-id", &id).send().await {
         Ok(answer) if answer.status() == 200 => {
             locked().answered.insert(id);
             return true;
@@ -93,11 +96,11 @@ async fn one(client: &reqwest::Client, url: &str, book: &Mutex<Book>) -> bool {
         Ok(answer) => answer.status().to_string(),
         Err(error) => error.to_string(),
     };
-    locked().refusal = Some(refusal);
+    locked().last_error = Some(error);
     false
 }
 
-/// Here the supervisor kills; in a swarm, Docker does.
+/// Has the supervisor kill the task, or Docker if the system is a stack on a swarm.
 async fn kill(service: &str, slot: u32, is_elsewhere: bool) -> Result<()> {
     if !is_elsewhere {
         return ask(&Request::Kill { service: service.to_owned(), slot }, |_| true).await.map(drop);
