@@ -49,11 +49,11 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         p::delayed, "delay: `delayed`";
         p::publisher_confirms, "confirms, returns, refusals: `publisher_confirms`";
         p::priorities, "priorities in a classic queue: `priorities`";
-        p::single_active, "one works, others stand by: `single_active`";
+        p::single_active, "one active consumer, others on standby: `single_active`";
         p::stream, "stream: `stream_append`, `stream_replay`";
-        p::order_events, "events and who hears of them: `order_events`";
+        p::order_events, "events and their subscribers: `order_events`";
         probes::quorum_priorities, "priorities in a quorum queue";
-        probes::always_failing, "deliveries of a message that always fails, with no limit of its own";
+        probes::always_failing, "deliveries of a message that always fails, in a queue without a delivery limit";
         probes::mandatory_reply, "a direct reply that is published as mandatory";
     }
 });
