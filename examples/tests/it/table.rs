@@ -1,7 +1,7 @@
 //! The table of docs/PATTERNS.md: pattern by broker. A run knows one broker, and so one column.
 //!
-//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with this run's column
-//! as it was found.
+//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with the results of this run
+//! in their column.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     }
 });
 
-/// What this run's broker does, found out once.
+/// Returns the result for this run's broker, which is determined once.
 pub(crate) async fn cell(key: &str) -> &'static str {
     let row = ROWS.iter().find(|row| row.key == key).unwrap();
     row.cell.get_or_init(row.check).await
@@ -85,5 +85,5 @@ async fn patterns_table() {
     }
     let table = table.join("\n");
     let _ = writeln!(io::stdout(), "\n{table}");
-    assert!(page.contains(&table), "docs/PATTERNS.md is to have this table:\n{table}");
+    assert!(page.contains(&table), "docs/PATTERNS.md should contain this table:\n{table}");
 }
