@@ -1,13 +1,13 @@
-# The images of the stack: one static binary each, in an image that has nothing else.
+# The images of the stack. Each contains one static binary and nothing else.
 #
-#   docker build --target vipservice --tag hops/vipservice .       or all of them: ./deploy.sh build
+#   docker build --target vipservice --tag hops/vipservice .       (./deploy.sh build builds all of them)
 #
-# Where no Rust image can be pulled, `./deploy.sh build --local` puts binaries that this machine has built in the
-# place of the first two stages; what follows the line `# --- images` is used as it is.
+# If the Rust image cannot be pulled, use `./deploy.sh build --local`: binaries that this machine has built replace the
+# first two stages, and the part after the line `# --- images` is used unchanged.
 
 ARG RUST=1.95
 
-# What the dependencies' layer depends on: every manifest, and an empty source file for each target that one names.
+# Input of the layer with the dependencies: every manifest, and an empty source file for each target that it names.
 FROM rust:${RUST}-slim-bookworm AS manifests
 COPY . /all
 WORKDIR /all
@@ -21,7 +21,8 @@ RUN find . -path ./target -prune -o \
         -o -path '*/tests/*/main.rs' \) -type f -print \
         | tar --create --files-from=- --mtime=@0 | tar --extract --directory=/manifests
 
-# The C library is in the binary: the images have none. The target must be named, else the flag is the build scripts' too.
+# The binaries contain the C library, because the images have none. The target has to be named: otherwise the flag would
+# apply to build scripts, too.
 FROM rust:${RUST}-slim-bookworm AS build
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_INCREMENTAL=0
 ARG BINARIES="accountservice vipservice configserver forwarder"
@@ -30,19 +31,19 @@ COPY --from=manifests /manifests .
 RUN for name in $BINARIES; do echo "--package=$name"; done > /packages \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" $(cat /packages)
 COPY . .
-# Cargo believes the clock of files, and the empty ones are newer.
+# Cargo compares the times of files, and the empty files are newer.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" $(cat /packages) \
     && mkdir -p /out/root/data \
     && for name in $BINARIES; do cp "target/$(uname -m)-unknown-linux-gnu/release/$name" /out/; done
 
 # --- images
-# Each runs as nobody (65534), who owns /data and nothing else.
+# Each container runs as nobody (65534), who owns only /data.
 
 FROM scratch AS accountservice
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Hops accountservice" \
-    org.opencontainers.image.description="Keeps accounts; the read of a VIP's account becomes a notification" \
+    org.opencontainers.image.description="Serves accounts, and publishes a notification for each read of a VIP's account" \
     org.opencontainers.image.licenses="MIT OR Apache-2.0" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build --chown=65534:65534 /out/root/ /
@@ -69,7 +70,7 @@ ENTRYPOINT ["/vipservice"]
 FROM scratch AS configserver
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Hops configserver" \
-    org.opencontainers.image.description="Serves a folder of settings as Spring Cloud Config does" \
+    org.opencontainers.image.description="Serves a folder of settings like Spring Cloud Config" \
     org.opencontainers.image.licenses="MIT OR Apache-2.0" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /out/configserver /configserver
@@ -80,11 +81,11 @@ HEALTHCHECK --interval=3s --timeout=3s --retries=5 --start-period=10s CMD ["/con
 ENTRYPOINT ["/configserver"]
 CMD ["--config-repo", "/config-repo"]
 
-# In front of replicas, where the kernel has no IPVS: docker-compose.noipvs.yml.
+# Runs in front of the replicas if the kernel has no IPVS: see docker-compose.noipvs.yml.
 FROM scratch AS edge
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Hops edge" \
-    org.opencontainers.image.description="Spreads the TCP connections of a port over the replicas of a service" \
+    org.opencontainers.image.description="Distributes the TCP connections of a port over the replicas of a service" \
     org.opencontainers.image.licenses="MIT OR Apache-2.0" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /out/forwarder /forwarder

@@ -1,41 +1,41 @@
 #!/usr/bin/env bash
-# The system on Docker Swarm, as the stack `hops`.
+# Runs the system on Docker Swarm, as the stack `hops`.
 #
-#   ./deploy.sh [up]                     deploy what is built, building what is missing, and wait until all is ready
-#   ./deploy.sh build [--local]          make the images: by the Dockerfile, or of binaries that cargo builds here
-#   ./deploy.sh status                   what runs, whether it is ready, what waits in the queues, what to type next
-#   ./deploy.sh scale NAME=N             more or fewer tasks of a service, and wait until they are ready
-#   ./deploy.sh update [--local] [--force]  build, and roll what has changed, or with --force all of ours
-#   ./deploy.sh rollback [NAME...]       back to what ran before the last update
-#   ./deploy.sh refresh                  give the services what config-repo/ says now, without a restart
-#   ./deploy.sh logs [-f] [--request ID] [NAME]  what the services print, oldest first
-#   ./deploy.sh smoke                    one read of the VIP's account, and the offer that it leads to
-#   ./deploy.sh console [--show|--off]   RabbitMQ's pages on this machine, http://localhost:15672
-#   ./deploy.sh token [--show]           how to use the operators' addresses of the services
-#   ./deploy.sh down [--volumes]         remove the stack; with --volumes what it has kept, too
+#   ./deploy.sh [up]                     build missing images, deploy all of them, and wait until everything is ready
+#   ./deploy.sh build [--local]          build the images: in Docker, or from binaries that cargo builds here
+#   ./deploy.sh status                   show tasks, readiness and queues, and what to type next
+#   ./deploy.sh scale NAME=N             change a service's number of tasks, and wait until they are ready
+#   ./deploy.sh update [--local] [--force]  build, and update changed services, or with --force all of our services
+#   ./deploy.sh rollback [NAME...]       return to the images from before the last update
+#   ./deploy.sh refresh                  apply changed settings of config-repo/, without a restart
+#   ./deploy.sh logs [-f] [--request ID] [NAME]  print the logs of the services, oldest line first
+#   ./deploy.sh smoke                    read the VIP's account once, and show the nine hops up to its offer
+#   ./deploy.sh console [--show|--off]   open RabbitMQ's management pages on this machine, http://localhost:15672
+#   ./deploy.sh token [--show]           explain how to use the operators' routes of the services
+#   ./deploy.sh down [--volumes]         remove the stack; with --volumes, remove its data, too
 #
-# Needs Docker Engine 20.10 or later with the docker command of 23 or later, and bash 4.4 or later; `build --local` needs
-# Rust and a C linker besides, `smoke` needs curl.
+# Needs Docker Engine 20.10 or later, the docker command 23 or later, and bash 4.4 or later; `build --local` also needs
+# Rust and a C linker, and `smoke` needs curl.
 #
-#   RABBITMQ_IMAGE  another broker than docker-compose.yml names, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh build 4.0);
-#                   it stays until another one is named, or until down --volumes
-#   HOPS_IPVS       yes or no: whether the kernel can balance connections, where this is found out wrongly
-#   HOPS_WAIT       how many seconds to wait for readiness (300)
+#   RABBITMQ_IMAGE  broker image that replaces the one in docker-compose.yml, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh
+#                   build 4.0); it is kept until you name another one, or until down --volumes
+#   HOPS_IPVS       yes or no: overrides the detection of whether the kernel can balance connections
+#   HOPS_WAIT       number of seconds to wait for readiness (300)
 set -euo pipefail
 
-# Before anything that an older one stumbles over.
+# Check this before any syntax that an older bash does not understand.
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
-    echo "deploy.sh: bash 4.4 or later is needed, and this is $BASH_VERSION: install a newer one (on a Mac: brew install bash)" >&2
+    echo "deploy.sh: bash 4.4 or later is needed, but this is $BASH_VERSION: install a newer one (on a Mac: brew install bash)" >&2
     exit 1
 fi
 shopt -s nullglob
-# With them an image that is made again has another id, though nothing in it has changed.
+# With attestations, a rebuilt image would get another id even if its contents are the same.
 export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 stack=hops
 images=${HOPS_IMAGES:-hops}
-# Binary and image of a service have its name; edge is tools/forwarder.
+# Binary and image have the name of their service; edge is tools/forwarder.
 services=(configserver accountservice vipservice)
 scalable=(accountservice vipservice)
 limit=${HOPS_WAIT:-300}
@@ -44,12 +44,12 @@ scratch=''
 main() {
     local verb=${1:-up}
     [ $# = 0 ] || shift
-    [[ $limit =~ ^[0-9]+$ ]] || fail "HOPS_WAIT is a number of seconds, and not '$limit'"
+    [[ $limit =~ ^[0-9]+$ ]] || fail "HOPS_WAIT: '$limit' is not a number of seconds"
     limit=$((10#$limit))
     case $verb in
         up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
         -h | --help | help) usage ;;
-        *) usage >&2; fail "'$verb' is none of these verbs" ;;
+        *) usage >&2; fail "unknown command '$verb': use one of the commands above" ;;
     esac
 }
 
@@ -60,7 +60,7 @@ fail() { printf 'deploy.sh: %s\n' "$@" >&2; exit 1; }
 # --- up ---
 
 verb_up() {
-    [ $# = 0 ] || fail "up takes nothing, and not '$1'"
+    [ $# = 0 ] || fail "up takes no arguments, but got '$1'"
     local started=$SECONDS
     need_docker
     need_swarm
@@ -73,7 +73,7 @@ verb_up() {
     deploy
     wait_until_ready "${services[@]}"
     need_answers
-    say "all is ready, after $((SECONDS - started)) s" ''
+    say "everything is ready, after $((SECONDS - started)) s" ''
     next_steps
 }
 
@@ -91,16 +91,16 @@ need_docker() {
     local why version
     if ! why=$(docker info --format '{{.ServerVersion}}' 2>&1); then
         case $why in
-            *'permission denied'*) fail 'you may not use the Docker engine: run this with sudo, or become a member of the group docker' ;;
+            *'permission denied'*) fail 'you have no access to the Docker engine: run this with sudo, or add yourself to the group docker' ;;
             *) fail 'no Docker engine answers: start it (systemctl start docker, or dockerd)' "$(tail -n 1 <<<"$why")" ;;
         esac
     fi
     version=$(docker version --format '{{.Server.APIVersion}}')
     [ "$(printf '%s\n' 1.41 "$version" | sort -V | head -n 1)" = 1.41 ] ||
-        fail "Docker Engine 20.10 or later is needed, and this one speaks API $version: update it"
-    # It came with 23, as did files that name no version.
+        fail "Docker Engine 20.10 or later is needed, but this engine has API version $version: update it"
+    # docker 23 introduced this command, and accepts compose files without a version.
     [[ $(docker stack config --help 2>&1) == *'docker stack config'* ]] ||
-        fail "the docker command of 23 or later is needed, and this is $(docker version --format '{{.Client.Version}}'): update docker-ce-cli, or docker-cli (the engine may stay)"
+        fail "the docker command 23 or later is needed, but this is $(docker version --format '{{.Client.Version}}'): update docker-ce-cli, or docker-cli (the engine may stay)"
 }
 
 swarm_state() { docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}'; }
@@ -109,22 +109,22 @@ need_swarm() {
     local how=(docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1)
     case $(swarm_state) in
         'active true') ;;
-        'active false') fail 'this machine is a worker of a swarm, and the stack needs one of its own: docker swarm leave' ;;
+        'active false') fail 'this machine is a worker of a swarm, but the stack needs a swarm of its own: docker swarm leave' ;;
         inactive*)
-            say "there is no swarm on this machine, so one is made, for this machine alone: ${how[*]}"
-            "${how[@]}" >/dev/null || fail "that did not work, Docker's reason is above" ;;
+            say "this machine has no swarm, so one is created for this machine only: ${how[*]}"
+            "${how[@]}" >/dev/null || fail "the swarm could not be created; Docker's reason is above" ;;
         locked*) fail "this machine's swarm is locked: docker swarm unlock" ;;
-        *) fail "this machine's swarm is not in order ($(swarm_state)): docker info says why; docker swarm leave --force ends it" ;;
+        *) fail "this machine's swarm is in an unexpected state ($(swarm_state)): docker info says why; docker swarm leave --force removes it" ;;
     esac
     need_one_node
 }
 
-# Images have local names, volumes are folders of this machine, and who is ready is counted here.
+# Images have local names, volumes are folders on this machine, and readiness is checked in local containers.
 need_one_node() {
     local nodes
     nodes=$(docker node ls --quiet | wc -l)
-    [ "$nodes" = 1 ] || fail "this swarm has $nodes nodes, and the stack can be on one machine only, which is a swarm of its own" \
-        'docs/OPERATIONS.md says why, and what more would take; a node that is gone for good: docker node rm'
+    [ "$nodes" = 1 ] || fail "this swarm has $nodes nodes, but the stack needs a swarm with this machine only" \
+        'docs/OPERATIONS.md says why; to remove a node that is gone for good: docker node rm'
 }
 
 need_free_ports() {
@@ -134,7 +134,7 @@ need_free_ports() {
         if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
             by=$(docker ps --filter "publish=$port" --format 'container {{.Names}}' | head -n 1)
             [ -n "$by" ] || by=$(PATH=$PATH:/usr/sbin:/sbin ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1, process \2/p' | head -n 1) || true
-            fail "port $port is taken by ${by:-another program}: stop it (if it is cargo hops: cargo hops down)"
+            fail "port $port is in use by ${by:-another program}: stop it (if it is cargo hops: cargo hops down)"
         fi
     done
 }
@@ -142,12 +142,12 @@ need_free_ports() {
 is_deployed() { [ -n "$(docker service ls --quiet --filter "label=com.docker.stack.namespace=$stack" 2>/dev/null)" ]; }
 need_deployed() {
     need_docker
-    case $(swarm_state) in 'active true') ;; *) fail 'there is no swarm on this machine, and so no stack: ./deploy.sh makes both' ;; esac
+    case $(swarm_state) in 'active true') ;; *) fail 'this machine has no swarm, and so no stack: ./deploy.sh creates both' ;; esac
     is_deployed || fail "there is no stack $stack here: ./deploy.sh deploys it"
     remember_updates
 }
 
-# --- secrets: generated once, kept in .secrets/, never printed unasked ---
+# --- secrets: generated once, stored in .secrets/, printed only on request ---
 
 make_secrets() {
     local umask_before
@@ -165,28 +165,28 @@ make_secrets() {
     umask "$umask_before"
 }
 
-# After one run with sudo they are root's, and there all the same.
+# After a run with sudo they exist, but belong to root.
 need_readable_secrets() {
     local file
     for file in .secrets .secrets/*; do
-        [ ! -e "$file" ] || [ -r "$file" ] || fail "$file is there, but you may not read it: it belongs to $(stat -c %U "$file")" \
-            "type the same with sudo, or make all of them yours: sudo chown -R $(id -un) .secrets"
+        [ ! -e "$file" ] || [ -r "$file" ] || fail "$file exists, but you have no permission to read it: it belongs to $(stat -c %U "$file")" \
+            "run the same command with sudo, or take ownership: sudo chown -R $(id -un) .secrets"
     done
 }
 
-# secret NAME COMMAND...: what the command prints is kept, unless there is one already.
+# secret NAME COMMAND...: stores the output of the command as a secret, unless the secret exists already.
 secret() {
     local name=$1
     [ ! -s ".secrets/$name" ] || return 0
-    # A new one would be known to us and not to the broker, whose user is in its volume.
+    # The broker would not know a new secret, because its user is stored in its volume.
     if docker secret inspect "${stack}_$name" >/dev/null 2>&1 || { [[ $name == amqp_* ]] && docker volume inspect "${stack}_rabbitmq" >/dev/null 2>&1; }; then
-        fail ".secrets/$name is not here, but the stack or its volume has one already" \
-            "bring the folder .secrets back, or give up what the stack has kept: ./deploy.sh down --volumes"
+        fail ".secrets/$name is missing, but the stack or its volume was created with it" \
+            "restore the folder .secrets, or delete the stack's data: ./deploy.sh down --volumes"
     fi
     keep "$@"
 }
 
-# Whole or not at all, whenever we are interrupted.
+# keep NAME COMMAND...: writes the output to a file completely or, if interrupted, not at all.
 keep() {
     local name=$1
     shift
@@ -203,7 +203,7 @@ verb_build() {
     for arg; do
         case $arg in
             --local) is_local=yes ;;
-            *) fail "build takes --local, and not '$arg'" ;;
+            *) fail "build takes --local, but got '$arg'" ;;
         esac
     done
     need_docker
@@ -219,8 +219,8 @@ need_images() {
     [ ${#missing[@]} -gt 0 ] || return 0
     say "not built yet: ${missing[*]}"
     if can_pull_rust; then build_in_docker
-    elif command -v cargo >/dev/null; then say 'no Rust image can be pulled, so cargo builds them here'; build_local
-    else fail 'neither can a Rust image be pulled nor is there cargo: get one of the two, or the images from another machine (docker save, docker load)'
+    elif command -v cargo >/dev/null; then say 'the Rust image cannot be pulled, so cargo builds the images here'; build_local
+    else fail 'the Rust image cannot be pulled, and cargo is missing: install Rust (https://rustup.rs), or copy the images from another machine (docker save, docker load)'
     fi
     print_sizes
 }
@@ -232,17 +232,17 @@ can_pull_rust() { has_image "$(rust_image)" || docker pull --quiet "$(rust_image
 
 build_in_docker() {
     local name
-    can_pull_rust || fail "$(rust_image) is not here and cannot be pulled: ./deploy.sh build --local builds with the cargo of this machine"
+    can_pull_rust || fail "$(rust_image) does not exist and cannot be pulled: ./deploy.sh build --local builds with this machine's cargo"
     for name in "${services[@]}" edge; do
         docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision "$name")" . ||
-            fail "docker could not make $images/$name, its reason is above"
+            fail "docker could not build $images/$name; its reason is above"
     done
 }
 
-# The same images: the Dockerfile's own lines from `# --- images` on, and in place of its first stages what cargo makes here.
+# Builds the same images: cargo's binaries replace the first stages of the Dockerfile, and the lines after `# --- images` stay.
 build_local() {
     local target name packages=()
-    [ "$(uname -s)" = Linux ] || fail 'build --local makes Linux binaries on Linux only: ./deploy.sh build does it in Docker'
+    [ "$(uname -s)" = Linux ] || fail 'build --local works on Linux only: ./deploy.sh build builds in Docker'
     command -v cargo >/dev/null || fail 'build --local needs Rust: https://rustup.rs'
     make_scratch
     cc -static -x c -o "$scratch/static" - 2>/dev/null <<<'int main(void) { return 0; }' ||
@@ -261,14 +261,14 @@ build_local() {
     } >"$scratch/Dockerfile"
     for name in "${services[@]}" edge; do
         DOCKER_BUILDKIT=$(buildkit) docker build --quiet --target "$name" --tag "$images/$name" \
-            --build-arg "REVISION=$(revision "$name")" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not make $images/$name"; }
+            --build-arg "REVISION=$(revision "$name")" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not build $images/$name"; }
     done
 }
 
-# The builder that every engine has, where the better one is not installed.
+# Prints 0, for the builder that every engine has, if buildx is not installed.
 buildkit() { if docker buildx version >/dev/null 2>&1; then echo 1; else echo 0; fi; }
 
-# The last commit of what an image is made of: another one makes no other image, and rolls nothing.
+# Prints the last commit that changed an image's sources: other commits change no image and cause no update.
 revision() {
     local commit of=("${1/edge/tools/forwarder}" common Cargo.toml Cargo.lock Dockerfile)
     commit=$(git log -1 --format=%h -- "${of[@]}" 2>/dev/null) || true
@@ -284,25 +284,25 @@ print_sizes() {
     done
 }
 
-# A newer broker leaves a volume that no older one can read, so the one that was deployed stays until another one is named.
+# An older broker cannot read the volume of a newer one, so the deployed broker stays until another one is named.
 need_broker_image() {
     local pinned kept
     pinned=$(sed -n 's/.*RABBITMQ_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)
     kept=$(cat .secrets/broker_image 2>/dev/null) || kept=$pinned
     if [ -z "${RABBITMQ_IMAGE:-}" ] && [ "$kept" != "$pinned" ]; then
-        say "the broker stays $kept; another one, for good: RABBITMQ_IMAGE=$pinned ./deploy.sh"
+        say "the broker stays $kept; to change it permanently: RABBITMQ_IMAGE=$pinned ./deploy.sh"
     fi
     export RABBITMQ_IMAGE=${RABBITMQ_IMAGE:-$kept}
     ! has_image "$RABBITMQ_IMAGE" || return 0
     say "pulling $RABBITMQ_IMAGE"
-    docker pull "$RABBITMQ_IMAGE" || fail "$RABBITMQ_IMAGE is not here and cannot be pulled, the reason is above" \
-        'e2e/rabbitmq.sh build 4.0 makes a broker of Debian'\''s packages, then: RABBITMQ_IMAGE=hops-rabbitmq:4.0 ./deploy.sh'
+    docker pull "$RABBITMQ_IMAGE" || fail "$RABBITMQ_IMAGE does not exist and cannot be pulled; the reason is above" \
+        'build a broker from Debian'\''s packages with e2e/rabbitmq.sh build 4.0, then: RABBITMQ_IMAGE=hops-rabbitmq:4.0 ./deploy.sh'
 }
 
 # --- deploying ---
 
-# An image is deployed under a name that has its id in it: what is built anew is rolled out, and what was there before has a
-# name still, to roll back to.
+# An image is deployed under a name that contains its id: a new build is rolled out, and the previous image keeps a name, to
+# which the service can be rolled back.
 use_tags_of_images() {
     local name tag
     for name in "${services[@]}" edge; do
@@ -313,7 +313,7 @@ use_tags_of_images() {
     done
 }
 
-# The settings are deployed anew, and what runs stays what it is, whatever has been built meanwhile.
+# Deploys only new settings: the running images stay, even if newer ones have been built.
 use_tags_of_stack() {
     local name image
     use_tags_of_images
@@ -325,8 +325,8 @@ use_tags_of_stack() {
     need_broker_image
 }
 
-# What a rollback goes back to stands beside what runs: Docker itself knows what it was told before the last time, and
-# that is the same image where it was told to scale.
+# A label names the image that a rollback restores. Docker's own PreviousSpec does not help: after scaling, it has the same
+# image.
 name_previous() {
     local name tag image previous is_update=no
     for name in "${services[@]}" edge; do
@@ -341,14 +341,14 @@ name_previous() {
 
 deploy() {
     local name replicas names=(rabbitmq "${services[@]}") files=(--compose-file docker-compose.yml) flags=(--prune --resolve-image never)
-    # What somebody has scaled stays so.
+    # Keep the number of replicas of scaled services.
     for name in "${scalable[@]}"; do
         replicas=$(replicas_of "$name")
         [ -z "$replicas" ] || export "HOPS_${name^^}_REPLICAS=$replicas"
     done
     name_previous
     HOPS_RABBITMQ_CONF=$(hash_of rabbitmq.conf)
-    # What a configserver reads, and no copy that an editor has left.
+    # Only files that a configserver reads, not backup copies of an editor.
     HOPS_CONFIG_REPO=$(hash_of config-repo/*.{yml,yaml,properties})
     export HOPS_RABBITMQ_CONF HOPS_CONFIG_REPO
     need_all_configs
@@ -357,14 +357,14 @@ deploy() {
     make_scratch
     cp docker-compose.yml "$scratch/stack.yml"
     if ! has_ipvs; then
-        say 'this kernel has no IPVS, without which the ports of a swarm answer nothing: one task, edge, listens in their place'
+        say 'this kernel has no IPVS, so the ports of a swarm would not answer: a task named edge listens on them instead'
         sed '/# ingress$/d' docker-compose.yml >"$scratch/stack.yml"
         files+=(--compose-file docker-compose.noipvs.yml)
         names+=(edge)
     fi
     files[1]=-
-    # Without a change nothing is deployed: Docker would take the same for a new version, and one that does not come up
-    # would be taken back to itself.
+    # Deploy nothing if nothing has changed: Docker would treat it as a new version, and would roll back a version that does
+    # not start to itself.
     HOPS_DEPLOYED=''
     export HOPS_DEPLOYED
     HOPS_DEPLOYED=$(docker stack config "${files[@]}" <"$scratch/stack.yml" | sha256sum | cut -c 1-12)
@@ -372,16 +372,16 @@ deploy() {
     docker stack deploy "${flags[@]}" "${files[@]}" "$stack" <"$scratch/stack.yml" >"$scratch/deploy" 2>&1 || {
         cat "$scratch/deploy" >&2
         ! grep -q 'only updates to Labels are allowed' "$scratch/deploy" ||
-            fail 'a secret of .secrets/ (or a config of the same name) is not the one that the stack has' \
-                'bring the old ones back; or ./deploy.sh down, which keeps the volumes; or begin anew with ./deploy.sh down --volumes'
-        fail 'Docker did not take the stack, its reason is above'
+            fail 'a secret in .secrets/ (or a config of the same name) differs from the one of the stack' \
+                'restore the old secrets; or type ./deploy.sh down, which keeps the volumes; or start over with ./deploy.sh down --volumes'
+        fail 'Docker did not accept the stack; its reason is above'
     }
     grep -E '^(Creating|Removing)' "$scratch/deploy" || true
     keep broker_image printf '%s' "$RABBITMQ_IMAGE"
     remove_old
 }
 
-# Whether each of them was told this last, and runs; nobody is to scale those of which there is one.
+# Succeeds if each service was deployed with these settings last, and the services that cannot be scaled have one replica.
 are_as_told() {
     local name
     for name; do
@@ -390,20 +390,20 @@ are_as_told() {
     done
 }
 
-# Of files and their names, for two lines may go from one file to another.
+# Hashes the names, too, because lines can move from one file to another.
 hash_of() { sha256sum "$@" | sha256sum | cut -c 1-12; }
 
-# A file that the stack does not know would be served on this machine and not there.
+# `cargo hops` would serve a file that the stack does not list, but the stack would not.
 need_all_configs() {
     local file
     for file in config-repo/*.{yml,yaml,properties}; do
         grep -qF "file: ./$file " docker-compose.yml ||
-            fail "$file is not among the configs of docker-compose.yml: add it there twice, as its siblings are"
+            fail "$file is not among the configs of docker-compose.yml: add it in both places, like the other files"
     done
 }
 
-# The name of a config or of an image has its content in it, so each change leaves an old one behind: those that no service
-# could be rolled back to go.
+# The name of a config or an image depends on its content, so each change leaves an old one behind. Removes those to which
+# no service could be rolled back.
 remove_old() {
     local name used format
     format='{{range .Configs}}{{.ConfigName}} {{end}}{{.Image}} '
@@ -417,7 +417,7 @@ remove_old() {
     done
 }
 
-# Of a service, as it was told last; nothing if there is none.
+# These print a value of a service's current specification, or nothing if there is no such service.
 in_spec() { docker service inspect --format "{{$2}}" "${stack}_$1" 2>/dev/null || true; }
 replicas_of() { in_spec "$1" .Spec.Mode.Replicated.Replicas; }
 image_of() { in_spec "$1" .Spec.TaskTemplate.ContainerSpec.Image; }
@@ -428,9 +428,9 @@ has_ipvs() {
         yes) return 0 ;;
         no) return 1 ;;
         '') ;;
-        *) fail "HOPS_IPVS is yes or no, and not '$HOPS_IPVS'" ;;
+        *) fail "HOPS_IPVS is yes or no, but got '$HOPS_IPVS'" ;;
     esac
-    # Another kernel than ours, such as Docker Desktop's, has it.
+    # The engine may run on another kernel, such as Docker Desktop's, which has IPVS.
     [ "$(uname -s)" = Linux ] || return 0
     [[ ${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')} == unix://* ]] || return 0
     [ -e /proc/net/ip_vs ] || PATH=$PATH:/usr/sbin:/sbin modprobe --dry-run --quiet ip_vs 2>/dev/null
@@ -438,7 +438,7 @@ has_ipvs() {
 
 # --- waiting ---
 
-# Until each service has all its tasks, and each of them says that it is ready. Says what it waits for whenever that changes.
+# Waits until each service has all its tasks, and all of them are ready. Prints what it waits for whenever that changes.
 wait_until_ready() {
     local until=$((SECONDS + limit)) waiting before='' name task
     local -A known shown
@@ -459,7 +459,7 @@ wait_until_ready() {
         fi
         for name in rabbitmq "$@"; do
             task=$(newest_failure "$name")
-            # The next one mostly says the same.
+            # Show the first failure only, because the next ones usually have the same reason.
             if [ "$task" != "${known[$name]}" ] && [ -z "${shown[$name]:-}" ]; then
                 show_failing "$name"
                 shown[$name]=yes
@@ -467,26 +467,26 @@ wait_until_ready() {
         done
         if [ "$SECONDS" -ge "$until" ]; then
             for name in rabbitmq "$@"; do [ -z "$(missing_of "$name")" ] || show_failing "$name"; done
-            fail "not ready after $limit s:$waiting" 'what failed is above; ./deploy.sh status shows all, HOPS_WAIT=600 waits longer'
+            fail "not ready after $limit s:$waiting" 'failures are above; ./deploy.sh status shows everything, HOPS_WAIT=600 waits longer'
         fi
         sleep 1
     done
 }
 
-# When a new version comes while the old one is between two attempts to start, a swarm may start it twice in one place and
-# be content with that. It replaces both when it is asked to.
+# If a new version is deployed while the old one waits for its next start, a swarm may start two tasks for one replica and
+# leave it at that. A forced update replaces both.
 declare -A doubled_since
 replace_if_doubled() {
     if [[ $(missing_of "$1") != *' too many)' ]]; then
         unset "doubled_since[$1]"
     elif [ $((SECONDS - ${doubled_since[$1]:=$SECONDS})) -ge 40 ]; then
-        say "$1: the swarm has started more than it was told to, its tasks are replaced"
+        say "$1: the swarm has started too many tasks, so all of them are replaced"
         docker service update --detach --force "${stack}_$1" >/dev/null
         unset "doubled_since[$1]"
     fi
 }
 
-# Nothing if all is well, else ` NAME (what)`.
+# missing_of NAME: prints nothing if the service is ready, otherwise ` NAME (reason)`.
 missing_of() {
     local name=$1 wanted running ready=0 old id state
     wanted=$(replicas_of "$name")
@@ -508,7 +508,7 @@ missing_of() {
     esac
 }
 
-# How many tasks were told something else than their service: a swarm takes a moment before it begins to replace them.
+# Prints the number of tasks whose specification differs from their service's: a swarm replaces them after a moment.
 count_old() {
     local told format='{{with .ContainerSpec}}{{.Image}} {{json .Args}} {{json .Env}} {{json .Configs}} {{json .Secrets}}{{end}} {{.ForceUpdate}}'
     told=$(docker service inspect --format "{{with .Spec.TaskTemplate}}$format{{end}}" "${stack}_$1")
@@ -525,11 +525,11 @@ fail_if_rolled_back() {
         "${update_before[$1]:-}") ;;
         rollback_completed* | rollback_paused* | paused*)
             show_failing "$1"
-            fail "$1: the new one did not come up, so the old one is in its place again (${update%% *})" ;;
+            fail "$1: the new version did not start, so the swarm has rolled back to the old one (${update%% *})" ;;
     esac
 }
 
-# How a service's last update went, and when it began: a swarm tells it until the next one.
+# Prints state and start time of a service's last update, which a swarm reports until the next one.
 update_of() { docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{.StartedAt}}{{end}}' "${stack}_$1" 2>/dev/null || true; }
 declare -A update_before
 remember_updates() {
@@ -537,13 +537,13 @@ remember_updates() {
     for name in "${services[@]}"; do update_before[$name]=$(update_of "$name"); done
 }
 
-# The newest task of a service that has failed, if any.
+# Prints the newest task of a service that has failed, if any.
 newest_failure() {
     docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}' --filter desired-state=shutdown "${stack}_$1" 2>/dev/null |
         sed -n -E '/ (Failed|Rejected) /{s/ .*//p;q}' || true
 }
 
-# What it ended with, and its last lines.
+# Prints the error of the newest failed task, and its last log lines.
 show_failing() {
     local task container
     task=$(newest_failure "$1")
@@ -553,29 +553,29 @@ show_failing() {
     [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | as_text >&2
 }
 
-# A port that accepts and then says nothing is what a kernel without IPVS shows.
+# Without IPVS in the kernel, a port accepts connections but never answers.
 need_answers() {
     local port until=$((SECONDS + 30))
     for port in 6767 6868; do
         until answers "$port" /livez; do
             [ "$SECONDS" -lt "$until" ] || fail "all tasks are ready, but port $port of this machine does not answer" \
-                'if the kernel cannot balance connections after all: HOPS_IPVS=no ./deploy.sh'
+                'if the kernel cannot balance connections, try: HOPS_IPVS=no ./deploy.sh'
             sleep 1
         done
     done
 }
 
-# answers PORT PATH: with 200, within three seconds.
+# answers PORT PATH: succeeds if the answer is 200, within three seconds.
 answers() (
     exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
     printf 'GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$2" >&3
     read -r -t 3 -u 3 _ status _ && [ "$status" = 200 ]
 )
 
-# --- the other verbs ---
+# --- the other commands ---
 
 verb_status() {
-    [ $# = 0 ] || fail "status takes nothing, and not '$1'"
+    [ $# = 0 ] || fail "status takes no arguments, but got '$1'"
     local name id why broker
     need_deployed
     docker stack services "$stack"
@@ -590,24 +590,24 @@ verb_status() {
     done
     broker=$(containers_of rabbitmq | head -n 1)
     say '' 'QUEUES'
-    # As its own user: root would make root's cookie, which a broker that is starting cannot read.
+    # Run this as the broker's user: as root it could create a cookie that belongs to root, which a starting broker cannot read.
     if [ -z "$broker" ]; then say 'the broker does not run'
     else docker exec --user rabbitmq "$broker" rabbitmqctl --quiet list_queues name messages consumers || say 'the broker does not answer yet'; fi
     say ''
     next_steps
 }
 
-# As in `vipservice.2`.
+# Prints a container's task, such as `vipservice.2`.
 task_name() {
     docker inspect --format '{{index .Config.Labels "com.docker.swarm.task.name"}}' "$1" | sed "s/^${stack}_//" | cut -d . -f 1,2
 }
 
 verb_scale() {
-    [ $# = 1 ] || fail 'scale takes one word, as in: ./deploy.sh scale vipservice=3'
+    [ $# = 1 ] || fail 'scale takes one argument, for example: ./deploy.sh scale vipservice=3'
     local name=${1%%=*} number=${1#*=}
     name=${name#"${stack}_"}
     if ! [[ " ${scalable[*]} " == *" $name "* ]] || [ "$name" = "$1" ] || ! [[ $number =~ ^[0-9]{1,3}$ ]]; then
-        fail "scale: '$1' is not NAME=N, with NAME one of ${scalable[*]} and N from 0 to 999, as in vipservice=3"
+        fail "scale: '$1' is not NAME=N with NAME one of ${scalable[*]} and N from 0 to 999, for example vipservice=3"
     fi
     need_deployed
     docker service scale --detach "${stack}_$name=$((10#$number))" >/dev/null
@@ -621,7 +621,7 @@ verb_update() {
         case $arg in
             --local) how=(--local) ;;
             --force) is_forced=yes ;;
-            *) fail "update takes --local and --force, and not '$arg'" ;;
+            *) fail "update takes --local and --force, but got '$arg'" ;;
         esac
     done
     need_deployed
@@ -638,11 +638,11 @@ verb_update() {
             wait_until_ready "$arg"
         done
     fi
-    say "all is ready, after $SECONDS s"
+    say "everything is ready, after $SECONDS s"
 }
 
 verb_refresh() {
-    [ $# = 0 ] || fail "refresh takes nothing, and not '$1'"
+    [ $# = 0 ] || fail "refresh takes no arguments, but got '$1'"
     local id name why flags
     need_deployed
     need_one_node
@@ -652,16 +652,16 @@ verb_refresh() {
     wait_until_ready configserver
     id=$(containers_of configserver | head -n 1)
     docker exec "$id" /configserver refresh --config-repo /config-repo
-    # Each checks them as a whole, and so does one of them here: a wrong key is one for all of its service.
+    # Let one replica of each service check all settings: a wrong key is wrong for every replica.
     for name in "${scalable[@]}"; do
         id=$(containers_of "$name" | head -n 1)
         [ -n "$id" ] || continue
         read -ra flags <<<"$(docker inspect --format '{{join .Config.Cmd " "}}' "$id")"
         why=$(docker exec "$id" "/$name" "${flags[@]}" healthcheck --settings 2>&1) ||
-            fail "$name does not take the settings: ${why#error: }" \
-                "those that run go on with what they had, but one that starts now does not come up: correct config-repo/, and refresh again"
+            fail "$name rejects the settings: ${why#error: }" \
+                "running services keep their old settings, but a service that starts now would fail: correct config-repo/, and type ./deploy.sh refresh again"
     done
-    say "which settings each has taken: ./deploy.sh logs | grep settings"
+    say "to see which settings each service has applied: ./deploy.sh logs | grep settings"
 }
 
 verb_rollback() {
@@ -673,17 +673,17 @@ verb_rollback() {
         [ -n "$(replicas_of "$name")" ] || fail "rollback: there is no service '$name'; there are: ${services[*]}"
         previous=$(label_of "$name" hops.previous)
         if [ -z "$previous" ] || [ "$previous" = "$(image_of "$name")" ]; then
-            say "$name: the last update has not changed it, it stays as it is"
+            say "$name: the last update did not change it, so it stays as it is"
             continue
         fi
-        has_image "$previous" || fail "$name: $previous, which ran before, is not here any more"
+        has_image "$previous" || fail "$name: the previous image $previous no longer exists"
         docker service update --detach --no-resolve-image --image "$previous" --label-add "hops.previous=$(image_of "$name")" \
             --label-add hops.deployed= "${stack}_$name" >/dev/null
         wait_until_ready "$name"
-        say "$name: $previous is what runs again"
+        say "$name: rolled back to $previous"
         rolled+=" $name"
     done
-    [ -n "$rolled" ] || fail 'there is nothing to go back to'
+    [ -n "$rolled" ] || fail 'there is nothing to roll back to'
 }
 
 verb_logs() {
@@ -691,8 +691,8 @@ verb_logs() {
     while [ $# -gt 0 ]; do
         case $1 in
             -f | --follow) follow=yes ;;
-            --request) [ $# -gt 1 ] || fail 'logs: --request ID'; request=$2; shift ;;
-            -*) fail "logs takes -f, --request ID and names, and not '$1'" ;;
+            --request) [ $# -gt 1 ] || fail 'logs: --request needs an ID'; request=$2; shift ;;
+            -*) fail "logs takes -f, --request ID and names of services, but got '$1'" ;;
             *) names+=("${1#"${stack}_"}") ;;
         esac
         shift
@@ -703,7 +703,7 @@ verb_logs() {
         [ -n "$(replicas_of "$name")" ] || fail "logs: there is no service '$name'; there are: rabbitmq ${services[*]}"
     done
     if [ "$follow" = yes ]; then follow "$request" "${names[@]}"; fi
-    # Containers, and not `docker service logs`: that one forgets tasks that are gone, and at times does not come back.
+    # `docker service logs` would omit removed tasks, and sometimes never returns, so ask the containers.
     for name in "${names[@]}"; do
         for id in $(docker ps --all --quiet --filter "label=com.docker.swarm.service.name=${stack}_$name"); do
             docker logs "$id" 2>&1 || true
@@ -711,7 +711,7 @@ verb_logs() {
     done | only "$request" | sort | as_text
 }
 
-# What is printed from now on, by tasks that come later too, until somebody has seen enough.
+# Prints new log lines, even those of tasks that start later, until Ctrl-C.
 followers=()
 follow() {
     local request=$1 name id followed=' ' tail=10
@@ -731,15 +731,15 @@ follow() {
     done
 }
 
-# The lines of one request, or all.
+# Passes on the lines of one request, or all lines.
 only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\"" || fail "no line of request $1"; else cat; fi; }
 
-# A line of JSON as a line for people; what is none stays as it is.
+# Turns lines of JSON into readable text; other lines stay as they are.
 as_text() {
     local awk=(awk)
-    # This one else waits for a whole block of lines.
+    # Otherwise mawk waits for a whole block of lines.
     [[ $(awk -W version 2>&1 </dev/null) != mawk* ]] || awk+=(-W interactive)
-    # shellcheck disable=SC2016 # its dollars are awk's
+    # shellcheck disable=SC2016 # the dollar signs belong to awk
     "${awk[@]}" '
         function field(key,   at, rest) {
             if (!match($0, "\"" key "\":(\"([^\"\\\\]|\\\\.)*\"|[0-9]+)")) return ""
@@ -758,26 +758,26 @@ as_text() {
 }
 
 verb_smoke() {
-    [ $# = 0 ] || fail "smoke takes nothing, and not '$1'"
+    [ $# = 0 ] || fail "smoke takes no arguments, but got '$1'"
     local id answer until
     need_deployed
     command -v curl >/dev/null || fail 'smoke needs curl: apt-get install curl'
     id=smoke-$(random | cut -c 1-12)
     answer=$(curl --silent --show-error --noproxy '*' --max-time 10 --header "x-request-id: $id" localhost:6767/accounts/10000) ||
-        fail 'port 6767 does not answer, the reason is above'
+        fail 'port 6767 does not answer; the reason is above'
     say "$answer"
     until=$((SECONDS + 30))
     until [ "$(hop_lines "$id")" = 9 ]; do
-        [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2 || true; fail "the nine hops of request $id are not there after 30 s, what is there is above"; }
+        [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2 || true; fail "request $id has not logged its nine hops after 30 s; its log lines are above"; }
         sleep 0.5
     done
     verb_logs --request "$id"
 }
 
-# How many of the nine have been logged.
+# Prints how many of the nine hops have been logged.
 hop_lines() { verb_logs --request "$1" 2>/dev/null | sed -n 's/.* hop=\([1-9]\) .*/\1/p' | sort -u | wc -l; }
 
-# In front of the broker while somebody wants to look, and on this machine only; the broker itself publishes nothing.
+# Opens a forwarder to the broker's pages, on this machine only; the broker itself publishes no port.
 verb_console() {
     local name=$stack-console until
     case ${1:-} in
@@ -787,7 +787,7 @@ verb_console() {
             docker rm --force "$name" >/dev/null 2>&1 || true
             say 'the console is closed'
             return ;;
-        *) fail "console takes --show or --off, and not '$1'" ;;
+        *) fail "console takes --show or --off, but got '$1'" ;;
     esac
     need_deployed
     if [ -z "$(docker ps --quiet --filter "name=^$name\$")" ]; then
@@ -795,14 +795,14 @@ verb_console() {
         docker run --detach --name "$name" --label "com.docker.stack.namespace=$stack" --network "${stack}_default" \
             --read-only --cap-drop ALL --publish 127.0.0.1:15672:15672 \
             "$images/edge" 0.0.0.0:15672=tasks.rabbitmq:15672 127.0.0.1:6700=alive >/dev/null ||
-            fail "the console could not be opened, Docker's reason is above"
+            fail "the console could not be opened; Docker's reason is above"
     fi
     until=$((SECONDS + 15))
     until answers 15672 /; do
-        [ "$SECONDS" -lt "$until" ] || fail "the broker's pages do not answer: ./deploy.sh status, and docker logs $name"
+        [ "$SECONDS" -lt "$until" ] || fail "the broker's pages do not answer: check ./deploy.sh status, and docker logs $name"
         sleep 0.2
     done
-    say 'http://localhost:15672 shows the broker, until ./deploy.sh console --off'
+    say "http://localhost:15672 shows the broker's management pages, until ./deploy.sh console --off"
     if [ "${1:-}" = --show ]; then
         say "user $(<.secrets/amqp_username), password $(<.secrets/amqp_password)"
     else
@@ -816,18 +816,18 @@ verb_token() {
         '')
             need_secrets
             cat <<'END'
-The token in .secrets/management_token opens the operators' addresses of the services:
+The token in .secrets/management_token grants access to the operators' routes of the services:
     curl -H "Authorization: Bearer $(cat .secrets/management_token)" localhost:6767/settings
 ./deploy.sh token --show prints it.
 END
             ;;
-        *) fail "token takes --show, and not '$1'" ;;
+        *) fail "token takes --show, but got '$1'" ;;
     esac
 }
 
 need_secrets() {
     need_readable_secrets
-    [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh makes it'
+    [ -s .secrets/management_token ] || fail 'there is no .secrets/management_token yet: ./deploy.sh creates it'
 }
 
 verb_down() {
@@ -835,27 +835,27 @@ verb_down() {
     for arg; do
         case $arg in
             --volumes) volumes=yes ;;
-            *) fail "down takes --volumes, and not '$arg'" ;;
+            *) fail "down takes --volumes, but got '$arg'" ;;
         esac
     done
     need_docker
     docker rm --force "$stack-console" >/dev/null 2>&1 || true
     case $(swarm_state) in
         'active true') remove_stack ;;
-        *) say 'there is no swarm on this machine, and so no stack' ;;
+        *) say 'this machine has no swarm, and so no stack' ;;
     esac
     mapfile -t names < <(docker volume ls --quiet | grep -E "^(${stack}_rabbitmq|$stack-accountservice-[0-9]+)\$")
     if [ ${#names[@]} = 0 ]; then return; fi
     if [ "$volumes" = yes ]; then
         docker volume rm "${names[@]}" >/dev/null
         rm -f .secrets/broker_image
-        say "removed what it had kept: ${names[*]}"
+        say "removed the volumes ${names[*]}"
     else
-        say "kept: the volumes ${names[*]}, and .secrets; ./deploy.sh down --volumes removes the volumes"
+        say "kept the volumes ${names[*]} and .secrets; ./deploy.sh down --volumes removes the volumes"
     fi
 }
 
-# `docker stack rm` comes back while all of it is still there, and fails when a part of it is still in use.
+# `docker stack rm` returns before the stack is gone, and fails while a part of it is still in use.
 remove_stack() {
     local until=$((SECONDS + 120)) left said=''
     if is_deployed; then say "removing the stack $stack"; else say "there is no stack $stack"; fi
@@ -864,7 +864,7 @@ remove_stack() {
             docker ps --all --quiet --filter "label=com.docker.stack.namespace=$stack"
             docker network ls --quiet --filter "label=com.docker.stack.namespace=$stack")
         [ -n "$left" ] || return 0
-        [ "$SECONDS" -lt "$until" ] || fail "not gone after 120 s: services, containers or networks of the stack are still there; Docker says:" "$said"
+        [ "$SECONDS" -lt "$until" ] || fail "services, containers or networks of the stack still exist after 120 s; Docker's last output:" "$said"
         said=$(docker stack rm "$stack" 2>&1) || true
         sleep 1
     done
@@ -872,12 +872,12 @@ remove_stack() {
 
 make_scratch() { [ -n "$scratch" ] || scratch=$(mktemp -d); }
 
-# shellcheck disable=SC2317 # called by the trap
+# shellcheck disable=SC2317 # the trap calls it
 finish() {
     [ -z "$scratch" ] || rm -rf "$scratch"
     [ ${#followers[@]} = 0 ] || kill "${followers[@]}" 2>/dev/null || true
 }
 trap finish EXIT
-trap 'say "" "interrupted; the same command again goes on from here"; exit 130' INT
+trap 'say "" "interrupted; type the same command again to continue"; exit 130' INT
 trap 'exit 143' TERM
 main "$@"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The RabbitMQ that the tests need, in a container.
+# Runs RabbitMQ in a container, for the tests.
 #
-#   e2e/rabbitmq.sh start [IMAGE]              run a broker and wait until it takes AMQP and management requests
-#   e2e/rabbitmq.sh stop                       remove it, with what was in its queues
-#   e2e/rabbitmq.sh build [4.0|3.10] [--force] make the image hops-rabbitmq:4.0 (or :3.10) from Debian's packages
+#   e2e/rabbitmq.sh start [IMAGE]              run a broker and wait until it answers AMQP and management requests
+#   e2e/rabbitmq.sh stop                       remove the broker and its data
+#   e2e/rabbitmq.sh build [4.0|3.10] [--force] build the image hops-rabbitmq:4.0 (or :3.10) from Debian's packages
 #
-# `start` takes hops-rabbitmq:4.0 if that image is here, else the official rabbitmq:4-management: where an image registry
-# can be reached, nothing has to be built. User and password are guest and guest, on loopback only.
+# `start` runs hops-rabbitmq:4.0 if you have built that image, and otherwise the official rabbitmq:4-management: if you can
+# reach an image registry, you do not have to build anything. User and password are guest and guest, on loopback only.
 #
-# Several brokers side by side, each with its own:
+# To run several brokers side by side, give each of them its own:
 #   HOPS_BROKER_NAME        name of the container  (hops-rabbitmq)
 #   HOPS_BROKER_PORT        AMQP                   (5672)
 #   HOPS_BROKER_ADMIN_PORT  management             (15672)
@@ -43,7 +43,7 @@ build() {
         case $arg in
             4.0 | 3.10) version=$arg ;;
             --force) force=yes ;;
-            *) fail "build: '$arg' is neither 4.0 nor 3.10 nor --force" ;;
+            *) fail "build: '$arg' is not one of 4.0, 3.10 and --force" ;;
         esac
     done
     case $version in
@@ -54,16 +54,16 @@ build() {
 
     need_docker
     if [ "$force" = no ] && has_image "$image"; then
-        echo "$image is here already (--force builds it again)"
+        echo "$image exists already (--force builds it again)"
         return
     fi
-    [ "$(id -u)" = 0 ] || fail 'build needs root, since mmdebstrap makes a whole Debian system: run it with sudo'
+    [ "$(id -u)" = 0 ] || fail 'build needs root, because mmdebstrap creates a Debian system: run it with sudo'
     command -v mmdebstrap >/dev/null || fail "build needs mmdebstrap: $apt_install mmdebstrap"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
         fail "build needs Debian's keys: $apt_install debian-archive-keyring"
 
     scratch=$(mktemp -d)
-    # shellcheck disable=SC2064 # the folder's name is wanted as it is now
+    # shellcheck disable=SC2064 # expand the folder's name now
     trap "rm -rf '$scratch'" EXIT
     echo "building $image from Debian $suite, which takes about a minute"
     RABBITMQ_VERSION=$version mmdebstrap --mode=root --variant=essential --format=tar \
@@ -75,7 +75,7 @@ build() {
         --customize-hook="$here/rabbitmq/customize.sh" \
         "$suite" "$scratch/root.tar" >"$scratch/log" 2>&1 </dev/null || {
         tail -n 40 "$scratch/log" >&2
-        fail "mmdebstrap could not make Debian $suite, its last lines are above"
+        fail "mmdebstrap could not create Debian $suite; its last lines are above"
     }
     docker import \
         --change 'ENV HOME=/var/lib/rabbitmq LANG=C.UTF-8' \
@@ -87,7 +87,7 @@ build() {
 }
 
 start() {
-    [ $# -le 1 ] || fail 'start takes at most one image'
+    [ $# -le 1 ] || fail 'start: name at most one image'
     local wanted=${1:-} image other id why
     need_docker
     command -v curl >/dev/null || fail "start needs curl: $apt_install curl"
@@ -101,14 +101,14 @@ start() {
         for other in "$port" "$admin_port"; do
             ! is_open "$other" || fail_taken "$other"
         done
-        # A container that is there and does not run is a leftover: it may have died of what is in it.
+        # A container that exists but does not run is a leftover: its data may be what made it fail.
         docker rm --force --volumes "$name" >/dev/null 2>&1 || true
-        # The node's name, and with it the folder of its data, comes from the host name.
+        # The host name determines the node's name, and with it the name of its data folder.
         if ! id=$(docker run --detach --name "$name" --hostname rabbitmq \
             --publish "127.0.0.1:$port:5672" --publish "127.0.0.1:$admin_port:15672" "$image"); then
             docker rm --force --volumes "$name" >/dev/null 2>&1 || true
-            has_image "$image" || fail "$image is not here and could not be pulled, the reason is above: e2e/rabbitmq.sh build makes one"
-            fail "docker could not run $image, its reason is above"
+            has_image "$image" || fail "$image does not exist and could not be pulled (the reason is above): e2e/rabbitmq.sh build builds an image"
+            fail "docker could not run $image; its reason is above"
         fi
         echo "started $name from $image, container ${id:0:12}"
     fi
@@ -116,47 +116,47 @@ start() {
     why=$(wait_until_ready) || {
         echo "--- the last lines of docker logs $name ---" >&2
         docker logs --tail 40 "$name" >&2 || true
-        fail "$name: $why" "it is left as it is; e2e/rabbitmq.sh stop removes it"
+        fail "$name: $why" "the container is left as it is; e2e/rabbitmq.sh stop removes it"
     }
-    echo "$name ($image) takes AMQP on 127.0.0.1:$port and management requests on http://127.0.0.1:$admin_port, as guest/guest"
+    echo "$name ($image) answers AMQP on 127.0.0.1:$port and management requests on http://127.0.0.1:$admin_port, as guest/guest"
     if [ "$port" != 5672 ] || [ "$admin_port" != 15672 ]; then
         echo "for the tests: export HOPS_BROKER=amqp://127.0.0.1:$port HOPS_BROKER_ADMIN=http://127.0.0.1:$admin_port"
     fi
 }
 
 stop() {
-    [ $# = 0 ] || fail 'stop takes nothing: HOPS_BROKER_NAME says which container'
+    [ $# = 0 ] || fail 'stop takes no arguments: HOPS_BROKER_NAME names the container'
     need_docker
     if [ -z "$(container '{{.Id}}')" ]; then
-        echo "$name is not there, nothing to stop"
+        echo "$name does not exist: nothing to stop"
         return
     fi
     docker rm --force --volumes "$name" >/dev/null
     echo "$name is removed"
 }
 
-# --- what they stand on ---
+# --- helpers ---
 
 need_docker() {
     command -v docker >/dev/null || fail 'docker is missing: install Docker Engine'
-    docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start it (dockerd), or run this as a user who may use it'
+    docker info >/dev/null 2>&1 || fail 'no Docker engine answers: start it (dockerd), or run this as a user who may access it'
 }
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 default_image() { if has_image hops-rabbitmq:4.0; then echo hops-rabbitmq:4.0; else echo rabbitmq:4-management; fi; }
 
-# container FORMAT: one property of our container, nothing when there is none.
+# container FORMAT: prints one property of our container, or nothing if it does not exist.
 container() { docker container inspect --format "$1" "$name" 2>/dev/null || true; }
 
 check_that_it_is_the_one() {
     local image ports
     image=$(container '{{.Config.Image}}')
     [ -z "$1" ] || [ "$1" = "$image" ] ||
-        fail "$name runs already, from $image and not from $1: e2e/rabbitmq.sh stop first, or take another HOPS_BROKER_NAME"
+        fail "$name runs already, from $image instead of $1: type e2e/rabbitmq.sh stop first, or set another HOPS_BROKER_NAME"
     ports="$(docker port "$name" 5672 || true) $(docker port "$name" 15672 || true)"
     [ "$ports" = "127.0.0.1:$port 127.0.0.1:$admin_port" ] ||
-        fail "$name runs already, at $ports and not at ports $port and $admin_port: e2e/rabbitmq.sh stop first, or take another HOPS_BROKER_NAME"
+        fail "$name runs already, at $ports instead of ports $port and $admin_port: type e2e/rabbitmq.sh stop first, or set another HOPS_BROKER_NAME"
 }
 
 is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -164,17 +164,17 @@ is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 fail_taken() {
     local by
     by=$(docker ps --filter "publish=$1" --format '{{.Names}}' | head -n 1)
-    fail "port $1 is taken by ${by:+container }${by:-another program}" \
-        "if that is a RabbitMQ 3.10 or later with the management plugin, the tests can use it as it is: set HOPS_BROKER and HOPS_BROKER_ADMIN" \
-        "else stop it, or take other ports: HOPS_BROKER_PORT=5673 HOPS_BROKER_ADMIN_PORT=15673 e2e/rabbitmq.sh start"
+    fail "port $1 is in use by ${by:+container }${by:-another program}" \
+        "if that is RabbitMQ 3.10 or later with the management plugin, the tests can use it: set HOPS_BROKER and HOPS_BROKER_ADMIN" \
+        "otherwise stop it, or choose other ports: HOPS_BROKER_PORT=5673 HOPS_BROKER_ADMIN_PORT=15673 e2e/rabbitmq.sh start"
 }
 
-# Says why not on stdout when it gives up.
+# Prints the reason on stdout if it gives up.
 wait_until_ready() {
     local until=$((SECONDS + wait_seconds))
     while ! { takes_amqp && takes_management; }; do
         if [ "$(container '{{.State.Running}}')" != true ]; then
-            echo "stopped by itself, exit code $(container '{{.State.ExitCode}}')"
+            echo "the container exited with code $(container '{{.State.ExitCode}}')"
             return 1
         fi
         if [ "$SECONDS" -ge "$until" ]; then
@@ -185,7 +185,8 @@ wait_until_ready() {
     done
 }
 
-# An open port means nothing, since docker opens it before the broker does: the answer to AMQP's greeting is a frame of type 1 (method).
+# An open port proves nothing, because docker opens it before the broker does. A broker answers AMQP's protocol header with
+# a frame of type 1 (method).
 takes_amqp() (
     exec 2>/dev/null
     exec 3<>"/dev/tcp/127.0.0.1/$port" || exit 1

@@ -9,7 +9,7 @@ channel.queue_declare("hello", durable=True, arguments={"x-queue-type": "quorum"
 channel.basic_qos(prefetch_count=1)
 # Ctrl-C between two messages, and not in the middle of one.
 signal.signal(signal.SIGINT, lambda *_: connection.add_callback_threadsafe(channel.cancel))
-print("waiting for messages; Ctrl-C ends it", flush=True)
+print("waiting for messages; Ctrl-C stops it", flush=True)
 
 for method, properties, body in channel.consume("hello"):
     print("received", body.decode(), flush=True)

@@ -1,4 +1,4 @@
-//! AMQP in fewer words, for the programs that use lapin plainly.
+//! Shorter forms of AMQP operations, for the programs that use lapin directly.
 
 use std::sync::atomic::Ordering;
 
@@ -14,18 +14,18 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::{Failure, LIMIT, Result, Terminal, failure::address, within};
+use crate::{BROKER_TIMEOUT, Failure, Result, Terminal, failure::address, within};
 
 impl Terminal {
-    /// A channel on a connection to the broker, in confirm mode: the broker answers each publish.
+    /// Opens a channel to the broker in confirm mode, in which the broker answers each publish.
     ///
     /// # Errors
-    /// The broker is not there or does not let us in, with what to do.
+    /// The broker cannot be reached or refuses the login; the error says what to do.
     pub async fn channel(&self) -> Result<Channel> {
         let connect = async {
             let shown = address(&self.amqp)?;
             let properties = ConnectionProperties::default().with_connection_name("examples".into());
-            let connection = timeout(LIMIT, Connection::connect(&self.amqp, properties)).await;
+            let connection = timeout(BROKER_TIMEOUT, Connection::connect(&self.amqp, properties)).await;
             let connection = connection.map_err(|_| Failure::connecting(&shown, "it does not answer"))?;
             connection.map_err(|error| Failure::connecting(&shown, &error.to_string()))
         };
@@ -35,12 +35,12 @@ impl Terminal {
         Ok(channel)
     }
 
-    /// Hands each delivery over, and acknowledges it when that is done; one after the other, until Ctrl-C.
-    /// Then the consumer is cancelled, and what is in hand is finished. What the broker has sent ahead goes
-    /// back to the queue.
+    /// Calls the handler for each delivery, one after the other, and then acknowledges it. After Ctrl-C it
+    /// finishes the delivery in flight and cancels the consumer; deliveries that were prefetched return to the
+    /// queue.
     ///
     /// # Errors
-    /// The handler's own, or the consumer has lost its queue or its connection.
+    /// The handler fails, or the consumer loses its queue or its connection.
     pub async fn each(
         &self,
         channel: &Channel,
@@ -50,7 +50,7 @@ impl Terminal {
         self.listens.store(true, Ordering::Relaxed);
         while let Some(next) = self.stop.run_until_cancelled(consumer.next()).await {
             let delivery =
-                next.ok_or_else(|| Failure::new("the queue is gone, and its consumer with it"))??;
+                next.ok_or_else(|| Failure::new("the queue was deleted, and its consumer with it"))??;
             handler(&delivery).await?;
             delivery.ack(BasicAckOptions::default()).await?;
         }
@@ -59,21 +59,21 @@ impl Terminal {
     }
 }
 
-/// Consumes a queue with acknowledgments by hand; at most `prefetch` messages are sent ahead of them.
+/// Consumes a queue with manual acknowledgments; at most `prefetch` messages are unacknowledged at a time.
 ///
 /// # Errors
-/// There is no such queue, or somebody has it alone.
+/// There is no such queue, or another connection has exclusive access to it.
 pub async fn consume(channel: &Channel, queue: &str, prefetch: u16) -> Result<Consumer> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
     Ok(channel.basic_consume(short(queue)?, tag, options, FieldTable::default()).await?)
 }
 
-/// Publishes a text, persistent, and waits until the broker has confirmed it; whether a queue took it is
-/// another question.
+/// Publishes a text as a persistent message, and waits until the broker has confirmed it. A confirm does not
+/// mean that a queue has taken it.
 ///
 /// # Errors
-/// The broker refused it, or there is no such exchange.
+/// The broker refuses the message, or there is no such exchange.
 pub async fn publish(
     channel: &Channel,
     exchange: &str,
@@ -88,25 +88,25 @@ pub async fn publish(
     if confirm.is_ack() { Ok(()) } else { Err(Failure::new("the broker refused the message")) }
 }
 
-/// The broker is to send a message back that no queue takes.
+/// Returns options with `mandatory`: the broker returns a message that no queue takes.
 pub fn mandatory() -> BasicPublishOptions {
     BasicPublishOptions { mandatory: true, ..Default::default() }
 }
 
-/// A body as text.
+/// Returns a delivery's body as text.
 pub fn body(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.data).into_owned()
 }
 
-/// A name in AMQP's form.
+/// Converts a name into AMQP's short string.
 ///
 /// # Errors
-/// It has over 255 bytes; lapin's own `into` would panic.
+/// The name has more than 255 bytes, for which lapin's own `into` would panic.
 pub fn short(name: &str) -> Result<ShortString> {
     ShortString::try_new(name).map_err(|_| Failure::new("a name or a key has at most 255 bytes"))
 }
 
-/// Arguments or headers.
+/// Returns a table of arguments or headers.
 ///
 /// # Errors
 /// A name is too long.
@@ -118,20 +118,20 @@ pub fn table<'a>(entries: impl IntoIterator<Item = (&'a str, AMQPValue)>) -> Res
     Ok(table)
 }
 
-/// A text as an argument's value.
+/// Returns a text as the value of an argument or header.
 pub fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// A number as an argument's value.
+/// Returns a number as the value of an argument.
 pub fn number(value: i64) -> AMQPValue {
     AMQPValue::LongLongInt(value)
 }
 
-/// The arguments of a quorum queue, which keeps what it has confirmed when its broker dies.
+/// Returns the arguments of a quorum queue, whose confirmed messages survive a broker crash.
 ///
 /// # Errors
-/// None: as [`table`].
+/// Never fails; the result has the type of [`table`].
 pub fn quorum() -> Result<FieldTable> {
     table([("x-queue-type", text("quorum"))])
 }

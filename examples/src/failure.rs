@@ -1,4 +1,4 @@
-//! What went wrong and what to do about it, as one sentence.
+//! Errors of the programs: one sentence that says what is wrong and what to do.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use std::{
 use hops_config::{SharedSettings, broker::BrokerUrls};
 use messaging::PublishError;
 
-/// What a program comes to.
+/// Result of a program.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
-/// Why a program ends before it is done.
+/// Reason why a program stops before it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     sentence: String,
@@ -20,17 +20,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// With this sentence.
+    /// Creates a failure with this sentence.
     pub fn new(sentence: &str) -> Self {
         Self { sentence: sentence.to_owned(), is_usage: false }
     }
 
-    /// The program was called in a way that it does not know.
+    /// Creates a failure for a wrong command line, which exits with code 2.
     pub fn usage(sentence: &str) -> Self {
-        Self { sentence: format!("{sentence} (--help says more)"), is_usage: true }
+        Self { sentence: format!("{sentence} (see --help)"), is_usage: true }
     }
 
-    /// There is no connection to the broker at `address`; `why` is what lapin or the broker says of it.
+    /// Creates a failure to connect to the broker at `address`; `why` is the error of lapin or the broker.
     pub(crate) fn connecting(address: &str, why: &str) -> Self {
         let sentence = if why.contains("ACCESS_REFUSED") {
             format!(
@@ -39,7 +39,7 @@ impl Failure {
             )
         } else if why.contains("NOT_ALLOWED") {
             format!(
-                "the broker at {address} has no such virtual host for this user: make it, or name another"
+                "the broker at {address} has no such virtual host for this user: create it, or name another one"
             )
         } else if let Some(advice) = advice(why) {
             advice
@@ -52,7 +52,7 @@ impl Failure {
         Self::new(&sentence)
     }
 
-    /// Says it, and answers the exit code.
+    /// Prints the sentence, and returns the exit code.
     pub(crate) fn exit(&self) -> ExitCode {
         let _ = writeln!(io::stderr(), "error: {self}");
         ExitCode::from(if self.is_usage { 2 } else { 1 })
@@ -70,7 +70,7 @@ impl From<lapin::Error> for Failure {
         let text = error.to_string();
         let is_lost = text.contains("IO error") || text.contains("CONNECTION_FORCED");
         Self::new(&advice(&text).unwrap_or_else(|| match is_lost {
-            true => format!("the connection to the broker is lost, start the program again ({text})"),
+            true => format!("the connection to the broker is lost: start the program again ({text})"),
             false => format!("the broker: {text}"),
         }))
     }
@@ -82,27 +82,29 @@ impl From<PublishError> for Failure {
     }
 }
 
-/// What to do about an answer of the broker, where that is known.
+/// Returns what to do about an error of the broker, if that is known.
 fn advice(answer: &str) -> Option<String> {
-    // The broker's text names the queue, what was asked for and what is there.
+    // The broker's text names the queue or exchange, and the requested and the existing value.
     let found = answer.find("inequivalent arg")?;
     let text = answer[found..].split(": it exists").next().unwrap_or_default().trim();
     Some(format!(
-        "somebody has made it otherwise ({text}): delete it, or take a virtual host of your own, as in \
+        "it exists with other arguments ({text}): delete it, or use a virtual host of your own, as in \
          --amqp amqp://HOST:PORT/mine"
     ))
 }
 
-/// The address as it may be shown, without a password.
+/// Returns the address without credentials, so that it can be shown.
 pub(crate) fn address(amqp: &str) -> Result<String> {
     let amqp_server_url = BrokerUrls::parse(amqp).map_err(|why| Failure::usage(&format!("--amqp: {why}")))?;
     let settings = SharedSettings { amqp_server_url, ..SharedSettings::default() };
     let broker = settings.broker().map_err(|_| {
-        Failure::usage("--amqp: only a broker of this machine lets guest in: amqp://USER:PASSWORD@HOST:PORT")
+        Failure::usage(
+            "--amqp: only a broker on this machine accepts guest: write amqp://USER:PASSWORD@HOST:PORT",
+        )
     })?;
     match broker.addresses() {
         [(url, _)] => Ok(url.to_string()),
-        _ => Err(Failure::usage("--amqp: one address, please")),
+        _ => Err(Failure::usage("--amqp: only one address is allowed")),
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
             (
                 "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' \
                  but current is 'false': it exists with other arguments than this service declares; delete it",
-                "otherwise (inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but ",
+                "other arguments (inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but ",
             ),
         ] {
             let sentence = Failure::connecting("amqp://h:5672", why).to_string();
@@ -134,7 +136,7 @@ mod tests {
             ("localhost:5672", "amqp://localhost:5672"),
             ("amqp://h:5672/", "empty vhost"),
             ("amqp://rabbit.example", "USER:PASSWORD"),
-            ("amqp://localhost,amqp://localhost", "one address"),
+            ("amqp://localhost,amqp://localhost", "only one address"),
         ] {
             let sentence = address(amqp).unwrap_err().to_string();
             assert!(sentence.contains(says), "{amqp}: {sentence}");

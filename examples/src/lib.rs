@@ -1,12 +1,11 @@
-//! What the small programs share, so that each of them shows its pattern and nothing else.
+//! Code that the small programs share, so that each of them shows only its pattern.
 //!
-//! - [`run`] and [`Terminal`]: what a person typed, the connection, and the end by Ctrl-C,
-//! - [`amqp`]: AMQP in fewer words, for the programs that use lapin plainly,
-//! - [`system`]: the client of `messaging`, for the patterns that the system has too,
-//! - [`Failure`]: what went wrong and what to do, as one sentence.
+//! - [`run`] and [`Terminal`]: the command line, the connection to the broker, and Ctrl-C,
+//! - [`amqp`]: shorter forms of AMQP operations, for the programs that use lapin directly,
+//! - [`system`]: the client of `messaging`, for the patterns that the system uses, too,
+//! - [`Failure`]: an error as one sentence that says what is wrong and what to do.
 //!
-//! No pattern is in here: which exchange, which queue and which arguments stands in the program that shows
-//! it.
+//! It contains no pattern: each program itself names its exchanges, queues and arguments.
 
 pub mod amqp;
 pub mod system;
@@ -31,32 +30,32 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::failure::{Failure, Result};
 
-/// Where `cargo hops` has its broker, if the port is free; `HOPS_PORT_BASE` is added to it.
-const PORT: u16 = 5672;
-/// No broker that is well takes longer for an answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Port of the broker that `cargo hops` starts; `HOPS_PORT_BASE` is added to it.
+const BROKER_PORT: u16 = 5672;
+/// Time limit for one answer of the broker, which no healthy broker exceeds.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints a line, as `println!` does, but does not panic when nobody reads any more.
+/// Prints a line, as `println!` does, but does not panic if standard output is closed.
 #[macro_export]
 macro_rules! say {
     ($($line:tt)*) => { $crate::print(&format!($($line)*)) };
 }
 
-/// What a program has of the person who typed its name, and of the broker that they meant.
+/// Command line of a program, its connection to the broker, and its stop signal.
 #[derive(Debug)]
 pub struct Terminal {
     words: Vec<String>,
     amqp: String,
     stop: CancellationToken,
-    /// Whether it waits for Ctrl-C, and has something to finish then.
+    /// True if the program runs until Ctrl-C, and may then have a message to finish.
     listens: AtomicBool,
     connection: OnceCell<Connection>,
     client: OnceCell<AmqpClient>,
 }
 
-/// Runs a program: exit code 0 when it is done, or has listened until Ctrl-C; 1 when it failed, 2 when it was
-/// called in a way it does not know, 130 when Ctrl-C came before it was done, or a second time. `source` is its
-/// own text: `--help` prints the header.
+/// Runs a program. The exit code is 0 if it is done, or if Ctrl-C stopped a consumer; 1 if it failed; 2 if its
+/// command line is wrong; and 130 if Ctrl-C came before it was done, or a second time. `source` is the program's
+/// source text, whose header `--help` prints.
 pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "this is the main function of every program")]
     let port_base = std::env::var("HOPS_PORT_BASE").ok();
@@ -71,7 +70,7 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
     let work = async {
         let code = tokio::select! {
             result = example(&terminal) => result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS),
-            () = terminal.given_up() => ExitCode::from(130),
+            () = terminal.aborted() => ExitCode::from(130),
         };
         terminal.close().await;
         code
@@ -83,7 +82,7 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
 }
 
 impl Terminal {
-    /// From the words of a command line; `None` when it asks for help.
+    /// Parses a command line; returns `None` if it asks for help.
     fn read(mut typed: impl Iterator<Item = String>, port_base: Option<&str>) -> Result<Option<Self>> {
         let (mut words, mut amqp) = (vec![], None);
         while let Some(word) = typed.next() {
@@ -106,24 +105,24 @@ impl Terminal {
         Ok(Some(Self { words, amqp, stop, listens, connection, client }))
     }
 
-    /// What was typed after the program's name.
+    /// Returns the words of the command line, without flags.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// All words as one text, or this one when none was typed.
+    /// Returns all words as one text, or `default` if there are none.
     pub fn text(&self, default: &str) -> String {
         if self.words.is_empty() { default.to_owned() } else { self.words.join(" ") }
     }
 
-    /// Waits for Ctrl-C, after which the program goes on, to finish what is in hand.
+    /// Waits for Ctrl-C; the program then continues, to finish its messages in flight.
     pub async fn stopped(&self) {
         self.listens.store(true, Ordering::Relaxed);
         self.stop.cancelled().await;
     }
 
-    /// Waits for a Ctrl-C after which there is nothing to finish.
-    async fn given_up(&self) {
+    /// Waits for Ctrl-C; never returns if the program is a consumer, which has to finish first.
+    async fn aborted(&self) {
         self.stop.cancelled().await;
         if self.listens.load(Ordering::Relaxed) {
             pending().await
@@ -138,16 +137,19 @@ impl Terminal {
             () = sleep(Duration::from_secs(1)) => {}
         }
         if self.listens.load(Ordering::Relaxed) {
-            let _ = writeln!(io::stderr(), "finishing what is in hand; Ctrl-C once more ends it at once");
+            let _ = writeln!(
+                io::stderr(),
+                "finishing the message in flight; press Ctrl-C once more to stop at once"
+            );
         }
         let _ = ctrl_c().await;
     }
 
-    /// Says goodbye to the broker, which else would note a connection that broke.
+    /// Closes the connection in an orderly way; otherwise the broker would log an error.
     async fn close(&self) {
-        // One that takes no messages hears nothing at all.
+        // A broker that blocks publishers does not read from this connection at all.
         if let Some(connection) = self.connection.get().filter(|connection| !connection.status().blocked()) {
-            let _ = timeout(LIMIT, connection.close(200, "bye".into())).await;
+            let _ = timeout(BROKER_TIMEOUT, connection.close(200, "bye".into())).await;
         }
         if let Some(client) = self.client.get() {
             client.close().await;
@@ -155,37 +157,37 @@ impl Terminal {
     }
 }
 
-/// What the broker answers, if it does within ten seconds. One that is short of memory or disk takes no messages,
-/// and would be waited for as long as it is.
+/// Waits for the broker's answer, for ten seconds at most. Without this limit a program would wait as long as the
+/// broker is short of memory or disk, since it then accepts no messages.
 ///
 /// # Errors
-/// The broker's own, or that there was no answer.
+/// The broker's answer is an error, or there is none in time.
 pub async fn within<T, E>(answer: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
 where
     Failure: From<E>,
 {
     let late =
         |_| Failure::new("the broker has not answered within 10 s: perhaps it is short of memory or disk");
-    Ok(timeout(LIMIT, answer).await.map_err(late)??)
+    Ok(timeout(BROKER_TIMEOUT, answer).await.map_err(late)??)
 }
 
-/// Where the broker of `cargo hops` is: `HOPS_PORT_BASE` is added to each of its ports.
+/// Returns the address of the broker of `cargo hops`, with `HOPS_PORT_BASE` added to its port.
 fn address_of_hops(port_base: Option<&str>) -> Result<String> {
     let base = port_base.unwrap_or("0");
     match base.parse::<u16>() {
-        Ok(base @ 0..=50_000) => Ok(format!("amqp://127.0.0.1:{}", PORT + base)),
-        _ => Err(Failure::new(&format!("HOPS_PORT_BASE: `{base}` is no number from 0 to 50000"))),
+        Ok(base @ 0..=50_000) => Ok(format!("amqp://127.0.0.1:{}", BROKER_PORT + base)),
+        _ => Err(Failure::new(&format!("HOPS_PORT_BASE: `{base}` is not a number from 0 to 50000"))),
     }
 }
 
-/// The lines of a program's header, as text.
+/// Returns a program's header as text, without comment marks.
 fn header(source: &str) -> String {
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
     lines.filter(|line| !line.starts_with("```")).collect::<Vec<_>>().join("\n")
 }
 
-/// What `say!` expands to.
+/// Implements `say!`.
 #[doc(hidden)]
 pub fn print(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");

@@ -1,4 +1,4 @@
-//! The system's own client, for the patterns that the system has too.
+//! The system's own messaging client, for the patterns that the system uses, too.
 
 use hops_config::{SharedSettings, broker::BrokerUrls};
 use messaging::{
@@ -11,17 +11,17 @@ use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use crate::{Failure, LIMIT, Result, Terminal, failure::address};
+use crate::{BROKER_TIMEOUT, Failure, Result, Terminal, failure::address};
 
-/// Between two looks at a state.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Time between two checks of a state.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Terminal {
-    /// The client, connected, with these queues and exchanges declared. When the broker goes away later, it
-    /// connects again by itself.
+    /// Returns the connected client, after it has declared these queues and exchanges. It reconnects by itself
+    /// when the connection is lost.
     ///
     /// # Errors
-    /// The broker is not there, does not let us in, or has one of the queues with other arguments.
+    /// The broker cannot be reached, refuses the login, or has one of the queues with other arguments.
     pub async fn client(&self, topology: Topology) -> Result<&AmqpClient> {
         self.client.get_or_try_init(|| self.connected(topology)).await
     }
@@ -29,14 +29,14 @@ impl Terminal {
     async fn connected(&self, topology: Topology) -> Result<AmqpClient> {
         let shown = address(&self.amqp)?;
         let amqp_server_url = BrokerUrls::parse(&self.amqp).map_err(|why| Failure::new(&why))?;
-        // A service would try again after it; here `within` gives up before.
-        let amqp_operation_timeout = 2 * LIMIT;
+        // A service retries after this time; here `within` gives up earlier.
+        let amqp_operation_timeout = 2 * BROKER_TIMEOUT;
         let settings =
             SharedSettings { amqp_server_url, amqp_operation_timeout, ..SharedSettings::default() };
         let options = AmqpOptions::new(&settings, "examples", topology).map_err(|why| Failure::new(&why))?;
         let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
         client.connect();
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + BROKER_TIMEOUT;
         loop {
             let status = client.status();
             let why = match (status.publishing, status.consuming) {
@@ -50,19 +50,19 @@ impl Terminal {
                 client.close().await;
                 return Err(Failure::connecting(&shown, &why));
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until all of them get deliveries.
+    /// Waits until all subscriptions can receive deliveries.
     pub async fn until_active(&self, subscriptions: &[Subscription]) {
         while !subscriptions.iter().all(Subscription::is_active) && !self.stop.is_cancelled() {
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// Takes no more deliveries, and waits until those in hand are handled and acknowledged.
+/// Stops accepting deliveries, and waits until those in flight are handled and acknowledged.
 pub async fn finish(subscriptions: &[Subscription]) {
     for subscription in subscriptions {
         subscription.cancel();
@@ -72,7 +72,7 @@ pub async fn finish(subscriptions: &[Subscription]) {
     }
 }
 
-/// A text as a message with an id.
+/// Returns a message with this text and a new id.
 pub fn message(text: &str) -> Message {
     let (id, content_type) = (Uuid::now_v7().to_string(), "text/plain".to_owned());
     Message {
@@ -83,13 +83,13 @@ pub fn message(text: &str) -> Message {
     }
 }
 
-/// A body as text.
+/// Returns a delivery's body as text.
 pub fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.message.body).into_owned()
 }
 
-/// One durable queue; its type is `quorum` or `stream`. Both ends declare it with the same function, so that
-/// they agree.
+/// Returns one durable queue of type `quorum` or `stream`. Sender and receiver both declare it with this
+/// function, so that they agree on its arguments.
 pub fn queue(name: &str, kind: &str) -> Topology {
     let arguments = vec![("x-queue-type", Argument::Text(kind.into()))];
     Topology { queues: vec![Queue { name: name.into(), arguments }], ..Topology::default() }

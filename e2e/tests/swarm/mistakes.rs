@@ -12,10 +12,10 @@ use crate::stack::Stack;
 async fn wrong_words_are_told_what_right_ones_are() {
     let stack = Stack::turn().await;
     for (words, says) in [
-        (&["depoly"][..], "'depoly' is none of these verbs"),
-        (&["up", "now"], "up takes nothing, and not 'now'"),
+        (&["depoly"][..], "unknown command 'depoly'"),
+        (&["up", "now"], "up takes no arguments, but got 'now'"),
         (&["build", "--remote"], "build takes --local"),
-        (&["scale"], "scale takes one word"),
+        (&["scale"], "scale takes one argument"),
         (&["scale", "vipservice"], "is not NAME=N"),
         (&["scale", "vipservice=many"], "is not NAME=N"),
         (&["scale", "rabbitmq=2"], "is not NAME=N"),
@@ -48,7 +48,7 @@ async fn an_image_that_does_not_come_up_is_rolled_back_and_nobody_notices() {
         let said = stack.try_deploy(&[]).await;
         stack.docker(&["tag", "hops-e2e/good", &image]).await;
         assert_eq!(said.code, Some(1), "{}", said.text);
-        assert!(said.text.contains("so the old one is in its place again"), "{}", said.text);
+        assert!(said.text.contains("so the swarm has rolled back to the old one"), "{}", said.text);
         assert!(said.text.contains("write LISTEN=HOST:PORT"), "its last lines are shown: {}", said.text);
         assert_eq!(stack.docker(&inspect).await, before, "{service}");
         stack.deploy(&[]).await;
@@ -82,7 +82,7 @@ async fn settings_are_taken_without_a_restart_and_bad_ones_change_nothing() {
     stack.edit(file, |text| text.replace("offer_text: Tea for two", "offer_textt: Tea for three"));
     let said = stack.try_deploy(&["refresh"]).await;
     assert_eq!(said.code, Some(1), "{}", said.text);
-    assert!(said.text.contains("vipservice does not take the settings: "), "{}", said.text);
+    assert!(said.text.contains("vipservice rejects the settings: "), "{}", said.text);
     assert!(said.text.contains("unknown key `offer_textt`"), "{}", said.text);
     let is_said = async || stack.deploy(&["logs", "vipservice"]).await.contains("unknown key `offer_textt`");
     until_true("what is wrong is in the log", PATIENCE, is_said).await;

@@ -1,9 +1,9 @@
-//! delayed: a message that arrives later.
+//! delayed: sends a message that arrives later.
 //!
-//! It first goes into a queue that nobody reads and where it may stay for so long (`x-message-ttl`); when the
-//! time is over, the broker moves it to the queue that is read (dead-lettering). A queue for each delay: in
-//! one for all, a long wait at the head would hold up the short ones behind it. No plugin is needed. The
-//! system's retries wait in the same way.
+//! The message first waits in a queue that nobody consumes and whose messages expire (`x-message-ttl`); then the
+//! broker moves it to the queue that is consumed (dead-lettering). Each delay has a queue of its own: in a common
+//! queue, a long delay at the head would block shorter ones behind it. No plugin is needed. The system's retries
+//! wait in the same way.
 //!
 //! ```text
 //! terminal 1   cargo run --bin delayed
@@ -33,7 +33,7 @@ async fn delayed(terminal: &Terminal) -> Result {
     channel.queue_declare("delayed".into(), QueueDeclareOptions::durable(), quorum()?).await?;
     let [seconds, line @ ..] = terminal.words() else {
         let consumer = consume(&channel, "delayed", 1).await?;
-        say!("waiting for messages; Ctrl-C ends it");
+        say!("waiting for messages; Ctrl-C stops it");
         let print = async |delivery: &_| {
             say!("received {}", body(delivery));
             Ok(())
@@ -41,9 +41,10 @@ async fn delayed(terminal: &Terminal) -> Result {
         return terminal.each(&channel, consumer, print).await;
     };
     let seconds = seconds.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
-    let seconds: i64 = seconds.ok_or_else(|| Failure::usage("first a delay: 1 to 3600 seconds"))?;
+    let seconds: i64 =
+        seconds.ok_or_else(|| Failure::usage("the first word is the delay: 1 to 3600 seconds"))?;
     let waiting = format!("delayed.{seconds}s");
-    // Held until `delayed` has it, for which RabbitMQ wants a queue that refuses what it has no room for.
+    // The message stays here until `delayed` has it; for this, RabbitMQ requires `reject-publish`.
     let arguments = table([
         ("x-queue-type", text("quorum")),
         ("x-message-ttl", number(seconds * 1000)),

@@ -1,7 +1,7 @@
-//! emit_log: one message to everybody who listens.
+//! emit_log: sends one message to every listener.
 //!
-//! A fanout exchange copies a message into every queue that is bound to it. The sender knows none of them; if
-//! there is none, the message goes nowhere, and that is no error.
+//! A fanout exchange copies each message into every queue that is bound to it. The sender knows none of these
+//! queues; if there is none, the message is dropped, and that is no error.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs
@@ -9,7 +9,7 @@
 //! terminal 3   cargo run --bin emit_log the disk is full
 //! ```
 //!
-//! Both listeners print `the disk is full`. A listener that starts now does not see it any more: see
+//! Both listeners print `the disk is full`. A listener that starts later does not get this message: for that, see
 //! `stream_replay`.
 
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ async fn emit_log(terminal: &Terminal) -> Result {
     channel.exchange_declare("logs".into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
 
     let line = terminal.text("the disk is full");
-    // A fanout exchange does not look at the routing key.
+    // A fanout exchange ignores the routing key.
     publish(&channel, "logs", "", BasicProperties::default(), &line).await?;
     say!("sent {line}");
     Ok(())

@@ -1,7 +1,7 @@
-//! emit_log_direct: a message with a severity, for those who want that one.
+//! emit_log_direct: sends a message with a severity to the listeners that want this severity.
 //!
-//! A direct exchange puts a message into the queues that are bound with exactly its routing key, here `error`
-//! or `info`. The key is an address and no priority: an error does not overtake anything.
+//! A direct exchange puts a message into the queues whose binding key equals the message's routing key, here
+//! `error` or `info`. The key is an address, not a priority: an error does not overtake other messages.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_direct error
@@ -10,7 +10,7 @@
 //!              cargo run --bin emit_log_direct info a guest has come
 //! ```
 //!
-//! Terminal 1 prints the error alone, terminal 2 both, as `error: the disk is full`.
+//! Terminal 1 prints only the error, terminal 2 prints both, in the form `error: the disk is full`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! emit_log_headers: a message that is routed by what it says of itself.
+//! emit_log_headers: sends a message that is routed by its headers.
 //!
-//! A headers exchange compares the message's headers with those that queues are bound with; the routing key
-//! counts for nothing. It takes more of the broker than a topic, and is for what does not fit into one row of
+//! A headers exchange compares the message's headers with those that queues are bound with, and ignores the
+//! routing key. It costs the broker more than a topic exchange; use it for criteria that do not form a sequence of
 //! words.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!              cargo run --bin emit_log_headers format=pdf type=invoice 12 carrots
 //! ```
 //!
-//! Terminal 1 prints `the year in numbers`, terminal 2 both.
+//! Terminal 1 prints `the year in numbers`, terminal 2 prints both.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! emit_log_topic: a message with a topic of several words.
+//! emit_log_topic: sends a message whose topic has several words.
 //!
-//! A topic exchange compares the routing key, words with dots between them, with the patterns that queues are
-//! bound with: `*` is exactly one word, `#` any number of them, none included.
+//! A topic exchange compares the routing key, a list of words separated by dots, with the patterns that queues
+//! are bound with: `*` stands for exactly one word, `#` for any number of words, including none.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_topic 'stock.us.*'
@@ -11,7 +11,7 @@
 //!              cargo run --bin emit_log_topic sports.news a rabbit wins
 //! ```
 //!
-//! Terminal 1 prints the first, terminal 2 the others. `*.news` does not match `news.sports`.
+//! Terminal 1 prints the first message, terminal 2 the other two. `*.news` does not match `news.sports`.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ async fn emit_log_topic(terminal: &Terminal) -> Result {
     };
     let client = terminal.client(Topology::default().with_exchange("topic_logs")).await?;
     let line = line.join(" ");
-    // As the system's bus does it: whoever listens hears it, and nobody has to.
+    // The system's bus does the same: every listener gets the message, and there may be none.
     within(client.broadcast("topic_logs", topic, message(&line))).await?;
     say!("sent {topic}: {line}");
     Ok(())

@@ -1,8 +1,8 @@
-//! new_task: hands work over, and does not wait for it.
+//! new_task: hands over a task without waiting for it to be done.
 //!
-//! A site makes a PDF of each CV that somebody asks for, and a thousand ask at once. The web server puts each
-//! request into a queue and answers at once; workers take them out, as many as there are, each at its own
-//! pace. A dot in the text is a second of work.
+//! Imagine a site that makes a PDF of a CV on request, and a thousand requests at once. The web server puts each
+//! request into a queue and answers at once; any number of workers take the tasks, each at its own pace. A dot in
+//! the text stands for a second of work.
 //!
 //! ```text
 //! terminal 1   cargo run --bin worker
@@ -11,9 +11,9 @@
 //!              cargo run --bin new_task "a PDF of Bo's CV."
 //! ```
 //!
-//! Terminal 3 prints `queued a PDF of Ann's CV...`, and one of the workers works for three seconds, while the
-//! other takes Bo's. The same client and the same pattern carry the system's notifications: see `vip_queue`
-//! in docs/ARCHITECTURE.md.
+//! Terminal 3 prints `queued a PDF of Ann's CV...`; one worker works for three seconds, while the other takes Bo's
+//! task. The system sends its notifications with the same client and the same pattern: see `vip_queue` in
+//! docs/ARCHITECTURE.md.
 
 use std::process::ExitCode;
 

@@ -1,14 +1,14 @@
-//! order_events: a shop's events, and four services that hear of them.
+//! order_events: a shop's events, and four services that receive them.
 //!
-//! The order service and the payment service say what has happened, under its type, to a topic exchange. They
-//! know nobody: the next service that wants to hear of orders changes neither of the two.
+//! The order service and the payment service publish events, each under its type, to a topic exchange. They do not
+//! know their subscribers: a new service that needs the events changes neither of the two.
 //!
 //! ```text
 //! cargo run --bin order_events
 //! ```
 //!
-//! It plays all of them and prints who heard of what, six lines such as `email heard of order.created`.
-//! These hear what happens while they are there. Who must miss nothing has a durable queue: see `receive`.
+//! It plays all services and prints who receives which event, six lines such as `email received order.created`.
+//! They receive only events that occur while they are connected. To miss none, use a durable queue: see `receive`.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ async fn order_events(terminal: &Terminal) -> Result {
         let hear = Arc::new(move |delivery| -> BoxFuture<'static, Outcome> {
             let (heard, event) = (heard.clone(), system::text(&delivery));
             Box::pin(async move {
-                let _ = heard.send(format!("{service} heard of {event}")).await;
+                let _ = heard.send(format!("{service} received {event}")).await;
                 Outcome::Ack
             })
         });
@@ -52,7 +52,7 @@ async fn order_events(terminal: &Terminal) -> Result {
         within(client.publish("order_events", event, system::message(event))).await?;
         for _ in 0..listeners {
             let line = timeout(Duration::from_secs(10), hearing.recv()).await;
-            say!("{}", line.ok().flatten().ok_or_else(|| Failure::new("a service did not hear of it"))?);
+            say!("{}", line.ok().flatten().ok_or_else(|| Failure::new("a service received nothing"))?);
         }
     }
     system::finish(&subscribers).await;

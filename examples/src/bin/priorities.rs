@@ -1,16 +1,16 @@
 //! priorities: some messages overtake others.
 //!
-//! A classic queue with `x-max-priority` keeps its messages by their priority, a number in each message, and
-//! within one priority in the order in which they came. It has an effect only where messages wait: what is on
-//! its way to a consumer is not called back. A quorum queue needs no argument for it: since RabbitMQ 4.3 it has
-//! 32 priorities, as strict as here; from 4.0 to 4.2 it had two, and gave the higher one two deliveries of three.
+//! A classic queue with `x-max-priority` sorts its messages by priority, a number in each message, and keeps the
+//! order of arrival within one priority. It affects only waiting messages: the broker does not call back messages
+//! that it has already sent to a consumer. A quorum queue needs no argument: since RabbitMQ 4.3 it has 32
+//! priorities, as strict as here; from 4.0 to 4.2 it had two, and the higher one got two deliveries of three.
 //!
 //! ```text
 //! cargo run --bin priorities
 //! cargo run --bin priorities 1:newsletter 9:alarm 5:invoice
 //! ```
 //!
-//! The first prints what is sent, and then `9 alarm`, `5 invoice`, `1 newsletter`, `1 reminder`.
+//! The first prints the messages it sends, and then `9 alarm`, `5 invoice`, `1 newsletter`, `1 reminder`.
 
 use std::process::ExitCode;
 

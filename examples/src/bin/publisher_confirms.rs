@@ -1,14 +1,14 @@
-//! publisher_confirms: when does the broker have a message?
+//! publisher_confirms: shows when the broker has a message.
 //!
-//! Without confirms a publisher never knows; with them the broker answers each message. To wait for each
-//! answer alone is slow; to send many and then wait for all is not. `mandatory` asks for a message back that
-//! no queue takes, and a queue with `reject-publish` refuses what it has no room for.
+//! Without confirms a publisher never knows; with them the broker answers each message. Waiting for each answer
+//! before the next message is slow; sending many and then waiting for all of them is fast. `mandatory` makes the
+//! broker return a message that no queue takes, and a full queue with `reject-publish` refuses messages.
 //!
 //! ```text
 //! cargo run --bin publisher_confirms
 //! ```
 //!
-//! It prints how long 200 messages take one by one, and together; then one that is returned, and one refused.
+//! It prints the times for 200 messages, one by one and together; then a returned and a refused message.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -53,7 +53,7 @@ async fn publisher_confirms(terminal: &Terminal) -> Result {
     Ok(())
 }
 
-/// Sends it; the answer is to be awaited.
+/// Sends a message; the caller awaits the confirm.
 async fn publish(channel: &Channel, queue: &str) -> Result<PublisherConfirm> {
     let (options, properties) = (mandatory(), BasicProperties::default());
     within(channel.basic_publish("".into(), queue.into(), options, b"a message", properties)).await

@@ -1,14 +1,14 @@
-//! receive: gets what `send` has sent.
+//! receive: consumes the messages of `send`.
 //!
-//! Each message is acknowledged when it was printed: a program that dies before has lost none, the broker
-//! delivers it again. With a prefetch of one the broker sends the next message when this one is acknowledged.
+//! Each message is acknowledged after it is printed: if the program dies before that, the broker delivers the
+//! message again. With a prefetch of one, the broker sends the next message after this acknowledgment.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive
 //! terminal 2   cargo run --bin send Hello, rabbit
 //! ```
 //!
-//! Terminal 1 prints `waiting for messages; Ctrl-C ends it`, and then `received Hello, rabbit`.
+//! Terminal 1 prints `waiting for messages; Ctrl-C stops it`, and then `received Hello, rabbit`.
 
 use std::process::ExitCode;
 
@@ -29,13 +29,13 @@ async fn main() -> ExitCode {
 
 async fn receive(terminal: &Terminal) -> Result {
     let channel = terminal.channel().await?;
-    // As `send` does: whoever comes first makes the queue, and both agree on what it is.
+    // `send` declares the same queue: the first program creates it, and both agree on its arguments.
     channel.queue_declare("hello".into(), QueueDeclareOptions::durable(), quorum()?).await?;
     channel.basic_qos(1, BasicQosOptions::default()).await?;
-    // A consumer without a name gets one from the broker.
+    // The broker generates a name for a consumer without one.
     let (name, options) = (ShortString::default(), BasicConsumeOptions::default());
     let consumer = channel.basic_consume("hello".into(), name, options, FieldTable::default()).await?;
-    say!("waiting for messages; Ctrl-C ends it");
+    say!("waiting for messages; Ctrl-C stops it");
 
     let print = async |delivery: &_| {
         say!("received {}", body(delivery));

@@ -1,7 +1,7 @@
-//! receive_logs: hears all that `emit_log` says, from now on.
+//! receive_logs: prints every message of `emit_log`, from now on.
 //!
-//! Each listener has a queue of its own, for this connection alone: the broker names it, and removes it when
-//! the listener goes. Two listeners on one queue would share the messages instead, as workers do.
+//! Each listener has an exclusive queue of its own: the broker generates its name, and deletes it when the
+//! listener disconnects. If two listeners shared one queue, they would share the messages, as workers do.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs
@@ -9,7 +9,7 @@
 //! terminal 3   cargo run --bin emit_log the disk is full
 //! ```
 //!
-//! Terminals 1 and 2 print `waiting for logs; Ctrl-C ends it`, and then both `the disk is full`.
+//! Terminals 1 and 2 print `waiting for logs; Ctrl-C stops it`, and then both print `the disk is full`.
 
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ async fn receive_logs(terminal: &Terminal) -> Result {
     channel.queue_bind(queue.clone(), "logs".into(), "".into(), options, arguments).await?;
 
     let consumer = consume(&channel, queue.as_str(), 10).await?;
-    say!("waiting for logs; Ctrl-C ends it");
+    say!("waiting for logs; Ctrl-C stops it");
     let print = async |delivery: &_| {
         say!("{}", body(delivery));
         Ok(())

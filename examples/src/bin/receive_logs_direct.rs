@@ -1,6 +1,6 @@
-//! receive_logs_direct: hears the severities that it asked for.
+//! receive_logs_direct: prints the messages of the severities that you name.
 //!
-//! One queue may be bound several times, here once for each severity.
+//! A queue can have several bindings, here one for each severity.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_direct error
@@ -9,7 +9,7 @@
 //!              cargo run --bin emit_log_direct info a guest has come
 //! ```
 //!
-//! Terminal 1 prints `error: the disk is full`, terminal 2 that and `info: a guest has come`.
+//! Terminal 1 prints `error: the disk is full`; terminal 2 also prints `info: a guest has come`.
 
 use std::process::ExitCode;
 
@@ -44,7 +44,7 @@ async fn receive_logs_direct(terminal: &Terminal) -> Result {
         channel.queue_bind(queue.clone(), name.into(), short(severity)?, options, arguments).await?;
     }
     let consumer = consume(&channel, queue.as_str(), 10).await?;
-    say!("waiting for {}; Ctrl-C ends it", terminal.words().join(" and "));
+    say!("waiting for {}; Ctrl-C stops it", terminal.words().join(" and "));
     let print = async |delivery: &Delivery| {
         say!("{}: {}", delivery.routing_key, body(delivery));
         Ok(())

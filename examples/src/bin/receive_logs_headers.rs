@@ -1,4 +1,4 @@
-//! receive_logs_headers: hears messages with all, or any, of these headers.
+//! receive_logs_headers: prints the messages that match all, or any, of the headers that you name.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_headers all format=pdf type=report
@@ -7,7 +7,7 @@
 //!              cargo run --bin emit_log_headers format=pdf type=invoice 12 carrots
 //! ```
 //!
-//! Terminal 1 prints `the year in numbers`, terminal 2 that and `12 carrots`.
+//! Terminal 1 prints `the year in numbers`; terminal 2 also prints `12 carrots`.
 
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ async fn receive_logs_headers(terminal: &Terminal) -> Result {
     channel.queue_bind(queue.clone(), name.into(), "".into(), QueueBindOptions::default(), wanted).await?;
 
     let consumer = consume(&channel, queue.as_str(), 10).await?;
-    say!("waiting for {}; Ctrl-C ends it", terminal.words().join(" "));
+    say!("waiting for {}; Ctrl-C stops it", terminal.words().join(" "));
     let print = async |delivery: &_| {
         say!("{}", body(delivery));
         Ok(())

@@ -1,6 +1,6 @@
-//! receive_logs_topic: hears the topics that match its patterns.
+//! receive_logs_topic: prints the messages whose topics match your patterns.
 //!
-//! All patterns are bindings of one queue, so a message that matches several of them comes once.
+//! All patterns are bindings of one queue, so a message that matches several of them arrives once.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive_logs_topic 'stock.us.*'
@@ -10,8 +10,8 @@
 //!              cargo run --bin emit_log_topic sports.news a rabbit wins
 //! ```
 //!
-//! Terminal 1 prints `stock.us.nyse: up by 2`, terminal 2 the two others. The quotes keep the shell from
-//! reading the `*`.
+//! Terminal 1 prints `stock.us.nyse: up by 2`, terminal 2 the other two. The quotes keep the shell from expanding
+//! the `*`.
 
 use std::process::ExitCode;
 
@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
 
 async fn receive_logs_topic(terminal: &Terminal) -> Result {
     if terminal.words().is_empty() {
-        return Err(Failure::usage("name one or more patterns, such as 'stock.us.*' or '#' for all"));
+        return Err(Failure::usage("name one or more patterns, such as 'stock.us.*' or '#' for all of them"));
     }
     let channel = terminal.channel().await?;
     let (name, durable) = ("topic_logs", ExchangeDeclareOptions { durable: true, ..Default::default() });
@@ -46,7 +46,7 @@ async fn receive_logs_topic(terminal: &Terminal) -> Result {
         channel.queue_bind(queue.clone(), name.into(), short(pattern)?, options, arguments).await?;
     }
     let consumer = consume(&channel, queue.as_str(), 10).await?;
-    say!("waiting for {}; Ctrl-C ends it", terminal.words().join(" and "));
+    say!("waiting for {}; Ctrl-C stops it", terminal.words().join(" and "));
     let print = async |delivery: &Delivery| {
         say!("{}: {}", delivery.routing_key, body(delivery));
         Ok(())

@@ -1,14 +1,14 @@
-//! rpc_client: asks by message, and waits for the answer, for two seconds.
+//! rpc_client: sends a request as a message, and waits up to two seconds for the reply.
 //!
-//! The replies come to `amq.rabbitmq.reply-to`, for which no queue has to be made. One that comes too late is
-//! dropped: it is not to the question in hand. Where nobody serves, the broker returns the question at once.
+//! Replies arrive through `amq.rabbitmq.reply-to`, which needs no queue. A late reply is dropped, because it does
+//! not belong to the current request. If there is no server, the broker returns the request at once.
 //!
 //! ```text
 //! terminal 1   cargo run --bin rpc_server
 //! terminal 2   cargo run --bin rpc_client 30 31
 //! ```
 //!
-//! Terminal 2 prints `fib(30) = 832040`, `fib(31) = 1346269`; without terminal 1, that nobody serves rpc_queue.
+//! Terminal 2 prints `fib(30) = 832040` and `fib(31) = 1346269`; without terminal 1, it prints an error.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -48,13 +48,13 @@ async fn ask(channel: &Channel, replies: &mut Consumer, n: &str) -> Result<Strin
     let (properties, options) = (properties.with_reply_to(REPLIES.into()), mandatory());
     let sent = channel.basic_publish("".into(), "rpc_queue".into(), options, n.as_bytes(), properties);
     if sent.await?.await?.take_message().is_some() {
-        return Err(Failure::new("nobody serves rpc_queue: start `cargo run --bin rpc_server`"));
+        return Err(Failure::new("no server for rpc_queue: start `cargo run --bin rpc_server`"));
     }
     while let Some(reply) = replies.next().await.transpose()? {
         match reply.properties.correlation_id() {
             Some(of) if of.as_str() == id => return Ok(body(&reply)),
-            _ => say!("dropped an answer that came too late"),
+            _ => say!("dropped a late reply"),
         }
     }
-    Err(Failure::new("the connection is lost"))
+    Err(Failure::new("the connection to the broker is lost"))
 }

@@ -1,15 +1,15 @@
-//! rpc_server: answers questions that come by message: what is the nth Fibonacci number?
+//! rpc_server: answers requests that arrive as messages: which is the nth Fibonacci number?
 //!
-//! A reply goes to the queue that the question names in `reply_to`, with the question's `correlation_id`. The
-//! queue of questions goes away with the last server, so that a client without one learns it at once; and a
-//! question that has waited for as long as clients do is dropped, since nobody waits for its answer any more.
+//! A reply goes to the queue that the request names in `reply_to`, with the request's `correlation_id`. The queue
+//! of requests is deleted with the last server, so that a client learns at once that there is none. A request
+//! expires after two seconds, because its client waits no longer.
 //!
 //! ```text
 //! terminal 1   cargo run --bin rpc_server
 //! terminal 2   cargo run --bin rpc_client 30 31
 //! ```
 //!
-//! Terminal 1 prints `asked for fib(30)`, terminal 2 `fib(30) = 832040`. Several servers share the questions.
+//! Terminal 1 prints `asked for fib(30)`, terminal 2 `fib(30) = 832040`. Several servers share the requests.
 
 use std::process::ExitCode;
 
@@ -30,14 +30,14 @@ async fn rpc_server(terminal: &Terminal) -> Result {
     let options = QueueDeclareOptions { durable: true, auto_delete: true, ..Default::default() };
     channel.queue_declare("rpc_queue".into(), options, table([("x-message-ttl", number(2000))])?).await?;
     let consumer = consume(&channel, "rpc_queue", 1).await?;
-    say!("waiting for questions; Ctrl-C ends it");
+    say!("waiting for requests; Ctrl-C stops it");
 
-    let answer = async |question: &Delivery| {
-        say!("asked for fib({})", body(question));
-        let answer = body(question).parse().ok().and_then(fib);
+    let answer = async |request: &Delivery| {
+        say!("asked for fib({})", body(request));
+        let answer = body(request).parse().ok().and_then(fib);
         let answer = answer.map_or("not known: ask for 0 to 92".to_owned(), |answer: u64| answer.to_string());
-        let asked = &question.properties;
-        if let (Some(reply_to), Some(id)) = (asked.reply_to(), asked.correlation_id()) {
+        let properties = &request.properties;
+        if let (Some(reply_to), Some(id)) = (properties.reply_to(), properties.correlation_id()) {
             let properties = BasicProperties::default().with_correlation_id(id.clone());
             publish(&channel, "", reply_to.as_str(), properties, &answer).await?;
         }
@@ -46,7 +46,7 @@ async fn rpc_server(terminal: &Terminal) -> Result {
     terminal.each(&channel, consumer, answer).await
 }
 
-/// `None` where it does not fit into 64 bits.
+/// Returns `None` if the number does not fit into 64 bits.
 fn fib(n: u8) -> Option<u64> {
     let pair = (0..n).try_fold((0_u64, 1_u64), |(a, b), _| Some((b, a.checked_add(b)?)));
     pair.map(|(a, _)| a)

@@ -1,16 +1,16 @@
-//! send: one message into one queue.
+//! send: publishes one message to one queue.
 //!
-//! The shortest way from one program to another: whoever is to get the message need not be there, since a
-//! queue keeps it. The queue is durable and the message persistent, so that both outlive the broker's own
-//! restart; "sent" is printed when the broker has confirmed that it has the message, and not before.
+//! The simplest way from one program to another: the receiver does not have to run, because a queue keeps the
+//! message. The queue is durable and the message persistent, so that both survive a restart of the broker; "sent"
+//! is printed only after the broker has confirmed the message.
 //!
 //! ```text
 //! terminal 1   cargo run --bin receive
 //! terminal 2   cargo run --bin send Hello, rabbit
 //! ```
 //!
-//! Terminal 2 prints `sent Hello, rabbit`, and terminal 1 `received Hello, rabbit`. Send first and start
-//! `receive` later: it gets the message all the same. In Python, `receive` is `examples/python/receive.py`.
+//! Terminal 2 prints `sent Hello, rabbit`, and terminal 1 `received Hello, rabbit`. You can also send first and
+//! start `receive` later. `examples/python/receive.py` is `receive` in Python.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ async fn send(terminal: &Terminal) -> Result {
     let channel = terminal.channel().await?;
     channel.queue_declare("hello".into(), QueueDeclareOptions::durable(), quorum()?).await?;
 
-    // The exchange without a name puts a message into the queue that its routing key names.
+    // The exchange without a name puts a message into the queue that the routing key names.
     let text = terminal.text("Hello, rabbit");
     publish(&channel, "", "hello", BasicProperties::default(), &text).await?;
     say!("sent {text}");

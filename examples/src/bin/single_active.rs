@@ -1,8 +1,8 @@
-//! single_active: several stand ready, one works.
+//! single_active: one consumer is active, and others are on standby.
 //!
-//! Where the order of messages counts, two workers must not take turns. A queue with
-//! `x-single-active-consumer` delivers to the first of its consumers alone; when that one goes, the next
-//! takes over, with what was not acknowledged, in order.
+//! If the order of messages matters, two workers must not take turns. A queue with `x-single-active-consumer`
+//! delivers only to the first of its consumers; when that one disconnects, the next one takes over, and gets the
+//! unacknowledged messages in order.
 //!
 //! ```text
 //! terminal 1   cargo run --bin single_active
@@ -11,8 +11,8 @@
 //!              cargo run --bin single_active two
 //! ```
 //!
-//! Terminal 1 prints both, `received one` and `received two`. After Ctrl-C there, or `kill -9`, terminal 2
-//! gets what comes next.
+//! Terminal 1 prints `received one` and `received two`. After you stop it with Ctrl-C or `kill -9`, terminal 2
+//! gets the next messages.
 
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ async fn single_active(terminal: &Terminal) -> Result {
     channel.queue_declare("single_active".into(), QueueDeclareOptions::durable(), arguments).await?;
     if terminal.words().is_empty() {
         let consumer = consume(&channel, "single_active", 1).await?;
-        say!("waiting for messages, or for my turn; Ctrl-C ends it");
+        say!("waiting for messages, or on standby; Ctrl-C stops it");
         let print = async |delivery: &_| {
             say!("received {}", body(delivery));
             Ok(())

@@ -1,8 +1,8 @@
-//! stream_append: adds an entry to a stream, which keeps it.
+//! stream_append: appends an entry to a stream, which keeps it.
 //!
-//! A queue forgets a message when it is acknowledged. A stream is a log: entries stay, each with its offset,
-//! and whoever comes can read them from the first one on, as often as they like. The system keeps its offers
-//! in one.
+//! A queue deletes a message once it is acknowledged. A stream is a log: its entries stay, each with its offset,
+//! and any reader can read them from the first one as often as it likes. The system stores its offers in a
+//! stream.
 //!
 //! ```text
 //! terminal 1   cargo run --bin stream_append the first entry
@@ -10,7 +10,7 @@
 //! terminal 2   cargo run --bin stream_replay
 //! ```
 //!
-//! Terminal 1 prints `appended the first entry`; terminal 2 prints all of them, with their offsets.
+//! Terminal 1 prints `appended the first entry`; terminal 2 prints all entries with their offsets.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! stream_replay: reads a stream from its first entry on, and follows it.
+//! stream_replay: reads a stream from its first entry, and then follows it.
 //!
-//! Reading takes nothing away: start two of them, or the same one twice, and each sees all. The
-//! acknowledgments of a stream's reader say "send more" and remove nothing. "Queues cannot be replayed" is
-//! true; RabbitMQ has had streams since 3.9.
+//! Reading removes nothing: start two of them, or the same one twice, and each prints all entries. When a reader
+//! of a stream acknowledges an entry, it asks for more, and removes nothing. A queue cannot be replayed, but
+//! RabbitMQ has had streams since 3.9.
 //!
 //! ```text
 //! terminal 1   cargo run --bin stream_append the first entry
@@ -10,8 +10,8 @@
 //! terminal 2   cargo run --bin stream_replay
 //! ```
 //!
-//! Terminal 2 prints `0 the first entry`, `1 the second`, then `that is all so far; Ctrl-C ends it`, and what
-//! is appended later.
+//! Terminal 2 prints `0 the first entry`, `1 the second`, then `that is all so far; Ctrl-C stops it`, and later
+//! each new entry.
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ async fn stream_replay(terminal: &Terminal) -> Result {
     let read = |step| match step {
         Replay::Restarted => say!("reading from the first entry"),
         Replay::Entry(offset, entry) => say!("{offset} {}", String::from_utf8_lossy(&entry.body)),
-        Replay::CaughtUp => say!("that is all so far; Ctrl-C ends it"),
+        Replay::CaughtUp => say!("that is all so far; Ctrl-C stops it"),
     };
     let reader = [client.replay("diary", Box::new(read))];
     terminal.stopped().await;

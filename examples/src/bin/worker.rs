@@ -1,8 +1,8 @@
-//! worker: does what `new_task` hands over, a second for each dot.
+//! worker: does the tasks of `new_task`; a task takes one second for each dot.
 //!
-//! Start several: the broker gives each task to one of them. With a prefetch of one, whoever is free gets the
-//! next. A task is acknowledged when it is done: kill a worker in the middle (`kill -9`), and another one
-//! begins it again.
+//! Start several workers: the broker gives each task to one of them. With a prefetch of one, the next task goes to
+//! a worker that is free. A task is acknowledged after it is done: kill a worker in the middle of a task
+//! (`kill -9`), and another one does it again from the start.
 //!
 //! ```text
 //! terminal 1   cargo run --bin worker
@@ -10,9 +10,8 @@
 //! terminal 3   cargo run --bin new_task "a PDF of Ann's CV..."
 //! ```
 //!
-//! A worker prints `received a PDF of Ann's CV...` and, after three seconds, `done`; it says `again` where
-//! somebody has had the task before. Ctrl-C in between: the task is done to its end, and then the worker
-//! goes.
+//! A worker prints `received a PDF of Ann's CV...` and, after three seconds, `done`; it adds `again` if the task
+//! was delivered before. After Ctrl-C it first finishes its task.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -30,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn worker(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("task_queue", "quorum")).await?;
-    // RabbitMQ itself takes a delivery back after half an hour.
+    // RabbitMQ itself revokes a delivery after half an hour.
     let handler_timeout = Duration::from_secs(1800).into();
     let options = ConsumeOptions { prefetch: 1, handler_timeout, ladder: None };
     let work = Arc::new(|delivery| -> futures_util::future::BoxFuture<'static, Outcome> {
@@ -46,7 +45,7 @@ async fn worker(terminal: &Terminal) -> Result {
     });
     let consumer = [client.subscribe_to_queue("task_queue", options, work)];
     terminal.until_active(&consumer).await;
-    say!("waiting for tasks; Ctrl-C ends it");
+    say!("waiting for tasks; Ctrl-C stops it");
     terminal.stopped().await;
     finish(&consumer).await;
     Ok(())

@@ -1,4 +1,4 @@
-//! How programs end: Ctrl-C, `kill -9`, and questions that nobody answers.
+//! Programs stop: by Ctrl-C, by `kill -9`, and when a request gets no reply.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn a_worker_finishes_its_task_after_ctrl_c() {
     }
     worker.heard(1).await;
     assert_eq!(worker.interrupt().await, ["received long..", "done"]);
-    // The next one was left to others.
+    // The next task was left to other workers.
     let other = place.listen(program!("worker"), "").await;
     assert_eq!(other.heard(2).await, ["received next", "done"]);
     other.interrupt().await;
@@ -49,7 +49,10 @@ async fn a_second_ctrl_c_ends_a_program_at_once() {
     place.run(program!("new_task"), &".".repeat(500)).await;
     worker.heard(1).await;
     worker.0.sigint();
-    until_true("it says why it stays", PATIENCE, async || worker.errors().contains("once more")).await;
+    until_true("it prints that it finishes its message", PATIENCE, async || {
+        worker.errors().contains("once more")
+    })
+    .await;
     worker.0.sigint();
     assert_eq!(worker.0.exit_code().await, Some(130));
 }
@@ -68,7 +71,7 @@ async fn listeners_leave_no_queue_behind() {
     until_true("no queue", PATIENCE, async || place.vhost.queues().await.is_empty()).await;
 }
 
-/// A server that does with the questions what the test says.
+/// Declares the queue of requests, for a test that acts as the server.
 async fn serve(place: &Place) -> (lapin::Connection, lapin::Channel) {
     let (connection, channel) = place.vhost.channel().await;
     let mut arguments = FieldTable::default();
@@ -88,7 +91,7 @@ async fn a_late_answer_is_dropped_and_the_next_question_gets_its_own() {
     let place = Place::new().await;
     let (_connection, channel) = serve(&place).await;
     let mut client = place.start(program!("rpc_client"), "1 2");
-    // The second question comes when the client has given the first one up.
+    // The client sends the second request after it has given up on the first one.
     let (first, second) = (question(&channel).await, question(&channel).await);
     for (asked, answer) in [(first, "one"), (second, "two")] {
         let properties =
@@ -97,7 +100,7 @@ async fn a_late_answer_is_dropped_and_the_next_question_gets_its_own() {
         channel.basic_publish("".into(), key, options, answer.as_bytes(), properties).await.unwrap();
     }
     assert_eq!(client.0.exit_code().await, Some(1), "one question had no answer");
-    assert_eq!(client.lines(), ["dropped an answer that came too late", "fib(2) = two"]);
+    assert_eq!(client.lines(), ["dropped a late reply", "fib(2) = two"]);
     assert_eq!(client.errors(), "error: fib(1) was not answered within 2 s\n");
 }
 

@@ -1,4 +1,4 @@
-//! A virtual host, and programs that meet there.
+//! Fixture: a virtual host, and programs that run on it.
 
 use e2e::{
     broker::{SharedBroker, Vhost},
@@ -7,7 +7,7 @@ use e2e::{
     wait::{PATIENCE, until, until_true},
 };
 
-/// The path of a program, as cargo has built it for this test.
+/// Path of a program that cargo has built for this test.
 macro_rules! program {
     ($name:literal) => {
         env!(concat!("CARGO_BIN_EXE_", $name))
@@ -15,7 +15,7 @@ macro_rules! program {
 }
 pub(crate) use program;
 
-/// Where the programs of one test meet, and nobody else.
+/// Virtual host for the programs of one test.
 pub(crate) struct Place {
     pub(crate) vhost: Vhost,
 }
@@ -30,7 +30,7 @@ impl Place {
         start_at(&self.vhost.amqp_url(), program, words)
     }
 
-    /// Starts a program that waits, and waits until it does.
+    /// Starts a consumer, and waits until it is ready.
     pub(crate) async fn listen(&self, program: &'static str, words: &str) -> Program {
         let program = self.start(program, words);
         until_true("it waits", PATIENCE, async || {
@@ -40,34 +40,34 @@ impl Place {
         program
     }
 
-    /// Runs a program to its end, which is to be a good one; its lines.
+    /// Runs a program until it exits with code 0, and returns its lines.
     pub(crate) async fn run(&self, program: &'static str, words: &str) -> Vec<String> {
         let mut program = self.start(program, words);
         assert_eq!(program.0.exit_code().await, Some(0), "{}", program.errors());
         program.lines()
     }
 
-    /// Runs a program to its end, which is to be a bad one; its exit code and its one line.
+    /// Runs a program until it fails, and returns its exit code and its one line.
     pub(crate) async fn fail(&self, program: &'static str, words: &str) -> (i32, String) {
         fail_at(&self.vhost.amqp_url(), program, words).await
     }
 
-    /// Waits until nothing waits in a queue; what is acknowledged while its consumer ends takes a moment.
+    /// Waits until a queue is empty; the last acknowledgment of a consumer that stops takes a moment.
     pub(crate) async fn until_empty(&self, queue: &str) {
         until_true("the queue is empty", PATIENCE, async || self.vhost.ready(queue).await == Some(0)).await;
     }
 }
 
-/// A program that was started; killed when it is dropped.
+/// Running program, which is killed on drop.
 pub(crate) struct Program(pub(crate) Service);
 
 impl Program {
-    /// What it printed so far.
+    /// Returns the lines that it has printed so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.log().text(Stream::Out).lines().map(str::to_owned).collect()
     }
 
-    /// The lines after the one that says that it waits, once there are so many.
+    /// Waits for this many lines after the line that begins with `waiting`, and returns them.
     pub(crate) async fn heard(&self, count: usize) -> Vec<String> {
         until(&format!("{count} lines"), PATIENCE, async || {
             let lines = self.lines().into_iter().filter(|line| !line.starts_with("waiting"));
@@ -80,7 +80,7 @@ impl Program {
         self.0.log().text(Stream::Err)
     }
 
-    /// Ctrl-C, after which it ends well; all that it printed but that it waits.
+    /// Sends Ctrl-C, waits until it exits with code 0, and returns its lines except the one that begins with `waiting`.
     pub(crate) async fn interrupt(mut self) -> Vec<String> {
         self.0.sigint();
         assert_eq!(self.0.exit_code().await, Some(0), "{}", self.errors());
@@ -88,12 +88,12 @@ impl Program {
     }
 }
 
-/// A program that is to find its broker there. Words that belong together have a `_` in place of each space.
+/// Starts a program with the address of its broker. In `words`, `_` stands for a space inside a word.
 pub(crate) fn start_at(amqp: &str, program: &'static str, words: &str) -> Program {
     Program(launch(program, words).flag("amqp", amqp).spawn())
 }
 
-/// A program that is told of no broker, where the ports of `cargo hops` are so much higher.
+/// Starts a program without an address, but with this port base of `cargo hops`.
 pub(crate) fn start_with_port_base(base: &str, program: &'static str, words: &str) -> Program {
     Program(launch(program, words).env("HOPS_PORT_BASE", base).spawn())
 }

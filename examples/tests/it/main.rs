@@ -1,14 +1,14 @@
-//! The examples as a person runs them: each in a process of its own, on a broker, with its output checked.
+//! Tests of the examples: each runs in a process of its own, on a broker, and its output is checked.
 //!
-//! - `kit`: a virtual host, and programs that meet there,
-//! - `patterns`: what each pattern's header promises; one function each, which answers what stands in the table,
-//! - `probes`: rules of the brokers that a pattern runs into, where not all brokers have the same,
-//! - `table`: the table of docs/PATTERNS.md, held against what the broker of this run did,
-//! - `ends`: Ctrl-C, `kill -9`, questions without an answer,
-//! - `trouble`: no broker, a wrong password, a queue that is another one, a mistyped word, a cut,
-//! - `python`: the other side in another language,
-//! - `walkthrough`: the chapters in which they are typed,
-//! - `sources`: what is promised of the programs' texts.
+//! - `kit`: a virtual host, and programs that run on it,
+//! - `patterns`: checks of each program's header; one function each, which returns a cell of the table,
+//! - `probes`: rules that affect a pattern and differ among brokers,
+//! - `table`: compares the table of docs/PATTERNS.md with the results on this run's broker,
+//! - `ends`: Ctrl-C, `kill -9`, and requests without a reply,
+//! - `trouble`: no broker, a wrong password, a queue with other arguments, a mistyped word, a cut connection,
+//! - `python`: a receiver in another language,
+//! - `walkthrough`: the chapters that run examples,
+//! - `sources`: rules for the programs' source texts.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 

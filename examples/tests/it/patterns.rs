@@ -1,4 +1,4 @@
-//! What each pattern's header promises. The functions answer what stands in the table when all of it holds.
+//! Checks of each program's header. A function returns the table's cell if every promise of the header holds.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::kit::{Place, Program, program};
 
 const YES: &str = "yes";
 
-/// Runs a row's check once per run, whoever asks: its own test, or the table.
+/// Runs a row's check once per run, for its own test and for the table.
 macro_rules! tests {
     ($($test:ident: $pattern:ident),* $(,)?) => {
         $(#[tokio::test]
@@ -80,8 +80,8 @@ pub(crate) async fn publish_subscribe() -> String {
     YES.into()
 }
 
-/// Starts two listeners, sends lines, and compares what each has heard; of what is not for it, it has heard
-/// nothing by then, since a queue keeps the order.
+/// Starts two listeners, sends lines, and compares the lines that each has printed. Because a queue keeps the order,
+/// a line that is not for a listener would have arrived by then.
 async fn compare(
     listener: &'static str,
     wanted: [&str; 2],
@@ -154,7 +154,7 @@ pub(crate) async fn request_reply() -> String {
     );
     let asked = ["asked for fib(30)", "asked for fib(92)", "asked for fib(many)"];
     assert_eq!(server.interrupt().await, asked);
-    let nobody = "error: nobody serves rpc_queue: start `cargo run --bin rpc_server`";
+    let nobody = "error: no server for rpc_queue: start `cargo run --bin rpc_server`";
     assert_eq!(place.fail(program!("rpc_client"), "30").await, (1, nobody.to_owned()));
     YES.into()
 }
@@ -209,7 +209,7 @@ pub(crate) async fn stream() -> String {
         "reading from the first entry",
         "0 the first entry",
         "1 the second",
-        "that is all so far; Ctrl-C ends it",
+        "that is all so far; Ctrl-C stops it",
     ];
     let reader = place.start(program!("stream_replay"), "");
     assert_eq!(reader.heard(4).await, so_far);
@@ -225,10 +225,10 @@ pub(crate) async fn stream() -> String {
 pub(crate) async fn order_events() -> String {
     let lines = Place::new().await.run(program!("order_events"), "").await;
     let sorted = |lines: &[String]| lines.iter().cloned().collect::<BTreeSet<_>>();
-    let created = ["email", "inventory", "analytics"].map(|s| format!("{s} heard of order.created"));
+    let created = ["email", "inventory", "analytics"].map(|s| format!("{s} received order.created"));
     assert_eq!(sorted(&lines[..3]), BTreeSet::from(created));
-    assert_eq!(lines[3], "accounting heard of payment.processed");
-    let shipped = ["email", "analytics"].map(|s| format!("{s} heard of order.shipped"));
+    assert_eq!(lines[3], "accounting received payment.processed");
+    let shipped = ["email", "analytics"].map(|s| format!("{s} received order.shipped"));
     assert_eq!(sorted(&lines[4..]), BTreeSet::from(shipped));
     YES.into()
 }

@@ -1,5 +1,4 @@
-//! Rules of the brokers that a pattern runs into, where not all brokers have the same. Each answers what it
-//! found.
+//! Probes of rules that affect a pattern and differ among brokers. Each returns the behavior that it observed.
 
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ async fn quorum_queue(channel: &Channel) {
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
 }
 
-/// Publishes, mandatory; whether it came back.
+/// Publishes a mandatory message, and returns true if the broker returns it.
 async fn is_returned(channel: &Channel, key: &str, body: &[u8], properties: BasicProperties) -> bool {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let confirm = channel.basic_publish("".into(), key.into(), options, body, properties).await.unwrap();
@@ -59,7 +58,7 @@ pub(crate) async fn always_failing() -> String {
     quorum_queue(&channel).await;
     assert!(!is_returned(&channel, "q", b"poison", BasicProperties::default()).await);
     for deliveries in 0..50 {
-        // A queue that is not empty is not always ready at once.
+        // A message that waits in a queue is not always available at once.
         let get = async || channel.basic_get("q".into(), BasicGetOptions::default()).await.unwrap();
         let Some(message) = get().await else {
             let is_gone = place.vhost.ready("q").await == Some(0);

@@ -1,5 +1,5 @@
-//! The other side in another language: `receive` in Python. It needs a package registry, so it is part of the
-//! long run.
+//! A receiver in another language: `receive` in Python. It needs a package registry, so it runs only with
+//! `HOPS_TESTS=full`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -28,7 +28,7 @@ async fn a_program_in_python_receives_what_send_has_sent() {
     place.run(program!("send"), "Hello, snake").await;
     receives(&place.vhost, |receiver| receiver.arg(place.vhost.amqp_url())).await;
 
-    // Without an address it looks where `cargo hops` has its broker.
+    // Without an address it connects to the broker of `cargo hops`.
     let broker = PrivateBroker::start().await;
     let base = port_base(&broker);
     let mut sender = start_with_port_base(&base, program!("send"), "Hello, snake");
@@ -50,7 +50,7 @@ async fn receives(vhost: &Vhost, broker: impl FnOnce(&mut Command) -> &mut Comma
     );
     interrupted.unwrap();
     let status = receiver.wait().unwrap();
-    assert_eq!(lines, ["waiting for messages; Ctrl-C ends it", "received Hello, snake"]);
+    assert_eq!(lines, ["waiting for messages; Ctrl-C stops it", "received Hello, snake"]);
     assert!(status.success(), "{status}");
     until_true("the queue is empty", PATIENCE, async || vhost.ready("hello").await == Some(0)).await;
 }

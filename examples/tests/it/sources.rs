@@ -1,4 +1,4 @@
-//! What is promised of the programs' texts: each is short, and its header says what to type.
+//! Rules for the programs' source texts: each is short, and its header says what to type.
 
 use std::{fs, path::Path};
 

@@ -1,7 +1,7 @@
 //! The table of docs/PATTERNS.md: pattern by broker. A run knows one broker, and so one column.
 //!
-//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with this run's column
-//! as it was found.
+//! `cargo test -p examples --test it -- patterns_table --nocapture` prints the table with the results of this run
+//! in their column.
 
 use std::{
     fs,
@@ -49,16 +49,16 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         p::delayed, "delay: `delayed`";
         p::publisher_confirms, "confirms, returns, refusals: `publisher_confirms`";
         p::priorities, "priorities in a classic queue: `priorities`";
-        p::single_active, "one works, others stand by: `single_active`";
+        p::single_active, "one active consumer, others on standby: `single_active`";
         p::stream, "stream: `stream_append`, `stream_replay`";
-        p::order_events, "events and who hears of them: `order_events`";
+        p::order_events, "events and their subscribers: `order_events`";
         probes::quorum_priorities, "priorities in a quorum queue";
-        probes::always_failing, "deliveries of a message that always fails, with no limit of its own";
+        probes::always_failing, "deliveries of a message that always fails, in a queue without a delivery limit";
         probes::mandatory_reply, "a direct reply that is published as mandatory";
     }
 });
 
-/// What this run's broker does, found out once.
+/// Returns the result for this run's broker, which is determined once.
 pub(crate) async fn cell(key: &str) -> &'static str {
     let row = ROWS.iter().find(|row| row.key == key).unwrap();
     row.cell.get_or_init(row.check).await
@@ -85,5 +85,5 @@ async fn patterns_table() {
     }
     let table = table.join("\n");
     let _ = writeln!(io::stdout(), "\n{table}");
-    assert!(page.contains(&table), "docs/PATTERNS.md is to have this table:\n{table}");
+    assert!(page.contains(&table), "docs/PATTERNS.md should contain this table:\n{table}");
 }

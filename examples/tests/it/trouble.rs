@@ -1,5 +1,4 @@
-//! What goes wrong is one clear sentence with what to do, and a connection that breaks is made again by those
-//! who can.
+//! Each error is one clear sentence that says what to do, and programs that use the system's client reconnect.
 
 use e2e::{
     broker::{PrivateBroker, Shortage, free_port},
@@ -11,9 +10,9 @@ use lapin::types::FieldTable;
 
 use crate::kit::{Place, fail_at, program, start_at, start_with_port_base};
 
-/// One that uses lapin plainly, and one that uses the system's client.
+/// One program that uses lapin directly, and one that uses the system's client.
 const PROGRAMS: [&str; 2] = [program!("send"), program!("worker")];
-/// The same two clients in programs that send, each with the queue that it sends to.
+/// One sending program for each of the two clients, with its queue.
 const PROGRAMS_THAT_SEND: [(&str, &str); 2] =
     [(program!("send"), "hello"), (program!("new_task"), "task_queue")];
 
@@ -30,7 +29,7 @@ async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
     }
 }
 
-/// What is to be added to 5672 for this broker's port.
+/// Returns the number to add to 5672 for this broker's port.
 pub(crate) fn port_base(broker: &PrivateBroker) -> String {
     (broker.vhost().address().port() - 5672).to_string()
 }
@@ -45,7 +44,7 @@ async fn without_an_address_the_broker_is_where_cargo_hops_has_it() {
     }
     let mut program = start_with_port_base("many", program!("send"), "");
     assert_eq!(program.0.exit_code().await, Some(1));
-    assert!(program.errors().contains("HOPS_PORT_BASE: `many` is no number from 0 to 50000"));
+    assert!(program.errors().contains("HOPS_PORT_BASE: `many` is not a number from 0 to 50000"));
 }
 
 #[tokio::test]
@@ -93,8 +92,7 @@ async fn a_queue_that_is_another_one_is_named_with_what_differs() {
         place.vhost.declare(queue, FieldTable::default()).await;
         let (code, says) = place.fail(program, "").await;
         assert_eq!(code, 1);
-        for part in
-            ["inequivalent arg 'x-queue-type'", queue, "delete it, or take a virtual host of your own"]
+        for part in ["inequivalent arg 'x-queue-type'", queue, "delete it, or use a virtual host of your own"]
         {
             assert!(says.contains(part), "{says}");
         }
@@ -111,14 +109,14 @@ async fn a_mistyped_call_says_what_is_missing() {
         (program!("receive_logs_direct"), "", "name one or more severities"),
         (program!("receive_logs_topic"), "", "name one or more patterns"),
         (program!("receive_logs_headers"), "some a=b", "write `all` or `any`"),
-        (program!("delayed"), "soon wake up", "first a delay: 1 to 3600 seconds"),
+        (program!("delayed"), "soon wake up", "the first word is the delay: 1 to 3600 seconds"),
         (program!("priorities"), "alarm", "write PRIORITY:TEXT"),
     ] {
         let (code, error) = place.fail(program, words).await;
         assert_eq!(code, 2, "{error}");
-        assert!(error.contains(says) && error.ends_with("(--help says more)"), "{error}");
+        assert!(error.contains(says) && error.ends_with("(see --help)"), "{error}");
     }
-    assert_eq!(place.run(program!("send"), "--help").await[0], "send: one message into one queue.");
+    assert_eq!(place.run(program!("send"), "--help").await[0], "send: publishes one message to one queue.");
 }
 
 #[tokio::test]
@@ -135,7 +133,7 @@ async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_comes_ba
     assert_eq!(plain.0.exit_code().await, Some(1));
     let says = plain.errors();
     assert!(
-        says.starts_with("error: the connection to the broker is lost, start the program again"),
+        says.starts_with("error: the connection to the broker is lost: start the program again"),
         "{says}"
     );
 
