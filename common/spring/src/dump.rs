@@ -13,10 +13,9 @@ const MAX_SIMPLE_KEY: usize = 123;
 #[must_use]
 pub fn yaml(node: &Node) -> String {
     let mut dump = Dump { out: String::new() };
-    match node {
-        Node::Map(map) if !map.is_empty() => dump.collection(node, 0, true),
-        Node::List(list) if !list.is_empty() => dump.collection(node, 0, true),
-        node => dump.leaf(node, 2),
+    match is_block(node) {
+        true => dump.collection(node, 0, true),
+        false => dump.leaf(node, 2),
     }
     dump.out
 }
@@ -28,42 +27,29 @@ struct Dump {
 impl Dump {
     /// Writes a collection that is not empty. Its first line may have been begun by the dash of a list.
     fn collection(&mut self, node: &Node, indent: usize, begun: bool) {
-        let mut begun = begun;
-        let mut start = |dump: &mut Self| {
-            if !std::mem::take(&mut begun) {
-                dump.spaces(indent);
-            }
-        };
         match node {
             Node::Map(map) => {
-                for (key, value) in map {
-                    start(self);
+                for (n, (key, value)) in map.iter().enumerate() {
+                    self.spaces(if begun && n == 0 { 0 } else { indent });
                     self.key(key, indent);
-                    match value {
-                        Node::Map(map) if !map.is_empty() => {
-                            self.out.push('\n');
-                            self.collection(value, indent + 2, false);
-                        }
-                        // Its dashes stand below the key.
-                        Node::List(list) if !list.is_empty() => {
-                            self.out.push('\n');
-                            self.collection(value, indent, false);
-                        }
-                        value => {
-                            self.out.push(' ');
-                            self.leaf(value, indent + 2);
-                        }
+                    if is_block(value) {
+                        self.out.push('\n');
+                        // The dashes of a list stand below the key.
+                        let deeper = if matches!(value, Node::List(_)) { 0 } else { 2 };
+                        self.collection(value, indent + deeper, false);
+                    } else {
+                        self.out.push(' ');
+                        self.leaf(value, indent + 2);
                     }
                 }
             }
             Node::List(list) => {
-                for value in list {
-                    start(self);
+                for (n, value) in list.iter().enumerate() {
+                    self.spaces(if begun && n == 0 { 0 } else { indent });
                     self.out.push_str("- ");
-                    match value {
-                        Node::Map(map) if !map.is_empty() => self.collection(value, indent + 2, true),
-                        Node::List(list) if !list.is_empty() => self.collection(value, indent + 2, true),
-                        value => self.leaf(value, indent + 2),
+                    match is_block(value) {
+                        true => self.collection(value, indent + 2, true),
+                        false => self.leaf(value, indent + 2),
                     }
                 }
             }
@@ -210,6 +196,15 @@ impl Dump {
 
     fn spaces(&mut self, count: usize) {
         self.out.extend(iter::repeat_n(' ', count));
+    }
+}
+
+/// Returns true for a collection with elements; an empty one is written on one line.
+fn is_block(node: &Node) -> bool {
+    match node {
+        Node::List(list) => !list.is_empty(),
+        Node::Map(map) => !map.is_empty(),
+        Node::Null | Node::Scalar(_) => false,
     }
 }
 

@@ -74,69 +74,24 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// The first file that cannot be read.
     pub fn sources(&self, read: Read<'_>) -> Result<Vec<PropertySource>, FileError> {
-        let mut seen = HashSet::new();
-        let base = self.documents("", read, &mut seen)?;
+        let mut search = Search { plan: self, read, seen: HashSet::new(), active: vec![], sources: vec![] };
+        let base = search.documents("")?;
         let directives: Vec<_> = base.iter().map(|document| &document.directives).collect();
-        let active = profiles::active(self.requested, &directives).map_err(|e| file_error(SHARED, e))?;
+        search.active = profiles::active(self.requested, &directives).map_err(|e| file_error(SHARED, e))?;
         let mut all = vec![];
-        for profile in active.iter().rev() {
-            let documents = self.documents(&format!("-{profile}"), read, &mut seen)?;
+        for profile in search.active.clone().iter().rev() {
+            let documents = search.documents(&format!("-{profile}"))?;
             let wrong = documents.iter().find(|Document { directives, .. }| {
                 directives.activates || !directives.include.is_empty() || !directives.groups.is_empty()
             });
             if let Some(wrong) = wrong.filter(|_| !profiles::is_default(self.requested)) {
-                return Err(file_error(
-                    &wrong.path,
-                    "spring.profiles is not allowed in a profile's file".into(),
-                ));
+                return Err(file_error(&wrong.path, "spring.profiles is not allowed in a profile's file"));
             }
             all.extend(documents);
         }
         all.extend(base);
-        let mut sources = vec![];
-        self.take_active(all, 0, &active, read, &mut seen, &mut sources)?;
-        Ok(sources)
-    }
-
-    /// Adds the active documents, each below the files that it imports.
-    fn take_active(
-        &self,
-        documents: Vec<Document>,
-        depth: usize,
-        active: &[String],
-        read: Read<'_>,
-        seen: &mut HashSet<String>,
-        sources: &mut Vec<PropertySource>,
-    ) -> Result<(), FileError> {
-        for document in documents {
-            let Document { path, name, directives, properties } = document;
-            if !directives.is_active(active).map_err(|e| file_error(&path, e))? {
-                continue;
-            }
-            for location in directives.import.iter().rev() {
-                let Some(import) = self.imported(&path, location) else { continue };
-                if depth >= MAX_IMPORTS {
-                    return Err(file_error(
-                        &path,
-                        format!("spring.config.import: more than {MAX_IMPORTS} files in a row"),
-                    ));
-                }
-                let (stem, extension) = import.rsplit_once('.').unwrap_or((&import, ""));
-                let mut documents = vec![];
-                for profile in active.iter().rev().map(|profile| format!("-{profile}")).chain([String::new()])
-                {
-                    documents.extend(self.file(
-                        &format!("{stem}{profile}.{extension}"),
-                        location,
-                        read,
-                        seen,
-                    )?);
-                }
-                self.take_active(documents, depth + 1, active, read, seen, sources)?;
-            }
-            sources.push(PropertySource { name, source: properties });
-        }
-        Ok(())
+        search.take_active(all, 0)?;
+        Ok(search.sources)
     }
 
     /// Returns the path of an imported file; `None` if it lies outside of the folder, or has another extension.
@@ -159,20 +114,52 @@ impl<'a> Plan<'a> {
         let extension = parts.last()?.rsplit_once('.')?.1;
         (EXTENSIONS.contains(&extension) && !rest.ends_with('/')).then(|| parts.join("/"))
     }
+}
+
+/// The files that were read so far, and the sources that were found in them.
+struct Search<'a> {
+    plan: &'a Plan<'a>,
+    read: Read<'a>,
+    seen: HashSet<String>,
+    active: Vec<String>,
+    sources: Vec<PropertySource>,
+}
+
+impl Search<'_> {
+    /// Adds the active documents, each below the files that it imports.
+    fn take_active(&mut self, documents: Vec<Document>, depth: usize) -> Result<(), FileError> {
+        for Document { path, name, directives, properties } in documents {
+            if !directives.is_active(&self.active).map_err(|e| file_error(&path, e))? {
+                continue;
+            }
+            for location in directives.import.iter().rev() {
+                let Some(import) = self.plan.imported(&path, location) else { continue };
+                if depth >= MAX_IMPORTS {
+                    let reason = format!("spring.config.import: more than {MAX_IMPORTS} files in a row");
+                    return Err(file_error(&path, reason));
+                }
+                let (stem, extension) = import.rsplit_once('.').unwrap_or((&import, ""));
+                let profiles =
+                    self.active.iter().rev().map(|profile| format!("{stem}-{profile}.{extension}"));
+                let mut documents = vec![];
+                for file in profiles.chain([import.clone()]).collect::<Vec<_>>() {
+                    documents.extend(self.file(&file, location)?);
+                }
+                self.take_active(documents, depth + 1)?;
+            }
+            self.sources.push(PropertySource { name, source: properties });
+        }
+        Ok(())
+    }
 
     /// Reads the documents of the files with a suffix, highest first; each file once.
-    fn documents(
-        &self,
-        suffix: &str,
-        read: Read<'_>,
-        seen: &mut HashSet<String>,
-    ) -> Result<Vec<Document>, FileError> {
+    fn documents(&mut self, suffix: &str) -> Result<Vec<Document>, FileError> {
         let mut all = vec![];
-        for directory in self.directories.iter().rev() {
-            for name in self.names.iter().rev() {
+        for directory in self.plan.directories.iter().rev() {
+            let location = format!("file:{}/{directory}", self.plan.root);
+            for name in self.plan.names.iter().rev() {
                 for extension in EXTENSIONS {
-                    let path = format!("{directory}{name}{suffix}.{extension}");
-                    all.extend(self.file(&path, &format!("file:{}/{directory}", self.root), read, seen)?);
+                    all.extend(self.file(&format!("{directory}{name}{suffix}.{extension}"), &location)?);
                 }
             }
         }
@@ -180,28 +167,20 @@ impl<'a> Plan<'a> {
     }
 
     /// Reads the documents of a file that was not read yet, highest first.
-    fn file(
-        &self,
-        path: &str,
-        location: &str,
-        read: Read<'_>,
-        seen: &mut HashSet<String>,
-    ) -> Result<Vec<Document>, FileError> {
-        if !seen.insert(path.to_owned()) {
+    fn file(&mut self, path: &str, location: &str) -> Result<Vec<Document>, FileError> {
+        if !self.seen.insert(path.to_owned()) {
             return Ok(vec![]);
         }
-        if seen.len() > MAX_FILES {
+        if self.seen.len() > MAX_FILES {
             return Err(file_error(path, format!("this request leads to more than {MAX_FILES} files")));
         }
-        let documents = read(path)?.unwrap_or_default();
-        let (root, count) = (self.root, documents.len());
+        let documents = (self.read)(path)?.unwrap_or_default();
+        let (file, count) = (format!("{}/{path}", self.plan.root), documents.len());
         let document = |(n, properties): (usize, Properties)| {
-            // Clients look for `-{profile}` in it.
+            // Clients search `-{profile}` in it.
             let name = match count {
-                1 => format!("file:{root}/{path}"),
-                _ => format!(
-                    "Config resource 'file [{root}/{path}]' via location '{location}' (document #{n})"
-                ),
+                1 => format!("file:{file}"),
+                _ => format!("Config resource 'file [{file}]' via location '{location}' (document #{n})"),
             };
             let directives = ProfileDirectives::of(&properties).map_err(|e| file_error(path, e))?;
             Ok(Document { path: path.to_owned(), name, directives, properties })
@@ -210,7 +189,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn file_error(path: &str, reason: String) -> FileError {
+fn file_error(path: &str, reason: impl Into<String>) -> FileError {
     FileError { path: path.to_owned(), error: ParseError::of_file(reason) }
 }
 

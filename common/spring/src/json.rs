@@ -4,10 +4,7 @@
 
 use serde::Serialize;
 
-use crate::{
-    PropertySource,
-    request::{Refusal, refuse},
-};
+use crate::{PropertySource, request};
 
 /// The first version of the JSON of an Environment, with all of its six fields.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -31,7 +28,7 @@ pub struct Environment<'a> {
 ///
 /// # Errors
 /// 500 for a value that JSON cannot hold.
-pub fn text(answer: &impl Serialize) -> Result<String, Refusal> {
+pub fn text(answer: &impl Serialize) -> Result<String, request::Refusal> {
     serde_json::to_string(answer)
-        .or_else(|e| refuse(500, format!("the answer cannot be written as JSON: {e}")))
+        .or_else(|e| request::refuse(500, format!("the answer cannot be written as JSON: {e}")))
 }

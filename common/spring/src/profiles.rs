@@ -35,34 +35,28 @@ impl ProfileDirectives {
     /// # Errors
     /// The document has the key `spring.profiles`, which was a condition in old versions and is ignored in new ones.
     pub fn of(document: &Properties) -> Result<Self, String> {
-        let mut directives = Self::default();
+        let mut found = Self::default();
         for (key, value) in document {
             let Some(name) = own(key) else { continue };
             let name = name.split('[').next().unwrap_or_default();
             match name {
-                "config.activate.onprofile" => {
-                    directives.on_profile.get_or_insert_default().extend(words(value))
-                }
-                "config.activate.oncloudplatform" => directives.on_cloud_platform = true,
-                "config.import" => directives.import.extend(words(value)),
-                "profiles.include" => directives.include.extend(words(value)),
-                "profiles.active" | "profiles.default" => directives.activates = true,
+                "config.activate.onprofile" => found.on_profile.get_or_insert_default().extend(words(value)),
+                "config.activate.oncloudplatform" => found.on_cloud_platform = true,
+                "config.import" => found.import.extend(words(value)),
+                "profiles.include" => found.include.extend(words(value)),
+                "profiles.active" | "profiles.default" => found.activates = true,
                 "profiles" => {
                     return Err("spring.profiles: write spring.config.activate.on-profile instead".into());
                 }
                 _ if name.starts_with("profiles.group") => {
                     let group = key.splitn(4, '.').nth(3).unwrap_or_default();
                     let group = group.split('[').find(|part| !part.is_empty()).unwrap_or_default();
-                    directives
-                        .groups
-                        .entry(group.trim_end_matches(']').into())
-                        .or_default()
-                        .extend(words(value));
+                    found.groups.entry(group.trim_end_matches(']').into()).or_default().extend(words(value));
                 }
                 _ => {}
             }
         }
-        Ok(directives)
+        Ok(found)
     }
 
     /// Returns whether the document is active with these profiles.
@@ -71,11 +65,9 @@ impl ProfileDirectives {
     /// An expression that is not valid.
     pub fn is_active(&self, profiles: &[String]) -> Result<bool, String> {
         let Some(expressions) = &self.on_profile else { return Ok(!self.on_cloud_platform) };
-        let mut any = false;
-        for expression in expressions {
-            any |= holds(expression, profiles)?;
-        }
-        Ok(any && !self.on_cloud_platform)
+        let results = expressions.iter().map(|expression| holds(expression, profiles));
+        let results = results.collect::<Result<Vec<_>, _>>()?;
+        Ok(results.contains(&true) && !self.on_cloud_platform)
     }
 }
 

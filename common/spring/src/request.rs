@@ -78,7 +78,7 @@ pub fn parse(method: &str, path: &str, query: &str, accept: Option<&str>) -> Res
             None if has_extension(second) => refuse(404, "a profile cannot have an extension"),
             None => Ok(environment(first, second, None)),
         },
-        [name, profiles, label] if !is_set(query, "useDefaultLabel") => {
+        [name, profiles, label] if value(query, "useDefaultLabel").is_none() => {
             Ok(environment(name, profiles, Some(label)))
         }
         [name, profiles, label, ..] => {
@@ -157,10 +157,6 @@ fn has_extension(profile: &str) -> bool {
 fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-fn is_set(query: &str, name: &str) -> bool {
-    value(query, name).is_some()
 }
 
 /// Returns whether a client accepts JSON.

@@ -2,8 +2,9 @@
 //!
 //! Dates stay text, as with Spring Boot.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
+use num_bigint::BigUint;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -88,7 +89,8 @@ fn integer(text: &str) -> Option<String> {
     };
     let based = |text: &str, base: u32| {
         let digits = &HEX[..if base == 16 { HEX.len() } else { base as usize }];
-        (starts(text, digits) && all(text, digits)).then(|| decimal(text, base))
+        let digits = (starts(text, digits) && all(text, digits)).then(|| text.replace('_', ""))?;
+        BigUint::parse_bytes(digits.as_bytes(), base).map(|number| number.to_string())
     };
     if text == "0" {
         return Some(text.into());
@@ -119,26 +121,6 @@ fn integer(text: &str) -> Option<String> {
 fn sixtieth(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit()) && (1..=2).contains(&text.len());
     text.parse().ok().filter(|value| digits && *value < 60)
-}
-
-/// The digits of some base in decimal. There are at most [`MAX_NUMBER_LENGTH`] of them.
-fn decimal(text: &str, base: u32) -> String {
-    let mut decimal = vec![0];
-    for digit in text.chars().filter_map(|c| c.to_digit(base)) {
-        let mut carry = digit;
-        for place in &mut decimal {
-            let value = *place * base + carry;
-            (*place, carry) = (value % 10, value / 10);
-        }
-        while carry > 0 {
-            decimal.push(carry % 10);
-            carry /= 10;
-        }
-    }
-    while decimal.len() > 1 && decimal.last() == Some(&0) {
-        decimal.pop();
-    }
-    decimal.iter().rev().filter_map(|digit| char::from_digit(*digit, 10)).collect()
 }
 
 /// A float without its sign. `signed` is the whole text: `-.nan` is none.
@@ -187,13 +169,8 @@ fn java_double(value: f64) -> String {
     }
     let text = format!("{value:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let mut java = mantissa.to_owned();
-    if !java.contains('.') {
-        java.push_str(".0");
-    }
-    // Writing to a string cannot fail.
-    let _ = write!(java, "E{exponent}");
-    java
+    let point = if mantissa.contains('.') { "" } else { ".0" };
+    format!("{mantissa}{point}E{exponent}")
 }
 
 #[cfg(test)]

@@ -128,27 +128,19 @@ impl Reader<'_> {
                 self.node(node.map_or(Node::Null, Node::Scalar), size, is_merge, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.open(Open::List(vec![]), anchor, tag.as_deref(), "seq", span)
+                check_tag(tag.as_deref(), "seq")?;
+                self.open(Open::List(vec![]), anchor, span)
             }
             Event::MappingStart(anchor, tag) => {
-                self.open(Open::Map(IndexMap::new(), None, vec![]), anchor, tag.as_deref(), "map", span)
+                check_tag(tag.as_deref(), "map")?;
+                self.open(Open::Map(IndexMap::new(), None, vec![]), anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
         }
     }
 
-    fn open(
-        &mut self,
-        open: Open,
-        anchor: usize,
-        tag: Option<&Tag>,
-        usual: &str,
-        span: Span,
-    ) -> Result<(), String> {
+    fn open(&mut self, open: Open, anchor: usize, span: Span) -> Result<(), String> {
         self.tabs.check(Span::empty(span.start), false)?;
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != usual) {
-            return Err(format!("the tag {} is not supported", excerpt(&tag.to_string())));
-        }
         if self.open.len() >= MAX_DEPTH {
             return Err(format!("deeper than {MAX_DEPTH} levels"));
         }
@@ -207,6 +199,14 @@ impl Reader<'_> {
             },
         }
         Ok(())
+    }
+}
+
+/// Refuses a tag that does not name the collection's own type.
+fn check_tag(tag: Option<&Tag>, own: &str) -> Result<(), String> {
+    match tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != own) {
+        Some(tag) => Err(format!("the tag {} is not supported", excerpt(&tag.to_string()))),
+        None => Ok(()),
     }
 }
 
