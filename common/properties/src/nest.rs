@@ -130,7 +130,7 @@ fn steps(key: &str, nesting: Nesting) -> Result<Vec<Step<'_>>, NestError> {
     }
 }
 
-/// Where a name ends: at a dot, or at a bracket that does not belong to it.
+/// Returns the end of the name at the beginning of a text: a dot, or a bracket that does not belong to it.
 fn end_of_name(text: &str, nesting: Nesting) -> usize {
     if nesting == Nesting::Strict {
         return text.find(['.', '[']).unwrap_or(text.len());
