@@ -1,6 +1,6 @@
-//! What `/readyz` and `/health` say of the folder: the last look at it, since a look reads files.
+//! The state of the folder for `/readyz` and `/health`: the outcome of the last check, since a check reads files.
 //!
-//! Whoever asks for it waits for no file, and however many ask, there is one look at a time.
+//! A health request waits for no file, and however many there are, one check runs at a time.
 
 use std::{
     fmt,
@@ -14,59 +14,59 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long an outcome is kept.
-const KEPT: Duration = Duration::from_secs(1);
-/// A look takes at most one part in so many of the time: over large files there are fewer.
-const SHARE: u32 = 4;
+/// Shortest time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two checks, as a multiple of the time that a check takes: large files are checked less often.
+const REST_FACTOR: u32 = 4;
 
-/// How things are, or what is wrong.
+/// The state, or the mistake.
 type Outcome = Result<String, String>;
 
-/// A check, and its last outcome.
+/// A check with its last outcome.
 #[derive(Clone)]
-pub struct Kept {
+pub struct CachedCheck {
     check: Arc<dyn Fn() -> Outcome + Send + Sync>,
     last: Arc<Mutex<Outcome>>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for CachedCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Kept").field(&self.last()).finish()
+        f.debug_tuple("CachedCheck").field(&self.last()).finish()
     }
 }
 
-impl Kept {
-    /// A check that was not made yet, and fails until it was.
+impl CachedCheck {
+    /// Creates a check that has not run yet, and fails until it has.
     pub fn new(check: impl Fn() -> Outcome + Send + Sync + 'static) -> Self {
-        let last = Err("the folder was not looked at yet".to_owned());
+        let last = Err("the folder was not checked yet".to_owned());
         Self { check: Arc::new(check), last: Arc::new(Mutex::new(last)) }
     }
 
-    /// The last outcome, at once.
+    /// Returns the last outcome at once.
     ///
     /// # Errors
-    /// What was wrong.
+    /// The mistake that the check has found.
     pub fn last(&self) -> Outcome {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the check.
-    pub async fn look(&self) {
+    /// Runs the check once.
+    pub async fn run_once(&self) {
         let check = Arc::clone(&self.check);
         let outcome = spawn_blocking(move || check()).await;
-        let outcome = outcome.unwrap_or_else(|e| Err(format!("the check itself has failed: {e}")));
+        let outcome = outcome.unwrap_or_else(|e| Err(format!("the check itself failed: {e}")));
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
     }
 
-    /// Makes the check again and again until `stop`.
+    /// Runs the check again and again until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut pause = KEPT;
+        let mut pause = CHECK_INTERVAL;
         while stop.run_until_cancelled(sleep(pause)).await.is_some() {
             let start = Instant::now();
-            if stop.run_until_cancelled(self.look()).await.is_none() {
+            if stop.run_until_cancelled(self.run_once()).await.is_none() {
                 return;
             }
-            pause = KEPT.max(SHARE * start.elapsed());
+            pause = CHECK_INTERVAL.max(REST_FACTOR * start.elapsed());
         }
     }
 }
@@ -80,30 +80,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn while_a_look_takes_its_time_the_last_outcome_is_answered() {
+    async fn while_a_check_takes_its_time_the_last_outcome_is_answered() {
         let (started, mut has_started) = channel(8);
         let (outcome, outcomes) = mpsc::sync_channel::<Outcome>(1);
         let outcomes = Mutex::new(outcomes);
-        let kept = Kept::new(move || {
+        let cached = CachedCheck::new(move || {
             let _ = started.try_send(());
             outcomes.lock().unwrap().recv().unwrap_or_else(|_| Err("over".into()))
         });
-        assert!(kept.last().unwrap_err().contains("not looked at yet"));
+        assert!(cached.last().unwrap_err().contains("not checked yet"));
         outcome.send(Ok("fine".into())).unwrap();
-        kept.look().await;
+        cached.run_once().await;
         assert_eq!(has_started.recv().await, Some(()));
 
         let stop = CancellationToken::new();
         let work = async {
-            assert_eq!(has_started.recv().await, Some(()), "it looks again");
-            assert_eq!(kept.last(), Ok("fine".into()), "and meanwhile answers what it has seen");
+            assert_eq!(has_started.recv().await, Some(()), "it checks again");
+            assert_eq!(cached.last(), Ok("fine".into()), "and meanwhile answers the last outcome");
             outcome.send(Err("gone".into())).unwrap();
             assert_eq!(has_started.recv().await, Some(()));
-            assert_eq!(kept.last(), Err("gone".into()));
+            assert_eq!(cached.last(), Err("gone".into()));
             stop.cancel();
             drop(outcome);
         };
-        let both = async { tokio::join!(kept.clone().run(stop.clone()), work) };
-        timeout(Duration::from_secs(30), both).await.expect("it ends once it is stopped");
+        let both = async { tokio::join!(cached.clone().run(stop.clone()), work) };
+        timeout(Duration::from_secs(30), both).await.expect("it returns once it is stopped");
     }
 }

@@ -1,7 +1,7 @@
-//! The key's routes, and the same from a shell: `POST /encrypt` and `/decrypt`, and the verbs `encrypt` and `decrypt`.
-//! `GET /key` is there to say that there is no public one.
+//! Encryption over HTTP and from a shell: `POST /encrypt` and `/decrypt`, and the verbs `encrypt` and `decrypt`.
+//! `GET /key` answers that there is no public key.
 //!
-//! What is encrypted and decrypted comes as a body or on standard input, never on a command line, and is in no log.
+//! A text comes as a body or on standard input, never on a command line, and is never logged.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -21,19 +21,18 @@ use clap::Command;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use service::http::{Access, Problem};
-
-use crate::spring::{
+use spring::{
     cipher::{CIPHER, Key, split_prefixes},
     request::check_names,
 };
 
-/// What to do without a key.
+/// Answer without a key.
 const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in the environment";
 
-/// Encrypts or decrypts a text.
+/// Function that encrypts or decrypts a text.
 type Work = fn(&Key, &str) -> Option<String>;
 
-/// The routes. Who may not encrypt and decrypt is answered 403; that there is no public key is said to all.
+/// Returns the routes. A client without access is answered 403, except by `/key`.
 pub fn router(key: Option<Key>, access: Access) -> Router {
     let routes = [("/encrypt", encrypted as Work), ("/decrypt", decrypted)].into_iter();
     let routes = routes.fold(Router::new(), |routes, (path, work)| {
@@ -52,9 +51,9 @@ pub fn router(key: Option<Key>, access: Access) -> Router {
         .layer(from_fn(with_names))
 }
 
-/// With one key the names choose nothing, and still have to be names, whatever else is wrong.
+/// Checks the names in an address. They do not choose among keys, as there is one, but they must be valid.
 async fn with_names(request: Request, next: Next) -> Result<Response, Problem> {
-    // As they were sent: axum would decode them, and a name with an encoded slash is none.
+    // As the client sent them: axum would decode them, and a name with an encoded slash is not valid.
     let segments: Vec<_> = request.uri().path().split('/').collect();
     if let ["", _, application, profiles] = segments[..] {
         check_names(application, profiles).map_err(|refusal| Problem::bad_request(refusal.message))?;
@@ -62,9 +61,9 @@ async fn with_names(request: Request, next: Next) -> Result<Response, Problem> {
     Ok(next.run(request).await)
 }
 
-/// There is one symmetric key at most.
+/// Answers that there is no public key: the only key is symmetric.
 async fn no_public_key() -> Response {
-    said(StatusCode::NOT_FOUND, "NOT_FOUND", "No public key available")
+    description(StatusCode::NOT_FOUND, "NOT_FOUND", "No public key available")
 }
 
 fn answer(work: Work, key: Option<&Key>, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
@@ -77,11 +76,11 @@ fn answer(work: Work, key: Option<&Key>, headers: &HeaderMap, body: &[u8]) -> Re
     let Some(key) = key else { return Ok(status(false)) };
     Ok(match work(key, &unwrapped(kind, body)) {
         Some(text) => ([(header::CONTENT_TYPE, "text/plain;charset=UTF-8")], text).into_response(),
-        None => said(StatusCode::BAD_REQUEST, "INVALID", "Text not encrypted with this key"),
+        None => description(StatusCode::BAD_REQUEST, "INVALID", "Text not encrypted with this key"),
     })
 }
 
-/// The body as it was meant. A client that sends it as a form, as `curl -d` does, adds a `=` or escapes.
+/// Returns the text of a body. A client that sends it as a form, as `curl -d` does, adds a `=` or escapes.
 fn unwrapped(kind: &str, body: &str) -> String {
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_form = kind == "application/x-www-form-urlencoded";
@@ -92,10 +91,10 @@ fn unwrapped(kind: &str, body: &str) -> String {
     percent_decode_str(&body).decode_utf8_lossy().into_owned()
 }
 
-/// The text encrypted, with the prefixes that it came with.
+/// Encrypts a text, and keeps its prefixes.
 fn encrypted(key: &Key, text: &str) -> Option<String> {
     let (prefixes, plain) = split_prefixes(text);
-    Some(format!("{prefixes}{}", key.encrypt(plain)))
+    Some(format!("{prefixes}{}", key.encrypt(plain, rand::random())))
 }
 
 fn decrypted(key: &Key, text: &str) -> Option<String> {
@@ -105,26 +104,26 @@ fn decrypted(key: &Key, text: &str) -> Option<String> {
 fn status(has_key: bool) -> Response {
     match has_key {
         true => Json(json!({"status": "OK"})).into_response(),
-        false => said(StatusCode::INTERNAL_SERVER_ERROR, "NO_KEY", NO_KEY),
+        false => description(StatusCode::INTERNAL_SERVER_ERROR, "NO_KEY", NO_KEY),
     }
 }
 
-fn said(status: StatusCode, word: &str, description: &str) -> Response {
-    (status, Json(json!({"description": description, "status": word}))).into_response()
+fn description(status: StatusCode, word: &str, text: &str) -> Response {
+    (status, Json(json!({"description": text, "status": word}))).into_response()
 }
 
-/// The verbs on the command line.
+/// Returns the verbs of the command line.
 #[must_use]
 pub fn commands() -> [Command; 2] {
-    let encrypt = "Encrypts the text on standard input: in a file it stands as '{cipher}TEXT', in quotes";
+    let encrypt = "Encrypts the text on standard input; write it into a file as '{cipher}TEXT', in quotes";
     let decrypt = "Decrypts the text on standard input, with or without {cipher}";
     [Command::new("encrypt").about(encrypt), Command::new("decrypt").about(decrypt)]
 }
 
-/// The verb `encrypt` or `decrypt`: from standard input to standard output.
+/// Runs the verb `encrypt` or `decrypt`, from standard input to standard output.
 ///
 /// # Errors
-/// No key, an input that is no text, or a text that was not encrypted with this key.
+/// There is no key, the input is not UTF-8, or the text was not encrypted with this key.
 pub fn run(verb: &str, key: Option<&Key>) -> Result<(), String> {
     let key = key.ok_or(NO_KEY)?;
     let mut text = String::new();
@@ -133,7 +132,7 @@ pub fn run(verb: &str, key: Option<&Key>) -> Result<(), String> {
     writeln!(io::stdout(), "{output}").map_err(|e| format!("standard output: {e}"))
 }
 
-/// What a verb makes of a text. The newline at its end is the shell's.
+/// Encrypts or decrypts a text of a shell, which adds a newline at its end.
 fn shell(verb: &str, key: &Key, text: &str) -> Result<String, String> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);

@@ -2,9 +2,9 @@
 //!
 //! In the order of a request:
 //! - [`routes`]: from a request to an answer
-//! - [`readers`]: a few at once
+//! - [`read_permits`]: permits to read files, a few at once
 //! - [`repository`]: the files, read for each request
-//! - [`spring`]: the protocol's rules, pure
+//! - the crate [`spring`]: the protocol's rules, without I/O
 //!
 //! Beside them, for operators and the hosts of repositories:
 //! - [`encryption`]: `/encrypt` and `/decrypt`, over HTTP and from a shell
@@ -18,9 +18,8 @@
 //! Left out of the protocol: the git backend, files as they are, the second version of the JSON (with origins), RSA.
 
 pub mod routes;
-pub mod readers;
+pub mod read_permits;
 pub mod repository;
-pub mod spring;
 pub mod encryption;
 pub mod monitor;
 pub mod watch;
@@ -49,7 +48,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check::Kept,
+    check::CachedCheck,
     monitor::{Monitor, Refresher},
     repository::Repository,
     routes::Server,
@@ -135,12 +134,12 @@ pub async fn run(
     client.connect();
     let announcing = refresher.announce(stop.clone());
     let following = config_bus::follow(live, &client, instance, &mut registry);
-    let folder = Kept::new({
+    let folder = CachedCheck::new({
         let server = Arc::clone(&server);
         move || server.check()
     });
     // From its first answer on it says how things are.
-    folder.look().await;
+    folder.run_once().await;
     let health = Health::default().with("configServer", {
         let folder = folder.clone();
         move || folder.last()

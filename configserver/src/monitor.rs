@@ -1,10 +1,9 @@
-//! Tells the services, over the bus, that their settings have changed: when a repository's host says so
-//! (`POST /monitor`), when an operator does (`POST /actuator/busrefresh`), when the watcher has seen it, and when the
-//! server starts, since its files may be others than before.
+//! Refresh events over the bus, by which services read their settings again. They are sent when a repository's host
+//! reports a push (`POST /monitor`), when an operator asks for it (`POST /actuator/busrefresh`), when the watcher finds a
+//! change, and when the server starts, since its files may be others than before.
 //!
-//! The services read their settings again; nothing about them is in an event. Who asks over HTTP is answered 503 when
-//! the broker has not confirmed within [`PATIENCE`], and can ask again; what was seen here is told when the broker is
-//! there.
+//! An event has no settings in it. An HTTP client is answered 503 if the broker has not confirmed within
+//! [`CONFIRM_TIMEOUT`], and can try again. Events of the watcher and of the start wait until the broker is back.
 
 pub mod push;
 
@@ -27,14 +26,14 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 
-/// How long the broker may take to confirm an event that somebody waits for.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Who is meant when everybody is.
-const EVERYBODY: &str = "**";
-/// Where the signature is: at GitHub and Gitea, at Bitbucket (GitHub has an older one there), and at Gogs.
+/// Time limit for the broker's confirm of an event for which a client waits.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Destination of an event for all services.
+const ALL_SERVICES: &str = "**";
+/// Headers with a signature: of GitHub and Gitea, of Bitbucket (where GitHub has an older one), and of Gogs.
 const SIGNATURES: [&str; 3] = ["x-hub-signature-256", "x-hub-signature", "x-gogs-signature"];
 
-/// The sender of refreshes.
+/// Sender of refresh events.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "the client is a trait; nobody prints it")]
 pub struct Refresher {
@@ -42,22 +41,22 @@ pub struct Refresher {
     pub client: Arc<dyn MessagingClient>,
     /// The bus's exchange.
     pub exchange: String,
-    /// Our own name on the bus.
+    /// This server's name on the bus.
     pub id: BusId,
 }
 
 impl Refresher {
-    /// Tells those at these destinations, one event for each, to read their settings again; for at most `patience`.
+    /// Sends one refresh event to each destination, and waits for the broker's confirms until the time limit.
     ///
     /// # Errors
-    /// What was not sent, and why; it is in the log already.
-    pub async fn refresh<D: AsRef<str>>(&self, destinations: &[D], patience: Duration) -> Result<(), String> {
+    /// The number of events that were not sent, and the first reason. It is logged already.
+    pub async fn refresh<D: AsRef<str>>(&self, destinations: &[D], timeout: Duration) -> Result<(), String> {
         let sent = join_all(destinations.iter().map(async |destination| {
             let event = Event::new(&self.id, Some(destination.as_ref()), Change::Refresh);
             let to = event.destination.clone().unwrap_or_default();
-            match config_bus::send(&self.client, &self.exchange, &event, patience).await {
+            match config_bus::send(&self.client, &self.exchange, &event, timeout).await {
                 Ok(()) => {
-                    tracing::info!(message.id = event.id, "told {to} to read its settings again");
+                    tracing::info!(message.id = event.id, "refresh event sent to {to}");
                     Ok(())
                 }
                 Err(why) => Err(format!("{to}: {why}")),
@@ -65,41 +64,44 @@ impl Refresher {
         }));
         let failed: Vec<_> = sent.await.into_iter().filter_map(Result::err).collect();
         let Some(first) = failed.first() else { return Ok(()) };
-        let why = format!("{} of {} not told of new settings: {first}", failed.len(), destinations.len());
+        let why = format!("{} of {} refresh events not sent: {first}", failed.len(), destinations.len());
         tracing::warn!("{why}");
         Err(why)
     }
 
-    /// Tells everybody once that a server has started, however long the broker is not there, until `stop`.
+    /// Sends one refresh event to all services after a start. It waits for the broker until `stop`.
     pub async fn announce(self, stop: CancellationToken) {
-        let event = Event::new(&self.id, Some(EVERYBODY), Change::Refresh);
+        let event = Event::new(&self.id, Some(ALL_SERVICES), Change::Refresh);
         let sent = config_bus::send(&self.client, &self.exchange, &event, Duration::MAX);
         match stop.run_until_cancelled(sent).await {
             Some(Ok(())) => {
-                tracing::info!(message.id = event.id, "told everybody that this server has started");
+                tracing::info!(
+                    message.id = event.id,
+                    "refresh event sent to all services, since this server has started"
+                );
             }
-            Some(Err(why)) => tracing::warn!("nobody is told that this server has started: {why}"),
+            Some(Err(why)) => tracing::warn!("no refresh event was sent after the start: {why}"),
             None => {}
         }
     }
 }
 
-/// What the routes need.
+/// State of the routes.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "as the refresher")]
 pub struct Monitor {
     /// The sender.
     pub refresher: Refresher,
-    /// Who may ask.
+    /// Access of operators.
     pub access: Access,
-    /// What a repository's host signs its notifications with: who can do that may ask, too.
+    /// Secret with which a repository's host signs its notifications. A valid signature grants access, too.
     pub secret: Option<Secret>,
 }
 
-/// `POST /monitor` below its prefix, and `POST /actuator/busrefresh` with or without a destination.
+/// Returns the routes `POST /monitor`, below its prefix, and `POST /actuator/busrefresh`, with or without a destination.
 pub fn router(monitor: Monitor, prefix: &str) -> Router {
     let refresh = Router::new()
-        .route("/actuator/busrefresh", post(refresh_everybody))
+        .route("/actuator/busrefresh", post(refresh_all))
         .route("/actuator/busrefresh/{*destination}", post(refresh_some))
         .with_state(monitor.refresher.clone());
     let refresh = monitor.access.clone().guard(refresh);
@@ -109,8 +111,8 @@ pub fn router(monitor: Monitor, prefix: &str) -> Router {
         .merge(refresh)
 }
 
-async fn refresh_everybody(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {
-    refresher.refresh(&[EVERYBODY], PATIENCE).await.map_err(Problem::unavailable)?;
+async fn refresh_all(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {
+    refresher.refresh(&[ALL_SERVICES], CONFIRM_TIMEOUT).await.map_err(Problem::unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -119,11 +121,11 @@ async fn refresh_some(
     Path(destination): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let destination = destination.replace('/', ":");
-    refresher.refresh(&[destination], PATIENCE).await.map_err(Problem::unavailable)?;
+    refresher.refresh(&[destination], CONFIRM_TIMEOUT).await.map_err(Problem::unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The names that were told, `*` for everybody.
+/// Answers the names that got an event, `*` for all services.
 async fn notified(
     State(monitor): State<Arc<Monitor>>,
     extensions: Extensions,
@@ -134,13 +136,13 @@ async fn notified(
         Some(true) => {}
         Some(false) => {
             let why =
-                "the signature is not one with monitor_secret: set the same secret here and at the sender";
+                "the signature does not match monitor_secret: set the same secret here and at the sender";
             return Err(Problem::new(StatusCode::FORBIDDEN, why));
         }
         None => monitor.access.check(&extensions, &headers)?,
     }
     let names = names(&headers, &body)?;
-    monitor.refresher.refresh(&names, PATIENCE).await.map_err(Problem::unavailable)?;
+    monitor.refresher.refresh(&names, CONFIRM_TIMEOUT).await.map_err(Problem::unavailable)?;
     Ok(Json(names))
 }
 
@@ -149,19 +151,20 @@ fn names(headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Problem> {
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if kind == "application/x-www-form-urlencoded" {
         let names = push::names_in_form(&String::from_utf8_lossy(body));
-        return names
-            .ok_or_else(|| Problem::bad_request("the form has no `path`; a webhook sends application/json"));
+        return names.ok_or_else(|| {
+            Problem::bad_request("the form has no `path`; let the webhook send application/json")
+        });
     }
     if kind != "application/json" && !kind.ends_with("+json") {
         let why = "send application/json, or a form with `path`";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let body: serde_json::Map<_, _> =
-        serde_json::from_slice(body).map_err(|e| Problem::bad_request(format!("no JSON object: {e}")))?;
+    let body: serde_json::Map<_, _> = serde_json::from_slice(body)
+        .map_err(|e| Problem::bad_request(format!("the body is not a JSON object: {e}")))?;
     Ok(push::names_in_json(headers, &body.into()))
 }
 
-/// Whether a notification is signed with the secret; `None` if it is not signed at all.
+/// Returns whether a notification is signed with the secret; `None` if it has no signature.
 fn is_signed(secret: &Secret, headers: &HeaderMap, body: &[u8]) -> Option<bool> {
     let secret = secret.expose().as_bytes();
     // GitLab sends the secret itself.

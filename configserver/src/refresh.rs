@@ -1,6 +1,6 @@
-//! `configserver refresh`: an operator beside the server, as in its container, has it tell the services to read again.
+//! `configserver refresh`: an operator on the server's machine, or in its container, has it send refresh events.
 //!
-//! It asks the server that runs on this machine by HTTP, so it needs neither the broker's password nor the token.
+//! It calls the server that runs on this machine over HTTP, so it needs neither the broker's password nor the token.
 
 use std::{
     io::{self, Write as _},
@@ -11,39 +11,41 @@ use clap::{Arg, ArgMatches, Command};
 use hops_config::SharedSettings;
 use service::healthcheck;
 
-use crate::monitor::PATIENCE;
+use crate::monitor::CONFIRM_TIMEOUT;
 
-/// The verb.
+/// Name of the verb.
 pub const VERB: &str = "refresh";
 
-/// `refresh [DESTINATION]`.
+/// Returns the verb `refresh [DESTINATION]`.
 #[must_use]
 pub fn command() -> Command {
     let destination = Arg::new("destination").value_name("DESTINATION");
     Command::new(VERB)
-        .about("Has the server that runs here tell the services to read their settings again")
+        .about("Tells the server on this machine to send a refresh event, so that services read their settings again")
         .arg(
             destination
-                .help("Those that are told, as in accountservice or accountservice:test (default: all)"),
+                .help("Services that read their settings again, such as accountservice or accountservice:test (default: all)"),
         )
 }
 
-/// Asks, and says what came of it. `port` is the server's usual one.
+/// Sends the request and prints the outcome. `port` is the server's default.
 ///
 /// # Errors
-/// Why nobody was told.
+/// The reason why no event was sent.
 pub async fn run(verb: &ArgMatches, settings: &SharedSettings, port: u16) -> Result<(), String> {
     let address = healthcheck::address(settings, port)?;
     let destination = verb.get_one::<String>("destination");
     if let Some(destination) = destination.filter(|text| !text.bytes().all(is_of_a_name)) {
-        return Err(format!("`{destination}` is no destination: write it as in accountservice:test"));
+        return Err(format!(
+            "`{destination}` is not a valid destination: write a service and perhaps a profile, as in accountservice:test"
+        ));
     }
     let path = destination.map_or_else(String::new, |destination| format!("/{destination}"));
-    let limit = PATIENCE + Duration::from_secs(3);
+    let limit = CONFIRM_TIMEOUT + Duration::from_secs(3);
     match healthcheck::ask(address, "POST", &format!("/actuator/busrefresh{path}"), limit).await? {
         (204, _) => {
-            let told = destination.map_or("all services", String::as_str);
-            let _ = writeln!(io::stdout(), "{told} were told to read their settings again");
+            let destination = destination.map_or("all services", String::as_str);
+            let _ = writeln!(io::stdout(), "refresh event sent to {destination}");
             Ok(())
         }
         (status, body) => Err(format!("the configserver answers {status}: {}", body.trim())),

@@ -1,4 +1,4 @@
-//! The folder that is served. Its files are read for each request, and nothing outside of it is.
+//! The served folder. Its files are read for each request, and no file outside of it is.
 
 use std::{
     fs::{self, File},
@@ -6,82 +6,79 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::spring::{environment::Broken, yaml::Unreadable};
+use spring::{ParseError, environment::FileError};
 
-/// How large a file may be.
-pub const LARGEST: u64 = 1024 * 1024;
+/// Limit for the bytes of a file.
+pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
 /// A folder of configuration. It may be a link that is switched to another folder, as a release is to the next.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// Absolute, as it was given: the names of sources begin with it.
-    shown: String,
+    /// The absolute path with its links. The names of sources begin with it.
+    path: String,
 }
 
 /// The folder as it is for one request, whose files are all from there.
 #[derive(Debug)]
 pub struct Root {
-    /// Absolute and without links, so that one sees when a file is not below it.
+    /// The absolute path without links, so that a file elsewhere does not begin with it.
     root: PathBuf,
 }
 
 impl Repository {
-    /// The repository in a folder.
+    /// Opens the repository in a folder.
     ///
     /// # Errors
-    /// A folder that is not there.
+    /// The folder does not exist, or its path is not UTF-8.
     pub fn open(folder: &Path) -> Result<Self, String> {
         let unusable = |e: io::Error| format!("--config-repo: cannot read {}: {e}", folder.display());
         if !fs::metadata(folder).map_err(unusable)?.is_dir() {
             return Err(format!("--config-repo: {} is not a folder", folder.display()));
         }
         let absolute = std::path::absolute(folder).map_err(unusable)?;
-        let shown = absolute.to_str().ok_or("--config-repo: the folder's path is not UTF-8")?;
-        Ok(Self { shown: shown.trim_end_matches('/').to_owned() })
+        let path = absolute.to_str().ok_or("--config-repo: the folder's path is not UTF-8")?;
+        Ok(Self { path: path.trim_end_matches('/').to_owned() })
     }
 
-    /// The folder's path, as the names of sources have it.
+    /// Returns the folder's path, as the names of sources have it.
     #[must_use]
-    pub fn shown(&self) -> &str {
-        &self.shown
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
-    /// The folder, by whatever links lead there.
+    /// Returns the folder, with the links that lead there.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        // With its slash it is a folder or nothing, and `/` is itself.
-        format!("{}/", self.shown).into()
+        // The slash makes a file in its place an error, and `/` itself.
+        format!("{}/", self.path).into()
     }
 
-    /// The folder as it is now.
+    /// Resolves the links to the folder.
     ///
     /// # Errors
-    /// It is gone: to call all files absent would set every client back to its defaults.
-    pub fn root(&self) -> Result<Root, Broken> {
-        match fs::canonicalize(self.folder()) {
-            Ok(root) => Ok(Root { root }),
-            Err(e) => {
-                let error = Unreadable { line: 1, why: format!("the folder is not there: {e}") };
-                Err(Broken { path: self.shown.clone(), error })
-            }
-        }
+    /// The folder is missing. If its files counted as missing instead, every client would return to its defaults.
+    pub fn root(&self) -> Result<Root, FileError> {
+        let root = fs::canonicalize(self.folder()).map_err(|e| {
+            let error = ParseError::of_file(format!("the folder is missing: {e}"));
+            FileError { path: self.path.clone(), error }
+        })?;
+        Ok(Root { root })
     }
 }
 
 impl Root {
-    /// The bytes of a file, by its path below the folder; `None` if there is none.
+    /// Reads a file, by its path below the folder; `None` if there is no such file.
     ///
     /// # Errors
-    /// A file that is too large, lies elsewhere by a link, or cannot be read.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Unreadable> {
-        let unreadable = |why: String| Unreadable { line: 1, why };
+    /// The file is too large, lies elsewhere because of a link, or cannot be read.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ParseError> {
         let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
         if !inside || path.contains('\0') {
-            return Err(unreadable("lies outside of the folder".into()));
+            return Err(ParseError::of_file("lies outside of the folder"));
         }
         let joined = self.root.join(path);
         let read = || {
-            // Most files that are looked for are not there. A pipe or a device would keep the reader waiting.
+            // Most files of a request's plan do not exist. A pipe or a device would keep the reader waiting.
             if !fs::metadata(&joined)?.is_file() {
                 return Ok(None);
             }
@@ -90,20 +87,20 @@ impl Root {
                 return Err(io::Error::other("is a link that leads out of the folder"));
             }
             let mut bytes = vec![];
-            File::open(&real)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > LARGEST {
-                return Err(io::Error::other(format!("is larger than {LARGEST} bytes")));
+            File::open(&real)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_FILE_SIZE {
+                return Err(io::Error::other(format!("is larger than {MAX_FILE_SIZE} bytes")));
             }
             Ok(Some(bytes))
         };
         match read() {
             Err(e) if is_absence(&e) => Ok(None),
-            result => result.map_err(|e| unreadable(e.to_string())),
+            result => result.map_err(|e| ParseError::of_file(e.to_string())),
         }
     }
 }
 
-/// Whether there is no such file, or its name cannot be one.
+/// Returns true if there is no such file, or its name cannot be one.
 fn is_absence(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidFilename)
@@ -134,11 +131,11 @@ mod tests {
         fs::rename(path("next"), path("current")).unwrap();
         let after = repository.root().unwrap();
         assert_eq!(read(&after, "svc.yml"), Ok(Some(Ok("release2".into()))));
-        assert!(read(&after, "old.yml").unwrap_err().why.contains("leads out of the folder"));
+        assert!(read(&after, "old.yml").unwrap_err().reason.contains("leads out of the folder"));
         assert_eq!(read(&before, "svc.yml"), Ok(Some(Ok("release1".into()))), "one request has one release");
 
         fs::remove_file(path("current")).unwrap();
-        assert!(repository.root().unwrap_err().to_string().contains("the folder is not there"));
+        assert!(repository.root().unwrap_err().to_string().contains("the folder is missing"));
         fs::write(path("current"), "no folder").unwrap();
         assert!(repository.root().is_err());
     }

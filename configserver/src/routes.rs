@@ -1,4 +1,4 @@
-//! From a request to an answer: the one place where the protocol's rules meet HTTP and the folder.
+//! From a request to an answer: the one place where Spring's rules meet HTTP and the folder.
 
 use std::sync::Arc;
 
@@ -13,44 +13,43 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hops_config::secret::Secret;
 use serde_json::json;
 use service::http::Health;
+use spring::{
+    Properties, PropertySource, Scalar,
+    cipher::{Decryption, Key},
+    document,
+    environment::{FileError, Plan},
+    json::{self, Environment},
+    merged,
+    request::{self, Form, Refusal, Request, refuse},
+};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    readers::Readers,
+    read_permits::ReadPermits,
     repository::{Repository, Root},
     settings::{Overrides, Settings},
-    spring::{
-        Properties, PropertySource, Scalar,
-        cipher::{Decryption, Key},
-        environment::{Broken, Plan},
-        flatten::flatten,
-        json::{self, Head},
-        merged, properties,
-        request::{self, Form, Refusal, Request, refuse},
-        yaml::{self, Unreadable},
-    },
 };
 
-/// What a client without the password is told.
+/// Challenge for a client without the password.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"configserver\", charset=\"UTF-8\"");
 
-/// All that an answer needs.
+/// The configuration's server, with the settings that an answer needs.
 #[derive(Debug)]
 pub struct Server {
     repository: Repository,
     accept_empty: bool,
-    /// The label of requests without one, where labels have folders.
+    /// The label of requests without one; `None` if labels have no folders.
     default_label: Option<String>,
     version: Option<String>,
     decryption: Decryption,
     overrides: Overrides,
-    /// What a client with the password sends after `Basic`.
+    /// The credentials that a client must send after `Basic`.
     authorization: Option<Secret>,
     prefix: String,
-    readers: Readers,
+    permits: ReadPermits,
 }
 
-/// The addresses of the configuration, and beside them those of `encryption`. More specific ones may be added.
+/// Returns the routes of the configuration, with those of `encryption`. More specific ones may be added.
 pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> Router {
     let prefix = server.prefix.clone();
     let configuration = Router::new()
@@ -66,10 +65,10 @@ pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> R
 }
 
 impl Server {
-    /// Puts the settings to use.
+    /// Creates a server from the settings.
     ///
     /// # Errors
-    /// A password's or a key's file that cannot be read, or a key that cannot be used.
+    /// The file of a password or a key cannot be read, or the key cannot be used.
     pub fn new(settings: &Settings, repository: Repository) -> Result<Self, String> {
         let (password, file) = (settings.auth_password.as_ref(), settings.auth_password_file.as_deref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
@@ -85,19 +84,19 @@ impl Server {
             overrides: settings.overrides.clone(),
             authorization,
             prefix: settings.prefix.clone(),
-            readers: Readers::default(),
+            permits: ReadPermits::default(),
         })
     }
 
-    /// The key of encrypted values, if there is one.
+    /// Returns the key of encrypted values.
     #[must_use]
     pub fn key(&self) -> Option<Key> {
         self.decryption.key.clone()
     }
 
-    /// Whether a client may read: it has the password, or there is none.
+    /// Returns true if the client has sent the password, or if there is none.
     #[must_use]
-    pub fn lets_in(&self, headers: &HeaderMap) -> bool {
+    pub fn authorizes(&self, headers: &HeaderMap) -> bool {
         let Some(wanted) = &self.authorization else { return true };
         let sent = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
         let end = sent.iter().position(|byte| *byte == b' ').unwrap_or(sent.len());
@@ -106,24 +105,24 @@ impl Server {
         scheme.eq_ignore_ascii_case(b"basic") && is_right
     }
 
-    /// What is kept for `/readyz`: whether the shared files can be read, asked for an application that nobody has.
+    /// Checks that the shared files can be read, by a request for an application that has no files of its own.
     ///
     /// # Errors
-    /// The file that cannot be read, or that there is none.
+    /// The file that cannot be read, or no file at all.
     pub fn check(&self) -> Result<String, String> {
         let form = Form::Environment;
         let request = Request { application: "app".into(), profiles: "default".into(), label: None, form };
         let sources = self.sources(&request).map_err(|refusal| refusal.message.into_owned())?;
-        Ok(format!("{}: {} sources for app, default", self.repository.shown(), sources.len()))
+        Ok(format!("{}: {} sources for app, default", self.repository.path(), sources.len()))
     }
 
-    /// The sources of a request, highest first: files, deciphered, and above them what the settings override.
+    /// Returns the sources of a request, highest first: the overrides of the settings, then the files, decrypted.
     fn sources(&self, request: &Request) -> Result<Vec<PropertySource>, Refusal> {
         let label = request.label.as_deref().filter(|_| self.default_label.is_some());
-        let plan = Plan::new(self.repository.shown(), request, label.or(self.default_label.as_deref()));
+        let plan = Plan::new(self.repository.path(), request, label.or(self.default_label.as_deref()));
         let root = self.repository.root();
         let found = root.and_then(|root| plan.sources(&|path| documents(&root, path)));
-        let mut sources = found.or_else(|broken| refuse(500, broken.to_string()))?;
+        let mut sources = found.or_else(|error| refuse(500, error.to_string()))?;
         for PropertySource { source, .. } in &mut sources {
             *source = self.decryption.decrypted(std::mem::take(source));
         }
@@ -131,7 +130,7 @@ impl Server {
             sources.insert(0, overrides);
         }
         if sources.is_empty() && !self.accept_empty {
-            return refuse(404, "no file is for this application and these profiles");
+            return refuse(404, "there is no file for this application and these profiles");
         }
         Ok(sources)
     }
@@ -140,53 +139,43 @@ impl Server {
         let sources = self.sources(request)?;
         match request.form {
             Form::Environment => {
-                let head = Head {
+                let environment = Environment {
                     name: &request.application,
-                    profiles: &request.profiles,
+                    profiles: [&request.profiles],
                     label: request.label.as_deref(),
                     version: self.version.as_deref(),
+                    state: None,
+                    property_sources: &sources,
                 };
-                Ok(("application/json", json::environment(head, &sources)))
+                Ok(("application/json", json::text(&environment)?))
             }
             Form::Merged(format, resolve) => merged::answer(&sources, format, resolve),
         }
     }
 }
 
-/// A file's documents.
-fn documents(root: &Root, path: &str) -> Result<Option<Vec<Properties>>, Broken> {
-    let read = || {
-        let Some(bytes) = root.read(path)? else { return Ok(None) };
-        if path.ends_with(".properties") {
-            return properties::documents(&bytes).map(Some);
-        }
-        let text = std::str::from_utf8(&bytes).map_err(|e| {
-            let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            Unreadable { line, why: "is not UTF-8".into() }
-        })?;
-        let documents = yaml::documents(text)?.into_iter();
-        let flat = documents.map(|node| flatten(node).map_err(|why| Unreadable { line: 1, why }));
-        flat.collect::<Result<_, _>>().map(Some)
-    };
-    read().map_err(|error| Broken { path: path.to_owned(), error })
+/// Reads the documents of a file.
+fn documents(root: &Root, path: &str) -> Result<Option<Vec<Properties>>, FileError> {
+    let bytes = root.read(path);
+    let documents = bytes.and_then(|bytes| bytes.map(|bytes| document::documents(path, &bytes)).transpose());
+    documents.map_err(|error| FileError { path: path.to_owned(), error })
 }
 
-/// The source of the overrides: all texts, `\${` and `\{` without their backslash.
+/// Returns the source of the overrides, all of them texts, with `\${` and `\{` without their backslash.
 fn overrides(overrides: &Overrides) -> Option<PropertySource> {
     let plain = |text: &Secret| Scalar::Text(text.expose().replace("\\${", "${").replace("\\{", "{"));
     let source: Properties = overrides.0.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
     (!source.is_empty()).then(|| PropertySource { name: "overrides".into(), source })
 }
 
-/// Any address that is none of the more specific ones.
+/// Answers every address without a more specific route.
 async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Response {
     let (parts, _) = request.into_parts();
     let accept = parts.headers.get(header::ACCEPT).map(|accept| accept.to_str().unwrap_or_default());
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let shown = format!("{}{path}", server.prefix);
-    if !server.lets_in(&parts.headers) {
-        let refusal =
-            Refusal { status: 401, message: "configuration is for those who have the password".into() };
+    if !server.authorizes(&parts.headers) {
+        let refusal = Refusal { status: 401, message: "the password is missing or wrong".into() };
         return refused(&refusal, &shown);
     }
     let parsed = request::parse(parts.method.as_str(), path, query, accept);
@@ -194,7 +183,7 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
         Err(refusal) => Err(refusal),
         Ok(request) => {
             let reader = Arc::clone(&server);
-            server.readers.run(move || reader.answer(&request)).await
+            server.permits.run(move || reader.answer(&request)).await
         }
     };
     match answered {
@@ -203,13 +192,13 @@ async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Resp
     }
 }
 
-/// An error as Spring Boot writes it. What is wrong with a file is for the log alone.
+/// Returns an error as Spring Boot writes it. Only the log has the mistake in a file.
 fn refused(refusal: &Refusal, path: &str) -> Response {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let message = match status {
         StatusCode::INTERNAL_SERVER_ERROR => {
-            tracing::error!(path, "configuration cannot be answered: {}", refusal.message);
-            "a file cannot be read; the log has its name, line and reason"
+            tracing::error!(path, "configuration cannot be served: {}", refusal.message);
+            "a file cannot be read; the server's log has its name, line and reason"
         }
         _ => &*refusal.message,
     };
@@ -233,7 +222,7 @@ fn refused(refusal: &Refusal, path: &str) -> Response {
     response
 }
 
-/// `GET /actuator/health`: one word.
+/// Answers `GET /actuator/health` with one word.
 async fn actuator_health(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let (up, _) = health.report();
     let (status, word) = if up { (StatusCode::OK, "UP") } else { (StatusCode::SERVICE_UNAVAILABLE, "DOWN") };

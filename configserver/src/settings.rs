@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use documented::DocumentedFields;
 use hops_config::{ServiceSettings, SharedSettings, secret::Secret};
 use indexmap::IndexMap;
+use properties::flatten;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::spring::{
+use spring::{
     cipher::{Decryption, Key},
     request::is_place,
 };
@@ -101,7 +101,8 @@ impl Settings {
     pub fn decryption(&self) -> Result<Decryption, String> {
         let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_deref());
         let password = Secret::given_or_in_file("encrypt_key", password, file)?;
-        let key = password.map(|password| Key::derive(&password, &self.encrypt_salt)).transpose()?;
+        let key = password.map(|password| Key::derive(password.expose(), &self.encrypt_salt));
+        let key = key.transpose().map_err(|e| e.to_string())?;
         Ok(Decryption { enabled: self.encrypt_enabled, key, prefix_invalid: self.encrypt_prefix_invalid })
     }
 }
@@ -141,32 +142,16 @@ impl TryFrom<Value> for Overrides {
 
     fn try_from(value: Value) -> Result<Self, Self::Error> {
         let value = match value {
-            Value::String(text) => serde_json::from_str(&text).map_err(|e| format!("is no JSON: {e}"))?,
+            Value::String(text) => serde_json::from_str(&text).map_err(|e| format!("is not JSON: {e}"))?,
             value => value,
         };
-        let Value::Object(_) = &value else { return Err("is no map of keys and texts".into()) };
-        let mut flat = IndexMap::new();
-        flatten(String::new(), &value, &mut flat);
-        Ok(Self(flat))
-    }
-}
-
-fn flatten(key: String, value: &Value, flat: &mut IndexMap<String, Secret>) {
-    match value {
-        Value::Object(map) => {
-            for (name, value) in map {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                flatten(key, value, flat);
-            }
-        }
-        Value::Array(list) => {
-            for (n, value) in list.iter().enumerate() {
-                flatten(format!("{key}[{n}]"), value, flat);
-            }
-        }
-        Value::String(text) => drop(flat.insert(key, Secret::new(text))),
-        Value::Null => drop(flat.insert(key, Secret::new(""))),
-        value => drop(flat.insert(key, Secret::new(value.to_string()))),
+        let tree = serde_json::from_value(value).map_err(|_| "is not a map of keys and texts")?;
+        let flat = flatten(tree, &Value::from("")).map_err(|e| e.to_string())?;
+        let secret = |(key, value)| match value {
+            Value::String(text) => (key, Secret::new(text)),
+            value => (key, Secret::new(value.to_string())),
+        };
+        Ok(Self(flat.into_iter().map(secret).collect()))
     }
 }
 

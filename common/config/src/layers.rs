@@ -6,13 +6,17 @@ use std::{
 };
 
 use config::{ConfigError, Map, Value};
+use properties::{
+    merge,
+    placeholders::{Resolver, Rules},
+    root,
+};
 use serde::de::DeserializeOwned;
 
 use super::{
     ServiceSettings, SettingsError,
-    flat::{Flat, merge, root, tree},
+    flat::{Flat, tree},
     names, nearest,
-    placeholders::resolve,
 };
 
 /// What Spring's server puts before a key whose value it cannot decrypt.
@@ -82,13 +86,14 @@ pub(super) fn compose<S: ServiceSettings>(
             return Ok((key, value));
         }
         let origin = value.origin().unwrap_or_default().to_owned();
-        let text = resolve(&text, &look_up)
+        let text = Resolver::new(&look_up, Rules::CLIENT)
+            .resolve(&text)
             .map_err(|why| SettingsError::Invalid(format!("{origin}: {}: {why}", root(&key))))?;
         Ok((key, Value::new(Some(&origin), text)))
     });
     let resolved = resolved.collect::<Result<Flat, SettingsError>>()?;
     let flat = merge([resolved].into_iter().chain(over));
-    let values = tree(flat.clone(), S::IN_FILES_ONLY).map_err(|why| invalid(&why, &flat))?;
+    let values = tree(&flat, S::IN_FILES_ONLY).map_err(|why| invalid(&why, &flat))?;
     let settings = read::<S>(&values).map_err(|e| unreadable(&e, &values))?;
     settings.shared().check().and_then(|()| settings.check()).map_err(|why| invalid(&why, &flat))?;
     Ok((settings, values))
@@ -102,7 +107,7 @@ pub(super) fn unchecked<T: DeserializeOwned>(
     layers: impl IntoIterator<Item = Flat>,
 ) -> Result<T, SettingsError> {
     let flat = merge(layers);
-    let values = tree(flat.clone(), &[]).map_err(|why| invalid(&why, &flat))?;
+    let values = tree(&flat, &[]).map_err(|why| invalid(&why, &flat))?;
     let tree = Value::new(None, values.clone());
     tree.try_deserialize().map_err(|e| unreadable(&e, &values))
 }

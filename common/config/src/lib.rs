@@ -13,7 +13,7 @@
 //! - `sources`: the files of a folder, or a server's answer
 //! - `server` and `answer`: a config server is asked; what it says
 //! - `layers`: what was read becomes one struct, or an error with its key and its source; pure
-//! - `flat` and `placeholders`: keys, lists and `${}` as Spring has them; pure
+//! - `flat`: flat keys and trees, by the rules of the crate `properties`
 //! - [`live`]: settings that change while a service runs
 //! - `reload`: they are read again, and applied or refused as a whole
 //! - [`shown`]: what is shown of them, and what is not
@@ -26,7 +26,6 @@ mod server;
 mod answer;
 mod layers;
 mod flat;
-mod placeholders;
 pub mod live;
 mod reload;
 pub mod shown;

@@ -1,4 +1,4 @@
-//! The key's routes and verbs, with Spring's own vectors and with what clients send by mistake.
+//! Routes and verbs of the key, with texts that Spring encrypted and with mistakes of clients.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use hops_config::{SharedSettings, secret::Secret};
+use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use service::http::{Health, Peer};
@@ -19,7 +19,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const INVALID: &str = r#"{"description":"Text not encrypted with this key","status":"INVALID"}"#;
 
 fn key() -> Key {
-    Key::derive(&Secret::new("foo"), "deadbeef").unwrap()
+    Key::derive("foo", "deadbeef").unwrap()
 }
 
 /// Status, content type and body of a request from this machine, or from elsewhere.

@@ -1,26 +1,26 @@
-//! What a push notification says has changed, and whom that concerns: pure.
+//! Push notifications: the files that have changed, and the services that read them. Does no I/O.
 
 use axum::http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// Stands for everybody.
-const EVERYBODY: &str = "*";
-/// The base of the files that everybody reads.
+/// Name for all services.
+const ALL_SERVICES: &str = "*";
+/// Name of the files that every service reads.
 const APPLICATION: &str = "application";
-/// With more names than this everybody is told, once.
-const MOST_NAMES: usize = 100;
-/// What is longer is no file's name.
-const LONGEST_NAME: usize = 255;
-/// What the providers send with the paths of a push in it: a header, and its value.
+/// Limit for names; above it one event goes to all services.
+const MAX_NAMES: usize = 100;
+/// Limit for the bytes of a file's name.
+const MAX_NAME_LENGTH: usize = 255;
+/// Notifications of providers with the paths of a push: a header and its value.
 const WITH_COMMITS: [(&str, &str); 4] = [
     ("x-github-event", "push"),
     ("x-gitlab-event", "Push Hook"),
     ("x-gogs-event", "push"),
     ("x-git-oschina-event", "Push Hook"),
 ];
-/// What the providers send with no paths in it, so that everybody is concerned: a header, its value, and a second
-/// header that has to be there.
+/// Notifications of providers without paths, which concern all services: a header, its value, and a second header that
+/// must be present.
 const WITHOUT_PATHS: [(&str, &str, Option<&str>); 5] = [
     ("x-gitea-event", "push", None),
     ("x-event-key", "repo:push", Some("x-hook-uuid")),
@@ -29,7 +29,7 @@ const WITHOUT_PATHS: [(&str, &str, Option<&str>); 5] = [
     ("x-event-key", "pr:merged", Some("x-request-id")),
 ];
 
-/// The names that a notification in JSON concerns. One that is none of those known here concerns nobody.
+/// Returns the names that a notification in JSON concerns. An unknown notification concerns none.
 #[must_use]
 pub fn names_in_json(headers: &HeaderMap, body: &Value) -> Vec<String> {
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
@@ -49,7 +49,7 @@ pub fn names_in_json(headers: &HeaderMap, body: &Value) -> Vec<String> {
     names(paths)
 }
 
-/// The names that a form concerns: `path=a.yml&path=b.yml`. `None` if it has no path.
+/// Returns the names that a form such as `path=a.yml&path=b.yml` concerns; `None` if it has no path.
 #[must_use]
 pub fn names_in_form(body: &str) -> Option<Vec<String>> {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
@@ -58,7 +58,7 @@ pub fn names_in_form(body: &str) -> Option<Vec<String>> {
     (!paths.is_empty()).then(|| names(paths.iter().map(String::as_str)))
 }
 
-/// The names that changed files concern, each once, in the order of the files. If they are many it is everybody.
+/// Returns the names that changed files concern, each once, in the order of the files; `*` if there are too many.
 #[must_use]
 pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut names = vec![];
@@ -66,25 +66,25 @@ pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         if !names.contains(&name) {
             names.push(name);
         }
-        if names.len() > MOST_NAMES {
-            return vec![EVERYBODY.to_owned()];
+        if names.len() > MAX_NAMES {
+            return vec![ALL_SERVICES.to_owned()];
         }
     }
     names
 }
 
-/// A file's name does not tell where the service's name ends and the profile's begins, so that each hyphen may be the
-/// place: `a-b-c.yml` concerns `a-b-c`, `a-b` and `a`.
+/// Returns the names that a file concerns. The name of the service may end at each hyphen, where the profile begins:
+/// `a-b-c.yml` concerns `a-b-c`, `a-b` and `a`.
 fn names_of(path: &str) -> Vec<String> {
     let file = path.rsplit(['/', '\\']).next().unwrap_or_default();
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     let cuts = stem.match_indices('-').map(|(at, _)| &stem[..at]).rev();
     let candidates = std::iter::once(stem).chain(cuts);
-    let candidates = candidates.filter(|name| !name.is_empty() && file.len() <= LONGEST_NAME);
-    candidates.map(|name| if name == APPLICATION { EVERYBODY } else { name }.to_owned()).collect()
+    let candidates = candidates.filter(|name| !name.is_empty() && file.len() <= MAX_NAME_LENGTH);
+    candidates.map(|name| if name == APPLICATION { ALL_SERVICES } else { name }.to_owned()).collect()
 }
 
-/// A text, or the texts of a list.
+/// Returns a text, or the texts of a list.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],

@@ -1,4 +1,4 @@
-//! Who may ask, what is sent to whom, and what is said when there is no broker.
+//! Access, the events that are sent, and the answers without a broker.
 
 use std::{net::SocketAddr, sync::Mutex};
 
@@ -187,7 +187,12 @@ async fn without_a_broker_it_is_said_that_nobody_was_told() {
     let server = server(false, None);
     let (status, body) = server.monitor(&[JSON, PUSH], COMMITS).await;
     assert_eq!(status, 503);
-    for part in ["2 of 2 not told", "accountservice-test:**", "within 2s", "amqp://localhost:5672: refused"] {
+    for part in [
+        "2 of 2 refresh events not sent",
+        "accountservice-test:**",
+        "within 2s",
+        "amqp://localhost:5672: refused",
+    ] {
         assert!(body.contains(part), "{part}: {body}");
     }
     assert_eq!(server.post("127.0.0.1", "/actuator/busrefresh", &[], "").await.0, 503);
@@ -218,7 +223,7 @@ async fn a_stop_ends_the_wait_to_tell_of_the_start() {
     client.expect_broadcast().returning(|_, _, _| Err(PublishError::Unconfirmed("nobody is there".into())));
     let stop = CancellationToken::new();
     let stopping = async {
-        tokio::time::sleep(100 * PATIENCE).await;
+        tokio::time::sleep(100 * CONFIRM_TIMEOUT).await;
         stop.cancel();
     };
     tokio::join!(announcer(client).announce(stop.clone()), stopping);

@@ -1,4 +1,4 @@
-//! What is seen of a folder while people work in it.
+//! Changes of a folder while people work in it.
 
 use std::sync::{
     Arc, Mutex,
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::monitor::PATIENCE;
+use crate::monitor::CONFIRM_TIMEOUT;
 
 /// A folder with two files.
 fn folder() -> TempDir {
@@ -29,17 +29,17 @@ fn write(folder: &TempDir, name: &str, text: &str) {
 fn a_saved_file_is_seen_once_and_an_untouched_one_never() {
     let folder = folder();
     let mut watch = Watch::new(folder.path());
-    assert_eq!(watch.look(), [""; 0]);
+    assert_eq!(watch.poll(), [""; 0]);
     write(&folder, "svc-dev.yml", "b: 2");
-    assert_eq!(watch.look(), ["svc-dev.yml"]);
-    assert_eq!(watch.look(), [""; 0]);
+    assert_eq!(watch.poll(), ["svc-dev.yml"]);
+    assert_eq!(watch.poll(), [""; 0]);
     // Of the same size, and within the file system's idea of one moment.
     for n in [3, 4, 5] {
         write(&folder, "svc-dev.yml", &format!("b: {n}"));
-        assert_eq!(watch.look(), ["svc-dev.yml"], "{n}");
+        assert_eq!(watch.poll(), ["svc-dev.yml"], "{n}");
     }
     write(&folder, "svc-dev.yml", "b: 5");
-    assert_eq!(watch.look(), [""; 0], "saved without a change");
+    assert_eq!(watch.poll(), [""; 0], "saved without a change");
 }
 
 #[test]
@@ -47,15 +47,15 @@ fn a_file_that_was_old_when_it_was_seen_is_not_read_again_until_it_differs() {
     let folder = folder();
     let path = folder.path().join("svc-dev.yml");
     let made = |time| File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-    let (old, newer) = (SystemTime::now() - 50 * SETTLED, SystemTime::now() - 20 * SETTLED);
+    let (old, newer) = (SystemTime::now() - 50 * SETTLE_TIME, SystemTime::now() - 20 * SETTLE_TIME);
     made(old);
     let mut watch = Watch::new(folder.path());
     assert!(watch.files["svc-dev.yml"].is_settled);
     write(&folder, "svc-dev.yml", "b: 2");
     made(old);
-    assert_eq!(watch.look(), [""; 0], "name, time, size and number are the same: it is not read");
+    assert_eq!(watch.poll(), [""; 0], "name, time, size and number are the same: it is not read");
     made(newer);
-    assert_eq!(watch.look(), ["svc-dev.yml"]);
+    assert_eq!(watch.poll(), ["svc-dev.yml"]);
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn editors_save_in_many_ways() {
     write(&folder, ".#svc-dev.yml", "lock");
     write(&folder, "#svc-dev.yml#", "b: 2");
     write(&folder, "svc-dev.yml", "b: 2");
-    assert_eq!(watch.look(), ["svc-dev.yml"]);
+    assert_eq!(watch.poll(), ["svc-dev.yml"]);
     fs::rename(at("#svc-dev.yml#"), at("svc-dev.yml")).unwrap();
-    assert_eq!(watch.look(), [""; 0], "the same content under another number");
+    assert_eq!(watch.poll(), [""; 0], "the same content under another number");
     // A link that is turned to another folder, as mounted configuration is.
     fs::create_dir(at(".one")).unwrap();
     fs::create_dir(at(".two")).unwrap();
@@ -80,10 +80,10 @@ fn editors_save_in_many_ways() {
     write(&folder, ".two/linked.yml", "c: 2");
     std::os::unix::fs::symlink(at(".one"), at(".data")).unwrap();
     std::os::unix::fs::symlink(".data/linked.yml", at("linked.yml")).unwrap();
-    assert_eq!(watch.look(), ["linked.yml"]);
+    assert_eq!(watch.poll(), ["linked.yml"]);
     std::os::unix::fs::symlink(at(".two"), at(".new")).unwrap();
     fs::rename(at(".new"), at(".data")).unwrap();
-    assert_eq!(watch.look(), ["linked.yml"]);
+    assert_eq!(watch.poll(), ["linked.yml"]);
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn files_come_and_go_also_in_folders_of_labels() {
     write(&folder, "release/eu/svc.properties", "a=1");
     write(&folder, "release/notes.txt", "no configuration");
     fs::remove_file(folder.path().join("application.yml")).unwrap();
-    assert_eq!(watch.look(), ["application.yml", "release/eu/svc.properties"]);
+    assert_eq!(watch.poll(), ["application.yml", "release/eu/svc.properties"]);
     fs::remove_dir_all(folder.path().join("release")).unwrap();
-    assert_eq!(watch.look(), ["release/eu/svc.properties"]);
+    assert_eq!(watch.poll(), ["release/eu/svc.properties"]);
     std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
-    assert_eq!(watch.look(), [""; 0], "a link to a folder is not followed");
+    assert_eq!(watch.poll(), [""; 0], "a link to a folder is not followed");
 }
 
 #[test]
@@ -110,11 +110,11 @@ fn a_folder_that_is_away_is_as_it_was_until_it_is_back() {
     fs::write(here.join("other.yml"), "a: 1").unwrap();
     let mut watch = Watch::new(&here);
     fs::rename(&here, &away).unwrap();
-    assert_eq!(watch.look(), [""; 0]);
-    assert_eq!(watch.look(), [""; 0]);
+    assert_eq!(watch.poll(), [""; 0]);
+    assert_eq!(watch.poll(), [""; 0]);
     fs::write(away.join("svc.yml"), "a: 2").unwrap();
     fs::rename(&away, &here).unwrap();
-    assert_eq!(watch.look(), ["svc.yml"]);
+    assert_eq!(watch.poll(), ["svc.yml"]);
 }
 
 #[test]
@@ -130,19 +130,19 @@ fn a_link_that_is_switched_to_another_folder_is_seen_as_its_files() {
     let mut watch = Watch::new(&current);
     std::os::unix::fs::symlink("two", outer.path().join("next")).unwrap();
     fs::rename(outer.path().join("next"), &current).unwrap();
-    assert_eq!(watch.look(), ["svc.yml"]);
+    assert_eq!(watch.poll(), ["svc.yml"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_save_while_the_broker_takes_nothing_is_told_when_it_does() {
     let folder = folder();
-    let (broker, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
+    let (broker, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
     let mut client = MockMessagingClient::new();
     client.expect_broadcast().returning({
-        let (broker, said) = (Arc::clone(&broker), Arc::clone(&said));
+        let (broker, sent) = (Arc::clone(&broker), Arc::clone(&sent));
         move |_, _, message| {
             let is_there = broker.load(Ordering::SeqCst);
-            said.lock().unwrap().push(Event::read(&message.body).unwrap().destination.unwrap());
+            sent.lock().unwrap().push(Event::read(&message.body).unwrap().destination.unwrap());
             if is_there { Ok(()) } else { Err(PublishError::Unconfirmed("blocked".into())) }
         }
     });
@@ -151,19 +151,19 @@ async fn a_save_while_the_broker_takes_nothing_is_told_when_it_does() {
     let (watch, stop) = (Watch::new(folder.path()), CancellationToken::new());
     let enough = async |count| {
         let enough = async {
-            while said.lock().unwrap().len() < count {
+            while sent.lock().unwrap().len() < count {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), enough).await.expect("it is told");
+        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
     };
     let work = async {
         write(&folder, "svc.yml", "b: new");
         enough(1).await;
-        // Longer than who asks over HTTP would have been kept waiting.
-        sleep(PATIENCE + Duration::from_secs(1)).await;
+        // Longer than a client over HTTP waits.
+        sleep(CONFIRM_TIMEOUT + Duration::from_secs(1)).await;
         broker.store(true, Ordering::SeqCst);
-        let tried = said.lock().unwrap().len();
+        let tried = sent.lock().unwrap().len();
         enough(tried + 1).await;
         stop.cancel();
     };
@@ -195,14 +195,14 @@ async fn a_burst_of_saves_is_one_refresh_for_each_name() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), enough).await.expect("it is told");
+        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
         write(&folder, "application.yml", "a: 2");
         let enough = async {
             while sent.lock().unwrap().len() < 3 {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), enough).await.expect("it is told");
+        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
         stop.cancel();
     };
     tokio::join!(run(watch, refresher, stop.clone()), work);

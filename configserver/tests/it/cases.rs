@@ -4,11 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use configserver::spring::{
-    Scalar,
-    yaml::{Node, documents},
-};
 use serde_json::{Map, Value, json};
+use spring::{Node, Scalar, yaml::documents};
 
 use crate::kit::{Answer, TestServer};
 

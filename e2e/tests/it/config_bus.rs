@@ -125,14 +125,11 @@ async fn a_saved_file_a_push_and_an_operator_are_heard_by_those_whom_they_concer
         (output.status.code(), String::from_utf8(said).unwrap())
     };
     assert_eq!(typed(&["healthcheck"]).0, Some(0));
-    assert_eq!(
-        typed(&["refresh"]),
-        (Some(0), "all services were told to read their settings again\n".into())
-    );
+    assert_eq!(typed(&["refresh"]), (Some(0), "refresh event sent to all services\n".into()));
     assert_eq!(listener.heard().await, "**");
     assert_eq!(typed(&["refresh", "vipservice:test"]).0, Some(0));
     assert_eq!(listener.heard().await, "vipservice:test:**");
-    assert!(typed(&["refresh", "a b"]).1.starts_with("error: `a b` is no destination"));
+    assert!(typed(&["refresh", "a b"]).1.starts_with("error: `a b` is not a valid destination"));
 
     // Nobody listens any more: that is no error.
     drop(listener);
@@ -157,7 +154,7 @@ async fn without_its_broker_it_serves_says_that_nobody_was_told_and_goes_on_with
     assert_eq!(server.get("/accountservice/dev").await.status, 200);
     let refused = post(&server, "/actuator/busrefresh", &json!({})).await;
     assert_eq!(refused.status, 503, "{}", refused.text);
-    assert!(refused.text.contains("not told of new settings: **"), "{}", refused.text);
+    assert!(refused.text.contains("refresh events not sent: **"), "{}", refused.text);
 
     let listener = Listener::new(system.vhost()).await;
     proxy.set(Mode::Forward);

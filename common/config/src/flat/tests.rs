@@ -3,6 +3,8 @@
 use config::{File, FileFormat, Source as _};
 use serde_json::{Value as Json, json};
 
+use properties::merge;
+
 use super::*;
 
 fn flat(yaml: &str) -> Flat {
@@ -55,7 +57,7 @@ fn a_stronger_layer_wins_key_by_key_and_a_list_is_replaced_as_a_whole() {
 #[test]
 fn a_tree_comes_back_from_flat_keys_with_the_origin_of_each() {
     let yaml = "accounts: [{id: '7', vip: true}, {id: '8'}]\nm: [[1, 2], [3]]\nn: {a: {b: x}}\ne: []";
-    let values = tree(flat(yaml), &["e"]).unwrap();
+    let values = tree(&flat(yaml), &["e"]).unwrap();
     assert_eq!(values["accounts"].origin(), Some("file.yml"));
     let expected = json!({
         "accounts": [{"id": "7", "vip": true}, {"id": "8"}],
@@ -69,22 +71,22 @@ fn a_tree_comes_back_from_flat_keys_with_the_origin_of_each() {
 #[test]
 fn the_eleventh_entry_of_a_list_comes_after_the_tenth() {
     let entries = (0..12).map(|n| (format!("l[{n}]"), Value::from(n))).collect();
-    assert_eq!(json(tree(entries, &[]).unwrap())["l"], json!((0..12).collect::<Vec<_>>()));
+    assert_eq!(json(tree(&entries, &[]).unwrap())["l"], json!((0..12).collect::<Vec<_>>()));
 }
 
 #[test]
 fn what_cannot_be_a_tree_is_named_by_its_key_and_takes_no_room() {
     let deep = format!("a{}", ".b".repeat(1000));
     for (keys, says) in [
-        (&["l[0]", "l[2]"][..], "l: its list has a hole, [1] is missing"),
-        (&["l[4000000000]"], "l: its list has a hole, [0] is missing"),
-        (&["a", "a.b"], "a: a value and a group in one"),
-        (&["a[0]", "a.b"], "a: a value and a group in one"),
-        (&["a[0"], "a: `a[0` is no key"),
-        (&[&deep], "is no key"),
+        (&["l[0]", "l[2]"][..], "l: the key l[2] comes after a hole in its list, where [1] is missing"),
+        (&["l[4000000000]"], "l: the key l[4000000000] comes after a hole in its list, where [0] is missing"),
+        (&["a", "a.b"], "a: the key a"),
+        (&["a[0]", "a.b"], "a: the key a"),
+        (&["a[0"], "a: the key a[0 cannot be nested"),
+        (&[&deep], "is deeper than"),
     ] {
         let flat = keys.iter().map(|key| ((*key).to_owned(), Value::from("x"))).collect();
-        let why = tree(flat, &[]).unwrap_err();
+        let why = tree(&flat, &[]).unwrap_err();
         assert!(why.contains(says), "{keys:?}: {why}");
     }
     let deep =
