@@ -59,7 +59,7 @@ impl Sources {
         Ok(self.load_first::<S>().await?.settings)
     }
 
-    /// The same, to be read again while the service runs: see [`LiveSettings::follow`].
+    /// The same, to be read again while the service runs: see [`LiveSettings::reload`].
     ///
     /// # Errors
     /// As [`load`](Self::load).

@@ -52,7 +52,7 @@ pub struct Message {
     pub timestamp: Option<u64>,
     /// The headers; numbers that arrive are kept as text, tables and lists are not kept.
     pub headers: BTreeMap<String, String>,
-    /// The content. Not part of the serialized form: see [`outbox`].
+    /// The content. Not part of the serialized form: an outbox stores it as it is, beside the rest.
     #[serde(skip)]
     pub body: Bytes,
 }
