@@ -29,10 +29,10 @@ const EVENTS: usize = 64;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts while the server is away.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long an acknowledgment may take; nobody depends on it.
+/// Time limit for one acknowledgment; nobody depends on it.
 const ACK: Duration = Duration::from_secs(5);
 
-/// What follows the bus.
+/// A service that reloads its settings as the bus announces changes.
 struct Refresh<S> {
     settings: LiveSettings<S>,
     client: Arc<dyn MessagingClient>,

@@ -158,7 +158,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
         Self { on_apply: Some(Arc::new(apply)), ..self }
     }
 
-    /// Whether anything outside of the process may change them.
+    /// Returns whether a file or a config server can change them.
     #[must_use]
     pub fn can_change(&self) -> bool {
         self.sources.can_change()

@@ -18,9 +18,9 @@ pub enum Reloaded {
     Applied,
     /// A person has to act.
     Refused,
-    /// The config server is away, and may come back; whether that was not known before.
+    /// The config server is away, and may come back.
     Unavailable {
-        /// Whether the reason differs from the last reload's.
+        /// `true` if the last reload had another outcome or another reason.
         is_news: bool,
     },
 }
