@@ -1,4 +1,4 @@
-//! A client that nobody here wrote: pika, from PyPI, with the programs of RabbitMQ's tutorials, which `e2e/pika/programs.py` has.
+//! A client that nobody here wrote: pika, from PyPI, with the programs of RabbitMQ's tutorials, which are in `pika/programs.py`.
 //!
 //! They need Python and a package registry, so they are part of the long run: `HOPS_TESTS=full`.
 
@@ -26,7 +26,7 @@ async fn the_programs_of_the_tutorials_run() {
         return;
     }
     let python = python_with_pika(Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pika/programs.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/pika/programs.py");
     let names = run(Command::new(&python).arg(&script));
     assert!(names.lines().count() >= 7, "{names}");
     let mut failures = vec![];
