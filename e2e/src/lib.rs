@@ -1,4 +1,4 @@
-//! The test kit: what the tests in `tests/it` use to run the real binaries against a real broker and to break both.
+//! The test kit: what the tests use to run the real binaries against a real broker and to break both.
 //!
 //! In reading order:
 //! - [`fixture`]: `TestSystem`, one method per thing a user does; start here,

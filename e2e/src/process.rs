@@ -121,6 +121,14 @@ impl Service {
         .await;
     }
 
+    /// Waits until it follows the bus: it has read its settings once more since its queue was declared.
+    pub async fn until_following(&self) {
+        until_true("it follows the bus", PATIENCE, async || {
+            self.metric("hops_settings_reloads_total").await > 0
+        })
+        .await;
+    }
+
     /// Asks it to stop, as an orchestrator does.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);

@@ -13,14 +13,7 @@
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
-//! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
-//! - `contracts`: what is published and declared is as `docs/contracts` has it,
-//! - `pages`: the pages that a person types from, played as they are printed,
-//! - `walkthrough`: its chapters, played, and the code that they show,
-//! - `deploy`: what `deploy.sh` makes of a machine that is not as it should be, and the Dockerfile's first layer,
-//! - `words`: what the pages name is there,
-//! - `complete`: what is there the pages name,
-//! - `tidy`: what the pages say of the code, and what the code promises about itself.
+//! - `config_bus`: the configserver, and who hears on the bus that settings have changed.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 
@@ -38,10 +31,3 @@ mod clients;
 mod settings;
 mod operations;
 mod config_bus;
-mod contracts;
-mod pages;
-mod walkthrough;
-mod deploy;
-mod words;
-mod complete;
-mod tidy;

@@ -85,16 +85,6 @@ async fn note(service: &Service) -> String {
     reply.json()["notes"]["settings"].as_str().unwrap().to_owned()
 }
 
-/// All follow the bus: each has read its settings once more since its queue was there.
-pub(crate) async fn until_following(services: &[&Service]) {
-    for service in services {
-        until_true("it follows the bus", PATIENCE, async || {
-            service.metric("hops_settings_reloads_total").await > 0
-        })
-        .await;
-    }
-}
-
 #[tokio::test]
 async fn three_vipservices_make_offers_with_a_new_text_without_a_restart() {
     let system = TestSystem::new().await;
@@ -104,7 +94,9 @@ async fn three_vipservices_make_offers_with_a_new_text_without_a_restart() {
     for number in 1..=3 {
         vips.push(started(launch(&system, "vipservice", number, repo.path())).await);
     }
-    until_following(&vips.iter().collect::<Vec<_>>()).await;
+    for vip in &vips {
+        vip.until_following().await;
+    }
     let before = system.read_vip(&account).await;
     let offers = system.until_offers(&vips[0], 1).await;
     assert_eq!((offers[0].request_id.as_str(), offers[0].text.as_str()), (before.as_str(), "a weekend"));
@@ -133,7 +125,7 @@ async fn a_broken_edit_changes_nothing_and_is_said_until_it_is_corrected() {
     let system = TestSystem::new().await;
     let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
     let vip = started(launch(&system, "vipservice", 1, repo.path())).await;
-    until_following(&[&vip]).await;
+    vip.until_following().await;
     assert!(note(&vip).await.starts_with("from "));
 
     for _ in 0..2 {
@@ -176,7 +168,7 @@ async fn after_its_broker_was_away_a_service_reads_its_settings_again() {
     let (system, proxy) = TestSystem::behind_a_proxy().await;
     let repo = folder(&[("vipservice.yml", "offer_text: a weekend\n")]);
     let vip = started(launch(&system, "vipservice", 1, repo.path())).await;
-    until_following(&[&vip]).await;
+    vip.until_following().await;
     proxy.set(Mode::Refuse);
     proxy.cut();
     // Whoever says so now is not heard.
@@ -195,7 +187,7 @@ async fn the_log_becomes_more_talkative_without_a_restart() {
     let system = TestSystem::new().await;
     let repo = folder(&[("application.yml", "log_level: info\n")]);
     let account = started(launch(&system, "accountservice", 1, repo.path())).await;
-    until_following(&[&account]).await;
+    account.until_following().await;
     let quiet = system.read_vip(&account).await;
     save(&repo, "application.yml", "log_level: debug\n");
     refresh(system.vhost(), "accountservice:dev:**").await;
@@ -213,7 +205,7 @@ async fn what_is_not_live_is_said_once_and_shown_as_the_next_value() {
     let system = TestSystem::new().await;
     let repo = folder(&[("vipservice.yml", "consumer_prefetch: 50\n")]);
     let mut vip = started(launch(&system, "vipservice", 1, repo.path())).await;
-    until_following(&[&vip]).await;
+    vip.until_following().await;
     save(&repo, "vipservice.yml", "consumer_prefetch: 7\noffer_text: a week\n");
     refresh(system.vhost(), "vipservice").await;
     until_set(&vip, "offer_text", json!("a week")).await;
@@ -312,7 +304,7 @@ async fn a_config_server_that_comes_up_later_is_waited_for_and_followed() {
     let server = serve(port, "vipservice", json!({ "offer_text": "a weekend" })).await;
     vip.until_listening(0).await;
     vip.until_ready().await;
-    until_following(&[&vip]).await;
+    vip.until_following().await;
     let shown = setting(&vip, "offer_text").await;
     assert_eq!(shown, json!({ "value": "a weekend", "origin": "file:/repo/vipservice.yml", "live": true }));
     assert_eq!(setting(&vip, "shutdown_grace").await["value"], "7s");
@@ -385,7 +377,9 @@ async fn a_file_saved_in_the_config_servers_folder_reaches_three_vipservices_by_
     for number in 1..=3 {
         vips.push(started(system.launch("vipservice", number).flag("config-server", &url)).await);
     }
-    until_following(&vips.iter().collect::<Vec<_>>()).await;
+    for vip in &vips {
+        vip.until_following().await;
+    }
     for vip in &vips {
         let shown = setting(vip, "offer_text").await;
         assert_eq!((&shown["value"], &shown["live"]), (&json!("the mountains"), &json!(true)));
@@ -421,7 +415,9 @@ async fn under_load_settings_change_and_a_config_server_that_is_gone_is_missed_o
     let vip = |number| system.launch("vipservice", number).flag("config-server", &url);
     let (one, two, three) = (started(vip(1)).await, started(vip(2)).await, started(vip(3)).await);
     let all = [&one, &two, &three];
-    until_following(&all).await;
+    for vip in all {
+        vip.until_following().await;
+    }
     let account = started(system.launch("accountservice", 1).flag("config-server", &url)).await;
     let load = Load::steady().start(&account.address());
     load.until_answered(20).await;

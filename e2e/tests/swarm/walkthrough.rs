@@ -1,4 +1,4 @@
-//! The chapter on Docker Swarm does what it prints: see `e2e/tests/it/walkthrough.rs`.
+//! The chapter on Docker Swarm does what it prints: see `e2e/tests/pages/walkthrough.rs`.
 
 use e2e::environment::full_only;
 

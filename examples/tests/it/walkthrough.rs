@@ -1,4 +1,4 @@
-//! The chapters that run examples do what they print: see `e2e/tests/it/walkthrough.rs`.
+//! The chapters that run examples do what they print: see `e2e/tests/pages/walkthrough.rs`.
 
 use std::path::Path;
 

@@ -22,8 +22,6 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use vipservice::settings::Settings as VipSettings;
 
-use crate::settings::until_following;
-
 const NOTIFICATION: &str = "vip.notification.v1.schema.json";
 const OFFER: &str = "offer.v1.schema.json";
 const HEADERS: &str = "event-headers.schema.json";
@@ -121,7 +119,7 @@ async fn what_the_bus_carries_is_as_its_schema_says() {
     server.until_ready().await;
     let vip = system.launch("vipservice", 1).flag("config-server", &server.address().url("")).start().await;
     vip.until_ready().await;
-    until_following(&[&vip]).await;
+    vip.until_following().await;
     // The services have declared the exchange; whoever listens has a queue of its own.
     let (_connection, channel) = system.vhost().channel().await;
     let mine = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };

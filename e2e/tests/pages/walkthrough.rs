@@ -77,7 +77,7 @@ fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
 
 #[test]
 fn every_chapter_is_played_and_stands_in_the_index() {
-    let tests = ["e2e/tests/it", "examples/tests/it", "e2e/tests/swarm"];
+    let tests = ["e2e/tests/pages", "examples/tests/it", "e2e/tests/swarm"];
     let tests: String =
         tests.iter().map(|folder| repository::read(format!("{folder}/walkthrough.rs"))).collect();
     let index = repository::read(format!("{FOLDER}README.md"));

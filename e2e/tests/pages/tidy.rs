@@ -115,11 +115,7 @@ fn the_tables_of_the_walk_name_its_files() {
 
 #[test]
 fn members_take_their_lints_and_their_versions_from_the_workspace() {
-    let members = cargo(&["metadata", "--no-deps", "--locked", "--format-version=1"]);
-    let members: Value = serde_json::from_str(&members).unwrap();
-    let members = members["packages"].as_array().unwrap();
-    assert!(members.len() >= 4);
-    for member in members {
+    for member in members() {
         let path = member["manifest_path"].as_str().unwrap();
         let manifest = read(path);
         assert!(manifest.contains("[lints]\nworkspace = true\n"), "{path}: lints");
@@ -135,6 +131,21 @@ fn members_take_their_lints_and_their_versions_from_the_workspace() {
             }
         }
     }
+}
+
+#[test]
+fn every_test_binary_is_run_on_every_broker_or_is_the_same_on_all() {
+    let on_every_broker = read(".ci/run");
+    let on_every_broker =
+        on_every_broker.lines().find(|line| line.contains("the tests on RabbitMQ")).unwrap();
+    let on_every_broker =
+        on_every_broker.split("--test ").skip(1).map(|rest| rest.split([' ', '"']).next().unwrap());
+    let run: BTreeSet<_> = on_every_broker.chain(["pages", "swarm"]).collect();
+    let members = members();
+    let targets = members.iter().flat_map(|member| member["targets"].as_array().unwrap());
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    let tests: BTreeSet<_> = tests.map(|target| target["name"].as_str().unwrap()).collect();
+    assert_eq!(tests, run, "the test binaries, and those that .ci/run runs");
 }
 
 #[test]
@@ -175,6 +186,15 @@ fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(environment::cargo()).args(arguments).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What cargo knows of each member of the workspace.
+fn members() -> Vec<Value> {
+    let metadata = cargo(&["metadata", "--no-deps", "--locked", "--format-version=1"]);
+    let mut metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let Value::Array(members) = metadata["packages"].take() else { panic!("{metadata}") };
+    assert!(members.len() >= 4);
+    members
 }
 
 /// The keys of a service: those of its command line, and those that only a file can set.
@@ -324,9 +344,14 @@ fn every_test_named_in_the_guarantees_exists() {
     for name in named {
         let (module, test) = name.rsplit_once("::").unwrap();
         let candidates = match module.split_once("::") {
-            None => ["e2e/tests/it/MODULE.rs", "common/MODULE/src/tests.rs", "common/MODULE/src/lib.rs"]
-                .map(|path| path.replace("MODULE", module))
-                .to_vec(),
+            None => [
+                "e2e/tests/it/MODULE.rs",
+                "e2e/tests/pages/MODULE.rs",
+                "common/MODULE/src/tests.rs",
+                "common/MODULE/src/lib.rs",
+            ]
+            .map(|path| path.replace("MODULE", module))
+            .to_vec(),
             Some(("swarm", module)) => vec![format!("e2e/tests/swarm/{module}.rs")],
             Some((member, module)) => {
                 let module = module.replace("::", "/");
