@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use contracts::{Kind, RequestContext, VIP_NOTIFICATION, VipNotification};
 use hops_config::{Live, LiveSettings};
-use messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError, failpoint, metrics::counter};
+use messaging::{
+    Delivery, Handler, JSON, Message, Outcome, PublishError, failpoint, handler, metrics::counter,
+};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
 
@@ -51,14 +53,11 @@ impl Consumer {
     #[must_use]
     pub fn handler(self: &Arc<Self>) -> Handler {
         let consumer = Arc::clone(self);
-        Arc::new(move |delivery| {
-            let consumer = Arc::clone(&consumer);
-            Box::pin(async move { consumer.on_message(delivery).await })
-        })
+        handler(move |delivery| Arc::clone(&consumer).on_message(delivery))
     }
 
     /// Handles one delivery, in the context of the request that caused it.
-    pub async fn on_message(&self, delivery: Delivery) -> Outcome {
+    pub async fn on_message(self: Arc<Self>, delivery: Delivery) -> Outcome {
         let context = RequestContext::of(&delivery.message);
         let span =
             tracing::info_span!("process", request = context.request_id.as_str(), trace = context.trace.id());

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use contracts::topology::{VIP_DEAD, VIP_QUEUE};
 use hops_config::Live;
 use messaging::{
-    Cursor, LookError, Message, MessagingClient, PublishError, failpoint, header,
+    BrowseError, BrowseSession, Message, MessagingClient, PublishError, QueueBrowser, failpoint, header,
     ladder::{Failure, Story, afresh},
 };
 use serde::Serialize;
@@ -89,18 +89,20 @@ pub struct Page {
 #[derive(Clone)]
 pub struct DeadLetters {
     client: Arc<dyn MessagingClient>,
+    browser: Arc<dyn QueueBrowser>,
     offers: Arc<View>,
     patience: Live<Duration>,
 }
 
 impl DeadLetters {
-    /// By `client`; whether an offer exists is looked up in `offers`; a publish may take `patience`.
+    /// By `client` and `browser`; whether an offer exists is looked up in `offers`; a publish may take `patience`.
     pub fn new(
         client: Arc<dyn MessagingClient>,
+        browser: Arc<dyn QueueBrowser>,
         offers: Arc<View>,
         patience: impl Into<Live<Duration>>,
     ) -> Self {
-        Self { client, offers, patience: patience.into() }
+        Self { client, browser, offers, patience: patience.into() }
     }
 
     /// At most `limit` of those that are wanted, by the time of their last failure. The queue has no order of its
@@ -129,9 +131,9 @@ impl DeadLetters {
         limit: usize,
         mut tell: impl FnMut(&Letter, &Message) + Send,
     ) -> Result<u32, String> {
-        let mut cursor = self.client.browse(VIP_DEAD).await.map_err(|e| e.to_string())?;
+        let mut cursor = self.browser.browse(VIP_DEAD).await.map_err(|e| e.to_string())?;
         let done = self.each(&mut *cursor, wanted, verb, limit, &mut tell).await;
-        let left = cursor.left();
+        let left = cursor.remaining();
         let closed = cursor.close().await;
         done?;
         closed.map_err(|e| format!("what was removed last may still be there: {e}"))?;
@@ -140,13 +142,13 @@ impl DeadLetters {
 
     async fn each(
         &self,
-        cursor: &mut dyn Cursor,
+        cursor: &mut dyn BrowseSession,
         wanted: &Wanted,
         verb: Verb,
         limit: usize,
         tell: &mut (dyn FnMut(&Letter, &Message) + Send),
     ) -> Result<(), String> {
-        let broken = |e: LookError| e.to_string();
+        let broken = |e: BrowseError| e.to_string();
         let (mut done, mut unfit) = (0, vec![]);
         while done < limit
             && let Some(message) = cursor.next().await.map_err(broken)?
@@ -207,7 +209,7 @@ impl DeadLetters {
     }
 
     /// A letter that was looked at very often goes to the back of its queue, as a copy with its story.
-    async fn renew_if_worn(&self, letter: &Letter, message: &Message, cursor: &mut dyn Cursor) {
+    async fn renew_if_worn(&self, letter: &Letter, message: &Message, cursor: &mut dyn BrowseSession) {
         let looks = message.headers.get("x-delivery-count").and_then(|count| count.parse::<u64>().ok());
         if looks.is_none_or(|looks| looks <= WORN) {
             return;

@@ -19,7 +19,7 @@ use std::{ffi::OsString, sync::Arc};
 use contracts::topology::{self, OFFERS, VIP_QUEUE};
 use hops_config::{LiveSettings, Sources, command};
 use messaging::{
-    MessagingClient,
+    MessagingClient, QueueBrowser,
     amqp::{AmqpClient, AmqpOptions},
     metrics::Metrics,
 };
@@ -73,7 +73,8 @@ pub async fn start(
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
     let mut registry = Registry::with_prefix("hops");
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut registry)));
-    Ok(run(&live, &instance.name, listener, client, registry, stop).await?)
+    let browser = Arc::clone(&client);
+    Ok(run(&live, &instance.name, listener, client, browser, registry, stop).await?)
 }
 
 /// Runs the service until `stop`.
@@ -85,6 +86,7 @@ pub async fn run(
     instance: &str,
     listener: TcpListener,
     client: Arc<dyn MessagingClient>,
+    browser: Arc<dyn QueueBrowser>,
     mut registry: Registry,
     stop: CancellationToken,
 ) -> Result<(), String> {
@@ -117,9 +119,9 @@ pub async fn run(
         })
         .with_note("settings", live.note());
     let health = Arc::new(health);
-    let counting = page::count(Arc::clone(&client), &mut registry);
+    let counting = page::count(Arc::clone(&browser), &mut registry);
     let patience = live.live(|settings| settings.shared.request_timeout);
-    let letters = DeadLetters::new(Arc::clone(&client), Arc::clone(&view), patience);
+    let letters = DeadLetters::new(Arc::clone(&client), browser, Arc::clone(&view), patience);
     let routes = offers::router(view)
         .merge(page::router(letters))
         .merge(http::settings::router(live.effective(), Access::new(&settings.shared)?));

@@ -79,7 +79,7 @@ pub fn follow<S: ServiceSettings>(
 /// Hands over the events that are meant for this instance. Each delivery is done with that: an event that is not
 /// understood today is not tomorrow.
 fn handler(id: BusId, events: mpsc::Sender<Event>) -> Handler {
-    Arc::new(move |Delivery { message, .. }| {
+    messaging::handler(move |Delivery { message, .. }| {
         match Event::read(&message.body) {
             Ok(event) if event.is_for(&id) => {
                 // With so many waiting, what is read next is new enough for this one, too.
@@ -88,7 +88,7 @@ fn handler(id: BusId, events: mpsc::Sender<Event>) -> Handler {
             Ok(_) => {}
             Err(why) => tracing::debug!(message.id = message.shown_id(), "passed over: {why}"),
         }
-        Box::pin(std::future::ready(Outcome::Ack))
+        std::future::ready(Outcome::Ack)
     })
 }
 

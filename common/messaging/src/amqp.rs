@@ -9,7 +9,7 @@
 //! - `publisher`: batches of confirmed publishes
 //! - `consumer`: deliveries to a handler, settled by hand
 //! - `stream`: a stream, read from its first entry on
-//! - `browse`: a look into a queue, after which everything is as before
+//! - `browse`: the messages in a queue, put back after they were read
 //!
 //! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
 //! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
@@ -31,8 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Link, publisher::Publisher};
 use super::{
-    Activity, BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient,
-    PublishError, StreamReader, Subscription, metrics::Metrics, topology::Topology,
+    Activity, BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, Handler, Message, MessagingClient,
+    PublishError, QueueBrowser, StreamReader, Subscription, metrics::Metrics, topology::Topology,
 };
 
 /// The largest body that is published, in bytes. RabbitMQ 4 takes 16 MiB, 3.x more; a message that large
@@ -204,14 +204,6 @@ impl MessagingClient for AmqpClient {
         })
     }
 
-    async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError> {
-        browse::browse(&self.consuming, queue, &self.tasks).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<u32, LookError> {
-        browse::waiting(&self.consuming, queue).await
-    }
-
     fn status(&self) -> BrokerStatus {
         BrokerStatus { publishing: self.publishing.status(), consuming: self.consuming.status() }
     }
@@ -220,5 +212,16 @@ impl MessagingClient for AmqpClient {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+#[async_trait]
+impl QueueBrowser for AmqpClient {
+    async fn browse(&self, queue: &str) -> Result<Box<dyn BrowseSession>, BrowseError> {
+        browse::browse(&self.consuming, queue, &self.tasks).await
+    }
+
+    async fn count_ready(&self, queue: &str) -> Result<u32, BrowseError> {
+        browse::count_ready(&self.consuming, queue).await
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What it did not have: every publish is confirmed, every delivery is
-//! acknowledged by hand, `broadcast` reaches whoever listens, `append` and `replay` are there for streams, and
-//! `browse` and `waiting` for those who look after a queue.
+//! acknowledged by hand, `broadcast` reaches whoever listens, and `append` and `replay` are there for streams.
+//! Operators' tools, which look after a queue, have an interface of their own: [`QueueBrowser`].
 //!
 //! Nothing here knows AMQP's library: its types stay inside [`amqp`].
 
 mod message;
-mod look;
+mod browse;
 pub mod ladder;
 pub mod topology;
 pub mod amqp;
@@ -29,9 +29,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::ladder::Ladder;
 #[cfg(any(test, feature = "mock"))]
-pub use self::mock::{MockCursor, MockMessagingClient};
+pub use self::mock::{MockBrowseSession, MockMessagingClient, MockQueueBrowser};
 pub use self::{
-    look::{Cursor, LookError},
+    browse::{BrowseError, BrowseSession, QueueBrowser},
     message::{Delivery, JSON, Message, header},
 };
 
@@ -93,20 +93,6 @@ pub trait MessagingClient: Send + Sync {
     /// Reads a stream from its first entry on, each entry once and in order, and goes on for ever.
     fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
 
-    /// A cursor over what waits in a queue. It waits for a connection, and for others who look into the same
-    /// queue, each for the operation time-out.
-    ///
-    /// # Errors
-    /// [`LookError`].
-    async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError>;
-
-    /// How many messages wait in a queue, those aside that somebody works on or looks at. It waits as
-    /// [`browse`](Self::browse) does.
-    ///
-    /// # Errors
-    /// [`LookError`].
-    async fn waiting(&self, queue: &str) -> Result<u32, LookError>;
-
     /// How the client stands with its broker.
     fn status(&self) -> BrokerStatus;
 
@@ -146,8 +132,17 @@ pub enum Outcome {
     DeadLetter(String),
 }
 
-/// What is done with each delivery.
+/// A function that is called with each delivery; [`handler`] makes one.
 pub type Handler = Arc<dyn Fn(Delivery) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// Makes a [`Handler`] of an async closure. One that needs something of its own clones it for each delivery:
+/// `handler(move |delivery| Arc::clone(&consumer).on_message(delivery))`.
+pub fn handler<F>(handle: impl Fn(Delivery) -> F + Send + Sync + 'static) -> Handler
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    Arc::new(move |delivery| Box::pin(handle(delivery)))
+}
 
 /// What is done with each step of a replay.
 pub type StreamReader = Box<dyn FnMut(Replay) + Send>;

@@ -1,10 +1,10 @@
-//! A double for what is hard to cause, and for "was not called".
+//! Doubles for what is hard to cause, and for "was not called".
 
 use async_trait::async_trait;
 
 use super::{
-    BrokerStatus, ConsumeOptions, Cursor, Handler, LookError, Message, MessagingClient, PublishError,
-    StreamReader, Subscription,
+    BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, Handler, Message, MessagingClient,
+    PublishError, QueueBrowser, StreamReader, Subscription,
 };
 
 mockall::mock! {
@@ -21,8 +21,6 @@ mockall::mock! {
         fn subscribe(&self, exchange: &str, binding_key: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
         fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
         fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
-        async fn browse(&self, queue: &str) -> Result<Box<dyn Cursor>, LookError>;
-        async fn waiting(&self, queue: &str) -> Result<u32, LookError>;
         fn status(&self) -> BrokerStatus;
         async fn close(&self);
     }
@@ -30,13 +28,24 @@ mockall::mock! {
 
 mockall::mock! {
     #[derive(Debug)]
-    pub Cursor {}
+    pub QueueBrowser {}
 
     #[async_trait]
-    impl Cursor for Cursor {
-        async fn next(&mut self) -> Result<Option<Message>, LookError>;
-        fn left(&self) -> u32;
-        async fn remove(&mut self) -> Result<(), LookError>;
-        async fn close(&mut self) -> Result<(), LookError>;
+    impl QueueBrowser for QueueBrowser {
+        async fn browse(&self, queue: &str) -> Result<Box<dyn BrowseSession>, BrowseError>;
+        async fn count_ready(&self, queue: &str) -> Result<u32, BrowseError>;
+    }
+}
+
+mockall::mock! {
+    #[derive(Debug)]
+    pub BrowseSession {}
+
+    #[async_trait]
+    impl BrowseSession for BrowseSession {
+        async fn next(&mut self) -> Result<Option<Message>, BrowseError>;
+        fn remaining(&self) -> u32;
+        async fn remove(&mut self) -> Result<(), BrowseError>;
+        async fn close(&mut self) -> Result<(), BrowseError>;
     }
 }

@@ -323,7 +323,7 @@ async fn who_looks_while_others_do_sees_all_or_is_told_to_wait() {
     channel.queue_declare(look.as_str().into(), exclusive, FieldTable::default()).await.unwrap();
     let launch = system.launch("vipservice", 9).flag("amqp-operation-timeout", "1s");
     let ran = run(launch, &["redrive", "--all"]).await;
-    assert!(ran.failed().contains("somebody else is looking into vip_queue.dead"), "{ran:?}");
+    assert!(ran.failed().contains("somebody else is browsing vip_queue.dead"), "{ran:?}");
     assert_eq!(vip.get("/dead-letters").await.status, 503);
     connection.close(200, "done".into()).await.unwrap();
     shell().await;

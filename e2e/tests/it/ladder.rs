@@ -16,7 +16,7 @@ use e2e::{
     wait::{PATIENCE, until_true},
 };
 use lapin::BasicProperties;
-use messaging::{ConsumeOptions, Handler, MessagingClient as _, Outcome, amqp::AmqpClient};
+use messaging::{ConsumeOptions, MessagingClient as _, Outcome, amqp::AmqpClient, handler};
 use tokio::time::Instant;
 
 use crate::dead_letters::letters;
@@ -194,9 +194,9 @@ async fn newer_replica(system: &TestSystem) -> (AmqpClient, Arc<std::sync::Mutex
     let client = crate::messaging::client_of(&system.vhost().amqp_url()).await;
     let handled = Arc::new(std::sync::Mutex::new(vec![]));
     let requests = Arc::clone(&handled);
-    let handler: Handler = Arc::new(move |delivery| {
+    let handler = handler(move |delivery| {
         requests.lock().unwrap().extend(delivery.message.correlation_id);
-        Box::pin(std::future::ready(Outcome::Ack))
+        std::future::ready(Outcome::Ack)
     });
     let options =
         ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(5).into(), ladder: None };

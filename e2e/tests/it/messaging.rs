@@ -24,6 +24,7 @@ use messaging::{
     ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
     Replay, Subscription,
     amqp::{AmqpClient, AmqpOptions},
+    handler,
     ladder::{Ladder, Story},
     metrics::Metrics,
     topology::{EVERYTHING, Topology},
@@ -88,13 +89,13 @@ impl Client {
     /// A handler that remembers what it got, and answers with `outcome`.
     fn handler(&self, outcome: impl Fn(&Delivery) -> Outcome + Send + Sync + 'static) -> Handler {
         let (seen, outcome) = (Arc::clone(&self.seen), Arc::new(outcome));
-        Arc::new(move |delivery| {
+        handler(move |delivery| {
             let (seen, outcome) = (Arc::clone(&seen), Arc::clone(&outcome));
-            Box::pin(async move {
+            async move {
                 let outcome = outcome(&delivery);
                 seen.lock().unwrap().push(delivery.message);
                 outcome
-            })
+            }
         })
     }
 
@@ -339,17 +340,17 @@ async fn a_handler_that_panics_or_hangs_fails_its_message_and_no_other() {
     let counter = Arc::new(AtomicUsize::new(0));
     let calls = Arc::clone(&counter);
     let seen = Arc::clone(&client.seen);
-    let handler: Handler = Arc::new(move |delivery| {
+    let handler = handler(move |delivery| {
         let call = calls.fetch_add(1, Ordering::SeqCst);
         assert!(call != 0, "a bug, on purpose");
         let seen = Arc::clone(&seen);
-        Box::pin(async move {
+        async move {
             if call == 1 {
                 std::future::pending::<()>().await;
             }
             seen.lock().unwrap().push(delivery.message);
             Outcome::Ack
-        })
+        }
     });
     let impatient = ConsumeOptions { handler_timeout: Duration::from_millis(200).into(), ..options() };
     client.subscribe_to_queue(VIP_QUEUE, impatient, handler);
@@ -372,13 +373,13 @@ async fn no_more_is_handled_at_a_time_than_was_asked_for_and_a_stop_finishes_wha
     }
     let (in_hand, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
     let (working, open) = (Arc::clone(&in_hand), Arc::clone(&gate));
-    let handler: Handler = Arc::new(move |_| {
+    let handler = handler(move |_| {
         let (working, open) = (Arc::clone(&working), Arc::clone(&open));
-        Box::pin(async move {
+        async move {
             working.fetch_add(1, Ordering::SeqCst);
             open.acquire().await.unwrap().forget();
             Outcome::Ack
-        })
+        }
     });
     let subscription =
         client.subscribe_to_queue(VIP_QUEUE, ConsumeOptions { prefetch: 4, ..options() }, handler);

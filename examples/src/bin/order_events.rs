@@ -10,12 +10,11 @@
 //! It plays all services and prints who receives which event, six lines such as `email received order.created`.
 //! They receive only events that occur while they are connected. To miss none, use a durable queue: see `receive`.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use examples::{Failure, Result, Terminal, say, system, within};
-use futures_util::future::BoxFuture;
 use messaging::topology::Topology;
-use messaging::{ConsumeOptions, MessagingClient as _, Outcome};
+use messaging::{ConsumeOptions, MessagingClient as _, Outcome, handler};
 use tokio::{sync::mpsc, time::timeout};
 
 const SUBSCRIBERS: [(&str, &str); 4] = [
@@ -36,12 +35,12 @@ async fn order_events(terminal: &Terminal) -> Result {
     let (heard, mut hearing) = mpsc::channel(10);
     let subscribers = SUBSCRIBERS.map(|(service, pattern)| {
         let heard = heard.clone();
-        let hear = Arc::new(move |delivery| -> BoxFuture<'static, Outcome> {
+        let hear = handler(move |delivery| {
             let (heard, event) = (heard.clone(), system::text(&delivery));
-            Box::pin(async move {
+            async move {
                 let _ = heard.send(format!("{service} received {event}")).await;
                 Outcome::Ack
-            })
+            }
         });
         let handler_timeout = Duration::from_secs(60).into();
         let options = ConsumeOptions { prefetch: 10, handler_timeout, ladder: None };

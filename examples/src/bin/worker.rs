@@ -13,13 +13,13 @@
 //! A worker prints `received a PDF of Ann's CV...` and, after three seconds, `done`; it adds `again` if the task
 //! was delivered before. After Ctrl-C it first finishes its task.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use examples::{
     Result, Terminal, say,
     system::{finish, queue, text},
 };
-use messaging::{ConsumeOptions, MessagingClient as _, Outcome};
+use messaging::{ConsumeOptions, MessagingClient as _, Outcome, handler};
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -32,16 +32,14 @@ async fn worker(terminal: &Terminal) -> Result {
     // RabbitMQ itself revokes a delivery after half an hour.
     let handler_timeout = Duration::from_secs(1800).into();
     let options = ConsumeOptions { prefetch: 1, handler_timeout, ladder: None };
-    let work = Arc::new(|delivery| -> futures_util::future::BoxFuture<'static, Outcome> {
-        Box::pin(async move {
-            let task = text(&delivery);
-            say!("received {task}{}", if delivery.redelivered { ", again" } else { "" });
-            for _dot in task.matches('.') {
-                sleep(Duration::from_secs(1)).await;
-            }
-            say!("done");
-            Outcome::Ack
-        })
+    let work = handler(async |delivery| {
+        let task = text(&delivery);
+        say!("received {task}{}", if delivery.redelivered { ", again" } else { "" });
+        for _dot in task.matches('.') {
+            sleep(Duration::from_secs(1)).await;
+        }
+        say!("done");
+        Outcome::Ack
     });
     let consumer = [client.subscribe_to_queue("task_queue", options, work)];
     terminal.until_active(&consumer).await;

@@ -19,10 +19,10 @@ fn with_body(body: &str) -> Message {
     Message { body: body.to_owned().into(), ..notification() }
 }
 
-fn consumer(settings: &Settings, client: MockMessagingClient) -> Consumer {
+fn consumer(settings: &Settings, client: MockMessagingClient) -> Arc<Consumer> {
     let mut registry = Registry::default();
     let offers = Offers::new(Arc::new(client), "vipservice.1", &mut registry);
-    Consumer::new(&settings.clone().into(), offers, &mut registry)
+    Arc::new(Consumer::new(&settings.clone().into(), offers, &mut registry))
 }
 
 /// What becomes of a message, when the broker takes everything.
@@ -113,7 +113,7 @@ async fn a_no_of_the_rule_is_acked_and_counted_and_nothing_is_appended() {
     client.expect_append().never();
     let settings = Settings { offer_hours: "9-17".parse().unwrap(), ..Settings::default() };
     let consumer = consumer(&settings, client);
-    assert_eq!(consumer.on_message(Delivery::new(notification(), false)).await, Outcome::Ack);
+    assert_eq!(Arc::clone(&consumer).on_message(Delivery::new(notification(), false)).await, Outcome::Ack);
     assert_eq!(consumer.declined.get(), 1);
 }
 

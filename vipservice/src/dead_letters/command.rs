@@ -13,7 +13,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
 use contracts::topology::{OFFERS, VIP_QUEUE};
 use messaging::{
-    LinkStatus, LookError, MessagingClient, Replay,
+    BrowseError, LinkStatus, MessagingClient as _, QueueBrowser as _, Replay,
     amqp::{AmqpClient, AmqpOptions},
     metrics::Metrics,
     topology::Topology,
@@ -116,8 +116,12 @@ pub async fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     let patience = settings.shared.amqp_operation_timeout;
     let work = async {
         let view = Arc::new(View::new(settings.offers_max, &mut Registry::default()));
-        replay(&*client, &view, patience).await?;
-        answer(question, &DeadLetters::new(Arc::clone(&client) as _, view, patience)).await
+        replay(&client, &view, patience).await?;
+        answer(
+            question,
+            &DeadLetters::new(Arc::clone(&client) as _, Arc::clone(&client) as _, view, patience),
+        )
+        .await
     };
     let done = work.await;
     let status = client.status().consuming;
@@ -127,11 +131,11 @@ pub async fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), String
 }
 
 /// Fills the view with all offers. If that takes too long, it says of none whether it is there.
-async fn replay(client: &dyn MessagingClient, view: &Arc<View>, patience: Duration) -> Result<(), String> {
-    match client.waiting(OFFERS).await {
+async fn replay(client: &AmqpClient, view: &Arc<View>, patience: Duration) -> Result<(), String> {
+    match client.count_ready(OFFERS).await {
         Ok(_) => drop(client.replay(OFFERS, view.reader())),
         // No vipservice has been here, so there is no offer either.
-        Err(LookError::Missing(_)) => view.apply(Replay::CaughtUp),
+        Err(BrowseError::Missing(_)) => view.apply(Replay::CaughtUp),
         Err(error) => return Err(error.to_string()),
     }
     let filled = async {

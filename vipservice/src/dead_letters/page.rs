@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 use contracts::topology::VIP_DEAD;
-use messaging::{LinkStatus, MessagingClient, Subscription, metrics::gauge};
+use messaging::{LinkStatus, QueueBrowser, Subscription, metrics::gauge};
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use service::http::Problem;
@@ -60,7 +60,7 @@ async fn list(
 }
 
 /// Counts them every few seconds, until it is cancelled. While the broker is away the last number stands.
-pub fn count(client: Arc<dyn MessagingClient>, registry: &mut Registry) -> Subscription {
+pub fn count(browser: Arc<dyn QueueBrowser>, registry: &mut Registry) -> Subscription {
     let number = gauge(
         registry,
         "dead_letters",
@@ -72,7 +72,7 @@ pub fn count(client: Arc<dyn MessagingClient>, registry: &mut Registry) -> Subsc
     let counting = async move {
         let _activity = activity;
         loop {
-            match client.waiting(VIP_DEAD).await {
+            match browser.count_ready(VIP_DEAD).await {
                 Ok(waiting) => drop(number.set(waiting.into())),
                 Err(why) => tracing::debug!("the dead letters cannot be counted: {why}"),
             }

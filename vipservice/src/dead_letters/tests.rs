@@ -6,7 +6,10 @@ use axum::{body::Body, http::Request};
 use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use messaging::{BrokerStatus, LinkStatus, MockCursor, MockMessagingClient, Replay, ladder::Ladder};
+use messaging::{
+    BrokerStatus, LinkStatus, MockBrowseSession, MockMessagingClient, MockQueueBrowser, Replay,
+    ladder::Ladder,
+};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use service::http::Health;
@@ -39,11 +42,6 @@ impl Broker {
         answer: impl Fn(&Message) -> Result<(), PublishError> + Send + 'static,
     ) -> MockMessagingClient {
         let mut client = MockMessagingClient::new();
-        let dead = Arc::clone(&self.dead);
-        client
-            .expect_browse()
-            .withf(|queue| queue == VIP_DEAD)
-            .returning(move |_| Ok(Box::new(cursor(&dead))));
         let published = Arc::clone(&self.published);
         client.expect_publish_on_queue().returning(move |queue, message| {
             answer(&message)?;
@@ -55,6 +53,13 @@ impl Broker {
         client
     }
 
+    fn browser(&self) -> MockQueueBrowser {
+        let (mut browser, dead) = (MockQueueBrowser::new(), Arc::clone(&self.dead));
+        let is_dead = |queue: &str| queue == VIP_DEAD;
+        browser.expect_browse().withf(is_dead).returning(move |_| Ok(Box::new(cursor(&dead))));
+        browser
+    }
+
     /// Its letters, with one offer: `offered`.
     fn letters(&self, answer: impl Fn(&Message) -> Result<(), PublishError> + Send + 'static) -> DeadLetters {
         let view = View::new(10, &mut Registry::default());
@@ -62,7 +67,8 @@ impl Broker {
             "madeAt":"2026-11-20T06:27:34Z","validUntil":"2026-11-27T06:27:33Z","requestId":"r","madeBy":"v.1"}"#;
         view.apply(Replay::Entry(0, Message { body: offer.into(), ..Message::default() }));
         view.apply(Replay::CaughtUp);
-        DeadLetters::new(Arc::new(self.client(answer)), Arc::new(view), Duration::from_secs(5))
+        let client = Arc::new(self.client(answer));
+        DeadLetters::new(client, Arc::new(self.browser()), Arc::new(view), Duration::from_secs(5))
     }
 
     async fn list(&self, wanted: &Wanted, limit: usize) -> Page {
@@ -71,10 +77,10 @@ impl Broker {
 }
 
 /// A cursor over what is there now.
-fn cursor(dead: &Arc<Mutex<Vec<Message>>>) -> MockCursor {
+fn cursor(dead: &Arc<Mutex<Vec<Message>>>) -> MockBrowseSession {
     // Where it is, and how many are still to come.
     let place = Arc::new(Mutex::new((0, dead.lock().unwrap().len())));
-    let mut cursor = MockCursor::new();
+    let mut cursor = MockBrowseSession::new();
     let (queue, at) = (Arc::clone(dead), Arc::clone(&place));
     cursor.expect_next().returning(move || {
         let mut at = at.lock().unwrap();
@@ -91,7 +97,7 @@ fn cursor(dead: &Arc<Mutex<Vec<Message>>>) -> MockCursor {
         queue.lock().unwrap().remove(at.0);
         Ok(())
     });
-    cursor.expect_left().returning(move || u32::try_from(place.lock().unwrap().1).unwrap());
+    cursor.expect_remaining().returning(move || u32::try_from(place.lock().unwrap().1).unwrap());
     cursor.expect_close().returning(|| Ok(()));
     cursor
 }
@@ -291,16 +297,24 @@ async fn while_the_broker_is_away_or_they_cannot_be_looked_at_the_answer_is_503(
     let connecting = LinkStatus::Connecting(Some("amqp://inside:5672: refused".into()));
     let status = BrokerStatus { publishing: connecting.clone(), consuming: connecting };
     away.expect_status().returning(move || status.clone());
-    away.expect_browse().never();
-    let (status, problem) =
-        get(DeadLetters::new(Arc::new(away), view(), Duration::from_secs(1)), "/dead-letters").await;
+    let mut browser = MockQueueBrowser::new();
+    browser.expect_browse().never();
+    let (status, problem) = get(
+        DeadLetters::new(Arc::new(away), Arc::new(browser), view(), Duration::from_secs(1)),
+        "/dead-letters",
+    )
+    .await;
     assert_eq!((status, &problem["detail"]), (503, &"the broker is away: see /readyz".into()));
 
     let mut busy = MockMessagingClient::new();
     let up = BrokerStatus { publishing: LinkStatus::Up, consuming: LinkStatus::Up };
     busy.expect_status().returning(move || up.clone());
-    busy.expect_browse().returning(|queue| Err(LookError::Busy(queue.into())));
-    let (status, problem) =
-        get(DeadLetters::new(Arc::new(busy), view(), Duration::from_secs(1)), "/dead-letters").await;
+    let mut browser = MockQueueBrowser::new();
+    browser.expect_browse().returning(|queue| Err(BrowseError::Busy(queue.into())));
+    let (status, problem) = get(
+        DeadLetters::new(Arc::new(busy), Arc::new(browser), view(), Duration::from_secs(1)),
+        "/dead-letters",
+    )
+    .await;
     assert_eq!(status, 503, "{problem}");
 }

@@ -1,11 +1,11 @@
-//! A look into a queue: `basic.get` without an acknowledgment, on a connection of its own.
+//! Browsing a queue: `basic.get` without an acknowledgment, on a connection of its own.
 //!
-//! What a channel holds goes back to its queue when the channel closes, however it ends. While a look lasts its
-//! messages are hidden from all others, and two looks at a time would each show a part and call it the whole. So
-//! a look holds a lock: an exclusive queue, which the broker removes with the look's connection.
+//! What a channel holds goes back to its queue when the channel closes, however it ends. Meanwhile its messages are
+//! hidden from all others, and two sessions at a time would each show a part and call it the whole. So a session
+//! holds a lock: an exclusive queue, which the broker removes with the session's connection.
 //!
-//! Whoever finds the lock taken is told by an error that closes the channel, and lapin 4.12 never uses the
-//! number of such a channel again: after 2047 of them a connection is of no use. So a look has one of its own.
+//! A client that finds the lock taken gets an error that closes the channel, and lapin 4.12 never uses the number of
+//! such a channel again: after 2047 of them a connection is of no use. So a session has a connection of its own.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     connection::{Link, Session},
-    fault::{Fault, say_goodbye, short, within},
+    fault::{Fault, close_channel, short, within},
     wire::to_message,
 };
-use crate::{Cursor, LookError, Message};
+use crate::{BrowseError, BrowseSession, Message};
 
-/// How many messages are ready in a queue: all but those that somebody works on, or looks at. A queue that this
-/// client declares is declared again, so that asking for it closes no channel; any other has to be there.
-pub(super) async fn waiting(link: &Link, queue: &str) -> Result<u32, LookError> {
-    let session = link.session_in_time().await.map_err(LookError::Broken)?;
+/// Counts the messages that are ready in a queue. A queue that this client declares is declared again, so that a
+/// missing one closes no channel; any other has to exist.
+pub(super) async fn count_ready(link: &Link, queue: &str) -> Result<u32, BrowseError> {
+    let session = link.session_in_time().await.map_err(BrowseError::Unavailable)?;
     let count = async {
         let channel = session.channel().await?;
         let count = match link.declared(queue) {
@@ -40,87 +40,87 @@ pub(super) async fn waiting(link: &Link, queue: &str) -> Result<u32, LookError> 
                 within(link.limit(), "queue.declare", declare).await?.message_count()
             }
         };
-        say_goodbye(&channel).await;
+        close_channel(&channel).await;
         Ok(count)
     };
-    count.await.map_err(|fault| look_error(&fault, queue))
+    count.await.map_err(|fault| browse_error(fault, queue))
 }
 
-/// A cursor over what waits in a queue. `tasks` waits for one that was dropped.
+/// Begins to browse a queue. `tasks` tracks the end of a session that was dropped.
 pub(super) async fn browse(
     link: &Link,
     queue: &str,
     tasks: &TaskTracker,
-) -> Result<Box<dyn Cursor>, LookError> {
-    let look = Look::begin(link, queue).await?;
-    Ok(Box::new(AmqpCursor { look: Some(look), left: None, given: None, tasks: tasks.clone() }))
+) -> Result<Box<dyn BrowseSession>, BrowseError> {
+    let lock = Lock::acquire(link, queue).await?;
+    Ok(Box::new(AmqpBrowseSession { lock: Some(lock), remaining: None, last: None, tasks: tasks.clone() }))
 }
 
-struct AmqpCursor {
+struct AmqpBrowseSession {
     /// `None` once it is closed.
-    look: Option<Look>,
-    /// How many are still to come; `None` before the first.
-    left: Option<u32>,
-    /// The message that was given last and is not removed.
-    given: Option<Acker>,
+    lock: Option<Lock>,
+    /// How many messages are still to come; `None` before the first.
+    remaining: Option<u32>,
+    /// The message that was returned last and is not removed.
+    last: Option<Acker>,
     tasks: TaskTracker,
 }
 
 #[async_trait]
-impl Cursor for AmqpCursor {
-    async fn next(&mut self) -> Result<Option<Message>, LookError> {
-        let Some(look) = self.look.as_mut().filter(|_| self.left != Some(0)) else { return Ok(None) };
-        let get = look.channel.basic_get(look.queue.clone(), BasicGetOptions::default());
-        let Some(got) = look.ask("basic.get", get).await? else {
-            self.left = Some(0);
+impl BrowseSession for AmqpBrowseSession {
+    async fn next(&mut self) -> Result<Option<Message>, BrowseError> {
+        let Some(lock) = self.lock.as_mut().filter(|_| self.remaining != Some(0)) else { return Ok(None) };
+        let get = lock.channel.basic_get(lock.queue.clone(), BasicGetOptions::default());
+        let Some(got) = lock.request("basic.get", get).await? else {
+            self.remaining = Some(0);
             return Ok(None);
         };
-        // The broker says how many remain, and may be wrong by what came meanwhile: the first word counts.
-        self.left = Some(self.left.map_or(got.message_count, |left| left.saturating_sub(1)));
+        // The broker's later counts include what arrived meanwhile, so only the first one is used.
+        self.remaining = Some(self.remaining.map_or(got.message_count, |count| count.saturating_sub(1)));
         let delivery = got.delivery;
-        look.held += 1;
-        self.given = Some(delivery.acker);
+        lock.held += 1;
+        self.last = Some(delivery.acker);
         Ok(Some(to_message(&delivery.properties, delivery.data)))
     }
 
-    fn left(&self) -> u32 {
-        self.left.unwrap_or(0)
+    fn remaining(&self) -> u32 {
+        self.remaining.unwrap_or(0)
     }
 
-    async fn remove(&mut self) -> Result<(), LookError> {
-        let (Some(look), Some(acker)) = (&mut self.look, self.given.take()) else { return Ok(()) };
-        match look.ask("basic.ack", acker.ack(BasicAckOptions::default())).await? {
+    async fn remove(&mut self) -> Result<(), BrowseError> {
+        let (Some(lock), Some(acker)) = (&mut self.lock, self.last.take()) else { return Ok(()) };
+        match lock.request("basic.ack", acker.ack(BasicAckOptions::default())).await? {
             true => {
-                look.held -= 1;
+                lock.held -= 1;
                 Ok(())
             }
-            false => Err(LookError::Broken("the channel is gone".into())),
+            false => Err(BrowseError::Unavailable("the channel is closed".into())),
         }
     }
 
-    async fn close(&mut self) -> Result<(), LookError> {
-        let Some(look) = self.look.take() else { return Ok(()) };
-        let given_back = look.give_back().await;
-        // The answer means that the broker has read all that was said on the channel before, removals included.
-        let closed = look.ask("channel.close", look.channel.close(200, "done".into())).await;
-        look.session.close().await;
-        given_back.and(closed)
+    async fn close(&mut self) -> Result<(), BrowseError> {
+        let Some(lock) = self.lock.take() else { return Ok(()) };
+        let requeued = lock.requeue().await;
+        // The broker has read all earlier requests on this channel when it answers, removals included.
+        let closed = lock.request("channel.close", lock.channel.close(200, "done".into())).await;
+        lock.session.close().await;
+        requeued.and(closed)
     }
 }
 
-impl Drop for AmqpCursor {
+impl Drop for AmqpBrowseSession {
     fn drop(&mut self) {
-        if let Some(look) = self.look.take() {
+        if let Some(lock) = self.lock.take() {
             self.tasks.spawn(async move {
-                let _ = look.give_back().await;
-                look.session.close().await;
+                let _ = lock.requeue().await;
+                lock.session.close().await;
             });
         }
     }
 }
 
-/// A channel that has the lock of a queue, on a connection of its own.
-struct Look {
+/// The lock of a queue, with the channel and the connection that hold it.
+struct Lock {
     session: Session,
     channel: Channel,
     limit: Duration,
@@ -129,20 +129,20 @@ struct Look {
     held: u32,
 }
 
-impl Look {
-    /// Waits for the broker, and then for those who look already, each for the operation time-out.
-    async fn begin(link: &Link, queue: &str) -> Result<Self, LookError> {
+impl Lock {
+    /// Waits for the broker, and then for others that browse the queue, each for the operation time-out.
+    async fn acquire(link: &Link, queue: &str) -> Result<Self, BrowseError> {
         let limit = link.limit();
-        link.session_in_time().await.map_err(LookError::Broken)?;
-        let failed = |fault: Fault| look_error(&fault, queue);
-        let session = link.dial_another("looking").await.map_err(failed)?;
+        link.session_in_time().await.map_err(BrowseError::Unavailable)?;
+        let failed = |fault| browse_error(fault, queue);
+        let session = link.dial_another("browsing").await.map_err(failed)?;
         let mut is_taken = false;
         let take_turns = async {
             let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
             loop {
-                match lock(&session, queue, limit).await {
-                    // Somebody has it, or gives it up just now.
-                    Err(fault) if fault.to_string().contains("RESOURCE_LOCKED") => is_taken = true,
+                match declare_lock(&session, queue, limit).await {
+                    // Somebody has it, or is just releasing it.
+                    Err(Fault::Locked(_)) => is_taken = true,
                     decided => return decided,
                 }
                 backoff.wait().await;
@@ -153,38 +153,38 @@ impl Look {
                 return Ok(Self { session, channel, limit, queue: short(queue).map_err(failed)?, held: 0 });
             }
             Ok(Err(fault)) => failed(fault),
-            Err(_) if is_taken => LookError::Busy(queue.into()),
-            Err(_) => LookError::Broken(format!("the broker does not answer within {limit:?}")),
+            Err(_) if is_taken => BrowseError::Busy(queue.into()),
+            Err(_) => BrowseError::Unavailable(format!("the broker does not answer within {limit:?}")),
         };
         session.close().await;
         Err(refused)
     }
 
-    /// Asks the broker, within the time-out.
-    async fn ask<T>(
+    /// Sends a request to the broker, within the time-out.
+    async fn request<T>(
         &self,
         what: &str,
         request: impl Future<Output = lapin::Result<T>>,
-    ) -> Result<T, LookError> {
-        within(self.limit, what, request).await.map_err(|fault| look_error(&fault, self.queue.as_str()))
+    ) -> Result<T, BrowseError> {
+        within(self.limit, what, request).await.map_err(|fault| browse_error(fault, self.queue.as_str()))
     }
 
-    /// Gives everything back before the lock is: the close of the channel would do both at once, and who looks
-    /// next could come first. Since RabbitMQ 4.3 this way also counts as no delivery.
-    async fn give_back(&self) -> Result<(), LookError> {
+    /// Puts everything back before the lock is released: closing the channel would do both at once, and the next
+    /// session could come first. Since RabbitMQ 4.3 this way also counts as no delivery.
+    async fn requeue(&self) -> Result<(), BrowseError> {
         // Tag 0 means all that are held; where none are, the broker would close the channel with an error.
         match self.held {
             0 => Ok(()),
             _ => {
                 let options = BasicNackOptions { multiple: true, requeue: true };
-                self.ask("basic.nack", self.channel.basic_nack(0, options)).await
+                self.request("basic.nack", self.channel.basic_nack(0, options)).await
             }
         }
     }
 }
 
-/// A channel of a connection that has the lock, if nobody else has.
-async fn lock(session: &Session, queue: &str, limit: Duration) -> Result<Channel, Fault> {
+/// Returns a channel of a connection that has the lock, unless another has it.
+async fn declare_lock(session: &Session, queue: &str, limit: Duration) -> Result<Channel, Fault> {
     let (name, channel) = (short(&format!("{queue}.look"))?, session.channel().await?);
     let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
     let declare = channel.queue_declare(name, options, FieldTable::default());
@@ -192,9 +192,9 @@ async fn lock(session: &Session, queue: &str, limit: Duration) -> Result<Channel
     Ok(channel)
 }
 
-fn look_error(fault: &Fault, queue: &str) -> LookError {
-    match fault.to_string() {
-        why if why.contains("NOT_FOUND - no queue") => LookError::Missing(queue.into()),
-        why => LookError::Broken(why),
+fn browse_error(fault: Fault, queue: &str) -> BrowseError {
+    match fault {
+        Fault::NotFound(_) => BrowseError::Missing(queue.into()),
+        other => BrowseError::Unavailable(other.to_string()),
     }
 }

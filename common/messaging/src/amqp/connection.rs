@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AmqpOptions,
-    dial::{Line, dial},
-    fault::{Fault, GOODBYE, say_goodbye, short, within},
+    dial::{SocketGuard, dial},
+    fault::{CLOSE_TIMEOUT, Fault, close_channel, short, within},
 };
 use crate::{
     LinkStatus,
@@ -61,7 +61,7 @@ pub(super) struct Session {
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
-    line: Line,
+    socket: SocketGuard,
 }
 
 impl Link {
@@ -130,13 +130,13 @@ impl Link {
                     tracing::warn!(role = self.role, "lost the broker at {}: {why}", address.0);
                     backoff.next_wait()
                 }
-                Err(Fault::Broken(why)) => {
-                    self.tell(LinkStatus::Connecting(Some(format!("{}: {why}", address.0))));
-                    backoff.next_wait()
-                }
                 Err(Fault::Refused(why)) => {
-                    self.tell(LinkStatus::Refused(format!("{}: {why}", address.0)));
+                    self.record_failure(LinkStatus::Refused(format!("{}: {why}", address.0)));
                     max.mul_f64(rand::random_range(0.5..1.0))
+                }
+                Err(fault) => {
+                    self.record_failure(LinkStatus::Connecting(Some(format!("{}: {fault}", address.0))));
+                    backoff.next_wait()
                 }
             };
             if self.stop.run_until_cancelled(sleep(wait)).await.is_none() {
@@ -158,7 +158,7 @@ impl Link {
 
     /// A connection for a short work of its own, with nothing declared, whose user closes it.
     pub(super) async fn dial_another(&self, role: &str) -> Result<Session, Fault> {
-        let mut failed = Fault::Broken("there is no address".into());
+        let mut failed = Fault::Transient("there is no address".into());
         for address in self.options.broker.addresses() {
             match self.dial(address, role).await {
                 Ok(session) => return Ok(session),
@@ -169,9 +169,9 @@ impl Link {
     }
 
     async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
-        let (connection, line) = dial(&self.options, address, role).await?;
+        let (connection, socket) = dial(&self.options, address, role).await?;
         let (lost, limit) = (CancellationToken::new(), self.options.operation_timeout.clone());
-        Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), line })
+        Ok(Session { connection, limit, lost, blocked: watch::Sender::new(false), socket })
     }
 
     /// What this client declares a queue to be, if it declares it.
@@ -243,7 +243,7 @@ impl Link {
     }
 
     /// Shows a failure, and logs it when it is not the one of the attempt before.
-    fn tell(&self, status: LinkStatus) {
+    fn record_failure(&self, status: LinkStatus) {
         if self.status() != status {
             tracing::warn!(role = self.role, "no broker yet: {status}");
         }
@@ -268,8 +268,8 @@ impl Session {
 
     /// Says goodbye, and hangs up whether or not there was an answer.
     pub(super) async fn close(&self) {
-        let _ = within(GOODBYE, "connection.close", self.connection.close(200, "bye".into())).await;
-        self.line.hang_up();
+        let _ = within(CLOSE_TIMEOUT, "connection.close", self.connection.close(200, "bye".into())).await;
+        self.socket.shutdown();
     }
 
     /// Waits until the broker takes messages, or the connection is lost.
@@ -285,12 +285,13 @@ impl Session {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let declare =
                 channel.exchange_declare(short(name)?, ExchangeKind::Topic, options, FieldTable::default());
-            within(self.limit.get(), &format!("declare of exchange {name}"), declare).await?;
+            let declared = within(self.limit.get(), &format!("declare of exchange {name}"), declare).await;
+            declared.map_err(Fault::of_declaration)?;
         }
         for queue in &topology.queues {
             self.declare_queue(&channel, queue).await?;
         }
-        say_goodbye(&channel).await;
+        close_channel(&channel).await;
         Ok(())
     }
 
@@ -306,6 +307,7 @@ impl Session {
             table.insert((*argument).into(), value);
         }
         let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
-        Ok(within(self.limit.get(), &format!("declare of queue {name}"), declare).await?.message_count())
+        let declared = within(self.limit.get(), &format!("declare of queue {name}"), declare).await;
+        Ok(declared.map_err(Fault::of_declaration)?.message_count())
     }
 }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{
     connection::{Link, Session},
-    fault::{Fault, GOODBYE, say_goodbye, short, within},
+    fault::{CLOSE_TIMEOUT, Fault, close_channel, short, within},
     publisher::Publisher,
     wire::to_message,
 };
@@ -168,7 +168,7 @@ impl Consumer {
         match end {
             End::Stopped => {
                 let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
-                let _ = within(GOODBYE, "basic.cancel", cancel).await;
+                let _ = within(CLOSE_TIMEOUT, "basic.cancel", cancel).await;
                 // How long this may take is the grace period's business.
                 let finish = async {
                     while in_hand.join_next().await.is_some() {
@@ -187,7 +187,7 @@ impl Consumer {
         in_hand.shutdown().await;
         activity.set_in_hand(0);
         // What was prefetched and not handled goes back to the queue when the channel closes, not before.
-        say_goodbye(channel).await;
+        close_channel(channel).await;
         end
     }
 

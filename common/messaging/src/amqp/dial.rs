@@ -26,20 +26,20 @@ const FRAME_MAX: u32 = 131_072;
 /// A connection's socket once more, shut down when the connection is over or given up. lapin has no time-out of
 /// its own: a connection that hangs, in its handshake or in its close, keeps a thread and a socket for ever.
 #[derive(Debug)]
-pub(super) struct Line(Option<TcpStream>);
+pub(super) struct SocketGuard(Option<TcpStream>);
 
-impl Line {
+impl SocketGuard {
     /// Ends whatever waits for the other side.
-    pub(super) fn hang_up(&self) {
+    pub(super) fn shutdown(&self) {
         if let Some(socket) = &self.0 {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }
 
-impl Drop for Line {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
-        self.hang_up();
+        self.shutdown();
     }
 }
 
@@ -48,13 +48,13 @@ pub(super) async fn dial(
     options: &AmqpOptions,
     (address, login): &(BrokerUrl, Login),
     role: &str,
-) -> Result<(Connection, Line), Fault> {
+) -> Result<(Connection, SocketGuard), Fault> {
     let runtime = lapin::runtime::default_runtime()?;
     let name = format!("{} ({role})", options.instance);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
     // lapin runs the handshake on a thread of its own, which does not end because we stop waiting for it.
-    let mut line = Line(None);
+    let mut guard = SocketGuard(None);
     let connector = async {
         // Before lapin is asked, and not inside it: where it cannot connect, lapin 4.12.3 leaves a task and its channels
         // behind for ever (13 KB), and it reserves its 8 MB of buffers before it tries.
@@ -62,7 +62,7 @@ pub(super) async fn dial(
         let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
         if let AsyncTcpStream::Plain(plain) = &stream {
             plain.get_ref().set_nodelay(true)?;
-            line.0 = Some(plain.get_ref().as_fd().try_clone_to_owned()?.into());
+            guard.0 = Some(plain.get_ref().as_fd().try_clone_to_owned()?.into());
         }
         let stream = if address.tls { stream.into_tls(&address.host, tls.as_ref()).await? } else { stream };
         let stream = Mutex::new(Some(stream));
@@ -73,7 +73,7 @@ pub(super) async fn dial(
         Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
     };
     let connection = within(options.connect_timeout.get(), "connecting", connector).await?;
-    Ok((connection, line))
+    Ok((connection, guard))
 }
 
 fn to_uri(address: &BrokerUrl, login: &Login, heartbeat: Duration) -> AMQPUri {

@@ -1,4 +1,4 @@
-//! What can go wrong with a request to the broker, by what has to happen next; and no request without a limit.
+//! What can go wrong with a request to the broker, by what has to happen next; and a time limit for each request.
 
 use std::{fmt, time::Duration};
 
@@ -9,29 +9,54 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-/// How long a goodbye may take. It is a courtesy: what is unsettled goes back to the queue with the socket.
-pub(super) const GOODBYE: Duration = Duration::from_secs(1);
+/// Time limit for closing a channel or a connection in order. It may be short: what is unsettled goes back to its
+/// queue with the socket, too.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no connection, or why a request on it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A person has to act: the broker refuses who we are or what we declare.
     Refused(String),
+    /// 404: the queue or the exchange does not exist.
+    NotFound(String),
+    /// 405: another connection has the queue for itself.
+    Locked(String),
+    /// 406: what is declared exists and differs, or the request does not fit the channel's state.
+    Precondition(String),
     /// It may work the next time.
-    Broken(String),
+    Transient(String),
+}
+
+impl Fault {
+    /// Explains a refused declaration. A queue or an exchange that exists with other arguments stays as it is until
+    /// a person acts; the broker's text has its name, what we declared and what is there.
+    pub(super) fn of_declaration(self) -> Self {
+        match self {
+            Self::Precondition(text) => Self::Refused(format!(
+                "{text}: it exists with other arguments than this service declares; delete it when it is empty, or \
+                 set what it has"
+            )),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(why) | Self::Broken(why)) = self;
+        let (Self::Refused(why)
+        | Self::NotFound(why)
+        | Self::Locked(why)
+        | Self::Precondition(why)
+        | Self::Transient(why)) = self;
         f.write_str(why)
     }
 }
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let ErrorKind::ProtocolError(amqp) = error.kind() else { return Self::Broken(error.to_string()) };
-        let text = amqp.get_message();
+        let ErrorKind::ProtocolError(amqp) = error.kind() else { return Self::Transient(error.to_string()) };
+        let text = amqp.get_message().to_string();
         match amqp.kind() {
             // RabbitMQ answers 403 both to a login and to a missing permission.
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Self::Refused(format!(
@@ -40,21 +65,15 @@ impl From<Error> for Fault {
             AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Self::Refused(format!(
                 "{text}: create the vhost and let the user in, or correct amqp_server_url"
             )),
-            // The broker's text has the entity, what we wanted and what is there. Other 406s pass by themselves.
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
-                if text.as_str().contains("inequivalent arg") =>
-            {
-                Self::Refused(format!(
-                    "{text}: it exists with other arguments than this service declares; delete it when it is \
-                     empty, or set what it has"
-                ))
-            }
-            _ => Self::Broken(text.to_string()),
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Self::NotFound(text),
+            AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED) => Self::Locked(text),
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Self::Precondition(text),
+            _ => Self::Transient(text),
         }
     }
 }
 
-/// Runs a request to the broker, bounded.
+/// Runs a request to the broker within a time limit.
 pub(super) async fn within<T>(
     limit: Duration,
     what: &str,
@@ -62,16 +81,16 @@ pub(super) async fn within<T>(
 ) -> Result<T, Fault> {
     match timeout(limit, request).await {
         Ok(answer) => answer.map_err(Fault::from),
-        Err(_) => Err(Fault::Broken(format!("no answer to {what} within {limit:?}"))),
+        Err(_) => Err(Fault::Transient(format!("no answer to {what} within {limit:?}"))),
     }
 }
 
-/// Closes a channel, if that goes quickly.
-pub(super) async fn say_goodbye(channel: &Channel) {
-    let _ = within(GOODBYE, "channel.close", channel.close(200, "done".into())).await;
+/// Closes a channel, unless that takes long.
+pub(super) async fn close_channel(channel: &Channel) {
+    let _ = within(CLOSE_TIMEOUT, "channel.close", channel.close(200, "done".into())).await;
 }
 
-/// A name as AMQP's short string; lapin's own conversion panics above 255 bytes.
+/// Converts a name to AMQP's short string; lapin's own conversion panics above 255 bytes.
 pub(super) fn short(text: &str) -> Result<ShortString, Fault> {
     ShortString::try_new(text)
         .map_err(|_| Fault::Refused(format!("the name {text:.20}... is over 255 bytes")))

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     connection::{Link, Session},
-    fault::{Fault, say_goodbye, short, within},
+    fault::{Fault, close_channel, short, within},
     wire::to_properties,
 };
 use crate::{Message, PublishError, failpoint, metrics::Metrics};
@@ -33,7 +33,7 @@ use crate::{Message, PublishError, failpoint, metrics::Metrics};
 /// How many messages one channel has in flight.
 const BATCH: usize = 500;
 /// How long a deleted queue stays away before we make it again.
-const MOURNING: Duration = Duration::from_millis(500);
+const REDECLARE_DELAY: Duration = Duration::from_millis(500);
 /// How many channels take turns.
 const CHANNELS: usize = 2;
 
@@ -164,13 +164,13 @@ impl PublishChannel {
             // A queue is missing, or an exchange, whose absence closes the channel.
             if failed || missing {
                 // RabbitMQ 3.10 does not tell a consumer that its queue is gone if it is there again at once.
-                sleep(MOURNING).await;
+                sleep(REDECLARE_DELAY).await;
                 self.link.redeclare(session).await;
             }
             *size = if failed { 1 } else { BATCH };
             if failed {
                 // What is still in flight on it could be taken for an answer to the next batch.
-                say_goodbye(channel).await;
+                close_channel(channel).await;
                 return;
             }
         }
@@ -223,7 +223,7 @@ async fn publish_all(
     if let Ok(more) = in_time(session, deadline, channel.wait_for_confirms()).await {
         returned.extend(more);
     }
-    name_the_returned(batch, &returned, &mut answers);
+    mark_returned(batch, &returned, &mut answers);
     answers
 }
 
@@ -241,7 +241,7 @@ async fn in_time<T>(
 }
 
 /// Marks the returned messages by their own ids, whichever confirm they were found in.
-fn name_the_returned(
+fn mark_returned(
     batch: &[Request],
     returned: &[BasicReturnMessage],
     answers: &mut [Result<(), PublishError>],

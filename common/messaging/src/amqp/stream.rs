@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Link, Session},
-    fault::{Fault, say_goodbye, short, within},
+    fault::{Fault, close_channel, short, within},
     wire::{to_message, to_number},
 };
 use crate::{Activity, Message, Replay, StreamReader};
@@ -106,7 +106,7 @@ async fn follow(
             }
             tracing::warn!("stream {stream} is another one than before: reading it from its first entry");
             *progress = Progress::default();
-            say_goodbye(&entries.channel).await;
+            close_channel(&entries.channel).await;
             return Ok(());
         }
         progress.position = Some((offset, message.id.clone()));
@@ -135,9 +135,9 @@ async fn last_offset(
         deadline = latest.min(Instant::now() + QUIET);
     }
     if last.is_none() && count > 0 {
-        return Err(Fault::Broken("it has entries and delivers none".into()));
+        return Err(Fault::Transient("it has entries and delivers none".into()));
     }
-    say_goodbye(&entries.channel).await;
+    close_channel(&entries.channel).await;
     Ok(last)
 }
 
@@ -163,7 +163,7 @@ impl Entries {
     }
 
     async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
-        let broken = |why: &str| Fault::Broken(why.to_owned());
+        let broken = |why: &str| Fault::Transient(why.to_owned());
         let next = session.lost.run_until_cancelled(self.consumer.next()).await;
         let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
             Some(delivery) => delivery?,

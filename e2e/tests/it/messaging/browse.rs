@@ -1,6 +1,6 @@
-//! Looks into a queue: what they show, and that they leave everything as it was.
+//! Browsing a queue: what it shows, and that it leaves everything as it was.
 
-use messaging::{Cursor, LookError};
+use messaging::{BrowseError, BrowseSession, QueueBrowser as _};
 
 use super::*;
 
@@ -20,10 +20,10 @@ async fn until_ready(vhost: &Vhost, count: usize) {
     until_true("so many wait", PATIENCE, async || vhost.ready(VIP_DEAD).await == Some(count)).await;
 }
 
-/// The ids of what the cursor gives from here on.
-async fn rest(cursor: &mut dyn Cursor) -> Vec<String> {
+/// The ids of the messages that are still to come.
+async fn rest(session: &mut dyn BrowseSession) -> Vec<String> {
     let mut ids = vec![];
-    while let Some(message) = cursor.next().await.unwrap() {
+    while let Some(message) = session.next().await.unwrap() {
         ids.push(message.id.unwrap());
     }
     ids
@@ -34,22 +34,22 @@ fn in_order(messages: &[Message]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_cursor_gives_each_message_once_and_only_what_was_removed_is_gone() {
+async fn a_session_gives_each_message_once_and_only_what_was_removed_is_gone() {
     let vhost = vhost().await;
     let (client, messages) = with_dead(&vhost, &vhost.amqp_url(), 5).await;
-    assert_eq!(client.waiting(VIP_DEAD).await, Ok(5));
+    assert_eq!(client.count_ready(VIP_DEAD).await, Ok(5));
 
-    let mut cursor = client.browse(VIP_DEAD).await.unwrap();
-    assert_eq!(cursor.next().await.unwrap().unwrap().id, messages[0].id);
-    assert_eq!(cursor.left(), 4);
-    // What comes later belongs to the next look.
+    let mut session = client.browse(VIP_DEAD).await.unwrap();
+    assert_eq!(session.next().await.unwrap().unwrap().id, messages[0].id);
+    assert_eq!(session.remaining(), 4);
+    // What comes later belongs to the next session.
     client.publish_on_queue(VIP_DEAD, message(5)).await.unwrap();
-    assert_eq!(cursor.next().await.unwrap().unwrap().id, messages[1].id);
-    cursor.remove().await.unwrap();
-    assert_eq!(rest(&mut *cursor).await, in_order(&messages[2..]));
-    assert_eq!(cursor.left(), 0);
-    cursor.close().await.unwrap();
-    assert_eq!(cursor.next().await, Ok(None), "it is over");
+    assert_eq!(session.next().await.unwrap().unwrap().id, messages[1].id);
+    session.remove().await.unwrap();
+    assert_eq!(rest(&mut *session).await, in_order(&messages[2..]));
+    assert_eq!(session.remaining(), 0);
+    session.close().await.unwrap();
+    assert_eq!(session.next().await, Ok(None), "it is over");
 
     let mut again = client.browse(VIP_DEAD).await.unwrap();
     let seen = rest(&mut *again).await;
@@ -57,27 +57,27 @@ async fn a_cursor_gives_each_message_once_and_only_what_was_removed_is_gone() {
     assert!(!seen.contains(messages[1].id.as_ref().unwrap()));
     drop(again);
     until_ready(&vhost, 5).await;
-    assert_eq!(client.waiting(VIP_DEAD).await, Ok(5));
+    assert_eq!(client.count_ready(VIP_DEAD).await, Ok(5));
 
     let mut all = client.browse(VIP_DEAD).await.unwrap();
     while all.next().await.unwrap().is_some() {
         all.remove().await.unwrap();
     }
     all.close().await.unwrap();
-    assert_eq!(client.waiting(VIP_DEAD).await, Ok(0));
+    assert_eq!(client.count_ready(VIP_DEAD).await, Ok(0));
     client.close().await;
 }
 
 #[tokio::test]
-async fn a_cursor_that_is_dropped_gives_everything_back_at_once() {
+async fn a_session_that_is_dropped_gives_everything_back_at_once() {
     let vhost = vhost().await;
     let (client, messages) = with_dead(&vhost, &vhost.amqp_url(), 20).await;
     for upto in [1, 7, 20, 0] {
-        let mut cursor = client.browse(VIP_DEAD).await.unwrap();
+        let mut session = client.browse(VIP_DEAD).await.unwrap();
         for _ in 0..upto {
-            cursor.next().await.unwrap().unwrap();
+            session.next().await.unwrap().unwrap();
         }
-        drop(cursor);
+        drop(session);
         let mut next = client.browse(VIP_DEAD).await.unwrap();
         assert_eq!(BTreeSet::from_iter(rest(&mut *next).await), ids(&messages), "after {upto}");
     }
@@ -86,7 +86,7 @@ async fn a_cursor_that_is_dropped_gives_everything_back_at_once() {
 }
 
 #[tokio::test]
-async fn looks_of_one_client_and_of_several_take_turns() {
+async fn sessions_of_one_client_and_of_several_take_turns() {
     let vhost = vhost().await;
     let (one, messages) = with_dead(&vhost, &vhost.amqp_url(), 3).await;
     let two = Client::up(&vhost.amqp_url()).await;
@@ -95,9 +95,9 @@ async fn looks_of_one_client_and_of_several_take_turns() {
 
     let (here, there) = tokio::join!(one.browse(VIP_DEAD), two.browse(VIP_DEAD));
     for refused in [here.map(drop), there.map(drop)] {
-        assert_eq!(refused, Err(LookError::Busy(VIP_DEAD.into())));
+        assert_eq!(refused, Err(BrowseError::Busy(VIP_DEAD.into())));
     }
-    assert_eq!(two.waiting(VIP_DEAD).await, Ok(2), "what is looked at is not counted");
+    assert_eq!(two.count_ready(VIP_DEAD).await, Ok(2), "what is being browsed is not counted");
     let wait_for_turn = async {
         let mut second = two.browse(VIP_DEAD).await.unwrap();
         assert_eq!(rest(&mut *second).await.len(), messages.len());
@@ -112,33 +112,35 @@ async fn looks_of_one_client_and_of_several_take_turns() {
 async fn a_queue_that_is_not_there_is_named_and_nothing_else_fails() {
     let vhost = vhost().await;
     let (client, _) = with_dead(&vhost, &vhost.amqp_url(), 1).await;
-    let missing = || LookError::Missing("nowhere".into());
-    assert_eq!(client.waiting("nowhere").await, Err(missing()));
-    let mut cursor = client.browse("nowhere").await.unwrap();
-    assert_eq!(cursor.next().await, Err(missing()));
-    drop(cursor);
-    assert_eq!(client.waiting(VIP_DEAD).await, Ok(1));
+    let missing = || BrowseError::Missing("nowhere".into());
+    assert_eq!(client.count_ready("nowhere").await, Err(missing()));
+    let mut session = client.browse("nowhere").await.unwrap();
+    assert_eq!(session.next().await, Err(missing()));
+    drop(session);
+    assert_eq!(client.count_ready(VIP_DEAD).await, Ok(1));
     assert_eq!(client.status().consuming, LinkStatus::Up);
     client.close().await;
 }
 
 #[tokio::test]
-async fn a_cut_in_mid_cursor_is_a_sentence_and_loses_nothing() {
+async fn a_cut_in_mid_session_is_a_sentence_and_loses_nothing() {
     let vhost = vhost().await;
     let proxy = Proxy::start(vhost.address()).await;
     let (client, messages) = with_dead(&vhost, &vhost.amqp_url_at(proxy.port()), 5).await;
-    let mut cursor = client.browse(VIP_DEAD).await.unwrap();
-    cursor.next().await.unwrap().unwrap();
+    let mut session = client.browse(VIP_DEAD).await.unwrap();
+    session.next().await.unwrap().unwrap();
     proxy.set(Mode::Refuse);
     until_true("the cut is noticed", PATIENCE, async || client.status().consuming != LinkStatus::Up).await;
-    assert!(matches!(cursor.next().await, Err(LookError::Broken(_))));
-    assert!(matches!(cursor.remove().await, Err(LookError::Broken(_))), "it is not removed");
+    assert!(matches!(session.next().await, Err(BrowseError::Unavailable(_))));
+    assert!(matches!(session.remove().await, Err(BrowseError::Unavailable(_))), "it is not removed");
     proxy.set(Mode::Forward);
-    let Err(LookError::Broken(why)) = cursor.close().await else { panic!("it cannot be closed any more") };
+    let Err(BrowseError::Unavailable(why)) = session.close().await else {
+        panic!("it cannot be closed any more")
+    };
     assert!(!why.is_empty());
 
     // The broker may not have noticed yet; then the lock is in the way, and nothing is shown in part.
-    let mut again = until("a new look", PATIENCE, async || client.browse(VIP_DEAD).await.ok()).await;
+    let mut again = until("a new session", PATIENCE, async || client.browse(VIP_DEAD).await.ok()).await;
     assert_eq!(BTreeSet::from_iter(rest(&mut *again).await), ids(&messages));
     drop(again);
     client.close().await;
@@ -152,11 +154,13 @@ async fn a_client_without_a_broker_says_so_within_the_operation_time_out() {
         ..settings(&format!("amqp://127.0.0.1:{}", e2e::broker::free_port()))
     };
     let client = Client::new(&away, topology());
-    for failed in [client.browse(VIP_DEAD).await.map(drop), client.waiting(VIP_DEAD).await.map(drop)] {
-        let Err(LookError::Broken(why)) = failed else { panic!("{failed:?}") };
+    for failed in [client.browse(VIP_DEAD).await.map(drop), client.count_ready(VIP_DEAD).await.map(drop)] {
+        let Err(BrowseError::Unavailable(why)) = failed else { panic!("{failed:?}") };
         assert!(why.contains("no broker within 300ms") && why.contains("127.0.0.1"), "{why}");
     }
     client.close().await;
-    let Err(LookError::Broken(why)) = client.waiting(VIP_DEAD).await else { panic!("it is closed") };
+    let Err(BrowseError::Unavailable(why)) = client.count_ready(VIP_DEAD).await else {
+        panic!("it is closed")
+    };
     assert!(why.contains("closed"), "{why}");
 }
