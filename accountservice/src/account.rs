@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String")]
 pub struct AccountId(String);
 
-/// What is stored, and what the seed list in the settings has.
+/// An account as it is stored, and as the seed list in the settings has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
     /// Whose it is.
     pub name: String,
-    /// Whether its reads are of interest to the vipservice.
+    /// True if the vipservice is notified of its reads.
     #[serde(default)]
     pub vip: bool,
 }

@@ -12,13 +12,13 @@ use crate::{
     store::{AccountStore, StoreError},
 };
 
-/// What the handlers work with.
+/// State of the handlers.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "the store is a trait object")]
 pub struct AppState {
     /// The accounts.
     pub accounts: Arc<dyn AccountStore>,
-    /// Who is told of a VIP's read.
+    /// Notifier of a VIP's read.
     pub notifier: Notifier,
     /// This instance's name.
     pub served_by: Arc<str>,
@@ -50,7 +50,7 @@ fn default_limit() -> usize {
 #[derive(Debug, Serialize)]
 pub struct AccountList {
     accounts: Vec<AccountAnswer>,
-    /// What to ask for with `after`; absent on the last page.
+    /// Value of `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<AccountId>,
 }

@@ -51,7 +51,7 @@ const PORT: u16 = 6767;
 /// From the command line and the environment to a running service, or to one of its verbs.
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// The error in one sentence.
 pub async fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,

@@ -15,7 +15,7 @@ use tracing::Level;
 
 use crate::{settings::Settings, store::open_store};
 
-/// How long `drain` goes on when nothing moves.
+/// Time after which `drain` stops when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The verb and its two ways.

@@ -94,7 +94,7 @@ impl SledAccountStore {
         Ok(Self { tree })
     }
 
-    /// Whether it can be read, for `/readyz`.
+    /// Checks that the store can be read, for `/readyz`.
     ///
     /// # Errors
     /// Why not.

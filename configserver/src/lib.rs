@@ -58,15 +58,15 @@ use crate::{
 
 /// Where it listens if nothing else is said.
 const PORT: u16 = 8888;
-/// What it serves if nothing else is said.
+/// Folder that it serves by default.
 const FOLDER: &str = "config-repo";
-/// What its name on the bus begins with, as with Spring's.
+/// Beginning of its name on the bus, as with Spring's.
 const BUS_NAME: &str = "config-server";
 
 /// From the command line and the environment to a running service.
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// The error in one sentence.
 pub async fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,

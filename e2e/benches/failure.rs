@@ -1,4 +1,4 @@
-//! How soon the system has got over a failure, and what a failure may cost.
+//! Times until the system has recovered from a failure, and what a failure may cost.
 //!
 //!     cargo bench -p e2e --bench failure
 //!
@@ -56,7 +56,7 @@ const KILLS: usize = 11;
 const DRAINS: usize = 5;
 const MEMORIES: usize = 3;
 
-/// What waits when a drain begins.
+/// Messages that wait when a drain begins.
 const WAITING: usize = 10_000;
 /// The default of `consumer_prefetch`.
 const PREFETCH: u16 = 50;

@@ -1,4 +1,4 @@
-//! How small the services are, and how soon they answer.
+//! Sizes of the services, and times until they answer.
 //!
 //!     cargo bench -p e2e --bench footprint
 //!

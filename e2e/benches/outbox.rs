@@ -1,4 +1,4 @@
-//! How fast a filled outbox empties: messages per second from disk to a confirmed quorum queue.
+//! Speed at which a full outbox empties: messages per second from disk to a confirmed quorum queue.
 //!
 //!     cargo bench -p e2e --bench outbox
 //!
@@ -232,7 +232,7 @@ async fn confirmed(confirm: Option<lapin::PublisherConfirm>) {
     assert!(confirm.await.expect("the connection holds").is_ack(), "the queue has room");
 }
 
-/// What the adapter in `common` makes of the message.
+/// The same message as the adapter in `common` publishes it.
 fn properties(message: &Message) -> BasicProperties {
     let text = |value: &Option<String>| value.clone().unwrap_or_default().into();
     let mut headers = FieldTable::default();

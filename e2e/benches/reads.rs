@@ -1,4 +1,4 @@
-//! What a read costs: CPU time of the accountservice per `GET /accounts/{id}`.
+//! Cost of a read: CPU time of the accountservice per `GET /accounts/{id}`.
 //!
 //!     cargo bench -p e2e --bench reads
 //!

@@ -13,10 +13,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::environment;
 
-pub use self::private::{PrivateBroker, Shortage};
+pub use self::private::PrivateBroker;
 pub use self::product::Product;
 pub use self::vhost::{StoredMessage, Vhost};
-pub use self::{container::Container, dev::DevBroker};
+pub use self::{
+    container::{Container, Shortage},
+    dev::DevBroker,
+};
 
 /// The broker that all tests share: the one that `HOPS_BROKER` and `HOPS_BROKER_ADMIN` name, or else a devbroker of this process.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ impl SharedBroker {
         &self.product
     }
 
-    /// Whether it is RabbitMQ; if not, says aloud that the running test is not run on it, and why.
+    /// Tells whether it is RabbitMQ; if not, prints that the running test is left out, and why.
     pub fn is_rabbitmq_for(&self, why: &str) -> bool {
         use std::io::Write as _;
         let is_rabbitmq = matches!(self.product, Product::RabbitMq { .. });
@@ -84,7 +87,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// What to add to fixed ports so that they are nobody's; all of them are below the same range.
+/// Returns a number to add to fixed ports so that they are free; all of them are below the same range.
 pub fn free_base(fixed: &[u16]) -> u16 {
     let highest = fixed.iter().max().copied().unwrap_or_default();
     loop {

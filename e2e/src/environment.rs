@@ -37,24 +37,24 @@ fn tests(part: &str) -> bool {
     env::var("HOPS_TESTS").is_ok_and(|value| value == part)
 }
 
-/// Whether a test that takes long may run: with `HOPS_TESTS=full` only. Else it is to return at once, and a line says
+/// Tells whether a test that takes long may run: with `HOPS_TESTS=full` only. Else it has to return at once, and a line says
 /// so that is seen without `--nocapture` too.
 pub fn full_only(test: &str) -> bool {
     is_full() || left_out(test, "with HOPS_TESTS=full only")
 }
 
-/// Whether a test that needs RabbitMQ itself may run: where the tests run on one. Else as above.
+/// Tells whether a test that needs RabbitMQ itself may run: where the tests run on one. Else as above.
 pub fn rabbitmq_only(test: &str) -> bool {
     broker().is_some() || left_out(test, "with HOPS_BROKER=amqp://... only")
 }
 
-/// Whether a test that brings its own broker may run: where none is named; elsewhere it would do the same once more. Else
-/// as above.
+/// Tells whether a test that brings its own broker may run: where none is named; elsewhere it would repeat itself. Else as
+/// above.
 pub fn own_broker_only(test: &str) -> bool {
     broker().is_none() || left_out(test, "where no HOPS_BROKER is named")
 }
 
-/// Whether a chapter may be played: on its own broker, with `HOPS_TESTS=pages` or `full`. Else as above.
+/// Tells whether a chapter may be played: on its own broker, with `HOPS_TESTS=pages` or `full`. Else as above.
 pub fn pages_only(page: &str) -> bool {
     own_broker_only(page)
         && (tests("pages") || is_full() || left_out(page, "with HOPS_TESTS=pages or HOPS_TESTS=full only"))

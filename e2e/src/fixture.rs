@@ -28,7 +28,7 @@ pub struct Offer {
     pub id: String,
     /// Whose account was read.
     pub account_id: String,
-    /// What is offered.
+    /// Text of the offer.
     pub text: String,
     /// The id of the read that led to it.
     pub request_id: String,
@@ -151,7 +151,7 @@ impl TestSystem {
         self.offers(vipservice).await
     }
 
-    /// How many offers each replica made.
+    /// Number of offers by replica.
     pub async fn by_replica(&self, vipservice: &Service) -> BTreeMap<String, u64> {
         serde_json::from_value(vipservice.get("/offers/by-replica").await.json())
             .expect("numbers by instance")

@@ -1,4 +1,4 @@
-//! What a service holds of the machine - threads, open files, memory - and whether it is back where it was before a fault.
+//! Resources that a service holds - threads, open files, memory - and whether they are back at the level before a fault.
 //!
 //! Read from `/proc`, so of the process as it is. What comes and goes with the load and not with faults is told apart
 //! by name, see [`Levels::of`]; only memory has a slack.
@@ -30,7 +30,7 @@ const OWN_RUNTIME: &str = "async-compat/to";
 const OWN_RUNTIME_FILES: [(&str, usize); 3] =
     [("anon_inode:[eventpoll]", 2), ("anon_inode:[eventfd]", 1), ("socket", 1)];
 
-/// What one process held at a moment.
+/// Resources of one process at one moment.
 #[derive(Debug, Clone)]
 pub struct Levels {
     service: String,
@@ -117,7 +117,7 @@ impl Levels {
 }
 
 impl Held {
-    /// What a process holds now; `None` if there is none.
+    /// Reads the resources of a process; `None` if the process does not exist.
     fn by(pid: u32, port: u16) -> Option<Self> {
         let clients = connections_to(pid, port)?;
         let mut held = Self {

@@ -25,7 +25,7 @@ use crate::{
 /// Between a refused read and the next attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many notifications a fault finds in flight: 100, and 500 with `HOPS_TESTS=full`.
+/// Number of notifications in flight when a fault happens: 100, and 500 with `HOPS_TESTS=full`.
 pub fn in_flight() -> usize {
     if environment::is_full() { 500 } else { 100 }
 }
@@ -35,7 +35,7 @@ pub fn request_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// What became of the reads.
+/// Results of the reads.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// S: the ids of all reads that were sent, whatever came of them.
@@ -56,7 +56,7 @@ impl Record {
     }
 }
 
-/// What is to be sent.
+/// Requests to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     reads: usize,
@@ -81,7 +81,7 @@ impl Load {
         Self { is_retrying: false, ..Self::answered(reads) }
     }
 
-    /// How many reads wait for their answers at the same time.
+    /// Sets the number of reads that wait for their answers at the same time.
     pub fn at_a_time(self, at_a_time: usize) -> Self {
         Self { at_a_time, ..self }
     }
@@ -135,12 +135,12 @@ impl RunningLoad {
             .await;
     }
 
-    /// How many reads were answered 200 so far.
+    /// Counts the reads that were answered 200 so far.
     pub fn answered(&self) -> usize {
         self.shared.record().answered.len()
     }
 
-    /// How many were not, so far.
+    /// Counts the reads that failed so far.
     pub fn refused(&self) -> usize {
         self.shared.record().refused.len()
     }

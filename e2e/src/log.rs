@@ -1,4 +1,4 @@
-//! What a service printed: every line of its standard output and error, across restarts, bounded.
+//! The output of a service: every line of its standard output and error, across restarts, bounded.
 
 use std::{
     collections::VecDeque,
@@ -70,7 +70,7 @@ impl Log {
         self.lock().iter().filter(|line| wanted(line)).cloned().collect()
     }
 
-    /// How many lines `wanted` says yes to.
+    /// Counts the lines for which `wanted` returns true.
     pub fn count(&self, wanted: impl Fn(&Line) -> bool) -> usize {
         self.lock().iter().filter(|line| wanted(line)).count()
     }

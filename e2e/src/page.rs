@@ -98,7 +98,7 @@ struct Page {
     // Dropped before the stage that they play on.
     running: Vec<Running>,
     stage: Stage,
-    /// What came out of the last command, for a failure.
+    /// Output of the last command, shown when a test fails.
     last: Vec<String>,
 }
 
@@ -201,7 +201,7 @@ impl Page {
         (output.status.success() || step.fails()) && is_as_printed(&step.printed, &self.last)
     }
 
-    /// What a program has printed, with the page's ports.
+    /// Returns the output of a program with the page's ports.
     fn came(&self, running: &Running) -> Vec<String> {
         running.printed().iter().map(|line| self.stage.as_on_the_page(line)).collect()
     }

@@ -56,7 +56,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// What it printed, in all its lives.
+    /// Returns its output since its first start.
     pub fn log(&self) -> &Log {
         &self.log
     }

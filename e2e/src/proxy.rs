@@ -27,7 +27,7 @@ use crate::{
     wait::{PATIENCE, until_true},
 };
 
-/// What the proxy does with bytes and new connections.
+/// Treatment of bytes and new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Forwards everything.
@@ -45,9 +45,9 @@ pub enum Mode {
 /// A direction, seen from the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// What the service sends.
+    /// From the service to the broker.
     ToBroker,
-    /// What the broker sends.
+    /// From the broker to the service.
     FromBroker,
 }
 
@@ -104,7 +104,7 @@ impl Proxy {
         *self.control.cut_after.lock().expect("not poisoned") = Some((direction, bytes));
     }
 
-    /// How many connections it has accepted so far.
+    /// Counts the connections that it has accepted so far.
     pub fn accepted(&self) -> usize {
         self.control.accepted.load(Ordering::Relaxed)
     }
@@ -149,7 +149,7 @@ impl Control {
         modes.wait_for(wanted).await.expect("the sender lives as long as this task");
     }
 
-    /// How many of these bytes may pass, and whether the cut comes after them.
+    /// Returns how many of these bytes may pass, and whether the connection is cut after them.
     fn allowed(&self, direction: Direction, bytes: usize) -> (usize, bool) {
         let mut cut_after = self.cut_after.lock().expect("not poisoned");
         match cut_after.as_mut() {

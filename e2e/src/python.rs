@@ -30,7 +30,7 @@ pub fn python_with_pika(folder: &Path) -> PathBuf {
     python
 }
 
-/// What a command prints; panics with what it said when it fails.
+/// Returns the output of a command; panics with the error output if the command fails.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -14,13 +14,13 @@ use crate::repository;
 /// Languages whose blocks have to say where they are from.
 const LANGUAGES: [&str; 3] = ["rust", "yaml", "toml"];
 const GAPS: [&str; 2] = ["// ...", "# ..."];
-/// What an item is declared with.
+/// Keywords that declare an item.
 const KEYWORDS: [&str; 9] =
     ["fn", "struct", "enum", "trait", "const", "static", "type", "mod", "macro_rules!"];
-/// What may stand before that.
+/// Words that may stand before such a keyword.
 const QUALIFIERS: [&str; 5] = ["pub", "pub(crate)", "pub(super)", "async", "default"];
 
-/// What a page, named by its path from the root, says of code and is not so.
+/// Returns the quotations of a page that differ from the code; the page is named by its path from the root.
 pub fn faults(path: &str) -> Vec<String> {
     let page = repository::read(path);
     let wrong = |quote: Quote| {
@@ -60,7 +60,7 @@ fn quotes(page: &str) -> Vec<Quote<'_>> {
 }
 
 impl Quote<'_> {
-    /// What is wrong with it, as the files are that `read` reads.
+    /// Returns what is wrong with it, compared with the files that `read` reads.
     fn fault(&self, read: impl Fn(&str) -> String) -> Option<String> {
         let Some(source) = self.source else {
             return Some("code without `<!-- code: FILE#ITEM -->` above it".into());

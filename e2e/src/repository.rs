@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is built, and what git and programs that run keep; in a worktree `.git` is a file.
+/// Names of what is built, and of what git and running programs keep; in a worktree `.git` is a file.
 const NO_SOURCES: [&str; 5] = [".git", ".hops", ".secrets", "devbroker-data", "target"];
 
 /// Its root.

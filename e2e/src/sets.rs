@@ -35,7 +35,7 @@ impl Difference {
         }
     }
 
-    /// Whether the promise is kept.
+    /// Tells whether the promise is kept.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

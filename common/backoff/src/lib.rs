@@ -1,4 +1,4 @@
-//! How long to wait before trying again: exponential, with full jitter.
+//! Delays before another attempt: exponential, with full jitter.
 //!
 //! Full jitter (a wait drawn evenly between zero and the present ceiling) spreads the clients of a
 //! broker that comes back better than a fixed or a half-jittered wait does:

@@ -31,7 +31,7 @@ impl BusId {
         &self.0
     }
 
-    /// Whether a destination means this instance. It is completed first: old senders write `*` for everybody, and
+    /// Tells whether a destination includes this instance. It is completed first: old senders write `*` for everybody, and
     /// a service's name alone for all its instances.
     #[must_use]
     pub fn is_addressed_by(&self, destination: Option<&str>) -> bool {
@@ -54,7 +54,7 @@ pub(super) fn completed(given: Option<&str>) -> String {
     }
 }
 
-/// Whether a pattern matches an id, or the id with one of its profiles where it has several.
+/// Tells whether a pattern matches an id, or the id with one of its profiles where it has several.
 pub(super) fn is_match(pattern: &str, id: &str) -> bool {
     let id: Vec<_> = segments(id).collect();
     let profiles = id.get(1).into_iter().flat_map(|profiles| profiles.split(','));
@@ -82,7 +82,7 @@ fn matches(pattern: &str, id: &[&str]) -> bool {
     )
 }
 
-/// Whether the parts of a pattern cover all of `whole`, where some parts stand for any number. Its time grows with
+/// Tells whether the parts of a pattern cover all of `whole`, where some parts stand for any number. Its time grows with
 /// the product of the two, however many such parts a stranger writes.
 fn covers<P: Copy, T>(
     pattern: impl Iterator<Item = P>,

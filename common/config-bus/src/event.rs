@@ -29,11 +29,11 @@ pub struct Event {
     pub origin: String,
     /// A pattern; without one, everybody is meant.
     pub destination: Option<String>,
-    /// What happened.
+    /// The change that is announced.
     pub change: Change,
 }
 
-/// What happened.
+/// A change of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Settings are to be read again.
@@ -85,7 +85,7 @@ impl Event {
         }
     }
 
-    /// What a receiver tells all others after it has acted on this.
+    /// Returns the event with which a receiver acknowledges this one to all others.
     #[must_use]
     pub fn ack(&self, by: &BusId) -> Self {
         let (id, destination) = (self.id.clone(), self.destination.clone());
@@ -93,7 +93,7 @@ impl Event {
         Self::new(by, None, Change::Ack { id, destination, event })
     }
 
-    /// Whether this instance is to act on it: it is meant, it did not send it, and it is no acknowledgment.
+    /// Tells whether this instance has to act on it: the destination includes it, it did not send it, and it is no acknowledgment.
     #[must_use]
     pub fn is_for(&self, instance: &BusId) -> bool {
         !matches!(self.change, Change::Ack { .. })

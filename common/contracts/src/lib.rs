@@ -1,4 +1,4 @@
-//! What services say to each other: messages, queues, and the request that a message belongs to.
+//! The contracts between services: messages, queues, and the request that a message belongs to.
 //!
 //! In reading order:
 //! - this file: the notification, and which versions of it a reader understands
@@ -37,7 +37,7 @@ pub struct VipNotification {
     pub read_at: Timestamp,
 }
 
-/// What a message's `type` says to a reader of `ours`, as in `vip.notification.v1`.
+/// The meaning of a message's `type` for a reader of `ours`, as in `vip.notification.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Ours; a minor version, as in `v1.2`, adds to it, and what was there keeps its meaning.

@@ -10,7 +10,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The header with other systems' part of it.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Who asked, and as part of which trace. Made at hop 1, carried in the message, found again at hop 7.
+/// The request that something belongs to, and its trace. Made at hop 1, carried in the message, found again at hop 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// The `x-request-id` that came in, or one made here; the message's `correlation_id`.

@@ -44,10 +44,10 @@ pub enum OutboxError {
 pub struct Outbox {
     store: sled::Db,
     tree: sled::Tree,
-    /// What can never be published is moved here, for a person.
+    /// Messages that can never be published, kept for a person.
     aside: sled::Tree,
     max: usize,
-    /// How many wait. Our own count: sled's `len` reads everything.
+    /// Number of messages that wait. Our own count: sled's `len` reads everything.
     waiting: watch::Sender<usize>,
     depth: Gauge,
     /// Held from taking a key to using it, so that an entry never appears behind the relay's back.
@@ -102,19 +102,19 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// How many messages wait.
+    /// Returns the number of messages that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         *self.waiting.borrow()
     }
 
-    /// Whether none waits.
+    /// Returns true if no message waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many messages were put aside, since they can never be published.
+    /// Returns the number of messages that are parked, since they can never be published.
     #[must_use]
     pub fn put_aside_len(&self) -> usize {
         self.aside.len()
@@ -131,7 +131,7 @@ impl Outbox {
         let _ = self.waiting().wait_for(|waiting| *waiting == 0).await;
     }
 
-    /// Whether it takes messages, for `/readyz`.
+    /// Checks that it accepts messages, for `/readyz`.
     ///
     /// # Errors
     /// Why it does not.

@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use super::{Entry, Outbox};
 
-/// How many messages are on their way at a time: two full batches of the publisher.
+/// Number of messages on their way at a time: two full batches of the publisher.
 const WINDOW: usize = 1000;
 
 /// Publishes what is in the outbox and removes what is confirmed, until it is dropped. A message that
@@ -27,7 +27,7 @@ pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
     }
 }
 
-/// How a pass ended.
+/// Outcome of a pass.
 struct Setback {
     confirmed: usize,
     failed: usize,

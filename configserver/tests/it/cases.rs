@@ -9,7 +9,7 @@ use spring::{Node, Scalar, yaml::documents};
 
 use crate::kit::{Answer, TestServer};
 
-/// What is left out of the protocol, by the beginnings of the cases' names. One that passes does not belong here.
+/// Parts of the protocol that are left out, by the beginnings of the cases' names. A case that passes does not belong here.
 const LEFT_OUT: [(&str, &str); 13] = [
     ("cipher/v2-", "the second version of the JSON, with origins"),
     ("overrides/v2-", "the second version of the JSON, with origins"),

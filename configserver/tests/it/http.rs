@@ -1,4 +1,4 @@
-//! What the cases do not ask: passwords, methods, errors, links, broken and hostile files, a folder that goes.
+//! Tests beyond the recorded cases: passwords, methods, errors, links, broken and hostile files, a folder that goes.
 
 use std::{fs, os::unix::fs::symlink};
 

@@ -65,7 +65,7 @@ pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
-/// How long the answer will be, as soon as its head is there.
+/// Returns the length of the whole answer, as soon as its head has arrived.
 fn answer_len(answer: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"\r\ncontent-length: ";
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n")?;

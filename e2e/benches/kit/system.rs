@@ -96,7 +96,7 @@ impl Server {
         (load::status(answer) == Some(200)).then(|| String::from_utf8_lossy(answer).into_owned())
     }
 
-    /// What it holds when nothing has changed for a second, in MB.
+    /// Memory that it holds when nothing has changed for a second, in MB.
     pub(crate) async fn settled_memory(&self) -> f64 {
         let mut last = (self.process.memory(), Instant::now());
         while last.1.elapsed() < Duration::from_secs(1) {

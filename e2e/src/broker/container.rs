@@ -10,13 +10,22 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
 };
 
-use super::{Shortage, Vhost, free_port};
+use super::{Vhost, free_port};
 use crate::environment;
 
 const IMAGES: [&str; 2] = ["hops-rabbitmq:4.0", "rabbitmq:4-management"];
 
 /// Each takes a core for the seconds of its start: with more of them at once, whoever waits for them waits in vain.
 static SLOTS: Semaphore = Semaphore::const_new(3);
+
+/// A resource that a broker lacks. Without it the broker accepts no messages, and serves everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Of memory: it may use next to none.
+    Memory,
+    /// Of disk: it wants more free space than there is.
+    Disk,
+}
 
 /// A container that one test owns; removed by its name when dropped, and when the test's process dies.
 #[derive(Debug)]

@@ -1,6 +1,10 @@
 //! A broker that one test has for itself, of the kind that the run's tests share: it may be killed, frozen, starved and restarted.
 
-use super::{Vhost, container::Container, dev::DevBroker};
+use super::{
+    Vhost,
+    container::{Container, Shortage},
+    dev::DevBroker,
+};
 use crate::environment;
 
 /// A RabbitMQ in a container, or a devbroker; it ends when it is dropped, and when the test's process dies.
@@ -10,15 +14,6 @@ pub enum PrivateBroker {
     RabbitMq(Container),
     /// devbroker.
     Dev(DevBroker),
-}
-
-/// What a broker is short of. It then takes no messages, and all else goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// Of memory: it may use next to none.
-    Memory,
-    /// Of disk: it wants more free space than there is.
-    Disk,
 }
 
 /// The same on either kind.

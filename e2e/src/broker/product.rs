@@ -12,7 +12,7 @@ use amq_protocol::{
 };
 use lapin::types::FieldTable;
 
-/// What a client says first: AMQP 0-9-1.
+/// Protocol header of AMQP 0-9-1, which a client sends first.
 const GREETING: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// A healthy broker greets at once.

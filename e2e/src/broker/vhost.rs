@@ -32,7 +32,7 @@ pub struct Vhost {
     kind: Kind,
 }
 
-/// What becomes of a virtual host, and what its broker's HTTP is like.
+/// The end of a virtual host, and the kind of its broker's HTTP interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// RabbitMQ's; it lives as long as its value.
@@ -165,7 +165,7 @@ impl Vhost {
         reply.error_for_status().map(drop)
     }
 
-    /// Whether nobody listens where its broker did.
+    /// Tells whether nothing listens at its broker's address any more.
     pub(super) async fn is_gone(&self) -> bool {
         tokio::net::TcpStream::connect(self.address()).await.is_err()
     }
@@ -221,12 +221,12 @@ impl Vhost {
         confirmation.is_ack() && confirmation.take_message().is_none()
     }
 
-    /// How many messages are ready in a queue, as the queue itself counts them; `None` where there is no such queue.
+    /// Counts the ready messages of a queue, as the queue itself does; `None` if there is no such queue.
     pub async fn ready(&self, queue: &str) -> Option<u32> {
         Some(self.passive(queue).await?.message_count())
     }
 
-    /// How many consumers have subscribed to a queue, likewise.
+    /// Counts the consumers of a queue, likewise.
     pub async fn consumers(&self, queue: &str) -> Option<u32> {
         Some(self.passive(queue).await?.consumer_count())
     }

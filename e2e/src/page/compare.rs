@@ -1,8 +1,8 @@
-//! Whether what came out is what the page prints: the same lines, but for what differs from run to run.
+//! Comparison of the output with what the page prints: the lines are the same, except for what differs from run to run.
 
 use std::collections::BTreeMap;
 
-/// What may stand in a line: `x` is a hexadecimal digit, `0` a decimal one, all else itself.
+/// Patterns of parts that differ from run to run: `x` is a hexadecimal digit, `0` a decimal one, all else itself.
 const ANY: [(&str, &str); 7] = [
     ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "<id>"),
     ("walk-xxxxxxxx", "<id>"),
@@ -14,13 +14,13 @@ const ANY: [(&str, &str); 7] = [
     ("accountservice.0", "accountservice.<n>"),
 ];
 
-/// Whether all lines are as printed.
+/// Compares all lines.
 pub(super) fn is_as_printed(printed: &[String], came: &[String]) -> bool {
     let all = |lines: &[String]| lines.iter().map(|line| masked(line)).collect::<Vec<_>>();
     fit(&all(printed), &all(came))
 }
 
-/// Whether one line is.
+/// Compares one line.
 pub(super) fn is_line(printed: &str, came: &str) -> bool {
     fits(&masked(printed), &masked(came))
 }

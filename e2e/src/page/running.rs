@@ -19,7 +19,7 @@ pub(super) struct Running {
     child: Child,
     log: Lines,
     readers: Vec<JoinHandle<()>>,
-    /// How many of its lines the page has shown.
+    /// Number of its lines that the page has shown.
     pub(super) shown: usize,
     pub(super) is_killed: bool,
 }

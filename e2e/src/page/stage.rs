@@ -9,7 +9,7 @@ use std::{
 
 use crate::{binaries::binary, broker::free_base, environment, repository};
 
-/// What pages call the folder of the checkout.
+/// Folder of the checkout, as pages print it.
 const HOME: &str = "/home/you/hops";
 /// Ports that pages speak of.
 const PORTS: [u16; 7] = [6767, 6868, 6969, 8888, 5672, 15672, 15673];
@@ -19,9 +19,9 @@ const WARDEN: &str = r#"cat; cd "$0/hops" && cargo hops down --all; rm -rf -- "$
 /// One page's folder and ports; what `cargo hops` has started there ends when this is dropped, and when the test's process dies.
 pub(super) struct Stage {
     checkout: PathBuf,
-    /// What its programs have in their environment, in place of this shell's settings.
+    /// Environment variables of its programs, in place of this shell's settings.
     variables: Vec<(String, String)>,
-    /// What is printed, and what is there in its place.
+    /// Texts as pages print them, each with the real one.
     places: Vec<(String, String)>,
     warden: Option<Child>,
 }
@@ -75,7 +75,7 @@ impl Stage {
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
     }
 
-    /// What `git status` says of the checkout: nothing where all is as it was.
+    /// Returns the output of `git status` in the checkout: empty if nothing has changed.
     pub(super) fn changes(&self) -> String {
         git(&self.checkout, &["status", "--porcelain"])
     }
@@ -97,12 +97,12 @@ impl Stage {
         command
     }
 
-    /// What is typed, with the ports and the folder that are there.
+    /// Returns a typed line with the real ports and the real folder.
     pub(super) fn real(&self, typed: &str) -> String {
         self.places.iter().fold(typed.to_owned(), |text, (printed, real)| text.replace(printed, real))
     }
 
-    /// What came out, with the ports and the folder that the page has.
+    /// Returns a line of output with the ports and the folder of the page.
     pub(super) fn as_on_the_page(&self, line: &str) -> String {
         self.places.iter().fold(line.to_owned(), |text, (printed, real)| text.replace(real, printed))
     }
@@ -131,7 +131,7 @@ fn copy_to(checkout: &Path) {
     git(checkout, &["commit", "--quiet", "--no-verify", "--message=the checkout"]);
 }
 
-/// What git says, with none of the user's settings.
+/// Returns the output of git without the user's settings.
 fn git(checkout: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=page", "-c", "user.email=page@localhost", "-c", "commit.gpgsign=false"]);

@@ -48,7 +48,7 @@ pub(super) fn steps(page: &str) -> Vec<Step> {
 }
 
 impl Step {
-    /// Whether what is typed goes on until Ctrl-C: a program that is given no verb, `up` in front, logs that are followed, an
+    /// Tells whether the command runs until Ctrl-C: a program that is given no verb, `up` in front, logs that are followed, an
     /// example in a terminal of its own; not where its error is printed.
     pub(super) fn stays(&self) -> bool {
         let words: Vec<_> = self.typed.split_whitespace().collect();
@@ -63,7 +63,7 @@ impl Step {
         }
     }
 
-    /// Whether it is to fail.
+    /// Tells whether the command is expected to fail.
     pub(super) fn fails(&self) -> bool {
         self.printed.iter().any(|line| line.starts_with("error: "))
     }
@@ -80,7 +80,7 @@ impl Step {
         }
     }
 
-    /// Whether it only asks, so that it may be asked again until things have come to rest.
+    /// Tells whether the command only asks, so that it may be repeated until the answer is as printed.
     pub(super) fn is_question(&self) -> bool {
         let typed = self.typed.as_str();
         let asks_with_curl =

@@ -1,4 +1,4 @@
-//! What a page is read as, and what it is compared with.
+//! Tests of the steps that are read from a page, and of the comparison with what came out.
 
 use super::{
     compare::is_as_printed,

@@ -1,4 +1,4 @@
-//! How a process is to be started.
+//! The description of a process before it is started.
 
 use std::{
     process::{Command, Stdio},
@@ -11,7 +11,7 @@ use crate::{
     environment, http,
 };
 
-/// How a process is to be started: everything but the moment. The environment's settings (`APP_*`) never reach it.
+/// Binary, flags and environment of a process that is to be started. The environment's settings (`APP_*`) never reach it.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub(super) binary: &'static str,

@@ -1,4 +1,4 @@
-//! What is a quotation, and which is true.
+//! Tests of which blocks are quotations, and of their comparison with the code.
 
 use super::{Quote, quotes};
 

@@ -164,7 +164,7 @@ async fn without_its_broker_it_serves_says_that_nobody_was_told_and_goes_on_with
     assert_eq!(listener.heard().await, "svc:**");
 }
 
-/// What a verb makes of its standard input in an empty folder: whether it worked, its output, and what it said.
+/// Runs a verb with this standard input in an empty folder; returns whether it succeeded, its output and its error output.
 fn shell(verb: &str, key: Option<&str>, input: &str) -> (bool, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary("configserver"));

@@ -23,7 +23,7 @@ async fn accountservice_dies(system: &TestSystem, failpoint: &str) -> (Service, 
     (account, load.stop().await)
 }
 
-/// What was in the outbox when the accountservice died.
+/// Content of the outbox when the accountservice died.
 fn was_waiting(account: &Service) -> bool {
     account.log().count(|line| line.field("message").starts_with("waiting in the outbox from an earlier run"))
         == 1
@@ -38,7 +38,7 @@ async fn vipservice_dies(system: &TestSystem, failpoint: &str) -> (Service, Serv
     (account, vip, load.stop().await)
 }
 
-/// How often each message was delivered, as the vipservice's log has it.
+/// Counts the deliveries of each message in the vipservice's log.
 fn deliveries(vip: &Service) -> BTreeMap<String, usize> {
     let mut deliveries = BTreeMap::new();
     for line in vip.log().filter(|line| line.hop() == Some(7)) {
@@ -52,7 +52,7 @@ async fn until_delivered_twice(vip: &Service) {
         .await;
 }
 
-/// How many entries of the stream were repetitions, as a replica counts them.
+/// Returns the number of duplicates in the stream, as a replica counts them.
 async fn repetitions(vip: &Service) -> u64 {
     vip.metric("hops_offers_duplicates_total").await
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 const DEAD: &str = "vip_queue.dead";
 const BODY: &str = r#"{"accountId":"10000","readAt":"2026-11-20T06:27:33.757Z"}"#;
 
-/// How a command ended and what it printed.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     code: Option<i32>,
@@ -33,7 +33,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// What it printed on standard output, since it succeeded.
+    /// Returns its standard output; panics if it failed.
     #[track_caller]
     pub(crate) fn done(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
@@ -125,7 +125,7 @@ async fn ids_in(vhost: &Vhost, queue: &str) -> Vec<String> {
     messages.iter().map(|message| message.properties.message_id().as_ref().unwrap().to_string()).collect()
 }
 
-/// What a redrive has told of, by id.
+/// Returns the ids that a redrive has reported.
 fn redriven(out: &str) -> BTreeSet<String> {
     out.lines().filter_map(|line| Some(line.split_once(": redriven to vip_queue")?.0.to_owned())).collect()
 }

@@ -1,4 +1,4 @@
-//! What becomes of messages that fail: they wait on the ladder, end with the dead and their story, and harm no other.
+//! Messages that fail: they wait on the ladder, end with the dead and their story, and harm no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -636,7 +636,7 @@ async fn a_connection_whose_channels_are_used_up_by_refusals_is_replaced() {
     client.close().await;
 }
 
-/// What a replay tells, in the order it tells it.
+/// Events of a replay in their order.
 fn replayed(client: &Client) -> Arc<Mutex<Vec<Replay>>> {
     let steps = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&steps);

@@ -1,4 +1,4 @@
-//! What the person sees who runs the services: failed starts, exit codes, checks, problems, metrics, the outbox by hand.
+//! The services as an operator sees them: failed starts, exit codes, checks, problems, metrics, the outbox by hand.
 
 use std::{net::TcpListener, time::Duration};
 

@@ -24,7 +24,7 @@ const DURATION: Duration = Duration::from_secs(180);
 /// A quorum queue younger than a few seconds may not survive a `kill -9` of its broker.
 const SAFE_AGE: Duration = Duration::from_secs(25);
 
-/// What goes wrong. Times are in milliseconds.
+/// A fault. Times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Cut,
@@ -124,7 +124,7 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
-/// What the faults happen to. The first of each kind of service is never restarted.
+/// The processes that the faults happen to. The first of each kind of service is never restarted.
 struct Scene {
     broker: PrivateBroker,
     proxy: Proxy,

@@ -1,4 +1,4 @@
-//! What there is in the code - each setting, each verb, each metric, each exit code - stands on a page.
+//! Each setting, verb, metric and exit code of the code is on a page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::words::{pages, spans};
 /// Has every setting, verb and metric of the services.
 const REFERENCE: &str = "docs/REFERENCE.md";
 const SERVICES: [&str; 3] = ["accountservice", "vipservice", "configserver"];
-/// What a shell says of a process that was ended by SIGKILL: 128 and the signal's number.
+/// Exit code that a shell reports after SIGKILL: 128 and the signal's number.
 const KILLED: u32 = 128 + 9;
 
 type Account = accountservice::settings::Settings;
@@ -144,7 +144,7 @@ async fn every_metric_is_in_the_reference() {
     assert_table("Metrics", &metrics.into_iter().map(row).collect::<Vec<_>>());
 }
 
-/// What each service answers at `/metrics`.
+/// Returns each service's answer at `/metrics`.
 pub(crate) async fn metrics_of_all() -> [(&'static str, String); 3] {
     let system = TestSystem::new().await;
     let config_repo = root().join("config-repo");

@@ -25,7 +25,7 @@ const ANSWERS: &str = r#"
     esac
 "#;
 
-/// What deploy.sh works on, with a `docker` that has these answers and then the usual ones.
+/// Creates a folder for deploy.sh, with a `docker` that has these answers and then the usual ones.
 fn folder(answers: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let is_wanted = |path: &&String| {
@@ -159,7 +159,7 @@ fn what_is_not_there_is_said() {
     assert!(text.contains("the broker does not answer yet") && text.contains("try:"), "{text}");
 }
 
-/// What `docker build` would run first, over what it would be sent.
+/// Runs what `docker build` runs first, over the files that it is sent.
 #[test]
 fn the_dependencies_layer_has_a_file_for_every_target_that_a_manifest_names() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,14 @@
-//! What holds of the repository itself: the walk's marks, the manifests, `config-repo`, and that the pages speak of what is there.
+//! Rules of the repository itself: the walk's marks, the manifests, `config-repo`, and that whatever the pages name exists.
+
+mod source;
+mod lines;
+mod comments;
+mod modules;
+mod crates;
 
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -41,7 +46,7 @@ fn sources() -> impl Iterator<Item = String> {
     files().into_iter().filter(|path| path.ends_with(".rs"))
 }
 
-/// What stands between backticks outside of fenced blocks.
+/// Returns the texts between backticks outside of fenced blocks.
 fn code_spans(page: &str) -> Vec<String> {
     let text: Vec<_> = read(page).split("```").step_by(2).map(str::to_owned).collect();
     text.concat().split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -188,8 +193,8 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What cargo knows of each member of the workspace.
-fn members() -> Vec<Value> {
+/// Returns what `cargo metadata` says of each member of the workspace.
+pub(crate) fn members() -> Vec<Value> {
     let metadata = cargo(&["metadata", "--no-deps", "--locked", "--format-version=1"]);
     let mut metadata: Value = serde_json::from_str(&metadata).unwrap();
     let Value::Array(members) = metadata["packages"].take() else { panic!("{metadata}") };
@@ -296,7 +301,7 @@ fn commands_in_the_pages_exist_with_their_flags() {
     assert_eq!(test.split("```").next(), Some("cargo test --workspace --locked\n"));
 }
 
-/// Whether a word is known below one of the program's verbs.
+/// Tells whether a word is known below one of the program's verbs.
 fn is_of_a_verb(program: &str, word: &str) -> bool {
     let is_known = |(verb, _): (Vec<String>, String)| {
         verb.iter().any(|known| known == word)
@@ -398,41 +403,4 @@ fn types_of_the_amqp_library_stay_in_the_adapter() {
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
     let is_adapter = |path: &String| path.starts_with("common/messaging/src/amqp");
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
-}
-
-#[test]
-fn what_a_learner_reads_stays_small() {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "\nlines without tests       all   code (neither blank nor comment)");
-    let mut say = |name: &str, [all, code]: [usize; 2]| {
-        let _ = writeln!(out, "{name:<20} {all:>8} {code:>6}");
-    };
-    let mut total = [0, 0];
-    for member in ["accountservice", "vipservice", "configserver", "common"] {
-        let lines = lines_without_tests(&format!("{member}/"));
-        say(member, lines);
-        total = [total[0] + lines[0], total[1] + lines[1]];
-    }
-    say("together", total);
-    say("devbroker", lines_without_tests("tools/devbroker/src/"));
-    say("its core", lines_without_tests("tools/devbroker/src/core"));
-    assert!(total[1] > 0);
-}
-
-/// All lines and those of code, of the files whose paths begin so.
-fn lines_without_tests(start: &str) -> [usize; 2] {
-    let is_shipped = |path: &String| {
-        path.starts_with(start)
-            && !path.ends_with("/tests.rs")
-            && !path.contains("/tests/")
-            && !path.ends_with("/fuzz.rs")
-            && !path.ends_with("/mock.rs")
-    };
-    sources().filter(is_shipped).fold([0, 0], |[all, code], path| {
-        let text = read(&path);
-        // Tests stand last in a file.
-        let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
-        [all + shipped.lines().count(), code + shipped.lines().filter(is_code).count()]
-    })
 }

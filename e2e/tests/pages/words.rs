@@ -1,4 +1,4 @@
-//! What any page names - a verb, a setting, a metric, a function, a test - is there.
+//! Every verb, setting, metric, function and test that a page names exists.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -20,13 +20,13 @@ pub(crate) fn pages() -> impl Iterator<Item = String> {
     files().into_iter().filter(|path| path.ends_with(".md"))
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 pub(crate) fn spans(page: &str) -> Vec<String> {
     let outside = read(page).split("\n```").step_by(2).map(str::to_owned).collect::<String>();
     outside.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What is typed.
+/// Returns the commands that the reader types.
 fn typed(page: &str) -> Vec<String> {
     read(page).lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
 }

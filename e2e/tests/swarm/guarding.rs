@@ -1,4 +1,4 @@
-//! What can be seen of the stack, and what can be reached.
+//! Visibility of the stack: what can be seen of it, and what can be reached.
 
 use std::fs;
 

@@ -34,12 +34,12 @@ const BROKER: &str = "hops-rabbitmq:4.0";
 /// All images of ours, and what runs of them: `edge` only where the kernel has no IPVS.
 pub(crate) const OURS: [&str; 4] = ["accountservice", "vipservice", "configserver", "edge"];
 
-/// Whether it is deployed; and one test at a time.
+/// True once the stack is deployed; locked by one test at a time.
 static TURN: Mutex<bool> = Mutex::const_new(false);
 /// The engine's volumes before the stack was there.
 static OTHER_VOLUMES: OnceLock<BTreeSet<String>> = OnceLock::new();
 
-/// What somebody has typed and what was printed, on both outputs.
+/// A command that was typed, with its standard output and error output.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -97,7 +97,7 @@ impl Stack {
         typed("bash", &["-euo", "pipefail", "-c", line]).await.succeeded()
     }
 
-    /// What runs and is ours.
+    /// Returns the running containers of the stack.
     pub(crate) async fn ours(&self) -> Vec<&'static str> {
         let services = self.docker(&["stack", "services", "--format", "{{.Name}}", "hops"]).await;
         let runs = |name: &&str| services.lines().any(|line| line.strip_prefix("hops_") == Some(*name));
@@ -130,7 +130,7 @@ impl Stack {
         ids.lines().map(str::to_owned).collect()
     }
 
-    /// What Docker knows of a container.
+    /// Returns what Docker knows of a container.
     pub(crate) async fn inspect(&self, container: &str) -> Value {
         let known: Value = serde_json::from_str(&self.docker(&["inspect", container]).await).unwrap();
         known[0].clone()
@@ -223,7 +223,7 @@ impl Stack {
         fs::read_to_string(folder().join(".secrets").join(name)).unwrap()
     }
 
-    /// Who may do what with its file.
+    /// Returns the permissions of its file.
     pub(crate) fn mode_of_secret(&self, name: &str) -> u32 {
         fs::metadata(folder().join(".secrets").join(name)).unwrap().permissions().mode() & 0o777
     }

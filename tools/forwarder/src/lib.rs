@@ -23,9 +23,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long one replica may take to accept a connection.
+/// Time limit for one replica to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long a connection waits while no replica takes it: a replica that restarts is back by then.
+/// Time that a connection waits while no replica accepts it: a replica that restarts is back by then.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two rounds in which all replicas refused.
 const PAUSE: Duration = Duration::from_millis(50);

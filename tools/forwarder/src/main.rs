@@ -22,9 +22,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const FINISH: Duration = Duration::from_secs(10);
 /// Between two attempts to accept where there are too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What is said on the port that tells that we live.
+/// Answer on the port for health checks.
 const ALIVE: &str = "alive\n";
-/// How long `healthcheck` waits for it.
+/// Time limit of `healthcheck` for that answer.
 const HEALTHCHECK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {

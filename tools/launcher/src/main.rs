@@ -1,4 +1,4 @@
-//! What `cargo hops` starts: it is compiled in a second, since it depends on nothing. It has cargo build the tool and all
+//! The program that `cargo hops` starts: it is compiled in a second, since it depends on nothing. It has cargo build the tool and all
 //! that the tool starts - with cargo's progress the first time, which takes some minutes, and without a word from then
 //! on - and becomes the tool.
 

@@ -50,7 +50,7 @@ struct Following {
     folder: TempDir,
     handler: Arc<Mutex<Option<Handler>>>,
     broker: Arc<Mutex<Option<Activity>>>,
-    /// What it said on the bus.
+    /// Events that it has published on the bus.
     said: Arc<Mutex<Vec<Json>>>,
     subscription: Subscription,
     registry: Registry,

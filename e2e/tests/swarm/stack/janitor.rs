@@ -15,7 +15,7 @@ use super::{BROKER, IMAGES, folder};
 /// It reads from us until we end; nobody waits for it but the next run.
 static HIRED: OnceLock<Child> = OnceLock::new();
 
-/// What `deploy.sh` is told of these tests.
+/// Variables that these tests set for `deploy.sh`.
 pub(super) fn variables() -> Vec<(&'static str, String)> {
     let target = environment::target_dir().to_string_lossy().into_owned();
     let broker = environment::rabbitmq_image().unwrap_or_else(|| BROKER.into());

@@ -1,0 +1,63 @@
+//! Budgets: lines of code by crate, and lines of the whole repository; tests, and in budgets comments and blank lines, do not count.
+
+use std::io::{self, Write as _};
+
+use super::source::{Source, shipped};
+
+/// Subjects, each with its folders and the most lines of code that they may have.
+const BUDGETS: [(&str, &[&str], usize); 11] = [
+    ("accountservice", &["accountservice/"], 530), // to be 500
+    ("vipservice", &["vipservice/"], 1200),        // to be 750
+    ("contracts", &["common/contracts/"], 290),
+    ("outbox", &["common/outbox/"], 330),
+    ("messaging", &["common/messaging/"], 2060), // to be 1900
+    ("service", &["common/service/"], 1190),     // to be 1080
+    ("config with properties", &["common/config/", "common/properties/"], 1900), // to be 1500
+    ("config-bus", &["common/config-bus/"], 420),
+    ("dead-letters", &["common/dead-letters/"], 500),
+    ("configserver", &["configserver/"], 1100),
+    ("spring", &["common/spring/"], 1500),
+];
+
+/// Lines of all Rust outside of tests and benchmarks, with comments and blank lines.
+const WHOLE_REPOSITORY: usize = 34_000;
+
+#[test]
+fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
+    let sources = shipped();
+    let lines = |folders: &[&str]| {
+        let is_inside = |source: &&Source| folders.iter().any(|folder| source.path.starts_with(folder));
+        let lines = sources.iter().filter(is_inside).map(Source::lines);
+        lines.fold([0, 0], |sum, [all, code]| [sum[0] + all, sum[1] + code])
+    };
+    let mut table = "\nlines outside of tests         all    code  budget\n".to_owned();
+    let mut over = vec![];
+    for (name, folders, budget) in BUDGETS {
+        let [all, code] = lines(folders);
+        table += &format!("{name:<25} {all:>9} {code:>7} {budget:>7}\n");
+        if code > budget {
+            over.push(format!("{name}: {code} lines of code, at most {budget}"));
+        }
+    }
+    for (name, folder) in [
+        ("hops", "tools/hops/"),
+        ("devbroker", "tools/devbroker/"),
+        ("its core", "tools/devbroker/src/core"),
+        ("examples", "examples/"),
+        ("test kit", "e2e/"),
+    ] {
+        let [all, code] = lines(&[folder]);
+        table += &format!("{name:<25} {all:>9} {code:>7}\n");
+    }
+    let [all, code] = lines(&[""]);
+    table += &format!("{:<25} {all:>9} {code:>7} {WHOLE_REPOSITORY:>7} (all)\n", "whole repository");
+    if all > WHOLE_REPOSITORY {
+        over.push(format!("the whole repository: {all} lines, at most {WHOLE_REPOSITORY}"));
+    }
+    let _ = write!(io::stdout().lock(), "{table}");
+    assert!(
+        over.is_empty(),
+        "{table}{}\nlet something leave, or raise the budget and say why",
+        over.join("\n")
+    );
+}
