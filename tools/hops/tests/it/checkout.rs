@@ -57,7 +57,8 @@ impl Said {
 }
 
 impl Checkout {
-    pub(crate) async fn new() -> Self {
+    /// Creates a checkout with the compose file as it is.
+    pub(crate) async fn with_linger() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let files = repository::files();
         let is_used = |file: &&String| *file == "docker-compose.yml" || file.starts_with("config-repo/");
@@ -70,6 +71,14 @@ impl Checkout {
             vhost: SharedBroker::from_environment().vhost().await,
             base: free_base(&[6767, 6868, 5672, 15672]),
         }
+    }
+
+    /// Creates a checkout whose services do not linger after SIGTERM: with their 3 s, most of a test's time would be
+    /// the wait for its end. Whoever tests that no request is lost uses [`Checkout::with_linger`].
+    pub(crate) async fn new() -> Self {
+        let checkout = Self::with_linger().await;
+        checkout.edit("APP_SHUTDOWN_LINGER: 3s", "APP_SHUTDOWN_LINGER: 0s");
+        checkout
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -60,7 +60,7 @@ async fn a_killed_task_comes_back() {
 // The load goes on while the command is waited for, so it has threads of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
-    let checkout = Checkout::new().await;
+    let checkout = Checkout::with_linger().await;
     checkout.up().ok();
     checkout.hops(&["service", "scale", "vipservice=2"]).ok();
     let pids = |service: &str| {
