@@ -1,8 +1,8 @@
-//! What is started: built by cargo, and copied, so that a rebuild and `cargo clean` change nothing that runs.
+//! Binaries of the tasks: built by cargo, and copied, so that a rebuild and `cargo clean` do not affect running tasks.
 //!
-//! They are built in the profile `dev`, as `cargo hops` itself and `cargo test` are: the dependencies are compiled
-//! once for all three, where the release profile (fat LTO) would compile all of them again. Who wants to measure
-//! types `cargo hops up --release`.
+//! They are built in the profile `dev`, like `cargo hops` itself and `cargo test`: then the dependencies are compiled
+//! once for all three, while the release profile (fat LTO) would compile all of them again. For measurements there is
+//! `cargo hops up --release`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,40 +12,41 @@ use std::{
     process::{Command, Stdio},
 };
 
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::{
-    failure::{Doing as _, Failure, Result},
-    plan::Plan,
-    project::Project,
-};
+use crate::{failure::Result, plan::Plan, project::Project};
 
-/// The folder with copies of all binaries of the plan, built first where there is something to build.
+/// Builds the binaries of the plan, unless `HOPS_BIN_DIR` names a folder with them, and returns the folder with their
+/// copies. `log` prints what takes long.
 ///
 /// # Errors
 /// Cargo cannot build one of them, or the copies cannot be written.
-pub fn ready(project: &Project, plan: &Plan, release: bool, say: impl Fn(&str)) -> Result<PathBuf> {
+pub fn prepare(project: &Project, plan: &Plan, release: bool, log: impl Fn(&str)) -> Result<PathBuf> {
     let names: BTreeSet<&str> = plan.services.iter().map(|service| service.binary.as_str()).collect();
     let built = match project.variable("HOPS_BIN_DIR") {
         Some(folder) => names.iter().map(|name| ((*name).to_owned(), Path::new(folder).join(name))).collect(),
-        None => build(project, plan, release, say)?,
+        None => build(project, plan, release, log)?,
     };
     let hasher = &mut DefaultHasher::new();
     let mut found = vec![];
     for name in names {
-        let path = built.get(name).ok_or_else(|| format!("cargo has built no binary {name}"))?;
-        let file = fs::metadata(path).doing(|| format!("find the binary {}", path.display()))?;
+        let path = built.get(name).with_context(|| {
+            format!("cargo has built no binary {name}: docker-compose.yml names it as an image")
+        })?;
+        let file =
+            fs::metadata(path).with_context(|| format!("cannot find the binary {}", path.display()))?;
         (name, file.len(), file.modified().ok()).hash(hasher);
         found.push((name, path));
     }
-    let folder = project.folder(&format!("bin/{:016x}", hasher.finish()))?;
+    let folder = project.create_folder(&format!("bin/{:016x}", hasher.finish()))?;
     for (name, path) in found {
         copy(path, &folder.join(name))?;
     }
     Ok(folder)
 }
 
-/// Copies a binary, unless it is there. It has its name only when it is whole.
+/// Copies a binary, unless the copy exists. The copy gets its name when it is complete.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         return Ok(());
@@ -53,33 +54,34 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let new = to.with_extension(format!("new-{}", std::process::id()));
     fs::copy(from, &new)
         .and_then(|_| fs::rename(&new, to))
-        .doing(|| format!("copy {} to {}", from.display(), to.display()))
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-/// Builds with the cargo that runs us; its progress goes to the terminal as it is.
+/// Builds with the cargo that runs this process, and returns the binaries by name. Cargo prints its progress itself.
 fn build(
     project: &Project,
     plan: &Plan,
     release: bool,
-    say: impl Fn(&str),
+    log: impl Fn(&str),
 ) -> Result<BTreeMap<String, PathBuf>> {
     if release {
-        say("building for release, which takes some minutes the first time");
+        log("building for release, which takes some minutes the first time");
     }
     let mut cargo = Command::new(project.variable("CARGO").unwrap_or("cargo"));
-    // The whole workspace, as the launcher has built it: then there is nothing to be done.
+    // The same arguments as the launcher's, so that there is nothing left to build.
     cargo.args(["build", "--locked", "--workspace", "--exclude=examples", "--bins"]);
     cargo.arg("--message-format=json-render-diagnostics").current_dir(project.root());
     if release {
         cargo.arg("--release");
     }
-    let output = cargo.stderr(Stdio::inherit()).output().doing(|| "start cargo".into())?;
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
         let images: Vec<_> = plan.services.iter().map(|s| format!("{} is {}", s.name, s.image)).collect();
-        return Err(Failure::Why(format!(
-            "cargo could not build what docker-compose.yml names ({}): its words are above; `cargo build` repeats them",
+        bail!(
+            "cargo could not build the services of docker-compose.yml ({}): its errors are above; `cargo build` repeats \
+             them",
             images.join(", ")
-        )));
+        );
     }
     let messages = output.stdout.split(|byte| *byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
@@ -87,10 +89,10 @@ fn build(
     Ok(executables.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path))).collect())
 }
 
-/// Removes the copies of earlier builds.
-pub fn remove_others(project: &Project, kept: &Path) {
+/// Removes the copies of other builds.
+pub fn remove_others(project: &Project, current: &Path) {
     for entry in fs::read_dir(project.path("bin")).into_iter().flatten().flatten() {
-        if entry.path() != kept {
+        if entry.path() != current {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

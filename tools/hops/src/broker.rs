@@ -1,10 +1,11 @@
-//! The broker as a client sees it: queues with what lies in them, and a message with its properties.
+//! Queues and messages of the broker, from a client's view.
 //!
-//! AMQP tells what is ready and who consumes, and is exact. Names, types and what is unacknowledged come from the
-//! management API where there is one; it lags by seconds.
+//! Numbers of ready messages and consumers come from AMQP, and are exact. Names, types and numbers of unacknowledged
+//! messages come from the management API if there is one; they lag by seconds.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::{Context as _, anyhow, bail};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions},
@@ -16,15 +17,15 @@ use tokio::time::timeout;
 
 use crate::{
     broker_url::{BrokerUrl, encode},
-    failure::{Failure, Result},
+    failure::Result,
 };
 
-/// No single operation of a healthy broker takes longer.
-const OPERATION: Duration = Duration::from_secs(10);
-/// A stream has no end to ask for: if its first entry is not there by then, there is none.
-const STREAM_IS_EMPTY: Duration = Duration::from_secs(2);
-/// The queues of the contract, for a broker that cannot be asked for names.
-const CONTRACT: [&str; 6] = [
+/// Time limit for one AMQP operation, which no healthy broker exceeds.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time after which a stream counts as empty: AMQP cannot ask for a stream's length.
+const FIRST_ENTRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Queues of the system, for a broker without a management API, which alone can list names.
+const SYSTEM_QUEUES: [&str; 6] = [
     "vip_queue",
     "vip_queue.retry.1000",
     "vip_queue.retry.5000",
@@ -33,24 +34,24 @@ const CONTRACT: [&str; 6] = [
     "offers",
 ];
 
-/// A queue, in RabbitMQ's words.
+/// Queue in RabbitMQ's terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
-    /// Its name.
+    /// Name of the queue.
     pub name: String,
-    /// classic, quorum or stream, if it is known.
+    /// Type: classic, quorum or stream, if it is known.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Messages that wait.
+    /// Number of messages that wait for delivery.
     pub ready: u32,
-    /// Messages that a consumer has in hand, if it is known.
+    /// Number of messages that are delivered but not acknowledged, if it is known.
     pub unacked: Option<u64>,
-    /// Who has subscribed.
+    /// Number of consumers.
     pub consumers: u32,
 }
 
-/// A connection for one command.
-#[expect(missing_debug_implementations, reason = "its parts print nothing that helps")]
+/// Connection of one command.
+#[expect(missing_debug_implementations, reason = "lapin's connection prints nothing helpful")]
 pub struct Broker {
     connection: Connection,
     url: BrokerUrl,
@@ -59,59 +60,64 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Connects. `admin_port` is where the management API would be.
+    /// Connects. `admin_port` is the port of the management API, if the broker has one.
     ///
     /// # Errors
-    /// The broker cannot be reached, or does not let us in.
+    /// The broker cannot be reached, or refuses the login.
     pub async fn connect(url: &BrokerUrl, admin_port: u16) -> Result<Self> {
         let admin = format!("http://{}:{admin_port}", url.host);
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build();
-        Ok(Self { connection: dial(url).await?, url: url.clone(), admin, client: client.unwrap_or_default() })
+        Ok(Self {
+            connection: connect(url).await?,
+            url: url.clone(),
+            admin,
+            client: client.unwrap_or_default(),
+        })
     }
 
     async fn channel(&self) -> Result<Channel> {
-        let channel = timeout(OPERATION, self.connection.create_channel()).await;
-        channel.ok().and_then(Result::ok).ok_or_else(|| "the broker opens no channel".into())
+        let channel = timeout(OPERATION_TIMEOUT, self.connection.create_channel()).await;
+        channel.context("the broker does not answer")?.context("the broker opens no channel")
     }
 
-    /// Ready messages and consumers of a queue; `None` where there is no such queue.
+    /// Returns the numbers of ready messages and consumers of a queue, or `None` if there is no such queue.
     ///
     /// # Errors
-    /// The broker is gone.
+    /// The connection is lost.
     pub async fn counts(&self, queue: &str) -> Result<Option<(u32, u32)>> {
-        // A channel each: asking for what is not there closes it.
+        // The broker closes the channel if there is no such queue, so each call needs its own.
         let channel = self.channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
-        let declared = timeout(OPERATION, declared).await.ok().and_then(Result::ok);
+        let declared = timeout(OPERATION_TIMEOUT, declared).await.ok().and_then(Result::ok);
         Ok(declared.map(|queue| (queue.message_count(), queue.consumer_count())))
     }
 
-    /// All queues that can be known of.
+    /// Returns all queues; without a management API, those of the system.
     ///
     /// # Errors
-    /// The broker is gone.
+    /// The connection is lost.
     pub async fn queues(&self) -> Result<Vec<Queue>> {
-        let known = self.managed().await;
-        let names: Vec<_> = match &known {
-            Some(known) => known.keys().cloned().collect(),
-            None => CONTRACT.map(str::to_owned).into(),
+        let managed = self.managed_queues().await;
+        let names: Vec<_> = match &managed {
+            Some(managed) => managed.keys().cloned().collect(),
+            None => SYSTEM_QUEUES.map(str::to_owned).into(),
         };
         let mut queues = vec![];
         for name in names {
             if let Some((ready, consumers)) = self.counts(&name).await? {
-                let managed = known.as_ref().and_then(|known| known.get(&name));
-                let kind = managed.and_then(|queue| queue["type"].as_str()).map(str::to_owned);
-                let unacked = managed.and_then(|queue| queue["messages_unacknowledged"].as_u64());
+                let details = managed.as_ref().and_then(|managed| managed.get(&name));
+                let kind = details.and_then(|queue| queue["type"].as_str()).map(str::to_owned);
+                let unacked = details.and_then(|queue| queue["messages_unacknowledged"].as_u64());
                 queues.push(Queue { name, kind, ready, unacked, consumers });
             }
         }
         Ok(queues)
     }
 
-    /// What the management API says, by name.
-    async fn managed(&self) -> Option<BTreeMap<String, Value>> {
-        // RabbitMQ's, and the development broker's, which has all virtual hosts in one list.
+    /// Returns the queues of the management API by name.
+    async fn managed_queues(&self) -> Option<BTreeMap<String, Value>> {
+        // RabbitMQ has a list per virtual host, the development broker one for all.
         let queues = match self.admin(&format!("api/queues/{}", self.vhost())).await {
             Some(queues) => queues,
             None => self.admin("queues").await?,
@@ -130,31 +136,31 @@ impl Broker {
         encode(&self.url.vhost)
     }
 
-    /// The first message of a queue, or the first entry of a stream; it stays where it is. The development broker
-    /// shows it without touching it; RabbitMQ has to deliver it, and a quorum queue counts that.
+    /// Returns the first message of a queue, or the first entry of a stream, which stays there. The development broker shows
+    /// it without a delivery; RabbitMQ has to deliver it, which a quorum queue counts.
     ///
     /// # Errors
-    /// There is no such queue, or the broker is gone.
+    /// There is no such queue, or the connection is lost.
     pub async fn peek(&mut self, queue: &str) -> Result<Option<Value>> {
         if self.counts(queue).await?.is_none() {
-            return Err(Failure::Why(format!("there is no queue {queue}: `cargo hops queues` lists them")));
+            bail!("there is no queue {queue}: `cargo hops queues` lists all");
         }
         if let Some(messages) =
             self.admin(&format!("queues/{}/{}/messages", self.vhost(), encode(queue))).await
         {
-            return Ok(messages.get(0).map(flat));
+            return Ok(messages.get(0).map(flatten));
         }
         let channel = self.channel().await?;
         let got = channel.basic_get(queue.into(), BasicGetOptions::default());
-        let message = match timeout(OPERATION, got).await {
+        let message = match timeout(OPERATION_TIMEOUT, got).await {
             Ok(Ok(got)) => got.map(|message| message.delivery),
-            // A stream is consumed, never got: the broker closes the whole connection.
+            // A stream does not support `basic.get`: the broker closes the whole connection.
             _ => {
-                self.connection = dial(&self.url).await?;
+                self.connection = connect(&self.url).await?;
                 self.first_of_stream(queue).await?
             }
         };
-        Ok(message.map(|message| shown(&message.properties, &message.data, message.redelivered)))
+        Ok(message.map(|message| to_json(&message.properties, &message.data, message.redelivered)))
     }
 
     async fn first_of_stream(&self, queue: &str) -> Result<Option<lapin::message::Delivery>> {
@@ -166,34 +172,33 @@ impl Broker {
             let options = BasicConsumeOptions::default();
             channel.basic_consume(queue.into(), "".into(), options, arguments).await
         };
-        let consumer =
-            timeout(OPERATION, consumed).await.map_err(|_| Failure::from("the broker does not answer"))?;
-        let mut consumer = consumer.map_err(|e| Failure::Why(format!("{queue} cannot be read: {e}")))?;
-        let first = timeout(STREAM_IS_EMPTY, futures_util::StreamExt::next(&mut consumer)).await;
+        let consumer = timeout(OPERATION_TIMEOUT, consumed).await.context("the broker does not answer")?;
+        let mut consumer = consumer.with_context(|| format!("cannot read {queue}"))?;
+        let first = timeout(FIRST_ENTRY_TIMEOUT, futures_util::StreamExt::next(&mut consumer)).await;
         Ok(first.ok().flatten().and_then(Result::ok))
     }
 
-    /// Closes the connection; what was looked at goes back to where it was.
+    /// Closes the connection; a message that was peeked at returns to its queue.
     pub async fn close(self) {
-        let _ = timeout(OPERATION, self.connection.close(200, "looked".into())).await;
+        let _ = timeout(OPERATION_TIMEOUT, self.connection.close(200, "done".into())).await;
     }
 }
 
-async fn dial(url: &BrokerUrl) -> Result<Connection> {
+async fn connect(url: &BrokerUrl) -> Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name("cargo hops".into());
-    let connection = timeout(OPERATION, Connection::connect(&url.with_login(), properties)).await;
-    let why = |why: String| {
-        Failure::Why(format!("cannot reach the broker at {url}: {why}; `cargo hops status` shows how it is"))
+    let connection = timeout(OPERATION_TIMEOUT, Connection::connect(&url.with_login(), properties)).await;
+    let failed = |why: &str| {
+        anyhow!("cannot connect to the broker at {url}: {why}; `cargo hops status` shows whether it runs")
     };
-    connection.map_err(|_| why("no answer".into()))?.map_err(|e| why(e.to_string()))
+    connection.map_err(|_| failed("it does not answer"))?.map_err(|error| failed(&error.to_string()))
 }
 
-/// The development broker's answer with its properties beside the rest, as [`shown`] has them.
-fn flat(message: &Value) -> Value {
+/// Moves the properties in the development broker's answer to the top level, where [`to_json`] has them.
+fn flatten(message: &Value) -> Value {
     let Value::Object(message) = message else { return message.clone() };
     let mut message = message.clone();
     if let Some(Value::Object(mut properties)) = message.remove("properties") {
-        // It has the library's name for this one.
+        // Here it has lapin's name.
         if let Some(kind) = properties.remove("kind") {
             properties.insert("type".into(), kind);
         }
@@ -202,8 +207,8 @@ fn flat(message: &Value) -> Value {
     Value::Object(message)
 }
 
-/// A message as JSON: every property that is set, and the body, as text where it is text.
-fn shown(properties: &BasicProperties, body: &[u8], redelivered: bool) -> Value {
+/// Converts a message to JSON: each property that is set, and the body as text.
+fn to_json(properties: &BasicProperties, body: &[u8], redelivered: bool) -> Value {
     let mut map = Map::new();
     let texts = [
         ("message_id", properties.message_id()),
@@ -257,14 +262,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_shown_alike_whoever_shows_it() {
+    fn a_message_has_the_same_json_from_each_broker() {
         let mut headers = FieldTable::default();
         headers.insert("n".into(), AMQPValue::LongInt(1));
         let properties = BasicProperties::default().with_type("k".into()).with_headers(headers);
         let expected = json!({"type": "k", "headers": {"n": 1}, "redelivered": false, "body": "{}"});
-        assert_eq!(shown(&properties, b"{}", false), expected);
-        let theirs =
+        assert_eq!(to_json(&properties, b"{}", false), expected);
+        let of_development_broker =
             json!({"properties": {"kind": "k"}, "headers": {"n": 1}, "redelivered": false, "body": "{}"});
-        assert_eq!(flat(&theirs), expected);
+        assert_eq!(flatten(&of_development_broker), expected);
     }
 }

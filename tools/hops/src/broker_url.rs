@@ -1,58 +1,59 @@
-//! `--broker amqp://USER:PASSWORD@HOST:PORT/VHOST`: a broker that is there already.
+//! `--broker amqp://USER:PASSWORD@HOST:PORT/VHOST`: the address of a broker that is already running.
 
 use std::fmt;
 
+use anyhow::{Context as _, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// Where a broker is and whom it lets in.
+use crate::failure::Result;
+
+/// Address of a broker, with user and password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerUrl {
-    /// A name or an address.
+    /// Host name or IP address.
     pub host: String,
-    /// 5672 unless it is given.
+    /// Port, 5672 by default.
     pub port: u16,
-    /// `/` unless it is given.
+    /// Virtual host, `/` by default.
     pub vhost: String,
-    /// `guest` on this machine unless it is given.
+    /// User, `guest` by default if the broker is on this machine.
     pub username: String,
-    /// Likewise.
+    /// Password, `guest` by default if the broker is on this machine.
     pub password: String,
 }
 
 impl BrokerUrl {
-    /// Reads the address.
+    /// Parses the address.
     ///
     /// # Errors
-    /// What to write instead; never with a password in it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        const LIKE: &str = "write it as in --broker amqp://user:password@localhost:5672";
-        let url = Url::parse(text).map_err(|e| format!("--broker: {e}; {LIKE}"))?;
+    /// The address is wrong; the error shows a right one, and contains no password.
+    pub fn parse(text: &str) -> Result<Self> {
+        const EXAMPLE: &str = "write it as in --broker amqp://user:password@localhost:5672";
+        let url = Url::parse(text).map_err(|error| anyhow::anyhow!("--broker: {error}; {EXAMPLE}"))?;
         match url.scheme() {
             "amqp" => {}
-            "amqps" => {
-                return Err("--broker: amqps:// is not spoken here: give an address without TLS".into());
-            }
-            other => return Err(format!("--broker: `{other}://` is no broker's address; {LIKE}")),
+            "amqps" => bail!("--broker: amqps:// is not supported: write an address without TLS, amqp://"),
+            other => bail!("--broker: `{other}://` is not a broker's address; {EXAMPLE}"),
         }
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let host = url.host_str().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| format!("--broker: the host is missing; {LIKE}"))?.to_owned();
+        let host = host.with_context(|| format!("--broker: the host is missing; {EXAMPLE}"))?.to_owned();
         let vhost = match url.path() {
             "" | "/" => "/".into(),
             path => decoded(&path[1..]),
         };
-        let is_here = matches!(host.as_str(), "localhost" | "127.0.0.1");
+        let is_this_machine = matches!(host.as_str(), "localhost" | "127.0.0.1");
         let (username, password) = match (url.username(), url.password()) {
-            ("", None) if is_here => ("guest".into(), "guest".into()),
+            ("", None) if is_this_machine => ("guest".into(), "guest".into()),
             (username, Some(password)) if !username.is_empty() => (decoded(username), decoded(password)),
-            _ => return Err(format!("--broker: {host} wants a user and a password; {LIKE}")),
+            _ => bail!("--broker: {host} requires a user and a password; {EXAMPLE}"),
         };
         Ok(Self { port: url.port().unwrap_or(5672), host, vhost, username, password })
     }
 
-    /// With user and password: for a client, never for the screen.
+    /// Returns the URL with user and password, which must not be printed.
     #[must_use]
     pub fn with_login(&self) -> String {
         format!(
@@ -66,13 +67,13 @@ impl BrokerUrl {
     }
 }
 
-/// A part of an address; what need not be encoded is left to be read.
+/// Encodes a part of a URL; letters, digits and `-._~` stay as they are.
 pub(crate) fn encode(text: &str) -> String {
     const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(text, OTHERS).to_string()
 }
 
-/// Without user and password: what may stand on the screen and in a service's environment.
+/// Formats the URL without user and password, for the screen and for a service's environment.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "amqp://{}:{}", self.host, self.port)?;
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_understood_and_shown_without_the_password() {
+    fn addresses_are_parsed_and_shown_without_the_password() {
         for (text, shown, login) in [
             ("amqp://localhost", "amqp://localhost:5672", "amqp://guest:guest@localhost:5672/%2F"),
             ("amqp://127.0.0.1:1234/", "amqp://127.0.0.1:1234", "amqp://guest:guest@127.0.0.1:1234/%2F"),
@@ -104,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_what_one_looks_like() {
+    fn a_wrong_address_is_refused_with_an_example() {
         for text in ["rabbit", "http://h", "amqps://h", "amqp://", "amqp://h", "amqp://u@h"] {
-            assert!(BrokerUrl::parse(text).unwrap_err().contains("--broker"), "{text}");
+            assert!(BrokerUrl::parse(text).unwrap_err().to_string().contains("--broker"), "{text}");
         }
     }
 }

@@ -1,181 +1,247 @@
-//! The command line: Docker's words where Docker has a word for it.
+//! The command line, with Docker's words where Docker has one. Doc comments of the arguments are what `--help` prints.
 
-mod words;
+use std::{convert::Infallible, ffi::OsString, fmt, str::FromStr};
 
-use std::ffi::OsString;
-
-use clap::ArgMatches;
+use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
 
 use crate::failure::{Failure, Result};
 
-/// What was typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Typed {
-    /// What to do.
+/// The system of docker-compose.yml as processes of this machine, with Docker's verbs
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "cargo hops", arg_required_else_help = false)]
+pub struct CommandLine {
+    /// Command to run.
+    #[command(subcommand)]
     pub verb: Verb,
-    /// For programs.
+    /// Prints JSON instead of text, one value per line
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is explained by the text that `cargo hops --help` prints for it")]
+/// Commands of `cargo hops`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
+    /// Builds the services, starts them and waits until they are ready; Ctrl-C stops them
     Up {
+        /// Returns when they are ready, and leaves them running
+        #[arg(long, short)]
         detach: bool,
+        /// Uses this broker instead of the development broker, as in amqp://guest:guest@localhost:5672
+        #[arg(long, value_name = "URL")]
         broker: Option<String>,
+        /// Builds them in the release profile, which takes some minutes longer
+        #[arg(long)]
         release: bool,
     },
-    Ls,
-    Ps {
-        name: String,
-    },
-    Logs {
-        names: Vec<String>,
-        follow: bool,
-        request: Option<String>,
-    },
-    Scale {
-        wanted: Vec<(String, u32)>,
-    },
-    Update {
-        name: String,
-        force: bool,
-    },
+    /// Shows and changes what runs, like `docker service`
+    #[command(subcommand)]
+    Service(ServiceVerb),
+    /// Kills one task with `kill -9`; its restart policy decides whether it starts again
     Kill {
-        task: String,
+        /// Task to kill, as in vipservice.2
+        #[arg(value_name = "NAME.N")]
+        task: TaskName,
     },
+    /// Reads an account, and shows the nine hops of its notification as they happen
     Walk {
+        /// Id of the account
+        #[arg(default_value = "10000")]
         account: String,
     },
+    /// Lists the broker's queues
     Queues {
+        /// Uses this broker instead of the system's
+        #[arg(long, value_name = "URL", global = true)]
         broker: Option<String>,
+        /// Command for one queue; without it, all queues are listed.
+        #[command(subcommand)]
+        verb: Option<QueueVerb>,
     },
-    Peek {
-        name: String,
-        broker: Option<String>,
-    },
+    /// Reads the VIP's account and matches each read with its offer
     Verify(Verify),
+    /// Lists everything that runs, with its memory
     Status,
+    /// Stops everything
     Down {
+        /// Also removes all data, secrets, logs and binaries: the folder .hops
+        #[arg(long)]
         all: bool,
     },
-    /// The supervisor itself, which nobody types.
+    /// Runs the supervisor; `up` starts it.
+    #[command(hide = true)]
     Supervise {
+        /// Folder with the binaries of the tasks.
+        #[arg(value_name = "DIR")]
         binaries: String,
     },
 }
 
+impl Verb {
+    /// Returns true if the command needs the supervisor from the start.
+    pub(crate) fn needs_supervisor(&self) -> bool {
+        match self {
+            Self::Kill { .. } | Self::Walk { .. } | Self::Status => true,
+            Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
+            _ => false,
+        }
+    }
+}
+
+/// Commands of `cargo hops service`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ServiceVerb {
+    /// Lists the services
+    Ls,
+    /// Lists the tasks of a service, including those that have exited
+    Ps {
+        /// Name of the service
+        #[arg(value_parser = service_name)]
+        name: String,
+    },
+    /// Prints the logs of the tasks
+    Logs {
+        /// Service or task; all if none is named
+        #[arg(value_name = "NAME", value_parser = service_name)]
+        names: Vec<String>,
+        /// Continues until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+        /// Prints only the lines of this request
+        #[arg(long, value_name = "ID")]
+        request: Option<String>,
+    },
+    /// Changes the number of tasks, and returns when they are ready
+    Scale {
+        /// Service and number of its tasks, as in vipservice=3
+        #[arg(value_name = "NAME=N", required = true)]
+        scales: Vec<Scale>,
+    },
+    /// Replaces the tasks of a service by new ones from a new build, in the order of update_config
+    Update {
+        /// Replaces them even if docker-compose.yml has not changed
+        #[arg(long)]
+        force: bool,
+        /// Name of the service
+        #[arg(value_parser = service_name)]
+        name: String,
+    },
+}
+
+/// Commands of `cargo hops queues`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum QueueVerb {
+    /// Shows the first message of a queue with its properties; the message stays in the queue
+    Peek {
+        /// Name of the queue
+        name: String,
+    },
+}
+
 /// Arguments of `verify`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Verify {
-    /// How many reads.
-    pub reads: usize,
-    /// Which task to kill in the middle.
-    pub kill: Option<String>,
-    /// Another accountservice than the one that is up here.
+    /// Number of reads
+    #[arg(long = "read", value_name = "N", default_value = "100", value_parser = value_parser!(u32).range(1..=9000))]
+    pub reads: u32,
+    /// Kills this task after half of the reads
+    #[arg(long, value_name = "NAME.N")]
+    pub kill: Option<TaskName>,
+    /// Reads from this accountservice instead of the system's, as in http://localhost:6767
+    #[arg(long, value_name = "URL")]
     pub account_url: Option<String>,
-    /// Another vipservice.
+    /// Gets the offers from this vipservice instead of the system's, as in http://localhost:6868
+    #[arg(long, value_name = "URL")]
     pub vip_url: Option<String>,
-    /// Where to count dead letters.
+    /// Counts dead letters at this broker instead of the system's
+    #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
-    /// How many seconds nothing may move while something is missing.
+    /// Waits this long without progress before it counts missing offers as lost
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub patience: u64,
 }
 
-/// Reads the command line.
+/// Name of a task: its service and its slot, as in `vipservice.2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskName {
+    /// Name of the service.
+    pub service: String,
+    /// Number of the task within the service, from 1.
+    pub slot: u32,
+}
+
+/// Number of tasks that a service is scaled to, as in `vipservice=3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scale {
+    /// Name of the service.
+    pub service: String,
+    /// Number of its tasks.
+    pub replicas: u32,
+}
+
+impl FromStr for TaskName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.strip_prefix("hops_").unwrap_or(text).rsplit_once('.');
+        let task =
+            parts.and_then(|(name, slot)| Some(Self { service: name.into(), slot: slot.parse().ok()? }));
+        task.ok_or("a task is called NAME.N, as in `cargo hops kill vipservice.2`")
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.service, self.slot)
+    }
+}
+
+impl FromStr for Scale {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.strip_prefix("hops_").unwrap_or(text).split_once('=');
+        let scale =
+            parts.and_then(|(name, n)| Some(Self { service: name.into(), replicas: n.parse().ok()? }));
+        scale
+            .filter(|scale| scale.replicas <= 50)
+            .ok_or("write NAME=N, N from 0 to 50, as in `cargo hops service scale vipservice=3`")
+    }
+}
+
+/// Removes the stack's name, so that `hops_vipservice`, the service's name on Docker Swarm, works here, too.
+fn service_name(name: &str) -> Result<String, Infallible> {
+    Ok(name.strip_prefix("hops_").unwrap_or(name).to_owned())
+}
+
+/// Parses the command line. Returns `None` if it asks for help, which is then printed.
 ///
 /// # Errors
-/// What is wrong, in one line; help, on standard output, is [`Failure::Said`]'s good sister and comes as `Ok(None)`.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Typed>> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    if let Some(why) = args.get(1).and_then(|word| of_services(word.to_str()?)) {
-        return Err(Failure::Usage(why));
+/// [`Failure::Usage`] with one line if the command line is wrong.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<CommandLine>, Failure> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(advice) = arguments.get(1).and_then(|word| service_verb_advice(word.to_str()?)) {
+        return Err(Failure::Usage(advice));
     }
-    let matches = match words::command().try_get_matches_from(args) {
-        Ok(matches) => matches,
+    match CommandLine::try_parse_from(arguments) {
+        Ok(command_line) => Ok(Some(command_line)),
         Err(help) if !help.use_stderr() => {
             let _ = help.print();
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(Failure::Usage(one_line(&error.to_string()))),
-    };
-    Ok(Some(Typed { verb: verb(&matches)?, json: matches.get_flag("json") }))
+        Err(error) => Err(Failure::Usage(one_line(&error.to_string()))),
+    }
 }
 
-fn verb(matches: &ArgMatches) -> Result<Verb> {
-    let (name, of) = matches.subcommand().ok_or_else(|| Failure::Usage("which verb?".into()))?;
-    let text = |of: &ArgMatches, id: &str| of.get_one::<String>(id).cloned();
-    let needed = |of: &ArgMatches, id: &str| text(of, id).unwrap_or_default();
-    Ok(match name {
-        "up" => Verb::Up {
-            detach: of.get_flag("detach"),
-            broker: text(of, "broker"),
-            release: of.get_flag("release"),
-        },
-        "service" => match of.subcommand() {
-            Some(("ps", of)) => Verb::Ps { name: service_name(&needed(of, "name")) },
-            Some(("logs", of)) => {
-                let names = of.get_many::<String>("name").unwrap_or_default().map(|name| service_name(name));
-                let names = names.collect();
-                Verb::Logs { names, follow: of.get_flag("follow"), request: text(of, "request") }
-            }
-            Some(("scale", of)) => {
-                let wanted = of.get_many::<String>("wanted").unwrap_or_default();
-                Verb::Scale { wanted: wanted.map(|wanted| scale(wanted)).collect::<Result<_>>()? }
-            }
-            Some(("update", of)) => {
-                Verb::Update { name: service_name(&needed(of, "name")), force: of.get_flag("force") }
-            }
-            _ => Verb::Ls,
-        },
-        "kill" => Verb::Kill { task: service_name(&needed(of, "task")) },
-        "walk" => Verb::Walk { account: needed(of, "account") },
-        "queues" => match of.subcommand() {
-            Some((_, peek)) => Verb::Peek { name: needed(peek, "name"), broker: text(peek, "broker") },
-            None => Verb::Queues { broker: text(of, "broker") },
-        },
-        "verify" => Verb::Verify(Verify {
-            reads: of.get_one::<u32>("read").copied().unwrap_or_default() as usize,
-            kill: text(of, "kill").map(|name| service_name(&name)),
-            account_url: text(of, "account-url"),
-            vip_url: text(of, "vip-url"),
-            broker: text(of, "broker"),
-            patience: of.get_one::<u64>("patience").copied().unwrap_or_default(),
-        }),
-        "status" => Verb::Status,
-        "down" => Verb::Down { all: of.get_flag("all") },
-        _ => Verb::Supervise { binaries: needed(of, "binaries") },
-    })
+/// Returns what to type if `word` is a command of `service`, as it is with Docker, and `service` is missing.
+fn service_verb_advice(word: &str) -> Option<String> {
+    let command = CommandLine::command();
+    command.find_subcommand("service")?.find_subcommand(word)?;
+    Some(format!("`{word}` is a verb of services: `cargo hops service {word}`"))
 }
 
-/// In a stack a service has the stack's name before its own, and who knows it by that name is understood.
-fn service_name(name: &str) -> String {
-    name.strip_prefix("hops_").unwrap_or(name).to_owned()
-}
-
-fn scale(wanted: &str) -> Result<(String, u32)> {
-    let parsed =
-        wanted.split_once('=').and_then(|(name, count)| Some((service_name(name), count.parse().ok()?)));
-    let parsed = parsed.filter(|(_, count)| *count <= 50);
-    parsed.ok_or_else(|| {
-        Failure::Usage(format!(
-            "`{wanted}`: write NAME=N, N from 0 to 50, as in `cargo hops service scale vipservice=3`"
-        ))
-    })
-}
-
-/// What to type for a verb that is one of `service`, as it is with Docker, and stands without that word.
-fn of_services(word: &str) -> Option<String> {
-    let command = words::command();
-    let is_one =
-        command.find_subcommand("service").is_some_and(|verbs| verbs.find_subcommand(word).is_some());
-    is_one.then(|| format!("`{word}` is a verb of services: `cargo hops service {word}`"))
-}
-
-/// What clap says in several lines, and its advice at the end.
-fn one_line(usage: &str) -> String {
-    let lines = usage
+/// Joins the lines of clap's error, without the usage at its end.
+fn one_line(error: &str) -> String {
+    let lines = error
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
@@ -184,38 +250,41 @@ fn one_line(usage: &str) -> String {
     format!("{} (`cargo hops --help` lists the verbs)", text.trim_start_matches("error: "))
 }
 
-/// The two parts of a task's name: `vipservice.2`.
-///
-/// # Errors
-/// It is none, with what one looks like.
-pub fn task_name(task: &str) -> Result<(String, u32)> {
-    let parts = task.rsplit_once('.').and_then(|(name, slot)| Some((name.to_owned(), slot.parse().ok()?)));
-    parts.ok_or_else(|| Failure::Usage(format!("`{task}`: a task is called NAME.N, as in vipservice.2")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn typed(line: &str) -> Result<Option<Typed>> {
+    fn typed(line: &str) -> Result<Option<CommandLine>, Failure> {
         parse(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
     fn verbs_are_dockers() {
+        let scale = Scale { service: "vipservice".into(), replicas: 3 };
+        let peek = QueueVerb::Peek { name: "q".into() };
         for (line, expected) in [
             ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
-            ("hops service ls", Verb::Ls),
-            ("hops service ps hops_vipservice", Verb::Ps { name: "vipservice".into() }),
-            ("hops service scale hops_vipservice=3", Verb::Scale { wanted: vec![("vipservice".into(), 3)] }),
-            ("hops kill vipservice.2", Verb::Kill { task: "vipservice.2".into() }),
+            ("hops service ls", Verb::Service(ServiceVerb::Ls)),
+            ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),
+            (
+                "hops service scale hops_vipservice=3",
+                Verb::Service(ServiceVerb::Scale { scales: vec![scale] }),
+            ),
+            (
+                "hops kill vipservice.2",
+                Verb::Kill { task: TaskName { service: "vipservice".into(), slot: 2 } },
+            ),
             ("hops walk", Verb::Walk { account: "10000".into() }),
-            ("hops queues peek q --broker b", Verb::Peek { name: "q".into(), broker: Some("b".into()) }),
-            ("hops queues", Verb::Queues { broker: None }),
+            ("hops queues peek q --broker b", Verb::Queues { broker: Some("b".into()), verb: Some(peek) }),
+            ("hops queues", Verb::Queues { broker: None, verb: None }),
             ("hops down --all", Verb::Down { all: true }),
             (
                 "hops service logs -f --request 7f3a",
-                Verb::Logs { names: vec![], follow: true, request: Some("7f3a".into()) },
+                Verb::Service(ServiceVerb::Logs {
+                    names: vec![],
+                    follow: true,
+                    request: Some("7f3a".into()),
+                }),
             ),
         ] {
             assert_eq!(typed(line).unwrap().unwrap().verb, expected, "{line}");
@@ -225,10 +294,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_one_line_that_says_what_to_type() {
-        for line in
-            ["hops", "hops fly", "hops service scale vipservice", "hops service scale vipservice=many"]
-        {
+    fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
+        for line in [
+            "hops",
+            "hops fly",
+            "hops service",
+            "hops service scale vipservice",
+            "hops service scale vipservice=many",
+            "hops service scale vipservice=51",
+            "hops kill vipservice",
+            "hops verify --read 0",
+        ] {
             let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
             assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
         }
@@ -236,10 +312,10 @@ mod tests {
             ("hops logs -f", "cargo hops service logs"),
             ("hops ps x", "cargo hops service ps"),
             ("hops queus", "; a similar subcommand exists: 'queues'"),
+            ("hops service scale vipservice", "write NAME=N"),
+            ("hops kill vipservice", "NAME.N"),
         ] {
             assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
         }
-        assert!(task_name("vipservice").is_err());
-        assert_eq!(task_name("vipservice.2").unwrap(), ("vipservice".into(), 2));
     }
 }

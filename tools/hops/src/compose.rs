@@ -1,7 +1,7 @@
-//! `docker-compose.yml`: what runs, as the file says it.
+//! `docker-compose.yml`: the services, as the file describes them.
 //!
-//! A key is used, or it is passed over because it speaks of containers and means nothing to processes, or it is
-//! refused by name: a file that looks as if it did something, and does not, helps nobody.
+//! A key is used, or ignored because it concerns containers and means nothing for processes, or refused by name: nobody
+//! should believe that a key works that does not.
 
 mod read;
 pub(crate) mod interpolate;
@@ -14,126 +14,126 @@ use serde::{Deserialize, Serialize};
 use self::yaml::{File, load};
 use crate::failure::Result;
 
-/// The file's name, and with it the root of a checkout.
+/// Name of the file; the folder that contains it is the root of a checkout.
 pub const FILE: &str = "docker-compose.yml";
 
-/// The file.
+/// Content of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compose {
-    /// In the file's order.
+    /// Services in the order of the file.
     pub services: Vec<Service>,
-    /// The secrets' names.
+    /// Names of the secrets.
     pub secrets: Vec<String>,
-    /// Configs by name: the file that each is, relative to the root.
+    /// Files of the configs by name, relative to the root.
     pub configs: BTreeMap<String, String>,
-    /// Volumes by name: how each is called, with `{{.Task.Slot}}` in it where every replica has its own.
+    /// Names of the volumes by key; a name with `{{.Task.Slot}}` is a volume per replica.
     pub volumes: BTreeMap<String, String>,
 }
 
-/// A service of the file.
+/// Service of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Its key.
+    /// Key of the service.
     pub name: String,
-    /// Its image.
+    /// Image, which stands for a binary.
     pub image: String,
-    /// What its binary is given.
+    /// Arguments of the binary.
     pub command: Vec<String>,
-    /// In the file's order.
+    /// Environment variables in the order of the file.
     pub environment: Vec<(String, String)>,
-    /// Ports of its own.
+    /// Ports under `ports`.
     pub ports: Vec<Port>,
-    /// How many.
+    /// Number of tasks.
     pub replicas: u32,
-    /// What becomes of a task that ends.
+    /// Decides whether a task that exits is started again.
     pub restart: Restart,
-    /// How a new version takes over.
+    /// Decides how tasks are replaced by new ones.
     pub update: Update,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub stop_grace_period: Duration,
-    /// How it is watched.
+    /// Decides when a running task counts as dead.
     pub health: Health,
-    /// Secrets and where the service looks for them.
+    /// Secrets and the paths where the service reads them.
     pub secrets: Vec<Mount>,
-    /// Configs, likewise.
+    /// Configs and the paths where the service reads them.
     pub configs: Vec<Mount>,
-    /// Volumes, likewise; a source with a `/` in it is a folder of the checkout.
+    /// Volumes and the paths where the service uses them; a source with a `/` is a folder of the checkout.
     pub volumes: Vec<Mount>,
 }
 
-/// A port of a service.
+/// Port of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// Where its replicas listen, in containers.
+    /// Port on which its replicas listen in their containers.
     pub target: u16,
-    /// Where the service is found from outside.
+    /// Port on which clients outside the stack reach the service.
     pub published: Option<u16>,
 }
 
-/// Something that a container sees under a path of its own.
+/// Secret, config or volume that a container has at a path of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Its name.
+    /// Name of the secret, config or volume.
     pub source: String,
-    /// The path.
+    /// Path in the container.
     pub target: String,
 }
 
 /// `deploy.restart_policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
-    /// After which end it is started again.
+    /// Exits after which the task is started again.
     pub condition: Condition,
-    /// The first wait before that; it doubles while the task does not come up.
+    /// Delay of the first restart; it doubles while the task keeps failing.
     pub delay: Duration,
-    /// How often at most; without end if not said.
+    /// Maximum number of restarts; `None` means no limit.
     pub max_attempts: Option<u32>,
 }
 
-/// After which end a task is started again.
+/// Exits after which a task is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// Never.
+    /// No exit.
     None,
-    /// After an exit code that is not 0, or a signal.
+    /// Exits by a signal or with a code other than 0.
     OnFailure,
-    /// Always.
+    /// Any exit.
     Any,
 }
 
 /// `deploy.update_config`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
-    /// Whether the new task is ready before the old one stops.
+    /// True if the new task must be ready before the old one is stopped.
     pub start_first: bool,
-    /// How many at a time; 0 is all.
+    /// Number of tasks that are replaced at a time; 0 means all.
     pub parallelism: u32,
-    /// The pause between two.
+    /// Pause between two replacements.
     pub delay: Duration,
-    /// Whether what was there comes back when the new does not come up.
+    /// True if the old task is started again when the new one does not become ready.
     pub rollback: bool,
 }
 
-/// `healthcheck`: when a task that lives counts as dead.
+/// `healthcheck`, which decides when a running task counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Between two looks.
+    /// Time between two checks.
     pub interval: Duration,
-    /// For one look.
+    /// Time limit for one check.
     pub timeout: Duration,
-    /// How many in a row fail.
+    /// Number of failures in a row after which the task is killed.
     pub retries: u32,
-    /// In which failures do not count.
+    /// Time after the start during which failures do not count.
     pub start_period: Duration,
-    /// Whether anyone looks.
+    /// False if the task is not checked.
     pub enabled: bool,
 }
 
 impl Compose {
-    /// Reads the file's text.
+    /// Parses the file's text.
     ///
     /// # Errors
-    /// The first thing that is wrong, with line, service and key.
+    /// Something is wrong; the error names the line, the service and the key.
     pub fn parse(text: &str, variables: &BTreeMap<String, String>) -> Result<Self> {
         load(text, &File { name: FILE, variables }, |root| read::compose(&root))
     }

@@ -1,9 +1,10 @@
-//! Between a command and the supervisor: JSON lines over a Unix socket.
+//! Protocol between a command and the supervisor: JSON lines over a Unix socket.
 //!
-//! A command sends one [`Request`] and reads [`Reply`]s until one of them is the last.
+//! A command sends one [`Request`] and receives [`Reply`]s until one of them is final.
 
 use std::time::Duration;
 
+use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -15,215 +16,222 @@ use tokio::{
 };
 
 use crate::{
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
     plan::{LocalPort, ServicePlan},
 };
 
-/// The socket, relative to the root of the checkout, which is the working directory of every command: a path of
-/// a socket has at most about 100 bytes, and that of a checkout may have more.
+/// Path of the socket, relative to the root of the checkout, which is the working directory of every command: a
+/// socket's path has at most about 100 bytes, and the path of a checkout may be longer.
 pub const SOCKET: &str = ".hops/run/control.sock";
 
-/// How long the supervisor may take to say how things are, which it knows.
-const ANSWERS: Duration = Duration::from_secs(10);
+/// Time limit for the supervisor's status, which it knows without asking anybody.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a command wants.
+/// Error for a reply that no supervisor of this version sends.
+pub(crate) const OTHER_VERSION: &str =
+    "the supervisor is of another version: `cargo hops down`, then `cargo hops up`";
+
+/// Request of a command.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// How things are, once.
+    /// Asks for the status.
     Status,
-    /// What happens, from the start on, until the system is down.
+    /// Asks for all events, from the start of the system until it is down.
     Follow,
-    /// That many replicas, ready.
+    /// Changes the number of a service's tasks, and waits until they are ready.
     Scale {
-        /// The service.
+        /// Name of the service.
         service: String,
-        /// How many.
+        /// Number of tasks.
         replicas: u32,
     },
-    /// All tasks of a service anew, in the order that it wants.
+    /// Replaces all tasks of a service, in the order of its `update_config`.
     Update {
-        /// The service, as it is to be.
+        /// New plan of the service.
         service: Box<ServicePlan>,
-        /// The folder with its binary.
+        /// Folder with its binary.
         binaries: String,
     },
-    /// `kill -9` one task.
+    /// Kills one task with SIGKILL.
     Kill {
-        /// The service.
+        /// Name of the service.
         service: String,
-        /// Which of its tasks.
+        /// Number of the task within the service.
         slot: u32,
     },
-    /// The end of all.
+    /// Stops all tasks and the supervisor.
     Down,
 }
 
-/// What the supervisor says.
+/// Reply of the supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
-    /// Something happened; more follows.
+    /// Something happened; more replies follow.
     Event(Event),
-    /// The start is over: all is ready, but for these, each with its reason. More follows.
+    /// All tasks are ready, apart from these, each with its reason. More replies follow.
     Started(Vec<String>),
-    /// The answer to [`Request::Status`]. The last.
+    /// Answer to [`Request::Status`]; final.
     Status(Box<Snapshot>),
-    /// Done. The last.
+    /// The request is done; final.
     Done(String),
-    /// Not done, and why. The last.
+    /// The request failed, with the reason; final.
     Failed(String),
 }
 
-/// Something that happened.
+/// Event in the system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// Time of the event.
     pub at: jiff::Timestamp,
-    /// To whom: a task, a service, or `hops` itself.
+    /// Task or service that it concerns, or `hops` for the system.
     pub who: String,
-    /// What.
+    /// Description for people.
     pub what: String,
 }
 
-/// How things are.
+/// Status of the system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The supervisor's process.
+    /// Process id of the supervisor.
     pub pid: u32,
-    /// Since when it runs.
+    /// Time when the supervisor started.
     pub since: jiff::Timestamp,
-    /// The broker's address.
+    /// Address of the broker, without password.
     pub broker: Option<String>,
-    /// All services.
+    /// Services in the order of the plan.
     pub services: Vec<ServiceStatus>,
 }
 
-/// A service as it is.
+/// Status of a service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
-    /// Its name.
+    /// Name of the service.
     pub name: String,
-    /// Its image.
+    /// Image in the compose file.
     pub image: String,
-    /// How many tasks are wanted.
+    /// Number of tasks that should run.
     pub replicas: u32,
-    /// How many are ready.
+    /// Number of tasks that are ready.
     pub ready: u32,
-    /// Where it is found.
+    /// Ports on this machine.
     pub ports: Vec<LocalPort>,
-    /// Its tasks.
+    /// Tasks that should run.
     pub tasks: Vec<TaskStatus>,
-    /// Those that ended, the latest first.
+    /// Tasks that have exited, the latest first.
     pub past: Vec<TaskStatus>,
 }
 
-/// A task as it is or was.
+/// Status of a task that runs or has exited.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
-    /// As Docker's, something to tell two tasks of a slot apart by.
+    /// Random id, which distinguishes the tasks of a slot.
     pub id: String,
-    /// As in `vipservice.2`.
+    /// Name of the task, as in `vipservice.2`.
     pub name: String,
-    /// Which of the service's.
+    /// Number of the task within its service.
     pub slot: u32,
-    /// How it is.
+    /// State of the task.
     pub phase: Phase,
-    /// Since when.
+    /// Time when it entered this state.
     pub since: jiff::Timestamp,
-    /// Its process.
+    /// Process id.
     pub pid: Option<u32>,
-    /// Where it listens.
+    /// Port on which it listens.
     pub port: Option<u16>,
-    /// What it prints goes there.
+    /// File with its log.
     pub log: Option<String>,
-    /// What went wrong last.
+    /// Last error.
     pub error: Option<String>,
 }
 
-/// How a task is.
+/// State of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It was started and has never been ready.
+    /// Started, and not ready yet.
     Starting,
-    /// It takes requests and has all that it needs.
+    /// Ready for requests.
     Ready,
-    /// It takes requests and lacks something, mostly the broker.
+    /// Running but no longer ready, mostly because the broker is not available.
     Running,
-    /// It was told to stop.
+    /// Asked to stop.
     Stopping,
-    /// It ended, and is started again in a moment.
+    /// Exited, and waiting for its restart.
     Waiting,
-    /// It ended, and that was it.
+    /// Exited with an error, and not restarted.
     Failed,
-    /// It ended as it should.
+    /// Exited as requested.
     Complete,
 }
 
-/// One side of a conversation.
+/// One end of the socket, which sends and receives JSON lines.
 #[derive(Debug)]
-pub struct Line {
+pub struct JsonSocket {
     read: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 }
 
-impl Line {
-    /// Talks over a socket.
+impl JsonSocket {
+    /// Wraps a connected socket.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         let (read, write) = socket.into_split();
         Self { read: BufReader::new(read).lines(), write }
     }
 
-    /// The next thing that the other side says; `None` when it is gone.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
+    /// Receives the next value; `None` if the other side has closed the socket.
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> Option<T> {
         serde_json::from_str(&self.read.next_line().await.ok()??).ok()
     }
 
-    /// Says something.
+    /// Sends a value.
     ///
     /// # Errors
-    /// The other side is gone.
-    pub async fn say(&mut self, what: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(what).doing(|| "put a message into JSON".into())?;
+    /// The other side has closed the socket.
+    pub async fn send(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string(value).context("cannot convert a message to JSON")?;
         text.push('\n');
-        self.write.write_all(text.as_bytes()).await.doing(|| "reach the other side".into())
+        self.write
+            .write_all(text.as_bytes())
+            .await
+            .context("cannot send: the other side has closed the socket")
     }
 }
 
-/// Asks the supervisor of this checkout, whose root is the working directory. Each event goes to `hear`, which
-/// says whether to go on.
+/// Sends a request to the supervisor of this checkout, whose root is the working directory, and returns its final reply.
+/// Calls `on_event` for each other reply; if it returns false, that reply is returned.
 ///
 /// # Errors
-/// There is none, or it says why not.
-pub async fn ask(request: &Request, mut hear: impl FnMut(&Reply) -> bool) -> Result<Reply> {
-    const GONE: &str = "the supervisor has ended: `cargo hops up` starts the system";
-    let socket = UnixStream::connect(SOCKET).await.map_err(|_| Failure::from(GONE))?;
-    let mut line = Line::new(socket);
-    line.say(request).await?;
+/// There is no supervisor, or the request failed.
+pub async fn ask(request: &Request, mut on_event: impl FnMut(&Reply) -> bool) -> Result<Reply> {
+    const GONE: &str = "the supervisor does not run: `cargo hops up` starts the system";
+    let socket = UnixStream::connect(SOCKET).await.map_err(|_| anyhow!(GONE))?;
+    let mut socket = JsonSocket::new(socket);
+    socket.send(request).await?;
     loop {
-        match line.next().await {
-            Some(Reply::Failed(why)) => return Err(Failure::Why(why)),
+        match socket.receive().await {
+            Some(Reply::Failed(why)) => bail!(why),
             Some(reply @ (Reply::Event(_) | Reply::Started(_))) => {
-                if !hear(&reply) {
+                if !on_event(&reply) {
                     return Ok(reply);
                 }
             }
             Some(reply) => return Ok(reply),
-            None => return Err(GONE.into()),
+            None => bail!(GONE),
         }
     }
 }
 
-/// How things are.
+/// Returns the status of the system.
 ///
 /// # Errors
-/// Nothing is up, or it hangs.
+/// Nothing is up, or the supervisor does not answer.
 pub async fn status() -> Result<Snapshot> {
-    let answer = timeout(ANSWERS, ask(&Request::Status, |_| true)).await;
-    match answer.map_err(|_| Failure::from("the supervisor does not answer: `cargo hops down` ends it"))?? {
+    let answer = timeout(STATUS_TIMEOUT, ask(&Request::Status, |_| true)).await;
+    match answer.map_err(|_| anyhow!("the supervisor does not answer: `cargo hops down` kills it"))?? {
         Reply::Status(snapshot) => Ok(*snapshot),
-        _ => Err("the supervisor is of another version: `cargo hops down`, then `cargo hops up`".into()),
+        _ => bail!(OTHER_VERSION),
     }
 }

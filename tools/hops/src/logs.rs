@@ -1,6 +1,6 @@
-//! What the tasks print: a file per life of a task, read as it grows.
+//! Logs of the tasks: one file per process of a task, read while it grows.
 //!
-//! The services print JSON lines since nobody at a terminal looks at them directly; here they become text.
+//! The services print JSON lines, because their output is not a terminal; this module formats them as text.
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +12,13 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// The log files of one task, `NAME.SLOT.TIME-ID.log`, in no order.
+/// Returns the log files of one task, `NAME.SLOT.TIME-ID.log`, in no particular order.
 #[must_use]
 pub fn of_task(folder: &Path, task: &str) -> Vec<PathBuf> {
     all(folder).into_iter().filter(|(name, _)| name == task).map(|(_, path)| path).collect()
 }
 
-/// All log files with the tasks that they are of.
+/// Returns all log files with the names of their tasks.
 fn all(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let logs = entries.filter_map(|entry| {
@@ -30,18 +30,18 @@ fn all(folder: &Path) -> Vec<(String, PathBuf)> {
     logs.collect()
 }
 
-/// A line and who printed it.
+/// Line of a log.
 #[derive(Debug, Clone)]
-pub struct Line {
-    /// As in `vipservice.2`.
+pub struct LogLine {
+    /// Task that printed it, as in `vipservice.2`.
     pub task: String,
-    /// As printed.
+    /// Line as it was printed.
     pub text: String,
-    /// The fields of a JSON line; `Null` for any other.
+    /// Fields of a JSON line; `Null` for any other line.
     pub fields: Value,
 }
 
-impl Line {
+impl LogLine {
     fn new(task: &str, text: &str) -> Self {
         Self {
             task: task.to_owned(),
@@ -50,27 +50,28 @@ impl Line {
         }
     }
 
-    /// A field as text, `""` where there is none.
+    /// Returns a field as text, or `""` if there is none.
     #[must_use]
     pub fn field(&self, name: &str) -> &str {
         self.fields[name].as_str().unwrap_or_default()
     }
 
-    /// Which hop of the walk it tells of.
+    /// Returns the number of the hop that the line logs.
     #[must_use]
     pub fn hop(&self) -> Option<u64> {
         self.fields["hop"].as_u64()
     }
 
-    /// When it was printed.
+    /// Returns the time of the line.
     #[must_use]
     pub fn at(&self) -> Option<Timestamp> {
         self.field("timestamp").parse().ok()
     }
 
-    /// Whether it tells of this request; in a line that is no JSON the id stands for itself, or after `=`.
+    /// Returns true if the line belongs to this request. In a line that is not JSON, the id is a word of its own or follows
+    /// `=`.
     #[must_use]
-    pub fn is_of(&self, request: &str) -> bool {
+    pub fn belongs_to(&self, request: &str) -> bool {
         let ends_with_it = |word: &str| {
             word.strip_suffix(request).is_some_and(|before| before.is_empty() || before.ends_with('='))
         };
@@ -78,18 +79,19 @@ impl Line {
             || self.fields.is_null() && self.text.split_whitespace().any(ends_with_it)
     }
 
-    /// For people: the hop or the level, the message, and the fields that the message does not have.
+    /// Formats the line for people: the hop or the level, the message, and the fields that are not part of the message.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn formatted(&self) -> String {
         let Value::Object(fields) = &self.fields else { return self.text.clone() };
         let head = match self.hop() {
             Some(hop) => format!("hop={hop} {:<9}", self.field("name")),
             None => format!("{:<15}", self.field("level")),
         };
-        const SAID: [&str; 6] = ["timestamp", "level", "instance", "message", "trace", "hop"];
+        const SHOWN_OR_OMITTED: [&str; 6] = ["timestamp", "level", "instance", "message", "trace", "hop"];
         let is_hop = self.hop().is_some();
-        let is_said = |name: &str| SAID.contains(&name) || name.contains('.') || (is_hop && name == "name");
-        let rest = fields.iter().filter(|(name, _)| !is_said(name));
+        let is_omitted =
+            |name: &str| SHOWN_OR_OMITTED.contains(&name) || name.contains('.') || (is_hop && name == "name");
+        let rest = fields.iter().filter(|(name, _)| !is_omitted(name));
         let rest: String = rest
             .map(|(name, value)| {
                 format!("  {name}={}", value.as_str().map_or(value.to_string(), str::to_owned))
@@ -99,31 +101,31 @@ impl Line {
     }
 }
 
-/// Reads the logs of some tasks, each line once.
+/// Reader of the logs of some tasks, which returns each line once.
 #[derive(Debug)]
 pub struct Tail {
     folder: PathBuf,
     tasks: Vec<String>,
-    read: BTreeMap<PathBuf, u64>,
+    offsets: BTreeMap<PathBuf, u64>,
 }
 
 impl Tail {
-    /// Of the tasks of these services, or of these tasks; of all where none is named. From the logs' beginning.
+    /// Reads from the beginning the logs of these tasks and of the tasks of these services, or of all if none is named.
     #[must_use]
     pub fn new(folder: PathBuf, names: &[String]) -> Self {
-        Self { folder, tasks: names.to_vec(), read: BTreeMap::new() }
+        Self { folder, tasks: names.to_vec(), offsets: BTreeMap::new() }
     }
 
-    /// Passes over what is there.
+    /// Skips the lines that exist.
     pub fn skip(&mut self) {
         for (_, path) in all(&self.folder) {
             let length = fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
-            self.read.insert(path, length);
+            self.offsets.insert(path, length);
         }
     }
 
-    /// What was printed since the last look, in the order of time as far as it is told.
-    pub fn read_on(&mut self) -> Vec<Line> {
+    /// Returns the lines since the last call, in the order of their times.
+    pub fn read_new(&mut self) -> Vec<LogLine> {
         let mut lines = vec![];
         let mut logs = all(&self.folder);
         logs.sort();
@@ -132,12 +134,12 @@ impl Tail {
             if !self.tasks.is_empty() && !self.tasks.iter().any(|name| *name == task || name == service) {
                 continue;
             }
-            let from = self.read.entry(path.clone()).or_default();
-            let Some(bytes) = whole_lines_from(&path, *from) else { continue };
+            let from = self.offsets.entry(path.clone()).or_default();
+            let Some(bytes) = complete_lines_from(&path, *from) else { continue };
             *from += bytes.len() as u64;
-            lines.extend(String::from_utf8_lossy(&bytes).lines().map(|line| Line::new(&task, line)));
+            lines.extend(String::from_utf8_lossy(&bytes).lines().map(|line| LogLine::new(&task, line)));
         }
-        // A line without a time stays behind the one before it.
+        // A line without a time stays behind the line before it.
         let mut last = None;
         let mut timed: Vec<_> = lines
             .into_iter()
@@ -151,8 +153,8 @@ impl Tail {
     }
 }
 
-/// A line that is not whole yet is for the next look.
-fn whole_lines_from(path: &Path, from: u64) -> Option<Vec<u8>> {
+/// Returns the complete lines after an offset; an incomplete one is left for the next call.
+fn complete_lines_from(path: &Path, from: u64) -> Option<Vec<u8>> {
     let mut file = File::open(path).ok()?;
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = vec![];
@@ -185,20 +187,20 @@ mod tests {
 
         let mut tail = Tail::new(folder.path().to_owned(), &["vipservice".into()]);
         let shown: Vec<_> =
-            tail.read_on().iter().map(|line| format!("{} {}", line.task, line.shown())).collect();
+            tail.read_new().iter().map(|line| format!("{} {}", line.task, line.formatted())).collect();
         assert_eq!(
             shown,
             ["vipservice.2 INFO            a  port=1", "vipservice.1 hop=7 consumer  b  request=r"]
         );
-        assert!(tail.read_on().is_empty());
+        assert!(tail.read_new().is_empty());
         writeln!(two, ", now").unwrap();
-        assert_eq!(tail.read_on()[0].shown(), "not whole, now");
-        assert_eq!(Tail::new(folder.path().to_owned(), &[]).read_on().len(), 4);
+        assert_eq!(tail.read_new()[0].formatted(), "not whole, now");
+        assert_eq!(Tail::new(folder.path().to_owned(), &[]).read_new().len(), 4);
         assert_eq!(of_task(folder.path(), "vipservice.2").len(), 1);
     }
 
     #[test]
-    fn a_line_is_of_a_request_by_its_whole_id() {
+    fn a_line_belongs_to_a_request_by_its_whole_id() {
         for (text, expected) in [
             (r#"{"message":"a","request":"vip"}"#, true),
             (r#"{"message":"to vip_queue vip","request":"7f3a"}"#, false),
@@ -206,7 +208,7 @@ mod tests {
             ("answered vip", true),
             ("answered vip_queue and request=vip.1", false),
         ] {
-            assert_eq!(Line::new("vipservice.1", text).is_of("vip"), expected, "{text}");
+            assert_eq!(LogLine::new("vipservice.1", text).belongs_to("vip"), expected, "{text}");
         }
     }
 }

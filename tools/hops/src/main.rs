@@ -1,4 +1,4 @@
-//! `cargo hops` as a process: hands over the command line and the environment, and nothing else.
+//! `cargo hops` as a process: passes on the command line and the environment.
 
 use std::process::ExitCode;
 

@@ -1,114 +1,115 @@
-//! From the compose file to what this machine runs: which binary, which ports, which paths. Pure.
+//! Plans how the compose file runs on this machine: binaries, ports and paths. Does no I/O.
 //!
-//! A container has a network, a root folder and a host name of its own, and a process has none of these. So what
-//! the file says about them is rewritten in the values that a task is given:
-//! - `rabbitmq:5672`, a service and its port, becomes `127.0.0.1:` and the port where that service is found here,
-//! - `/run/secrets/x`, `/data` and other paths that are mounted become paths below `.hops`,
-//! - `APP_SERVER_HOST` and `APP_SERVER_PORT` are the runner's: this machine only, and a free port per task.
+//! A container has a network, a root folder and a host name of its own; a process has none of these. So the values that
+//! a task is given are rewritten:
+//! - `rabbitmq:5672`, a service and its port, becomes `127.0.0.1:` and the port of that service on this machine,
+//! - `/run/secrets/x`, `/data` and other mounted paths become paths below `.hops`,
+//! - `APP_SERVER_HOST` and `APP_SERVER_PORT` are set by the runner: this machine only, and a free port per task.
 
 mod names;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use self::names::{referenced_ports, replace, replacements};
 use crate::{
     broker_url::BrokerUrl,
     compose::{Compose, Health, Mount, Restart, Service, Update, interpolate::for_task},
-    failure::{Failure, Result},
+    failure::Result,
     project::Project,
 };
 
-use self::names::{names, resolved, spoken_of};
-
-/// Where RabbitMQ has its management API, and the development broker what it has of that.
+/// Port of RabbitMQ's management API, and of the part of it that the development broker has.
 pub const ADMIN_PORT: u16 = 15672;
 
-/// Everything that is to run.
+/// Services to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// In the file's order, brokers first.
+    /// Services in the order of the file, brokers first.
     pub services: Vec<ServicePlan>,
-    /// The broker, ours or the one that was given.
+    /// Address of the broker, development broker or not.
     pub broker: Option<BrokerUrl>,
-    /// Whether it was given.
-    pub broker_is_given: bool,
+    /// True if the broker was named by `--broker`, and is not started here.
+    pub broker_is_external: bool,
 }
 
-/// What a binary is, which decides how it is started and watched.
+/// Kind of a binary, which decides how it is configured and probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// One of the services: settings by environment, `/livez` and `/readyz` over HTTP.
     Service,
-    /// The development broker: settings by flags, AMQP.
+    /// Development broker: settings by flags, AMQP.
     Broker,
 }
 
-/// A service as this machine runs it.
+/// Service as it runs on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServicePlan {
-    /// Its name.
+    /// Name of the service.
     pub name: String,
-    /// Its image, for show.
+    /// Image, for display.
     pub image: String,
-    /// The binary that stands for the image.
+    /// Binary that stands for the image.
     pub binary: String,
-    /// What that binary is.
+    /// Kind of the binary.
     pub kind: Kind,
-    /// What it is given; `{{.Task.Slot}}` and the like still stand in it.
+    /// Arguments of the binary; may contain `{{.Task.Slot}}` and other placeholders.
     pub command: Vec<String>,
-    /// Its environment, likewise.
+    /// Environment variables; may contain placeholders.
     pub environment: Vec<(String, String)>,
-    /// Where it is found on this machine.
+    /// Ports on this machine.
     pub ports: Vec<LocalPort>,
-    /// How many are wanted at first.
+    /// Number of tasks at the start.
     pub replicas: u32,
-    /// What becomes of a task that ends.
+    /// Decides whether a task that exits is started again.
     pub restart: Restart,
-    /// How a new version takes over.
+    /// Decides how tasks are replaced by new ones.
     pub update: Update,
-    /// From SIGTERM to SIGKILL.
-    pub stop_grace_period: std::time::Duration,
-    /// How it is watched.
+    /// Time from SIGTERM to SIGKILL.
+    pub stop_grace_period: Duration,
+    /// Decides when a running task counts as dead.
     pub health: Health,
-    /// A container's paths and what they are here; `{{.Task.Slot}}` may stand in them.
+    /// Paths in the container, and the paths that replace them; may contain placeholders.
     pub paths: Vec<(String, String)>,
-    /// Those of them that are volumes: the task's folders.
+    /// Folders of the volumes among these paths.
     pub folders: Vec<String>,
 }
 
-/// A port of a service and where it is found on this machine.
+/// Port of a service on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalPort {
-    /// The container's.
+    /// Port in the container.
     pub target: u16,
-    /// Ours.
+    /// Port on this machine.
     pub local: u16,
-    /// Whether the file promises it to those outside.
+    /// True if the file publishes the port.
     pub is_published: bool,
 }
 
-/// A port that is wanted on this machine.
+/// Request for a port on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// This one and no other.
+    /// This port and no other.
     Fixed(u16),
-    /// This one if it is free.
-    Rather(u16),
+    /// This port if it is free, and else any.
+    Preferred(u16),
 }
 
-/// What one task is given.
+/// Arguments, environment and folders of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskPlan {
-    /// The command line without the binary.
+    /// Command line without the binary.
     pub arguments: Vec<String>,
-    /// All of its environment that is not the machine's.
+    /// Environment variables, without those that are inherited from the machine.
     pub environment: Vec<(String, String)>,
-    /// The folders to make for it.
+    /// Folders that must exist before the task starts.
     pub folders: Vec<String>,
 }
 
-/// The binary that stands for an image: the name without registry and tag, and for RabbitMQ the development broker.
+/// Returns the binary that stands for an image: the image's name without registry and tag, or the development broker
+/// for RabbitMQ.
 fn binary(image: &str) -> (&str, Kind) {
     let last = image.rsplit('/').next().unwrap_or(image);
     match last.split([':', '@']).next().unwrap_or(last) {
@@ -117,59 +118,57 @@ fn binary(image: &str) -> (&str, Kind) {
     }
 }
 
-/// Plans what the file says. `choose` finds ports, which is all that depends on the machine.
+/// Plans the services of the file. `choose` finds a port for a service; nothing else depends on the machine.
 ///
 /// # Errors
-/// A port that cannot be had, or a placeholder that nobody knows.
+/// A port is not available, or the file describes something that does not work with processes.
 pub fn plan(
     compose: &Compose,
     project: &Project,
-    given: Option<BrokerUrl>,
+    external_broker: Option<BrokerUrl>,
     mut choose: impl FnMut(Want, &str) -> Result<u16>,
 ) -> Result<Plan> {
     let mut services = vec![];
     for service in &compose.services {
         let (binary, kind) = binary(&service.image);
-        if kind == Kind::Broker && given.is_some() {
+        if kind == Kind::Broker && external_broker.is_some() {
             continue;
         }
         let mut ports = vec![];
         for port in &service.ports {
             let (want, is_published) = match port.published {
                 Some(published) => (Want::Fixed(project.shifted(published)), true),
-                None => (Want::Rather(project.shifted(port.target)), false),
+                None => (Want::Preferred(project.shifted(port.target)), false),
             };
             ports.push(LocalPort { target: port.target, local: choose(want, &service.name)?, is_published });
         }
-        // A broker of ours has its operators' port too, though nobody speaks of it in the file.
-        let own = (kind == Kind::Broker).then_some(ADMIN_PORT);
-        for target in spoken_of(&service.name, compose).into_iter().chain(own) {
+        // The development broker also has its operators' port, which no value in the file refers to.
+        let admin = (kind == Kind::Broker).then_some(ADMIN_PORT);
+        for target in referenced_ports(&service.name, compose).into_iter().chain(admin) {
             if !ports.iter().any(|port| port.target == target) {
-                let local = choose(Want::Rather(project.shifted(target)), &service.name)?;
+                let local = choose(Want::Preferred(project.shifted(target)), &service.name)?;
                 ports.push(LocalPort { target, local, is_published: false });
             }
         }
         if kind == Kind::Broker && service.replicas != 1 {
-            return Err(
-                format!("{}: the broker is one process here, so `replicas` is 1", service.name).into()
-            );
+            bail!("{}: the broker is one process on this machine: set `replicas` to 1", service.name);
         }
-        services.push(planned(service, compose, project, (binary, kind), ports)?);
+        services.push(plan_service(service, compose, project, (binary, kind), ports)?);
     }
-    // The services come up in any order; with the broker first they do so at once.
+    // The services start in any order, but are ready sooner if the broker is.
     services.sort_by_key(|service| service.kind != Kind::Broker);
 
-    let names = names(compose, &services, given.as_ref());
+    let replacements = replacements(compose, &services, external_broker.as_ref());
     for service in &mut services {
         for (_, value) in &mut service.environment {
-            *value = resolved(value, &names);
+            *value = replace(value, &replacements);
         }
-        service.command.iter_mut().for_each(|word| *word = resolved(word, &names));
+        service.command.iter_mut().for_each(|word| *word = replace(word, &replacements));
     }
-    Ok(Plan { services, broker_is_given: given.is_some(), broker: given })
+    Ok(Plan { services, broker_is_external: external_broker.is_some(), broker: external_broker })
 }
 
-fn planned(
+fn plan_service(
     service: &Service,
     compose: &Compose,
     project: &Project,
@@ -182,26 +181,28 @@ fn planned(
     }
     let mut folders = vec![];
     for Mount { source, target } in &service.volumes {
-        let here = match compose.volumes.get(source) {
+        let local = match compose.volumes.get(source) {
             Some(name) => project.text_path(&format!("volumes/{name}")),
             None => project.root().join(source).to_string_lossy().into_owned(),
         };
-        folders.push(here.clone());
-        paths.push((target.clone(), here));
+        folders.push(local.clone());
+        paths.push((target.clone(), local));
     }
     for Mount { source, target } in &service.configs {
         let file = project.root().join(compose.configs.get(source).unwrap_or(source));
-        // The folder that it lies in, too: what is edited here is seen, and so is a new file.
-        let (there, here) = (Path::new(target), file.parent().unwrap_or(&file));
-        if let Some(folder) = there.parent().filter(|_| there.file_name() == file.file_name()) {
-            let (folder, here) = (folder.to_string_lossy().into_owned(), here.to_string_lossy().into_owned());
+        // The config's folder is replaced, too, so that the service sees edits and new files.
+        let (target_path, local_folder) = (Path::new(target), file.parent().unwrap_or(&file));
+        let has_same_name = target_path.file_name() == file.file_name();
+        if let Some(folder) = target_path.parent().filter(|_| has_same_name) {
+            let folder = folder.to_string_lossy().into_owned();
+            let local_folder = local_folder.to_string_lossy().into_owned();
             match paths.iter().find(|(known, _)| *known == folder) {
-                Some((_, other)) if *other != here => {
-                    let name = &service.name;
-                    return Err(format!("{name}: its configs below {folder} come from {other} and from {here}, which is one too many").into());
-                }
+                Some((_, other)) if *other != local_folder => bail!(
+                    "{}: configs in {folder} come from two folders, {other} and {local_folder}: move them into one",
+                    service.name
+                ),
                 Some(_) => {}
-                None => paths.push((folder, here)),
+                None => paths.push((folder, local_folder)),
             }
         }
         paths.push((target.clone(), file.to_string_lossy().into_owned()));
@@ -225,15 +226,13 @@ fn planned(
 }
 
 impl ServicePlan {
-    /// What the task of this slot is given, which is to listen on `port`.
+    /// Returns the plan of the task in this slot, which listens on `port`.
     ///
     /// # Errors
-    /// A placeholder that nobody knows.
+    /// A value contains an unknown placeholder.
     pub fn task(&self, slot: u32, port: u16) -> Result<TaskPlan> {
-        let fill = |text: &str| {
-            for_task(text, &self.name, slot).map_err(|why| Failure::Why(format!("{}: {why}", self.name)))
-        };
-        let fill_path = |text: &str| fill(&self.path(text));
+        let fill = |text: &str| for_task(text, &self.name, slot).with_context(|| self.name.clone());
+        let fill_path = |text: &str| fill(&self.local_path(text));
         let folders = self.folders.iter().map(|folder| fill(folder)).collect::<Result<Vec<_>>>()?;
         if self.kind == Kind::Broker {
             let data = folders.first().cloned().unwrap_or_default();
@@ -247,7 +246,7 @@ impl ServicePlan {
             ("APP_SERVER_PORT".to_owned(), port.to_string()),
         ];
         for (name, value) in &self.environment {
-            if !environment.iter().any(|(ours, _)| ours == name) {
+            if !environment.iter().any(|(known, _)| known == name) {
                 environment.push((name.clone(), fill_path(value)?));
             }
         }
@@ -255,24 +254,24 @@ impl ServicePlan {
         Ok(TaskPlan { arguments, environment, folders })
     }
 
-    /// A path of the container, alone or after a flag's `=`, as it is here.
-    fn path(&self, text: &str) -> String {
-        let (before, path) = match text.split_once('=') {
+    /// Replaces a path in the container, alone or after the `=` of a flag, by the path on this machine.
+    fn local_path(&self, text: &str) -> String {
+        let (flag, path) = match text.split_once('=') {
             Some((flag, path)) if flag.starts_with('-') => (&text[..=flag.len()], path),
             _ => ("", text),
         };
-        let is_below = |target: &str| {
+        let length_below = |target: &str| {
             path.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(str::len)
         };
-        let found = self.paths.iter().filter_map(|(target, here)| Some((is_below(target)?, here)));
-        // The longest target is the one that leaves the least.
+        let found = self.paths.iter().filter_map(|(target, local)| Some((length_below(target)?, local)));
+        // The longest target leaves the shortest rest.
         found.min_by_key(|(rest, _)| *rest).map_or_else(
             || text.to_owned(),
-            |(rest, here)| format!("{before}{here}{}", &path[path.len() - rest..]),
+            |(rest, local)| format!("{flag}{local}{}", &path[path.len() - rest..]),
         )
     }
 
-    /// Its port on this machine that the file publishes, or the first.
+    /// Returns the service's published port on this machine, or its first port if none is published.
     #[must_use]
     pub fn local_port(&self) -> Option<u16> {
         let published = self.ports.iter().find(|port| port.is_published);

@@ -1,62 +1,57 @@
-//! Ports of this machine: which are free, and who has those that are not.
+//! Finds free ports of this machine, and the process that uses a port.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
     process::Command,
 };
 
+use anyhow::{Context as _, bail};
 use rand::seq::IndexedRandom as _;
 
-use crate::{
-    failure::{Failure, Result},
-    plan::Want,
-};
+use crate::{failure::Result, plan::Want};
 
-/// Finds a port as it is wanted, for the service of that name.
+/// Finds a port for a service.
 ///
 /// # Errors
-/// A fixed one that is taken, with who has it and what to type.
+/// A fixed port is in use; the error names the process that uses it, and says what to type.
 pub fn choose(want: Want, service: &str) -> Result<u16> {
     match want {
-        Want::Rather(port) if is_free(port) => Ok(port),
-        Want::Rather(_) => lasting(),
-        Want::Fixed(port) if is_free(port) => Ok(port),
+        Want::Fixed(port) | Want::Preferred(port) if is_free(port) => Ok(port),
+        Want::Preferred(_) => stable_port(),
         Want::Fixed(port) => {
-            let who = holder(port).unwrap_or_else(|| "another program".into());
-            Err(Failure::Why(format!(
-                "port {port}, where {service} is to be found, is taken by {who}: stop that, or type \
+            let user = user(port).unwrap_or_else(|| "another program".into());
+            bail!(
+                "port {port}, which {service} needs, is used by {user}: stop that program, or type \
                  `HOPS_PORT_BASE=1000 cargo hops up` for ports that are 1000 higher"
-            )))
+            )
         }
     }
 }
 
 fn is_free(port: u16) -> bool {
-    // Nobody connects from outside: this machine's address is the one that counts.
+    // The services listen on this machine only.
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// A free port for one task, which is started at once.
+/// Returns a free port for a task that is started at once.
 ///
 /// # Errors
-/// The machine has none.
+/// The machine has no free port.
 pub fn for_task() -> Result<u16> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    bound.map(|address| address.port()).map_err(|e| Failure::Why(format!("there is no free port: {e}")))
+    bound.map(|address| address.port()).context("this machine has no free port")
 }
 
-/// A free port that is still free after a restart: below the range that outgoing connections take theirs from.
-fn lasting() -> Result<u16> {
+/// Returns a free port below the range of outgoing connections, so that it is still free when the service restarts.
+fn stable_port() -> Result<u16> {
     let candidates: Vec<u16> = (20_000..32_000).collect();
     let tries = candidates.sample(&mut rand::rng(), 200);
-    tries
-        .copied()
-        .find(|port| is_free(*port))
-        .ok_or_else(|| "there is no free port from 20000 to 32000".into())
+    tries.copied().find(|port| is_free(*port)).context("this machine has no free port from 20000 to 32000")
 }
 
-/// Who listens there, as far as this person may know: `lsof` is on macOS and most of Linux, `ss` on the rest.
-fn holder(port: u16) -> Option<String> {
+/// Returns the process that listens on a port, if the current user may see it. macOS and most Linux systems have `lsof`,
+/// the others `ss`.
+fn user(port: u16) -> Option<String> {
     let pid = pid_by_lsof(port).or_else(|| pid_by_ss(port))?;
     let command = output("ps", &["-o", "args=", "-p", &pid]).unwrap_or_default();
     let command: String = command.trim().chars().take(120).collect();
@@ -85,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_replaced_or_named_with_its_holder() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        assert_ne!(choose(Want::Rather(port), "rabbitmq").unwrap(), port);
+    fn a_used_port_is_replaced_or_refused_with_the_process_that_uses_it() {
+        let used = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = used.local_addr().unwrap().port();
+        assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
         let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
         for part in [&port.to_string(), "accountservice", "HOPS_PORT_BASE=1000 cargo hops up"] {
             assert!(error.contains(part), "{error}");
         }
-        let us = format!("process {}", std::process::id());
-        assert!(error.contains(&us) || error.contains("another program"), "{error}");
-        drop(taken);
+        let this = format!("process {}", std::process::id());
+        assert!(error.contains(&this) || error.contains("another program"), "{error}");
+        drop(used);
         assert_eq!(choose(Want::Fixed(port), "accountservice").unwrap(), port);
     }
 }

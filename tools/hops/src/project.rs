@@ -1,4 +1,4 @@
-//! The checkout that a command is about, and its folder `.hops`.
+//! The checkout that a command works on, and its folder `.hops`.
 
 use std::{
     collections::BTreeMap,
@@ -6,15 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
+
 use crate::{
     compose::{Compose, FILE},
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
 };
 
-/// Where everything is kept; ignored by git.
+/// Folder for everything that the tool and the services store; ignored by git.
 const FOLDER: &str = ".hops";
 
-/// A checkout.
+/// Checkout of the repository.
 #[derive(Debug, Clone)]
 pub struct Project {
     root: String,
@@ -23,93 +25,95 @@ pub struct Project {
 }
 
 impl Project {
-    /// The nearest folder above `from` that has a `docker-compose.yml`.
+    /// Finds the nearest folder with a `docker-compose.yml`, from `from` upwards.
     ///
     /// # Errors
-    /// There is none, or `HOPS_PORT_BASE` is no number.
+    /// There is none, or `HOPS_PORT_BASE` is not a number.
     pub fn find(from: &Path, variables: BTreeMap<String, String>) -> Result<Self> {
-        let root = from.ancestors().find(|folder| folder.join(FILE).is_file()).ok_or_else(|| {
+        let root = from.ancestors().find(|folder| folder.join(FILE).is_file()).with_context(|| {
             format!(
                 "neither {} nor a folder above it has a {FILE}: `cd` to your checkout first",
                 from.display()
             )
         })?;
-        let root =
-            root.to_str().ok_or_else(|| format!("{}: its name is not UTF-8", root.display()))?.to_owned();
+        let root = root
+            .to_str()
+            .with_context(|| format!("{}: the folder's name is not UTF-8: rename it", root.display()))?;
         let base = variables.get("HOPS_PORT_BASE").map_or("0", String::as_str);
-        let port_base = base.parse().ok().filter(|base| *base <= 50_000).ok_or_else(|| {
+        let port_base = base.parse().ok().filter(|base| *base <= 50_000).with_context(|| {
             format!(
-                "HOPS_PORT_BASE: `{base}` is no number from 0 to 50000; it is added to each fixed port, as in \
+                "HOPS_PORT_BASE: `{base}` is not a number from 0 to 50000; it is added to each fixed port, as in \
                  `HOPS_PORT_BASE=1000 cargo hops up`"
             )
         })?;
-        Ok(Self { root, variables, port_base })
+        Ok(Self { root: root.to_owned(), variables, port_base })
     }
 
-    /// The folder with the compose file, absolute.
+    /// Returns the absolute path of the folder with the compose file.
     #[must_use]
     pub fn root(&self) -> &Path {
         Path::new(&self.root)
     }
 
-    /// A fixed port with `HOPS_PORT_BASE` added, so that two checkouts run side by side.
+    /// Returns a fixed port plus `HOPS_PORT_BASE`, with which two checkouts can run side by side.
     #[must_use]
     pub fn shifted(&self, port: u16) -> u16 {
         port.saturating_add(self.port_base)
     }
 
-    /// A variable of the environment, unless it is empty.
+    /// Returns an environment variable, unless it is empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The compose file, read with the environment's variables.
+    /// Reads the compose file, with the environment's variables in it replaced.
     ///
     /// # Errors
-    /// What is wrong in it.
+    /// The file cannot be read, or something in it is wrong.
     pub fn compose(&self) -> Result<Compose> {
-        let text = fs::read_to_string(self.root().join(FILE)).doing(|| format!("read {FILE}"))?;
+        let text =
+            fs::read_to_string(self.root().join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
         Compose::parse(&text, &self.variables)
     }
 
-    /// A path below `.hops`, absolute.
+    /// Returns the absolute path of a file or folder in `.hops`.
     #[must_use]
     pub fn path(&self, below: &str) -> PathBuf {
         self.root().join(FOLDER).join(below)
     }
 
-    /// The same as text.
+    /// Returns the absolute path of a file or folder in `.hops` as text.
     #[must_use]
     pub fn text_path(&self, below: &str) -> String {
         format!("{}/{FOLDER}/{below}", self.root.trim_end_matches('/'))
     }
 
-    /// Makes a folder below `.hops`.
+    /// Creates a folder in `.hops`.
     ///
     /// # Errors
-    /// It cannot be written, with a way out.
-    pub fn folder(&self, below: &str) -> Result<PathBuf> {
+    /// The checkout is not writable; the error suggests a copy of it.
+    pub fn create_folder(&self, below: &str) -> Result<PathBuf> {
         let path = self.path(below);
         fs::create_dir_all(&path).map_err(|error| {
             let copy = "~/hops";
-            Failure::Why(format!(
-                "cannot write {}: {error}. Everything that runs is kept there, so the checkout must be writable: \
-                 `cp -R {} {copy} && cd {copy} && cargo hops up`",
+            anyhow::anyhow!(
+                "cannot write {}: {error}. Everything that runs stores its files there, so the checkout must be \
+                 writable: `cp -R {} {copy} && cd {copy} && cargo hops up`",
                 path.display(),
                 self.root
-            ))
+            )
         })?;
         Ok(path)
     }
 }
 
-/// Writes a file whole or not at all, whatever ends us.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a file completely or not at all, even if the process is killed meanwhile.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, content)
         .and_then(|()| fs::rename(&new, path))
-        .doing(|| format!("write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

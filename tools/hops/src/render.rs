@@ -1,4 +1,4 @@
-//! What a person sees: tables as Docker prints them, lines with a color per task; and JSON for programs.
+//! Output: for people, tables like Docker's and lines with a color per task; for programs, JSON.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -7,50 +7,50 @@ use serde::Serialize;
 
 use crate::control::Event;
 
-/// Colors that are read on dark and on light.
+/// ANSI colors that are legible on dark and on light backgrounds.
 const COLORS: [u8; 6] = [36, 32, 33, 35, 34, 31];
 
-/// The standard output, in one of two languages.
+/// Standard output, as text or JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
-    /// For programs: one JSON value per line.
+    /// True for one JSON value per line instead of text.
     pub json: bool,
-    /// With colors.
+    /// True for colored text.
     pub color: bool,
 }
 
 impl Screen {
-    /// JSON where it was asked for, colors on a terminal unless `NO_COLOR` is set.
+    /// Creates the output: text has colors on a terminal, unless `NO_COLOR` is set.
     #[must_use]
     pub fn new(json: bool, no_color: bool) -> Self {
         Self { json, color: !json && !no_color && std::io::stdout().is_terminal() }
     }
 
-    /// A line, which may be the last that its reader wanted.
+    /// Prints a line. Ignores a closed standard output, as in `cargo hops service logs | head`.
     pub fn line(self, text: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 
-    /// Text for people; in JSON nothing.
-    pub fn say(self, text: &str) {
+    /// Prints a line for people; with `--json` it prints nothing.
+    pub fn text(self, text: &str) {
         if !self.json {
             self.line(text);
         }
     }
 
-    /// A value for programs; else nothing.
+    /// Prints a value for programs; without `--json` it prints nothing.
     pub fn value(self, value: &impl Serialize) {
         if self.json {
             self.line(&serde_json::to_string(value).unwrap_or_default());
         }
     }
 
-    /// A line of someone's.
-    pub fn of(self, who: &str, what: &str) {
-        self.line(&format!("{} {what}", self.painted(who, &format!("{who:<18}"))));
+    /// Prints a line with the name of its task in front.
+    pub fn task_line(self, task: &str, text: &str) {
+        self.line(&format!("{} {text}", self.colored(task, &format!("{task:<18}"))));
     }
 
-    /// An event, with the time of day.
+    /// Prints an event with the time of day.
     pub fn event(self, event: &Event) {
         if self.json {
             return self.value(event);
@@ -58,28 +58,28 @@ impl Screen {
         let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S");
         self.line(&format!(
             "{at}  {} {}",
-            self.painted(&event.who, &format!("{:<18}", event.who)),
+            self.colored(&event.who, &format!("{:<18}", event.who)),
             event.what
         ));
     }
 
-    /// Text in the color of its task.
+    /// Returns the text in the color of its task.
     #[must_use]
-    pub fn painted(self, who: &str, text: &str) -> String {
+    pub fn colored(self, task: &str, text: &str) -> String {
         if !self.color {
             return text.to_owned();
         }
-        let sum = who.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let sum = task.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         format!("\u{1b}[{}m{text}\u{1b}[0m", COLORS[sum % COLORS.len()])
     }
 
-    /// A table with a head.
+    /// Prints a table with a header.
     pub fn table(self, head: &[&str], rows: &[Vec<String>]) {
         self.line(table(head, rows).trim_end());
     }
 }
 
-/// Columns as wide as they must be, three blanks between them, as Docker has them.
+/// Formats a table like Docker's: each column as wide as its widest cell, and three blanks between columns.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<_> = head.iter().map(|name| (*name).to_owned()).collect();
     let all: Vec<_> = std::iter::once(&head).chain(rows).collect();
@@ -97,7 +97,7 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// How long ago, as Docker says it.
+/// Returns the time since `at` in Docker's words.
 #[must_use]
 pub fn ago(at: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(at).as_secs().max(0);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_said_in_their_largest_unit() {
+    fn times_are_shown_in_their_largest_unit() {
         let now = Timestamp::now();
         for (seconds, expected) in [
             (0, "less than a second ago"),
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn a_task_keeps_its_color() {
         let screen = Screen { json: false, color: true };
-        assert_eq!(screen.painted("a", "text"), screen.painted("a", "text"));
-        assert!(screen.painted("a", "text").starts_with("\u{1b}["));
-        assert_eq!(Screen { json: true, color: false }.painted("a", "text"), "text");
+        assert_eq!(screen.colored("a", "text"), screen.colored("a", "text"));
+        assert!(screen.colored("a", "text").starts_with("\u{1b}["));
+        assert_eq!(Screen { json: true, color: false }.colored("a", "text"), "text");
     }
 }

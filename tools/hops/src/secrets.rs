@@ -1,6 +1,6 @@
 //! Secrets: files in `.hops/secrets` that only their owner can read.
 //!
-//! What the stack gives to containers under `/run/secrets`, tasks find there.
+//! Tasks read them there, where containers read `/run/secrets`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,28 +9,28 @@ use std::{
     path::Path,
 };
 
-use crate::{
-    failure::{Doing as _, Result},
-    project::Project,
-};
+use anyhow::Context as _;
 
-/// Whom the broker lets in.
+use crate::{failure::Result, project::Project};
+
+/// User and password for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The user.
+    /// Name of the user.
     pub username: String,
-    /// The password.
+    /// Password in clear text.
     pub password: String,
 }
 
-/// Makes all secrets of these names. Those of the broker follow `login`, any other is made up once and kept.
+/// Writes the secrets of these names: `login` for the broker's, and a random text for each other one, which stays the same
+/// from then on.
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn make(project: &Project, names: &[String], login: &Login) -> Result<()> {
-    let folder = project.folder("secrets")?;
+pub fn write(project: &Project, names: &[String], login: &Login) -> Result<()> {
+    let folder = project.create_folder("secrets")?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
-        .doing(|| format!("guard {}", folder.display()))?;
+        .with_context(|| format!("cannot restrict access to {}", folder.display()))?;
     for name in names {
         let path = folder.join(name);
         let content = match name.as_str() {
@@ -40,22 +40,23 @@ pub fn make(project: &Project, names: &[String], login: &Login) -> Result<()> {
                 format!("default_user = {}\ndefault_pass = {}\n", login.username, login.password)
             }
             _ if path.exists() => continue,
-            _ => made_up(),
+            _ => random_secret(),
         };
-        write(&path, &content)?;
+        write_private(&path, &content)?;
     }
     Ok(())
 }
 
-/// 128 random bits in hexadecimal.
-fn made_up() -> String {
+/// Returns 128 random bits in hexadecimal.
+fn random_secret() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-fn write(path: &Path, content: &str) -> Result<()> {
+fn write_private(path: &Path, content: &str) -> Result<()> {
     let _ = fs::remove_file(path);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content.as_bytes())).doing(|| format!("write {}", path.display()))
+    file.and_then(|mut file| file.write_all(content.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -65,19 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_for_their_owner_alone_and_made_up_once() {
+    fn secrets_are_readable_by_their_owner_alone_and_stay_the_same() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("docker-compose.yml"), "").unwrap();
         let project = Project::find(root.path(), BTreeMap::new()).unwrap();
         let login = Login { username: "hops".into(), password: "p".into() };
         let names = ["amqp_username", "amqp_password", "rabbitmq_conf", "token"].map(str::to_owned);
-        make(&project, &names, &login).unwrap();
+        write(&project, &names, &login).unwrap();
         let read = |name: &str| fs::read_to_string(project.path("secrets").join(name)).unwrap();
         assert_eq!((read("amqp_username"), read("amqp_password")), ("hops".into(), "p".into()));
         assert_eq!(read("rabbitmq_conf"), "default_user = hops\ndefault_pass = p\n");
         let token = read("token");
         assert_eq!(token.len(), 32);
-        make(&project, &names, &Login { password: "other".into(), ..login }).unwrap();
+        write(&project, &names, &Login { password: "other".into(), ..login }).unwrap();
         assert_eq!((read("token"), read("amqp_password")), (token, "other".into()));
         for name in &names {
             let mode = fs::metadata(project.path("secrets").join(name)).unwrap().permissions().mode();

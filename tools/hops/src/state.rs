@@ -1,8 +1,8 @@
-//! What stays known when a process ends without a word: who runs, and whether it still does.
+//! Files that show which processes run, even after the supervisor was killed.
 //!
-//! A process number says little, since the system gives it to the next one. So each task's log file carries a
-//! lock that its process inherits with its standard output, and that the kernel frees when the process ends,
-//! however it ends: while the lock is held, the number is the task's. The supervisor has a lock of its own.
+//! A process id alone does not show that, since the system reuses it. So each task's log file is locked; the task's
+//! process inherits the lock with its standard output, and the kernel releases it when the process exits for whatever
+//! reason. While the lock is held, the id is the task's. The supervisor has a lock of its own.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -12,157 +12,163 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
     plan::Plan,
-    project::{Project, write_whole},
+    project::{Project, write_atomically},
 };
 
 const PLAN: &str = "run/plan.json";
 const LOCK: &str = "run/supervisor.lock";
 const TASKS: &str = "run/tasks";
-/// How long a process may take from its start to its number, on a busy machine.
-const SAYS_ITS_NUMBER: Duration = Duration::from_secs(10);
-/// Between two looks at a lock.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Time within which a started process writes its id, even on a busy machine.
+const PID_FILE_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What is written down about a task while it runs.
+/// Record of a running task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    /// As in `vipservice.2`.
+    /// Name of the task, as in `vipservice.2`.
     pub name: String,
-    /// The file that its process writes its number to before it does anything else.
+    /// File to which the process writes its id first of all.
     pub pid_file: PathBuf,
-    /// The file that its process keeps locked.
+    /// File that is locked while the process runs.
     pub log: PathBuf,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub grace: Duration,
-    /// Whether others need it to end well.
+    /// True for the broker, which the services need for their shutdown.
     pub is_broker: bool,
 }
 
-/// Makes the folder for all this, which is for its owner alone.
+/// Creates the folder for these files, which only its owner can read.
 ///
 /// # Errors
-/// It cannot be written.
+/// The folder cannot be written.
 pub fn prepare(project: &Project) -> Result<()> {
-    let run = project.folder("run")?;
-    project.folder(TASKS)?;
-    fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).doing(|| format!("guard {}", run.display()))
+    let run = project.create_folder("run")?;
+    project.create_folder(TASKS)?;
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot restrict access to {}", run.display()))
 }
 
-/// Takes the supervisor's lock, which is held while the value lives.
+/// Takes the supervisor's lock, which is held until the file is dropped.
 ///
 /// # Errors
-/// Another one has it.
-pub fn become_supervisor(project: &Project) -> Result<File> {
+/// Another supervisor holds it.
+pub fn lock_supervisor(project: &Project) -> Result<File> {
     let path = project.path(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let mut file = file.doing(|| format!("write {}", path.display()))?;
-    // Whoever looks whether the lock is held holds it for that moment.
+    let cannot_write = || format!("cannot write {}", path.display());
+    let mut file = file.with_context(cannot_write)?;
+    // A command that checks the lock holds it for a moment.
     for _ in 0..50 {
         match file.try_lock() {
             Ok(()) => {
                 let number = std::process::id().to_string();
                 let written = file.set_len(0).and_then(|()| file.write_all(number.as_bytes()));
-                return written.map(|()| file).doing(|| format!("write {}", path.display()));
+                return written.map(|()| file).with_context(cannot_write);
             }
             Err(TryLockError::WouldBlock) => std::thread::yield_now(),
             Err(TryLockError::Error(error)) => {
-                return Err(Failure::Why(format!("cannot lock {}: {error}", path.display())));
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
         wait();
     }
-    Err("this checkout is up already: `cargo hops status`".into())
+    bail!("this checkout is up already: `cargo hops status`")
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no runtime yet, and nothing else to do")]
+#[expect(clippy::disallowed_methods, reason = "the supervisor has nothing else to do yet")]
 fn wait() {
-    std::thread::sleep(PAUSE);
+    std::thread::sleep(LOCK_POLL_INTERVAL);
 }
 
-/// Whether a supervisor runs.
+/// Returns true if a supervisor runs.
 #[must_use]
-pub fn is_supervised(project: &Project) -> bool {
-    is_held(&project.path(LOCK))
+pub fn is_supervisor_running(project: &Project) -> bool {
+    is_locked(&project.path(LOCK))
 }
 
-/// The supervisor's process, while there is one.
+/// Returns the id of the supervisor's process, if one runs.
 #[must_use]
-pub fn supervisor(project: &Project) -> Option<i32> {
-    is_supervised(project).then(|| fs::read_to_string(project.path(LOCK)).ok()?.trim().parse().ok())?
+pub fn supervisor_pid(project: &Project) -> Option<i32> {
+    is_supervisor_running(project)
+        .then(|| fs::read_to_string(project.path(LOCK)).ok()?.trim().parse().ok())?
 }
 
-/// Whether a process holds the lock of a file. Looking takes a shared lock, so that two who look see each other not.
-fn is_held(path: &Path) -> bool {
+/// Returns true if a process holds the lock of a file. The check takes a shared lock, so that two checks at a time do not
+/// see each other.
+fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Waits until the folder of all this is removed: then no command finds us any more, and staying helps nobody.
-pub async fn until_removed(project: &Project) {
+/// Waits until the folder is removed: then no command can find the supervisor any more.
+pub async fn wait_until_removed(project: &Project) {
     let lock = project.path(LOCK);
     while lock.exists() {
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// Writes down what is to run.
+/// Stores the plan.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub fn save_plan(project: &Project, plan: &Plan) -> Result<()> {
-    let text = serde_json::to_vec_pretty(plan).doing(|| "put the plan into JSON".into())?;
-    write_whole(&project.path(PLAN), &text)
+    let text = serde_json::to_vec_pretty(plan).context("cannot convert the plan to JSON")?;
+    write_atomically(&project.path(PLAN), &text)
 }
 
-/// What is to run, as it was written down.
+/// Reads the plan of the running system.
 ///
 /// # Errors
-/// It was not, or by another version.
+/// Nothing is up, or another version of the tool has stored the plan.
 pub fn load_plan(project: &Project) -> Result<Plan> {
-    let text = fs::read(project.path(PLAN))
-        .map_err(|_| Failure::from("nothing is up here: type `cargo hops up`"))?;
+    let text =
+        fs::read(project.path(PLAN)).map_err(|_| anyhow!("nothing is up here: type `cargo hops up`"))?;
     serde_json::from_slice(&text).map_err(|_| {
-        Failure::from("what is up was started by another version: `cargo hops down`, then `cargo hops up`")
+        anyhow!(
+            "the system was started by another version of the tool: `cargo hops down`, then `cargo hops up`"
+        )
     })
 }
 
-/// Writes a task down before it is started, so that there is no moment in which it runs and is not known; the path
-/// of its record.
+/// Writes the record of a task, and returns its path. It is written before the task starts, so that no task ever runs
+/// without one.
 ///
 /// # Errors
-/// It cannot be written.
-pub fn record(project: &Project, id: &str, task: &TaskRecord) -> Result<PathBuf> {
+/// The file cannot be written.
+pub fn write_record(project: &Project, id: &str, task: &TaskRecord) -> Result<PathBuf> {
     let path = project.path(&format!("{TASKS}/{id}.json"));
-    let text = serde_json::to_vec(task).doing(|| "put a task into JSON".into())?;
-    write_whole(&path, &text)?;
+    let text = serde_json::to_vec(task).context("cannot convert a task to JSON")?;
+    write_atomically(&path, &text)?;
     Ok(path)
 }
 
-/// Where a task writes its number.
+/// Returns the path of the file to which a task writes its process id.
 #[must_use]
 pub fn pid_file(project: &Project, id: &str) -> PathBuf {
     project.path(&format!("{TASKS}/{id}.pid"))
 }
 
-/// Forgets a task.
-pub fn forget(record: &Path) {
+/// Removes the record of a task.
+pub fn remove_record(record: &Path) {
     let _ = (fs::remove_file(record), fs::remove_file(record.with_extension("pid")));
 }
 
-/// Tasks that run although nobody watches them.
+/// Returns the tasks that run; without a supervisor, they are orphans.
 #[must_use]
 pub fn orphans(project: &Project) -> Vec<TaskRecord> {
     let entries = fs::read_dir(project.path(TASKS)).into_iter().flatten().flatten();
     let records = entries.filter_map(|entry| {
         let record = serde_json::from_slice::<TaskRecord>(&fs::read(entry.path()).ok()?).ok()?;
-        if !is_held(&record.log) {
-            forget(&entry.path());
+        if !is_locked(&record.log) {
+            remove_record(&entry.path());
             return None;
         }
         Some(record)
@@ -170,60 +176,59 @@ pub fn orphans(project: &Project) -> Vec<TaskRecord> {
     records.collect()
 }
 
-/// Ends what an earlier supervisor has left: services first, and the broker that they need last.
-/// The names of what was ended.
+/// Stops the tasks of a supervisor that was killed, the broker last, because the services need it for their shutdown.
+/// Returns the names of the tasks.
 ///
 /// # Errors
-/// One does not end.
-pub async fn end_orphans_if_any(project: &Project) -> Result<Vec<String>> {
+/// A task does not exit.
+pub async fn stop_orphans(project: &Project) -> Result<Vec<String>> {
     let orphans = orphans(project);
     if orphans.is_empty() {
         return Ok(vec![]);
     }
     for is_broker in [false, true] {
-        let these: Vec<_> = orphans.iter().filter(|task| task.is_broker == is_broker).collect();
-        for task in &these {
+        let tasks: Vec<_> = orphans.iter().filter(|task| task.is_broker == is_broker).collect();
+        for task in &tasks {
             signal(task, Signal::TERM).await;
         }
-        let grace = these.iter().map(|task| task.grace).max().unwrap_or_default();
-        if until_gone(&these, grace).await {
+        let grace = tasks.iter().map(|task| task.grace).max().unwrap_or_default();
+        if wait_until_exited(&tasks, grace).await {
             continue;
         }
-        for task in &these {
+        for task in &tasks {
             signal(task, Signal::KILL).await;
         }
-        if !until_gone(&these, Duration::from_secs(10)).await {
-            let numbers = these.iter().filter_map(|task| fs::read_to_string(&task.pid_file).ok());
-            let numbers = numbers.collect::<String>().replace('\n', " ");
-            let why = format!("processes of an earlier run do not end: `kill -9 {}`", numbers.trim());
-            return Err(Failure::Why(why));
+        if !wait_until_exited(&tasks, Duration::from_secs(10)).await {
+            let pids = tasks.iter().filter_map(|task| fs::read_to_string(&task.pid_file).ok());
+            let pids = pids.collect::<String>().replace('\n', " ");
+            bail!("processes of an earlier run do not exit: `kill -9 {}`", pids.trim());
         }
     }
     Ok(orphans.into_iter().map(|task| task.name).collect())
 }
 
-/// Only while its lock is held: then the number is the task's own. One that was started in the supervisor's last
-/// moment says its number in a moment.
+/// Sends a signal to a task, but only while its lock is held, since only then the process id is the task's. A task that
+/// was started in the supervisor's last moment has yet to write its id.
 async fn signal(task: &TaskRecord, signal: Signal) {
-    let deadline = Instant::now() + SAYS_ITS_NUMBER;
-    while is_held(&task.log) && Instant::now() < deadline {
+    let deadline = Instant::now() + PID_FILE_TIMEOUT;
+    while is_locked(&task.log) && Instant::now() < deadline {
         let text = fs::read_to_string(&task.pid_file).unwrap_or_default();
-        let number = text.strip_suffix('\n').and_then(|number| Pid::from_raw(number.parse().ok()?));
-        if let Some(pid) = number {
+        let pid = text.strip_suffix('\n').and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        if let Some(pid) = pid {
             let _ = kill_process(pid, signal);
             return;
         }
-        sleep(PAUSE).await;
+        sleep(LOCK_POLL_INTERVAL).await;
     }
 }
 
-async fn until_gone(tasks: &[&TaskRecord], limit: Duration) -> bool {
+async fn wait_until_exited(tasks: &[&TaskRecord], limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
-    while tasks.iter().any(|task| is_held(&task.log)) {
+    while tasks.iter().any(|task| is_locked(&task.log)) {
         if Instant::now() > deadline {
             return false;
         }
-        sleep(PAUSE).await;
+        sleep(LOCK_POLL_INTERVAL).await;
     }
     true
 }
@@ -237,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    /// A process as the supervisor starts it; `before` is what the shell does before it says its number.
+    /// Starts a process as the supervisor does; the shell runs `before` and then writes its process id.
     fn start(project: &Project, id: &str, before: &str) -> Child {
         let log = project.path(&format!("{id}.log"));
         let file = File::create_new(&log).unwrap();
@@ -250,13 +255,13 @@ mod tests {
             grace: Duration::from_secs(10),
             is_broker: false,
         };
-        record(project, id, &task).unwrap();
+        write_record(project, id, &task).unwrap();
         let script = format!("{before} echo $$ > {}; exec sleep 100", pid_file.display());
         Command::new("sh").args(["-c", &script]).stdout(file).spawn().unwrap()
     }
 
     #[tokio::test]
-    async fn what_runs_is_known_from_its_first_moment_and_what_has_ended_is_forgotten() {
+    async fn a_task_is_known_from_its_first_moment_and_forgotten_when_it_has_exited() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("docker-compose.yml"), "").unwrap();
         let project = Project::find(root.path(), BTreeMap::new()).unwrap();
@@ -265,13 +270,13 @@ mod tests {
         let mut late = start(&project, "late", "sleep 0.3;");
         let mut dead = start(&project, "dead", "exit;");
         dead.wait().unwrap();
-        let mut ended = end_orphans_if_any(&project).await.unwrap();
-        ended.sort();
-        assert_eq!(ended, ["at-once", "late"]);
+        let mut stopped = stop_orphans(&project).await.unwrap();
+        stopped.sort();
+        assert_eq!(stopped, ["at-once", "late"]);
         for child in [&mut at_once, &mut late] {
-            assert!(!child.wait().unwrap().success(), "ended by a signal");
+            assert!(!child.wait().unwrap().success(), "stopped by a signal");
         }
-        assert!(end_orphans_if_any(&project).await.unwrap().is_empty());
+        assert!(stop_orphans(&project).await.unwrap().is_empty());
         assert_eq!(fs::read_dir(project.path(TASKS)).unwrap().count(), 0, "nothing of them is left");
     }
 
@@ -281,12 +286,12 @@ mod tests {
         fs::write(root.path().join("docker-compose.yml"), "").unwrap();
         let project = Project::find(root.path(), BTreeMap::new()).unwrap();
         prepare(&project).unwrap();
-        assert!(!is_supervised(&project));
-        let lock = become_supervisor(&project).unwrap();
-        assert!(is_supervised(&project));
-        assert_eq!(supervisor(&project), Some(std::process::id().cast_signed()));
-        assert!(become_supervisor(&project).unwrap_err().to_string().contains("up already"));
+        assert!(!is_supervisor_running(&project));
+        let lock = lock_supervisor(&project).unwrap();
+        assert!(is_supervisor_running(&project));
+        assert_eq!(supervisor_pid(&project), Some(std::process::id().cast_signed()));
+        assert!(lock_supervisor(&project).unwrap_err().to_string().contains("up already"));
         drop(lock);
-        assert!(!is_supervised(&project));
+        assert!(!is_supervisor_running(&project));
     }
 }

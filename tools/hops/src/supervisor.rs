@@ -1,9 +1,10 @@
-//! The process that starts, watches and ends all others. It outlives the command and the terminal.
+//! Process that starts, probes, restarts and stops all tasks. It outlives the command and the terminal.
 //!
-//! - `process`: one process, from its start to its end
-//! - `probe`: whether it lives and works
+//! - `process`: one process, from its start to its exit
+//! - `probe`: checks whether a task is alive and ready
 //! - `replica`: one slot of a service, process after process
 //! - `change`: scaling, updating, killing
+//! - `events`: events for the commands
 //! - `server`: commands over the socket
 //!
 //! It does not build, does not print, and decides nothing that the compose file decides.
@@ -23,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, anyhow};
 use forwarder::{Replicas, forward};
 use jiff::Timestamp;
 use tokio::{
@@ -33,21 +35,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{events::Events, replica::Replica};
 use crate::{
-    control::{Event, Phase, Reply, SOCKET, ServiceStatus, Snapshot},
-    failure::{Doing as _, Failure, Result},
+    control::{Event, Phase, Reply, SOCKET, ServiceStatus, Snapshot, TaskStatus},
+    failure::Result,
     plan::{Kind, Plan, ServicePlan},
     project::Project,
     state,
 };
 
-/// How long a service waits for the broker's first word before it starts without it.
-const BROKER_FIRST: Duration = Duration::from_secs(10);
-/// Until all is ready for the first time; later is not too late, it is only said.
-const UNTIL_READY: Duration = Duration::from_secs(60);
-/// At the end, for connections through a forwarder: what they led to has ended by then.
-const FINISH: Duration = Duration::from_millis(200);
+/// Time that the services wait for the broker before they start without it.
+const BROKER_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time after which a task is reported as not ready; it may still become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for connections through a forwarder to close after their tasks have exited.
+const FORWARDER_CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// All that runs.
+/// State of the supervisor.
 #[derive(Debug)]
 pub struct Supervisor {
     project: Project,
@@ -55,32 +57,34 @@ pub struct Supervisor {
     since: Timestamp,
     services: Mutex<Vec<Running>>,
     events: Events,
-    tasks: TaskTracker,
-    /// One change at a time.
-    changing: tokio::sync::Mutex<()>,
-    /// Asked to end.
-    down: CancellationToken,
-    /// Ended.
-    is_down: CancellationToken,
+    background: TaskTracker,
+    /// Held during a change, so that there is one at a time.
+    change: tokio::sync::Mutex<()>,
+    /// Cancelled when the system is to stop.
+    stop: CancellationToken,
+    /// Cancelled when all tasks have exited.
+    stopped: CancellationToken,
 }
 
-/// A service that runs.
+/// Service that runs.
 #[derive(Debug)]
 struct Running {
     plan: Arc<ServicePlan>,
     binaries: String,
     wanted: u32,
     replicas: Vec<Arc<Replica>>,
-    behind: Arc<Replicas>,
-    past: Vec<crate::control::TaskStatus>,
+    /// Targets of the service's forwarders.
+    targets: Arc<Replicas>,
+    /// Exited tasks of replicas that were removed, the latest first.
+    past: Vec<TaskStatus>,
 }
 
-/// Runs the plan that was written down, with binaries from this folder, until someone says that it is enough.
+/// Runs the stored plan with the binaries from this folder, until a command, SIGTERM or the removal of `.hops` stops it.
 ///
 /// # Errors
-/// Another supervisor runs, or a port was taken in the meantime.
+/// Another supervisor runs, or another program has taken a port since the plan was made.
 pub async fn run(project: Project, binaries: &Path) -> Result<()> {
-    let _lock = state::become_supervisor(&project)?;
+    let _lock = state::lock_supervisor(&project)?;
     let plan = state::load_plan(&project)?;
     let binaries = binaries.to_string_lossy().into_owned();
     let running = plan.services.iter().map(|service| Running {
@@ -88,7 +92,7 @@ pub async fn run(project: Project, binaries: &Path) -> Result<()> {
         binaries: binaries.clone(),
         wanted: service.replicas,
         replicas: vec![],
-        behind: Arc::default(),
+        targets: Arc::default(),
         past: vec![],
     });
     let supervisor = Arc::new(Supervisor {
@@ -96,29 +100,29 @@ pub async fn run(project: Project, binaries: &Path) -> Result<()> {
         since: Timestamp::now(),
         services: Mutex::new(running.collect()),
         events: Events::default(),
-        tasks: TaskTracker::new(),
-        changing: tokio::sync::Mutex::default(),
-        down: CancellationToken::new(),
-        is_down: CancellationToken::new(),
+        background: TaskTracker::new(),
+        change: tokio::sync::Mutex::default(),
+        stop: CancellationToken::new(),
+        stopped: CancellationToken::new(),
         plan,
     });
-    supervisor.forward().await?;
+    supervisor.start_forwarders().await?;
     let listener = server::listen()?;
-    let serving = supervisor.tasks.spawn(Arc::clone(&supervisor).serve(listener));
-    let mut terminate = signal(SignalKind::terminate()).doing(|| "listen to signals".into())?;
-    supervisor.tasks.spawn(Arc::clone(&supervisor).bring_up());
+    let serving = supervisor.background.spawn(Arc::clone(&supervisor).serve(listener));
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    supervisor.background.spawn(Arc::clone(&supervisor).start_all());
     tokio::select! {
-        () = supervisor.down.cancelled() => {}
-        _ = terminate.recv() => supervisor.down.cancel(),
-        () = state::until_removed(&supervisor.project) => supervisor.down.cancel(),
+        () = supervisor.stop.cancelled() => {}
+        _ = terminate.recv() => supervisor.stop.cancel(),
+        () = state::wait_until_removed(&supervisor.project) => supervisor.stop.cancel(),
     }
-    supervisor.bring_down().await;
+    supervisor.stop_all().await;
     serving.abort();
     let _ = fs::remove_file(SOCKET);
-    supervisor.is_down.cancel();
-    // Whoever follows is told so.
-    supervisor.tasks.close();
-    let _ = tokio::time::timeout(Duration::from_secs(1), supervisor.tasks.wait()).await;
+    supervisor.stopped.cancel();
+    // Commands that follow the events still receive their final reply.
+    supervisor.background.close();
+    let _ = tokio::time::timeout(Duration::from_secs(1), supervisor.background.wait()).await;
     Ok(())
 }
 
@@ -127,47 +131,47 @@ impl Supervisor {
         &self.project
     }
 
-    /// Says what happened.
-    pub(crate) fn tell(&self, who: &str, what: &str) {
+    /// Sends an event about a task, a service or `hops`, the system.
+    pub(crate) fn announce(&self, who: &str, what: &str) {
         let event = Event { at: Timestamp::now(), who: who.to_owned(), what: what.to_owned() };
-        self.events.tell(&Reply::Event(event));
+        self.events.send(&Reply::Event(event));
     }
 
-    fn with<T>(&self, read: impl FnOnce(&mut Vec<Running>) -> T) -> T {
-        read(&mut self.services.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, access: impl FnOnce(&mut Vec<Running>) -> T) -> T {
+        access(&mut self.services.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The place of a service.
-    fn service(&self, name: &str) -> Result<usize, String> {
+    /// Returns the index of a service.
+    fn service(&self, name: &str) -> Result<usize> {
         let names: Vec<_> = self.with(|services| services.iter().map(|s| s.plan.name.clone()).collect());
         names
             .iter()
             .position(|known| known == name)
-            .ok_or_else(|| format!("there is no service {name}; there are {}", names.join(", ")))
+            .ok_or_else(|| anyhow!("there is no service {name}; there are {}", names.join(", ")))
     }
 
-    /// Opens the services' ports. A broker has its own: its clients stay for long, and there is one of it.
-    async fn forward(&self) -> Result<()> {
+    /// Opens the services' ports. The broker opens its own, since there is only one task of it.
+    async fn start_forwarders(&self) -> Result<()> {
         let services = self.with(|services| {
             let services = services.iter().filter(|service| service.plan.kind == Kind::Service);
             services
-                .map(|service| (Arc::clone(&service.plan), Arc::clone(&service.behind)))
+                .map(|service| (Arc::clone(&service.plan), Arc::clone(&service.targets)))
                 .collect::<Vec<_>>()
         });
-        for (plan, behind) in services {
+        for (plan, targets) in services {
             for port in &plan.ports {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.local)).await;
-                let listener =
-                    listener.doing(|| format!("listen on port {} for {}", port.local, plan.name))?;
-                let stop = self.is_down.clone();
-                self.tasks.spawn(forward(listener, Arc::clone(&behind), FINISH, stop));
+                let listener = listener
+                    .with_context(|| format!("cannot listen on port {} for {}", port.local, plan.name))?;
+                let stop = self.stopped.clone();
+                self.background.spawn(forward(listener, Arc::clone(&targets), FORWARDER_CLOSE_TIMEOUT, stop));
             }
         }
         Ok(())
     }
 
-    /// Starts all, brokers first, and says when all is ready.
-    async fn bring_up(self: Arc<Self>) {
+    /// Starts all tasks, brokers first, and announces when they are ready.
+    async fn start_all(self: Arc<Self>) {
         let all = self.with(|services| {
             for service in services.iter_mut() {
                 service.replicas = (1..=service.wanted)
@@ -181,39 +185,39 @@ impl Supervisor {
             self.start(broker);
         }
         for broker in &brokers {
-            let _ = broker.until_ready(BROKER_FIRST).await;
+            let _ = broker.wait_until_ready(BROKER_START_TIMEOUT).await;
         }
         services.iter().for_each(|replica| self.start(replica));
-        let ready = all.iter().map(|replica| replica.until_ready(UNTIL_READY));
-        let late = futures_util::future::join_all(ready).await.into_iter().filter_map(Result::err);
-        self.events.tell(&Reply::Started(late.collect()));
+        let ready = all.iter().map(|replica| replica.wait_until_ready(READY_TIMEOUT));
+        let not_ready = futures_util::future::join_all(ready).await.into_iter().filter_map(Result::err);
+        self.events.send(&Reply::Started(not_ready.map(|why| why.to_string()).collect()));
     }
 
     fn start(self: &Arc<Self>, replica: &Arc<Replica>) {
-        if self.down.is_cancelled() {
-            replica.done.cancel();
+        if self.stop.is_cancelled() {
+            replica.stopped.cancel();
             return;
         }
-        self.tasks.spawn(Arc::clone(replica).run(Arc::clone(self)));
+        self.background.spawn(Arc::clone(replica).run(Arc::clone(self)));
     }
 
-    /// Ends all: services first, and the broker that they need for it last.
-    async fn bring_down(&self) {
-        self.tell("hops", "going down");
+    /// Stops all tasks, the broker last, because the services need it for their shutdown.
+    async fn stop_all(&self) {
+        self.announce("hops", "stopping all tasks");
         for kind in [Kind::Service, Kind::Broker] {
-            let these = self.with(|services| {
+            let replicas = self.with(|services| {
                 let of_kind = services.iter().filter(|service| service.plan.kind == kind);
                 of_kind.flat_map(|service| service.replicas.clone()).collect::<Vec<_>>()
             });
-            these.iter().for_each(|replica| replica.stop.cancel());
-            for replica in these {
-                replica.done.cancelled().await;
+            replicas.iter().for_each(|replica| replica.stop.cancel());
+            for replica in replicas {
+                replica.stopped.cancelled().await;
             }
         }
-        self.tell("hops", "down: no process is left");
+        self.announce("hops", "down: all tasks have exited");
     }
 
-    /// Takes a replica out for good; what it was is remembered.
+    /// Removes a replica, and keeps its exited tasks.
     fn remove(&self, service: usize, replica: &Arc<Replica>) {
         self.with(|services| {
             let service = &mut services[service];
@@ -223,18 +227,18 @@ impl Supervisor {
         });
     }
 
-    /// New connections go to who is ready, or, while nobody is, to all who run: a service without its broker
-    /// still answers.
-    pub(crate) fn replicas_changed(&self, name: &str) {
+    /// Forwards new connections to the ready tasks, or to the running ones while none is ready: a service without its
+    /// broker still answers.
+    pub(crate) fn update_targets(&self, name: &str) {
         self.with(|services| {
             let Some(service) = services.iter().find(|service| service.plan.name == name) else { return };
-            let those = |wanted: Phase| {
+            let addresses = |phase: Phase| {
                 let tasks = service.replicas.iter().map(|replica| replica.status());
-                let ports = tasks.filter(|task| task.phase == wanted).filter_map(|task| task.port);
+                let ports = tasks.filter(|task| task.phase == phase).filter_map(|task| task.port);
                 ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect::<Vec<_>>()
             };
-            let ready = those(Phase::Ready);
-            service.behind.set(if ready.is_empty() { those(Phase::Running) } else { ready });
+            let ready = addresses(Phase::Ready);
+            service.targets.set(if ready.is_empty() { addresses(Phase::Running) } else { ready });
         });
     }
 
@@ -269,7 +273,7 @@ impl Running {
     }
 }
 
-/// What the supervisor's process does: it leaves the terminal, and its own log says why it could not stay.
-pub(crate) fn leave_terminal() -> Result<()> {
-    rustix::process::setsid().map(drop).map_err(|e| Failure::Why(format!("cannot leave the terminal: {e}")))
+/// Detaches this process from its terminal, so that it survives the terminal's end.
+pub(crate) fn detach_from_terminal() -> Result<()> {
+    rustix::process::setsid().map(drop).context("cannot detach from the terminal")
 }

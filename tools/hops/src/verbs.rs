@@ -1,9 +1,11 @@
-//! What each command does.
+//! The commands.
 //!
-//! - [`up`], [`down`]: the system's beginning and end
+//! - [`up`], [`down`]: start and stop the system
 //! - [`service`]: Docker's `service` verbs, and `kill`
-//! - [`mod@status`]: everything at a glance
-//! - [`walk`], [`queues`], [`mod@verify`]: what becomes of a message, of messages, and of all of them
+//! - [`mod@status`]: lists everything that runs
+//! - [`walk`]: follows one message
+//! - [`queues`]: shows waiting messages
+//! - [`mod@verify`]: matches reads with offers
 
 pub mod up;
 pub mod down;
@@ -13,52 +15,56 @@ pub mod walk;
 pub mod queues;
 pub mod verify;
 
+use anyhow::{Context as _, anyhow, bail};
+
 use crate::{
     control::{Snapshot, status},
-    failure::{Failure, Result},
+    failure::Result,
     plan::{Plan, ServicePlan},
     project::Project,
     state,
 };
 
-/// Recognizes what a supervisor has left that was killed, and ends it.
+/// Checks that the system is up. If its supervisor was killed, stops the tasks that still run.
 ///
 /// # Errors
-/// Nothing is up, with what to type.
-pub(crate) async fn must_be_up(project: &Project) -> Result<()> {
-    if state::is_supervised(project) {
+/// Nothing is up; the error says what to type.
+pub(crate) async fn require_up(project: &Project) -> Result<()> {
+    if state::is_supervisor_running(project) {
         return Ok(());
     }
-    let ended = state::end_orphans_if_any(project).await?;
-    if ended.is_empty() {
-        return Err("nothing is up here: type `cargo hops up`".into());
+    let stopped = state::stop_orphans(project).await?;
+    if stopped.is_empty() {
+        bail!("nothing is up here: type `cargo hops up`");
     }
-    Err(Failure::Why(format!(
-        "the supervisor was killed; it had left {}, which are ended now: `cargo hops up` starts the system again",
-        ended.join(", ")
-    )))
+    bail!(
+        "the supervisor was killed, so its tasks have been stopped now ({}): `cargo hops up` starts the system again",
+        stopped.join(", ")
+    )
 }
 
-/// A service of the plan that is up.
+/// Returns a service of the plan.
 fn service_of<'a>(plan: &'a Plan, name: &str) -> Result<&'a ServicePlan> {
-    plan.services.iter().find(|service| service.name == name).ok_or_else(|| {
-        let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
-        Failure::Why(format!("there is no service {name}; there are {}", names.join(", ")))
-    })
+    let service = plan.services.iter().find(|service| service.name == name);
+    service.ok_or_else(|| unknown_service(name, plan.services.iter().map(|service| service.name.as_str())))
 }
 
-/// Where a service of the system that is up is found.
+/// Returns the URL of a service.
 fn address(plan: &Plan, service: &str) -> Result<String> {
     let port = service_of(plan, service)?.local_port();
-    port.map(|port| format!("http://localhost:{port}")).ok_or_else(|| format!("{service} has no port").into())
+    let port = port.with_context(|| format!("{service} has no port: add one in docker-compose.yml"))?;
+    Ok(format!("http://localhost:{port}"))
 }
 
-/// How things are, checked to be about these names.
+/// Returns the status of the system, which has a service of this name.
 async fn snapshot_with(name: &str) -> Result<Snapshot> {
     let snapshot = status().await?;
     if !snapshot.services.iter().any(|service| service.name == name) {
-        let names: Vec<_> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
-        return Err(Failure::Why(format!("there is no service {name}; there are {}", names.join(", "))));
+        return Err(unknown_service(name, snapshot.services.iter().map(|service| service.name.as_str())));
     }
     Ok(snapshot)
+}
+
+fn unknown_service<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
+    anyhow!("there is no service {name}; there are {}", known.collect::<Vec<_>>().join(", "))
 }

@@ -1,13 +1,17 @@
-//! `${X}`, `${X:-default}` and `{{.Task.Slot}}`: what is filled in when the file is read, and what when a task starts.
+//! Placeholders: `${X}` and `${X:-default}` are replaced when the file is read, `{{.Task.Slot}}` when a task starts.
 
 use std::collections::BTreeMap;
 
-/// Replaces variables, as Docker does: `$X`, `${X}`, `${X-unset}`, `${X:-unset or empty}`, `${X:?why}`, and `$$`
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::failure::Result;
+
+/// Replaces variables as Docker does: `$X`, `${X}`, `${X-unset}`, `${X:-unset or empty}`, `${X:?why}`, and `$$`
 /// for a dollar sign.
 ///
 /// # Errors
-/// A variable that is not set and has no default, or what is no variable.
-pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+/// A variable is not set and has no default, or its syntax is wrong.
+pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
@@ -15,12 +19,13 @@ pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> R
             out.push('$');
             rest = after;
         } else if let Some(inner) = after.strip_prefix('{') {
-            let end = closing(inner).ok_or_else(|| format!("`${{{inner}` is not closed by a brace"))?;
-            out.push_str(&braced(&inner[..end], variables)?);
+            let end =
+                closing_brace(inner).with_context(|| format!("`${{{inner}` is not closed by a brace"))?;
+            out.push_str(&value_of(&inner[..end], variables)?);
             rest = &inner[end + 1..];
         } else {
             let end = name_end(after);
-            out.push_str(&braced(&after[..end], variables)?);
+            out.push_str(&value_of(&after[..end], variables)?);
             rest = &after[end..];
         }
     }
@@ -28,8 +33,8 @@ pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> R
     Ok(out)
 }
 
-/// Where the brace closes; a default may have variables of its own.
-fn closing(inner: &str) -> Option<usize> {
+/// Returns the position of the closing brace; a default may contain variables with braces of their own.
+fn closing_brace(inner: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in inner.char_indices() {
         match c {
@@ -46,51 +51,49 @@ fn name_end(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-fn braced(inner: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
-    let (name, rest) = inner.split_at(name_end(inner));
+/// Returns the value of a variable with its modifier, as in `X:-default`.
+fn value_of(inner: &str, variables: &BTreeMap<String, String>) -> Result<String> {
+    let (name, modifier) = inner.split_at(name_end(inner));
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!("`${{{inner}}}` is no variable; a dollar sign is written $$"));
+        bail!("`${{{inner}}}` is not a variable; a dollar sign is written $$");
     }
     let value = variables.get(name);
-    let filled = value.filter(|value| !value.is_empty());
-    if let Some(default) = rest.strip_prefix(":-") {
-        filled.map_or_else(|| interpolate(default, variables), |value| Ok(value.clone()))
-    } else if let Some(default) = rest.strip_prefix('-') {
+    let nonempty = value.filter(|value| !value.is_empty());
+    if let Some(default) = modifier.strip_prefix(":-") {
+        nonempty.map_or_else(|| interpolate(default, variables), |value| Ok(value.clone()))
+    } else if let Some(default) = modifier.strip_prefix('-') {
         value.map_or_else(|| interpolate(default, variables), |value| Ok(value.clone()))
-    } else if let Some(why) = rest.strip_prefix(":?") {
-        filled.cloned().ok_or_else(|| format!("the variable {name} is needed: {why}"))
-    } else if rest.is_empty() {
+    } else if let Some(why) = modifier.strip_prefix(":?") {
+        nonempty.cloned().ok_or_else(|| anyhow!("the variable {name} is required: {why}"))
+    } else if modifier.is_empty() {
         value.cloned().ok_or_else(|| {
-            format!(
+            anyhow!(
                 "the variable {name} is not set: `export {name}=...`, or give it a default, ${{{name}:-...}}"
             )
         })
     } else {
-        Err(format!("`${{{inner}}}`: only ${{X}}, ${{X:-default}}, ${{X-default}} and ${{X:?why}} are known"))
+        bail!("`${{{inner}}}`: only ${{X}}, ${{X:-default}}, ${{X-default}} and ${{X:?why}} are supported")
     }
 }
 
-/// Fills in a task's own values: `{{.Task.Slot}}`, `{{.Task.Name}}`, `{{.Service.Name}}` and `{{.Node.Hostname}}`.
+/// Replaces a task's own values: `{{.Task.Slot}}`, `{{.Task.Name}}`, `{{.Service.Name}}` and `{{.Node.Hostname}}`.
 ///
 /// # Errors
-/// A placeholder that is none of these.
-pub(crate) fn for_task(text: &str, service: &str, slot: u32) -> Result<String, String> {
+/// There is another placeholder, or one that is not closed.
+pub(crate) fn for_task(text: &str, service: &str, slot: u32) -> Result<String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) =
-            after.split_once("}}").ok_or_else(|| format!("`{text}`: a {{{{ without its }}}}"))?;
+            after.split_once("}}").with_context(|| format!("`{text}`: a {{{{ without its }}}}"))?;
         out.push_str(before);
         match name.trim() {
             ".Task.Slot" => out.push_str(&slot.to_string()),
             ".Task.Name" => out.push_str(&format!("{service}.{slot}")),
             ".Service.Name" => out.push_str(service),
             ".Node.Hostname" => out.push_str("localhost"),
-            other => {
-                return Err(format!(
-                    "`{{{{{other}}}}}` is not known here: .Task.Slot, .Task.Name, .Service.Name and \
-                     .Node.Hostname are"
-                ));
-            }
+            other => bail!(
+                "`{{{{{other}}}}}` is not supported: use .Task.Slot, .Task.Name, .Service.Name or .Node.Hostname"
+            ),
         }
         rest = after;
     }
@@ -120,22 +123,24 @@ mod tests {
             ("${NONE:?it is the tag}", Err("it is the tag")),
             ("${X", Err("not closed")),
             ("$", Err("written $$")),
-            ("${X:+y}", Err("are known")),
+            ("${X:+y}", Err("are supported")),
         ] {
             match (interpolate(text, &variables), expected) {
-                (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{text}"),
-                (Err(got), Err(expected)) => assert!(got.contains(expected), "{text}: {got}"),
-                (got, expected) => panic!("{text}: {got:?}, expected {expected:?}"),
+                (Ok(replaced), Ok(expected)) => assert_eq!(replaced, expected, "{text}"),
+                (Err(error), Err(expected)) => {
+                    assert!(error.to_string().contains(expected), "{text}: {error}")
+                }
+                (result, expected) => panic!("{text}: {result:?}, expected {expected:?}"),
             }
         }
     }
 
     #[test]
-    fn a_tasks_own_values_are_filled_in_and_others_are_refused() {
-        let filled = |text| for_task(text, "vipservice", 2);
-        assert_eq!(filled("vipservice.{{.Task.Slot}}").unwrap(), "vipservice.2");
-        assert_eq!(filled("{{ .Service.Name }}/{{.Task.Name}}").unwrap(), "vipservice/vipservice.2");
-        assert!(filled("{{.Task.ID}}").unwrap_err().contains(".Task.Slot"));
-        assert!(filled("{{.Task.Slot").is_err());
+    fn a_tasks_own_values_are_replaced_and_other_placeholders_are_refused() {
+        let replaced = |text| for_task(text, "vipservice", 2);
+        assert_eq!(replaced("vipservice.{{.Task.Slot}}").unwrap(), "vipservice.2");
+        assert_eq!(replaced("{{ .Service.Name }}/{{.Task.Name}}").unwrap(), "vipservice/vipservice.2");
+        assert!(replaced("{{.Task.ID}}").unwrap_err().to_string().contains(".Task.Slot"));
+        assert!(replaced("{{.Task.Slot").is_err());
     }
 }

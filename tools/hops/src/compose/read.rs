@@ -1,4 +1,4 @@
-//! From YAML to the file's types, key by key.
+//! Reads the YAML key by key into the types of the file.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::failure::Result;
 
-/// Top-level keys that mean nothing here: all processes of a machine share its network.
-const TOP_PASSED_OVER: &[&str] = &["version", "networks"];
-/// What a container can have, and a process of ours need not.
-const SERVICE_PASSED_OVER: &[&str] = &[
+/// Top-level keys without a meaning for processes, which all share the machine's network.
+const TOP_IGNORED: &[&str] = &["version", "networks"];
+/// Keys that apply to containers only.
+const SERVICE_IGNORED: &[&str] = &[
     "hostname",
     "networks",
     "cap_drop",
@@ -27,12 +27,12 @@ const SERVICE_PASSED_OVER: &[&str] = &[
     "security_opt",
     "stop_signal",
 ];
-const DEPLOY_PASSED_OVER: &[&str] =
+const DEPLOY_IGNORED: &[&str] =
     &["mode", "resources", "placement", "labels", "endpoint_mode", "rollback_config"];
-const UPDATE_PASSED_OVER: &[&str] = &["monitor", "max_failure_ratio"];
+const UPDATE_IGNORED: &[&str] = &["monitor", "max_failure_ratio"];
 
 pub(super) fn compose(root: &Node<'_>) -> Result<Compose> {
-    let top = root.section(&["services", "secrets", "configs", "volumes"], TOP_PASSED_OVER)?;
+    let top = root.section(&["services", "secrets", "configs", "volumes"], TOP_IGNORED)?;
     let named = |key: &str| top.read(key, vec![], Node::entries);
     let mut compose =
         Compose { services: vec![], secrets: vec![], configs: BTreeMap::new(), volumes: BTreeMap::new() };
@@ -46,13 +46,13 @@ pub(super) fn compose(root: &Node<'_>) -> Result<Compose> {
         compose.configs.insert(name, file);
     }
     for (name, node) in named("volumes")? {
-        let called = match node.is_null() {
+        let volume = match node.is_null() {
             true => name.clone(),
             false => {
                 node.section(&["name"], &["driver", "labels"])?.read("name", name.clone(), Node::text)?
             }
         };
-        compose.volumes.insert(name, called);
+        compose.volumes.insert(name, volume);
     }
     for (name, node) in named("services")? {
         compose.services.push(service(name, &node, &compose)?);
@@ -76,18 +76,18 @@ fn service(name: String, node: &Node<'_>, compose: &Compose) -> Result<Service> 
         "configs",
         "volumes",
     ];
-    let section = node.section(&used, SERVICE_PASSED_OVER)?;
+    let section = node.section(&used, SERVICE_IGNORED)?;
     let image = section.get("image").ok_or_else(|| node.error("`image` is missing"))?.text()?;
     let deploy = section
         .get("deploy")
-        .map(|node| node.section(&["replicas", "update_config", "restart_policy"], DEPLOY_PASSED_OVER));
+        .map(|node| node.section(&["replicas", "update_config", "restart_policy"], DEPLOY_IGNORED));
     let deploy = deploy.transpose()?;
     let part = |key: &str| deploy.as_ref().and_then(|deploy| deploy.get(key));
     if let Some(mode) = part("mode") {
         mode.word(&[("replicated", ())])?;
     }
-    let secret = |name: &str| compose.secrets.iter().any(|known| known == name);
-    let secrets = mounts(&section, "secrets", "/run/secrets/", secret)?;
+    let is_secret = |name: &str| compose.secrets.iter().any(|known| known == name);
+    let secrets = mounts(&section, "secrets", "/run/secrets/", is_secret)?;
     let configs = mounts(&section, "configs", "/", |name| compose.configs.contains_key(name))?;
     let is_volume = |name: &str| compose.volumes.contains_key(name) || name.contains('/');
     Ok(Service {
@@ -107,7 +107,7 @@ fn service(name: String, node: &Node<'_>, compose: &Compose) -> Result<Service> 
     })
 }
 
-/// A command as a list, or as one line that is split at blanks.
+/// Reads a command: a list, or one line that is split at blanks.
 fn command(node: &Node<'_>) -> Result<Vec<String>> {
     if node.is_list() {
         return node.list()?.iter().map(Node::text).collect();
@@ -115,7 +115,7 @@ fn command(node: &Node<'_>) -> Result<Vec<String>> {
     Ok(node.text()?.split_whitespace().map(str::to_owned).collect())
 }
 
-/// `X: value`, or a list of `X=value`.
+/// Reads variables: `X: value`, or a list of `X=value`.
 fn environment(node: &Node<'_>) -> Result<Vec<(String, String)>> {
     if node.is_map() {
         return node.entries()?.into_iter().map(|(name, node)| Ok((name, node.text()?))).collect();
@@ -128,7 +128,7 @@ fn environment(node: &Node<'_>) -> Result<Vec<(String, String)>> {
     node.list()?.iter().map(pair).collect()
 }
 
-/// `"6767:6767"`, or the long form.
+/// Reads a port: `"6767:6767"`, or the long form.
 fn port(node: &Node<'_>) -> Result<Port> {
     const PORT: &str = "a port from 1 to 65535";
     if node.is_map() {
@@ -167,7 +167,7 @@ fn restart(node: Option<&Node<'_>>) -> Result<Restart> {
 fn update(node: Option<&Node<'_>>) -> Result<Update> {
     let default = Update { start_first: false, parallelism: 1, delay: Duration::ZERO, rollback: false };
     let Some(node) = node else { return Ok(default) };
-    let section = node.section(&["order", "parallelism", "delay", "failure_action"], UPDATE_PASSED_OVER)?;
+    let section = node.section(&["order", "parallelism", "delay", "failure_action"], UPDATE_IGNORED)?;
     let orders = [("start-first", true), ("stop-first", false)];
     let actions = [("rollback", true), ("pause", false), ("continue", false)];
     Ok(Update {
@@ -178,7 +178,8 @@ fn update(node: Option<&Node<'_>>) -> Result<Update> {
     })
 }
 
-/// The times count; the `test` is a program of the image, and we ask the service itself.
+/// Reads the times of a health check. Its `test` is ignored, because it is a program of the image: the supervisor
+/// probes the service itself.
 fn health(node: Option<&Node<'_>>) -> Result<Health> {
     let s = Duration::from_secs;
     let default =
@@ -197,7 +198,7 @@ fn health(node: Option<&Node<'_>>) -> Result<Health> {
     })
 }
 
-/// `name`, `source:target`, or the long form.
+/// Reads mounts: `name`, `source:target`, or the long form.
 fn mounts(
     service: &Section<'_>,
     key: &str,

@@ -1,4 +1,4 @@
-//! The file as it is, and files that are not as they should be.
+//! The checkout's own file, and files with mistakes.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn parse(text: &str) -> Result<Compose> {
 }
 
 #[test]
-fn the_file_of_this_checkout_says_what_runs() {
+fn the_file_of_this_checkout_is_read() {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docker-compose.yml")).unwrap();
     let compose = Compose::parse(&text, &BTreeMap::new()).unwrap();
@@ -25,7 +25,7 @@ fn the_file_of_this_checkout_says_what_runs() {
 }
 
 #[test]
-fn everything_that_is_read_is_read() {
+fn every_supported_key_is_read() {
     let text = "
 version: '3.8'
 x-common: &common
@@ -76,8 +76,8 @@ secrets: {token: {file: ./token}}
 }
 
 #[test]
-fn what_is_not_known_is_refused_by_name_and_place() {
-    for (text, says) in [
+fn mistakes_are_refused_by_name_and_line() {
+    for (text, expected) in [
         (
             "services:\n  a:\n    imgae: x",
             "docker-compose.yml:3: services.a: unknown key `imgae`: did you mean `image`?",
@@ -113,8 +113,8 @@ fn what_is_not_known_is_refused_by_name_and_place() {
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(
-            error.contains(says) && error.starts_with("docker-compose.yml"),
-            "{text}\n{error}\nexpected {says}"
+            error.contains(expected) && error.starts_with("docker-compose.yml"),
+            "{text}\n{error}\nexpected {expected}"
         );
     }
 }

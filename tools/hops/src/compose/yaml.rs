@@ -1,23 +1,24 @@
-//! YAML with places: each value knows its line and its path, and a key that nobody reads is refused by name.
+//! YAML with positions: each value knows its line and its path, for errors, and a key that nobody reads is refused by name.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
+use anyhow::{Context as _, anyhow};
 use humantime_serde::re::humantime;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 
 use super::interpolate::interpolate;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
-/// What is the same for all values of a file.
+/// File that the values come from.
 #[derive(Debug)]
 pub(crate) struct File<'a> {
-    /// As shown in errors.
+    /// Name in errors.
     pub name: &'a str,
-    /// What `${X}` is replaced by.
+    /// Values of `${X}`.
     pub variables: &'a BTreeMap<String, String>,
 }
 
-/// A value in the file.
+/// Value in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Node<'a> {
     file: &'a File<'a>,
@@ -25,38 +26,35 @@ pub(crate) struct Node<'a> {
     path: String,
 }
 
-/// A mapping whose keys are known.
+/// Mapping with a fixed set of keys.
 #[derive(Debug)]
 pub(crate) struct Section<'a>(Vec<(String, Node<'a>)>);
 
 /// Reads a file's only document.
 pub(crate) fn load<T>(text: &str, file: &File<'_>, read: impl FnOnce(Node<'_>) -> Result<T>) -> Result<T> {
-    match MarkedYaml::load_from_str(text) {
-        Ok(documents) => match &documents[..] {
-            [yaml] => read(Node { file, yaml, path: String::new() }),
-            _ => Err(format!("{}: one document is expected", file.name).into()),
-        },
-        Err(why) => Err(format!("{}: not YAML: {why}", file.name).into()),
+    let documents = MarkedYaml::load_from_str(text).with_context(|| format!("{}: not YAML", file.name))?;
+    match &documents[..] {
+        [yaml] => read(Node { file, yaml, path: String::new() }),
+        _ => Err(anyhow!("{}: one document is expected", file.name)),
     }
 }
 
 impl<'a> Node<'a> {
-    /// An error at this place.
-    pub(crate) fn error(&self, what: &str) -> Failure {
-        self.error_at(self.yaml, what)
+    /// Creates an error at this position.
+    pub(crate) fn error(&self, problem: &str) -> anyhow::Error {
+        self.error_at(self.yaml, problem)
     }
 
-    fn error_at(&self, yaml: &MarkedYaml<'_>, what: &str) -> Failure {
+    fn error_at(&self, yaml: &MarkedYaml<'_>, problem: &str) -> anyhow::Error {
         let colon = if self.path.is_empty() { "" } else { ": " };
-        Failure::Why(format!("{}:{}: {}{colon}{what}", self.file.name, yaml.span.start.line(), self.path))
+        anyhow!("{}:{}: {}{colon}{problem}", self.file.name, yaml.span.start.line(), self.path)
     }
 
-    fn below(&self, key: &str, yaml: &'a MarkedYaml<'a>) -> Self {
+    fn child(&self, key: &str, yaml: &'a MarkedYaml<'a>) -> Self {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Self { file: self.file, yaml, path }
     }
 
-    /// Whether nothing stands there.
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.yaml.data, YamlData::Value(Scalar::Null))
     }
@@ -69,7 +67,7 @@ impl<'a> Node<'a> {
         self.yaml.is_sequence()
     }
 
-    /// A mapping from names that the file chooses; `<<` brings in another one's.
+    /// Returns the entries of a mapping whose keys are names; `<<` merges another mapping's entries.
     pub(crate) fn entries(&self) -> Result<Vec<(String, Self)>> {
         let YamlData::Mapping(map) = &self.yaml.data else {
             return Err(self.error("keys with values are expected here"));
@@ -80,34 +78,31 @@ impl<'a> Node<'a> {
                 return Err(self.error_at(key, "a key is text"));
             };
             if key == "<<" {
-                let merged = self.below(key, value).entries()?;
-                entries.extend(merged.into_iter().map(|(k, v)| (k.clone(), self.below(&k, v.yaml))));
+                let merged = self.child(key, value).entries()?;
+                entries.extend(merged.into_iter().map(|(k, v)| (k.clone(), self.child(&k, v.yaml))));
             } else {
-                entries.push((key.to_string(), self.below(key, value)));
+                entries.push((key.to_string(), self.child(key, value)));
             }
         }
-        // What is written here goes before what is merged in.
-        let mut seen = BTreeMap::new();
+        // The mapping's own entries take precedence over merged ones.
+        let mut positions = BTreeMap::new();
         for (at, (key, value)) in entries.iter().enumerate() {
             let own = map.iter().any(|(_, own)| std::ptr::eq(own, value.yaml));
-            if own || !seen.contains_key(key) {
-                seen.insert(key.clone(), at);
+            if own || !positions.contains_key(key) {
+                positions.insert(key.clone(), at);
             }
         }
-        Ok(entries
-            .into_iter()
-            .enumerate()
-            .filter(|(at, (key, _))| seen[key] == *at)
-            .map(|(_, e)| e)
-            .collect())
+        let entries = entries.into_iter().enumerate();
+        Ok(entries.filter(|(at, (key, _))| positions[key] == *at).map(|(_, entry)| entry).collect())
     }
 
-    /// A mapping with these keys and no others; names that begin with `x-` are the writer's own.
-    pub(crate) fn section(&self, used: &[&str], passed_over: &[&str]) -> Result<Section<'a>> {
+    /// Returns a mapping with these keys and no others, apart from keys that begin with `x-`, which are the
+    /// writer's own.
+    pub(crate) fn section(&self, used: &[&str], ignored: &[&str]) -> Result<Section<'a>> {
         let entries = self.entries()?;
-        let known = |key: &str| used.contains(&key) || passed_over.contains(&key) || key.starts_with("x-");
-        if let Some((key, value)) = entries.iter().find(|(key, _)| !known(key)) {
-            let hint = nearest(key, used.iter().chain(passed_over).copied());
+        let is_known = |key: &str| used.contains(&key) || ignored.contains(&key) || key.starts_with("x-");
+        if let Some((key, value)) = entries.iter().find(|(key, _)| !is_known(key)) {
+            let hint = nearest(key, used.iter().chain(ignored).copied());
             let hint = hint.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"));
             return Err(self.error_at(value.yaml, &format!("unknown key `{key}`{hint}")));
         }
@@ -118,10 +113,10 @@ impl<'a> Node<'a> {
         let YamlData::Sequence(list) = &self.yaml.data else {
             return Err(self.error("a list is expected here"));
         };
-        Ok(list.iter().enumerate().map(|(n, yaml)| self.below(&n.to_string(), yaml)).collect())
+        Ok(list.iter().enumerate().map(|(n, yaml)| self.child(&n.to_string(), yaml)).collect())
     }
 
-    /// A single value as text, with the variables in it replaced.
+    /// Returns a scalar as text, with its variables replaced.
     pub(crate) fn text(&self) -> Result<String> {
         let raw = match &self.yaml.data {
             YamlData::Value(Scalar::String(text)) => text.to_string(),
@@ -131,13 +126,13 @@ impl<'a> Node<'a> {
             YamlData::Value(Scalar::Null) => String::new(),
             _ => return Err(self.error("a single value is expected here")),
         };
-        interpolate(&raw, self.file.variables).map_err(|why| self.error(&why))
+        interpolate(&raw, self.file.variables).map_err(|error| self.error(&error.to_string()))
     }
 
-    /// A value of a type that is read from text; `what` says which values there are.
-    pub(crate) fn parsed<T: FromStr>(&self, what: &str) -> Result<T> {
+    /// Parses a value; `expected` describes the valid ones.
+    pub(crate) fn parsed<T: FromStr>(&self, expected: &str) -> Result<T> {
         let text = self.text()?;
-        text.parse().map_err(|_| self.error(&format!("`{text}` is not {what}")))
+        text.parse().map_err(|_| self.error(&format!("`{text}` is not {expected}")))
     }
 
     pub(crate) fn duration(&self) -> Result<Duration> {
@@ -147,7 +142,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// One of these words.
+    /// Parses one of these words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T> {
         let text = self.text()?;
         words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -158,12 +153,12 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// What stands under a key; nothing there is as good as no key.
+    /// Returns the value of a key; a null counts as no value.
     pub(crate) fn get(&self, key: &str) -> Option<&Node<'a>> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, node)| node).filter(|node| !node.is_null())
     }
 
-    /// The same, read; `default` where there is none.
+    /// Reads the value of a key, or returns `default` if there is none.
     pub(crate) fn read<T>(
         &self,
         key: &str,
@@ -174,9 +169,9 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The name that looks most like this one.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |other: &str| strsim::sorensen_dice(name, other).max(strsim::jaro(name, other) - 0.4);
-    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.filter(|other| likeness(other) > 0.3)
+/// Returns the known name that is most similar to `name`, if any is similar.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |other: &str| strsim::sorensen_dice(name, other).max(strsim::jaro(name, other) - 0.4);
+    let nearest = known.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    nearest.filter(|other| similarity(other) > 0.3)
 }

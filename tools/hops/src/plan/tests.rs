@@ -1,4 +1,4 @@
-//! From a file to what a machine runs, on a machine where every port is free.
+//! Plans of a small file, on a machine where every port is free.
 
 use std::{collections::BTreeMap, fs};
 
@@ -42,7 +42,7 @@ fn planned_of(file: &str, given: Option<&str>) -> Result<(Plan, String)> {
     let project = Project::find(root.path(), base).unwrap();
     let given = given.map(|url| BrokerUrl::parse(url).unwrap());
     let any = |want, _: &str| {
-        let (Want::Fixed(port) | Want::Rather(port)) = want;
+        let (Want::Fixed(port) | Want::Preferred(port)) = want;
         Ok(port)
     };
     let plan = plan(&project.compose().unwrap(), &project, given, any)?;
@@ -54,7 +54,7 @@ fn environment(task: &TaskPlan) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn a_task_is_told_of_this_machine_instead_of_its_container() {
+fn a_task_gets_this_machines_addresses_and_paths_instead_of_its_containers() {
     let (plan, root) = planned(None);
     let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["rabbitmq", "vipservice", "configserver"], "the broker comes first");
@@ -80,7 +80,7 @@ fn a_task_is_told_of_this_machine_instead_of_its_container() {
 }
 
 #[test]
-fn rabbitmq_is_the_development_broker_unless_another_is_given() {
+fn rabbitmq_is_the_development_broker_unless_another_broker_is_named() {
     let (plan, root) = planned(None);
     let broker = &plan.services[0];
     assert_eq!((broker.binary.as_str(), broker.kind), ("devbroker", Kind::Broker));
@@ -89,7 +89,7 @@ fn rabbitmq_is_the_development_broker_unless_another_is_given() {
     assert_eq!(broker.task(1, 5672).unwrap().arguments, expected);
 
     let (plan, _) = planned(Some("amqp://u:hunter2@elsewhere:1234/v%2Fh"));
-    assert!(plan.broker_is_given && plan.services.iter().all(|service| service.kind == Kind::Service));
+    assert!(plan.broker_is_external && plan.services.iter().all(|service| service.kind == Kind::Service));
     let task = plan.services[0].task(1, 1).unwrap();
     assert_eq!(environment(&task)["APP_AMQP_SERVER_URL"], "amqp://elsewhere:1234/v%2Fh");
     assert!(!format!("{task:?}").contains("hunter2"), "the password is in a file of its own");
@@ -104,7 +104,7 @@ fn configs_of_one_folder_come_from_one_folder() {
         )
         .replace("configs: {one:", "configs: {two: {file: other/two.yml}, one:");
     let error = planned_of(&two, None).unwrap_err().to_string();
-    for part in ["vipservice", "/config ", "config-repo and from", "other"] {
+    for part in ["vipservice", "/config ", "config-repo and ", "other"] {
         assert!(error.contains(part), "{error}");
     }
 }
@@ -122,9 +122,9 @@ fn an_image_is_a_binary_of_its_name() {
 }
 
 #[test]
-fn a_placeholder_that_nobody_knows_is_named_with_its_service() {
+fn an_unknown_placeholder_is_refused_with_its_service() {
     let (mut plan, _) = planned(None);
     plan.services[1].environment.push(("X".into(), "{{.Task.ID}}".into()));
-    let error = plan.services[1].task(1, 1).unwrap_err().to_string();
+    let error = format!("{:#}", plan.services[1].task(1, 1).unwrap_err());
     assert!(error.contains("vipservice") && error.contains(".Task.ID"), "{error}");
 }

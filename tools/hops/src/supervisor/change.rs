@@ -1,77 +1,72 @@
-//! What is changed while all runs: more or fewer replicas, new ones for old ones, and one that is killed.
+//! Changes of the running system: scaling, updating and killing.
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{Supervisor, replica::Replica};
 use crate::plan::{Kind, ServicePlan};
 
-/// How long a new task may take to become ready before a change counts as failed.
-const UNTIL_READY: Duration = Duration::from_secs(60);
+/// Time within which a new task must be ready, or else the change has failed.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Supervisor {
-    /// Starts or stops tasks until that many are ready.
-    pub(super) async fn scale(self: &Arc<Self>, name: &str, replicas: u32) -> Result<String, String> {
-        let _one_at_a_time = self.changing.lock().await;
+    /// Starts or stops tasks, and waits until this number of them is ready.
+    pub(super) async fn scale(self: &Arc<Self>, name: &str, replicas: u32) -> Result<String> {
+        let _one_at_a_time = self.change.lock().await;
         let service = self.service(name)?;
         let plan = self.with(|services| services[service].plan.clone());
         if plan.kind == Kind::Broker && replicas > 1 {
-            return Err(format!("{name} is one process on this machine; on Swarm it is one task, too"));
+            bail!("{name} cannot be scaled: it is one process on this machine, and one task on Swarm");
         }
-        let (new, leaving) = self.with(|services| {
+        let (new, surplus) = self.with(|services| {
             let state = &mut services[service];
             state.wanted = replicas;
-            let leaving: Vec<_> = state.replicas.iter().filter(|r| r.slot > replicas).cloned().collect();
-            let there: Vec<_> = state.replicas.iter().map(|replica| replica.slot).collect();
-            let missing = (1..=replicas).filter(|slot| !there.contains(slot));
+            let surplus: Vec<_> = state.replicas.iter().filter(|r| r.slot > replicas).cloned().collect();
+            let existing: Vec<_> = state.replicas.iter().map(|replica| replica.slot).collect();
+            let missing = (1..=replicas).filter(|slot| !existing.contains(slot));
             let new: Vec<_> =
                 missing.map(|slot| Arc::new(Replica::new(plan.clone(), slot, &state.binaries))).collect();
             state.replicas.extend(new.clone());
-            (new, leaving)
+            (new, surplus)
         });
-        self.tell(name, &format!("scaled to {replicas}"));
+        self.announce(name, &format!("scaled to {replicas}"));
         new.iter().for_each(|replica| self.start(replica));
-        leaving.iter().for_each(|replica| replica.stop.cancel());
-        for replica in leaving {
-            replica.done.cancelled().await;
+        surplus.iter().for_each(|replica| replica.stop.cancel());
+        for replica in surplus {
+            replica.stopped.cancelled().await;
             self.remove(service, &replica);
         }
         let all = self.with(|services| services[service].replicas.clone());
-        let mut late = vec![];
+        let mut not_ready = vec![];
         for replica in all {
-            late.extend(replica.until_ready(UNTIL_READY).await.err());
+            not_ready.extend(replica.wait_until_ready(READY_TIMEOUT).await.err());
         }
-        match late.first() {
+        match not_ready.first() {
             None => Ok(format!("{replicas} out of {replicas} tasks are ready")),
-            Some(why) => Err(format!("{why}; `cargo hops service logs {name}` shows its words")),
+            Some(why) => bail!("{why}; `cargo hops service logs {name}` shows its log"),
         }
     }
 
-    /// Takes the tasks of a service, some at a time, and puts new ones in their place.
-    pub(super) async fn update(
-        self: &Arc<Self>,
-        plan: ServicePlan,
-        binaries: &str,
-    ) -> Result<String, String> {
-        let _one_at_a_time = self.changing.lock().await;
+    /// Replaces the tasks of a service by new ones, some at a time.
+    pub(super) async fn update(self: &Arc<Self>, plan: ServicePlan, binaries: &str) -> Result<String> {
+        let _one_at_a_time = self.change.lock().await;
         let (name, plan) = (plan.name.clone(), Arc::new(plan));
         let service = self.service(&name)?;
         let old = self.with(|services| services[service].replicas.clone());
         let at_a_time =
             if plan.update.parallelism == 0 { old.len() } else { plan.update.parallelism as usize };
         let (mut done, count) = (0, old.len());
-        for some in old.chunks(at_a_time.max(1)) {
-            let replaced = some.iter().map(|old| self.replace(service, old, &plan, binaries));
+        for batch in old.chunks(at_a_time.max(1)) {
+            let replaced = batch.iter().map(|old| self.replace(service, old, &plan, binaries));
             let failed = futures_util::future::join_all(replaced).await.into_iter().find_map(Result::err);
             if let Some(why) = failed {
-                return Err(format!(
-                    "update paused: {why}; `cargo hops service logs {name}` shows its words"
-                ));
+                bail!("update paused: {why:#}; `cargo hops service logs {name}` shows its log");
             }
-            done += some.len();
-            self.tell(&name, &format!("overall progress: {done} out of {count} tasks"));
+            done += batch.len();
+            self.announce(&name, &format!("overall progress: {done} out of {count} tasks"));
             if done < count {
                 sleep(plan.update.delay).await;
             }
@@ -82,15 +77,15 @@ impl Supervisor {
         Ok(format!("{count} out of {count} tasks are new"))
     }
 
-    /// One task for another of the same slot, in the order that the file wants. What was there comes back where
-    /// the new one does not come up and the file wants that; with start-first it has never gone.
+    /// Replaces a task by a new one of the same slot, in the order of the file. If the new one does not become ready, the old
+    /// one is started again if the file says so; with start-first it still runs.
     async fn replace(
         self: &Arc<Self>,
         service: usize,
         old: &Arc<Replica>,
         plan: &Arc<ServicePlan>,
         binaries: &str,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let new = Arc::new(Replica::new(plan.clone(), old.slot, binaries));
         let add = |new: &Arc<Replica>| {
             self.with(|services| services[service].replicas.push(new.clone()));
@@ -98,32 +93,33 @@ impl Supervisor {
         };
         if plan.update.start_first {
             add(&new);
-            if let Err(why) = new.until_ready(UNTIL_READY).await {
+            if let Err(why) = new.wait_until_ready(READY_TIMEOUT).await {
                 self.retire(service, &new).await;
-                return Err(why);
+                return Err(why.into());
             }
             self.retire(service, old).await;
             return Ok(());
         }
         self.retire(service, old).await;
         add(&new);
-        let Err(why) = new.until_ready(UNTIL_READY).await else { return Ok(()) };
+        let Err(why) = new.wait_until_ready(READY_TIMEOUT).await else { return Ok(()) };
         if plan.update.rollback {
             self.retire(service, &new).await;
             add(&Arc::new(Replica::new(old.plan.clone(), old.slot, &old.binaries)));
-            return Err(format!("{why}; what was there is back"));
+            bail!("{why}; the old task is started again");
         }
-        Err(why)
+        Err(why.into())
     }
 
+    /// Stops a replica and removes it.
     async fn retire(&self, service: usize, replica: &Arc<Replica>) {
         replica.stop.cancel();
-        replica.done.cancelled().await;
+        replica.stopped.cancelled().await;
         self.remove(service, replica);
     }
 
-    /// SIGKILL, as an out-of-memory killer would: the restart policy is for what comes next.
-    pub(super) fn kill(&self, name: &str, slot: u32) -> Result<String, String> {
+    /// Kills a task with SIGKILL, as an out-of-memory killer does. Its restart policy then applies.
+    pub(super) fn kill(&self, name: &str, slot: u32) -> Result<String> {
         let service = self.service(name)?;
         let tasks = self.with(|services| {
             let replicas = services[service].replicas.iter();
@@ -134,9 +130,9 @@ impl Supervisor {
         let Some(pid) = pid else {
             let running: Vec<_> = tasks.iter().filter(|(_, pid)| pid.is_some()).collect();
             let names: Vec<_> = running.iter().map(|(slot, _)| format!("{name}.{slot}")).collect();
-            return Err(format!("{name}.{slot} does not run; these do: {}", names.join(", ")));
+            return Err(anyhow!("{name}.{slot} does not run; these tasks do: {}", names.join(", ")));
         };
-        kill_process(pid, Signal::KILL).map_err(|e| format!("cannot kill {name}.{slot}: {e}"))?;
+        kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {name}.{slot}"))?;
         Ok(format!("{name}.{slot} killed (process {})", pid.as_raw_nonzero()))
     }
 }

@@ -1,4 +1,4 @@
-//! What happens, for those who follow, and what has happened, for those who come later.
+//! Events for the commands that follow the system: new ones, and recent ones for commands that connect later.
 
 use std::{
     collections::VecDeque,
@@ -9,36 +9,36 @@ use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::control::Reply;
 
-/// How much of the past is told.
-const KEPT: usize = 200;
+/// Number of recent events that are kept.
+const HISTORY_LENGTH: usize = 200;
 
-/// All that is told.
+/// Broadcast of events with a history.
 #[derive(Debug)]
 pub(super) struct Events {
-    now: Sender<Reply>,
-    past: Mutex<VecDeque<Reply>>,
+    sender: Sender<Reply>,
+    history: Mutex<VecDeque<Reply>>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { now: Sender::new(1000), past: Mutex::default() }
+        Self { sender: Sender::new(1000), history: Mutex::default() }
     }
 }
 
 impl Events {
-    pub(super) fn tell(&self, reply: &Reply) {
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        if past.len() == KEPT {
-            past.pop_front();
+    pub(super) fn send(&self, reply: &Reply) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == HISTORY_LENGTH {
+            history.pop_front();
         }
-        past.push_back(reply.clone());
-        // Nobody may be listening.
-        let _ = self.now.send(reply.clone());
+        history.push_back(reply.clone());
+        // An error means that no command listens.
+        let _ = self.sender.send(reply.clone());
     }
 
-    /// What was, and what will be, without a gap.
+    /// Returns the history and a receiver of all later events, without a gap.
     pub(super) fn subscribe(&self) -> (Vec<Reply>, Receiver<Reply>) {
-        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        (past.iter().cloned().collect(), self.now.subscribe())
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        (history.iter().cloned().collect(), self.sender.subscribe())
     }
 }

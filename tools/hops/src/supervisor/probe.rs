@@ -1,4 +1,4 @@
-//! Is it alive, and can it work? A service says so over HTTP, a broker by its first frame.
+//! Checks whether a task is alive and ready: a service over HTTP, a broker by its first AMQP frame.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{
 
 use crate::plan::Kind;
 
-/// What a client of AMQP 0-9-1 says first, and a broker answers with a frame of type 1, `connection.start`.
+/// First bytes of a client of AMQP 0-9-1; a broker answers with a frame of type 1, `connection.start`.
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
-/// Asks one task, without keeping a connection: each look is a new one, as a new client's would be.
+/// Probe of one task. Each check opens a new connection, as a new client would.
 #[derive(Debug)]
 pub(crate) struct Probe {
     client: reqwest::Client,
@@ -27,19 +27,19 @@ impl Probe {
         Self { client: client.unwrap_or_default(), kind, port }
     }
 
-    /// Whether it does its work now.
+    /// Returns true if the task is ready for requests.
     pub(crate) async fn is_ready(&self, limit: Duration) -> bool {
         match self.kind {
             Kind::Service => self.answers_200("/readyz", limit).await,
-            Kind::Broker => timeout(limit, self.greets()).await.unwrap_or(false),
+            Kind::Broker => timeout(limit, self.sends_start_frame()).await.unwrap_or(false),
         }
     }
 
-    /// Whether it lives: a broker that is away is no fault of the service's.
+    /// Returns true if the task is alive, even if it is not ready because its broker is down.
     pub(crate) async fn is_alive(&self, limit: Duration) -> bool {
         match self.kind {
             Kind::Service => self.answers_200("/livez", limit).await,
-            Kind::Broker => timeout(limit, self.greets()).await.unwrap_or(false),
+            Kind::Broker => timeout(limit, self.sends_start_frame()).await.unwrap_or(false),
         }
     }
 
@@ -48,12 +48,12 @@ impl Probe {
         request.send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
-    async fn greets(&self) -> bool {
-        let greeted = async {
+    async fn sends_start_frame(&self) -> bool {
+        let first_byte = async {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
             stream.write_all(PROTOCOL_HEADER).await?;
             stream.read_u8().await
         };
-        greeted.await.is_ok_and(|frame| frame == 1)
+        first_byte.await.is_ok_and(|frame_type| frame_type == 1)
     }
 }

@@ -1,4 +1,4 @@
-//! One process: started with a clean environment, watched to its end, ended within its grace period.
+//! One process: started with a clean environment, and stopped within its grace period.
 
 use std::{
     fs::{self, File},
@@ -8,25 +8,26 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
     plan::TaskPlan,
     project::Project,
     state::{self, TaskRecord},
 };
 
-/// What every program may know of the machine; all else in a task's environment is the compose file's.
-const OF_THE_MACHINE: [&str; 5] = ["PATH", "HOME", "TMPDIR", "TZ", "RUST_BACKTRACE"];
-/// The task itself says its number before it begins, so that it is known even if we end between starting it and
-/// learning the number.
-const SAY_NUMBER_AND_BECOME: &str = r#"echo $$ > "$1"; shift; exec "$@""#;
-/// How many logs of a task's earlier lives are kept.
+/// Variables that a task inherits; the rest of its environment is from the compose file.
+const INHERITED_VARIABLES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "TZ", "RUST_BACKTRACE"];
+/// Shell script that writes its process id to a file and then becomes the binary. So the id is known even if the supervisor
+/// is killed while it starts the task.
+const WRITE_PID_AND_EXEC: &str = r#"echo $$ > "$1"; shift; exec "$@""#;
+/// Number of logs of a task's earlier processes that are kept.
 const LOGS_KEPT: usize = 5;
 
-/// A process that was started.
+/// Process of a task.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub pid: u32,
@@ -35,12 +36,12 @@ pub(crate) struct Process {
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
-/// Which process.
+/// Identity and binary of a process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct What<'a> {
-    /// As in `vipservice.2`.
-    pub name: &'a str,
-    /// Unique.
+pub(crate) struct ProcessSpec<'a> {
+    /// Name of the task, as in `vipservice.2`.
+    pub task: &'a str,
+    /// Unique id of the process.
     pub id: &'a str,
     pub binary: &'a Path,
     pub grace: Duration,
@@ -48,122 +49,122 @@ pub(crate) struct What<'a> {
 }
 
 impl Process {
-    /// Starts it, with its output in a log file of its own.
-    pub(crate) fn start(project: &Project, what: What<'_>, plan: &TaskPlan) -> Result<Self> {
+    /// Starts a process, with its output in a log file of its own.
+    pub(crate) fn start(project: &Project, spec: ProcessSpec<'_>, plan: &TaskPlan) -> Result<Self> {
         for folder in &plan.folders {
-            fs::create_dir_all(folder).doing(|| format!("make the folder {folder}"))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {folder}"))?;
         }
-        let log = new_log(project, what)?;
-        let file = File::create_new(&log).doing(|| format!("write {}", log.display()))?;
-        // The child inherits it, and with it the lock; see `state`.
-        file.try_lock().doing(|| format!("lock {}", log.display()))?;
-        let both = file.try_clone().doing(|| format!("open {} twice", log.display()))?;
-        let pid_file = state::pid_file(project, what.id);
+        let log = new_log(project, spec)?;
+        let file = File::create_new(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // The child inherits the file, and with it the lock: see `state`.
+        file.try_lock().with_context(|| format!("cannot lock {}", log.display()))?;
+        let errors = file.try_clone().with_context(|| format!("cannot open {} twice", log.display()))?;
+        let pid_file = state::pid_file(project, spec.id);
         let task = TaskRecord {
-            name: what.name.to_owned(),
+            name: spec.task.to_owned(),
             pid_file: pid_file.clone(),
             log: log.clone(),
-            grace: what.grace,
-            is_broker: what.is_broker,
+            grace: spec.grace,
+            is_broker: spec.is_broker,
         };
-        let record = state::record(project, what.id, &task)?;
+        let record = state::write_record(project, spec.id, &task)?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SAY_NUMBER_AND_BECOME, "sh"]).arg(pid_file).arg(what.binary);
+        command.args(["-c", WRITE_PID_AND_EXEC, "sh"]).arg(pid_file).arg(spec.binary);
         command.args(&plan.arguments).env_clear();
-        command.envs(OF_THE_MACHINE.iter().filter_map(|name| Some((name, project.variable(name)?))));
+        command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, project.variable(name)?))));
         command.envs(plan.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(file).stderr(both);
-        let mut child = command.spawn().doing(|| format!("start {}", what.binary.display()))?;
-        let (pid, (done, exit)) = (child.id(), watch::channel(None));
-        // A thread per process waits for it: nothing of it is lost, and no zombie stays.
-        std::thread::spawn(move || done.send(child.wait().ok()));
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", spec.binary.display()))?;
+        let (pid, (exited, exit)) = (child.id(), watch::channel(None));
+        // A thread waits for the process, so that no zombie stays.
+        std::thread::spawn(move || exited.send(child.wait().ok()));
         Ok(Self { pid, log, record, exit })
     }
 
-    /// Waits for its end, and says how it ended.
-    pub(crate) async fn ended(&mut self) -> Ended {
+    /// Waits until the process exits.
+    pub(crate) async fn wait(&mut self) -> Exit {
         let status = match self.exit.wait_for(Option::is_some).await {
             Ok(status) => *status,
             Err(_) => None,
         };
-        state::forget(&self.record);
-        Ended(status)
+        state::remove_record(&self.record);
+        Exit(status)
     }
 
-    /// SIGTERM, and SIGKILL after the grace period; whether it ended by itself.
-    pub(crate) async fn stop(&mut self, grace: Duration) -> (Ended, bool) {
+    /// Sends SIGTERM, and SIGKILL after the grace period. Returns false if SIGKILL was necessary.
+    pub(crate) async fn stop(&mut self, grace: Duration) -> (Exit, bool) {
         self.signal(Signal::TERM);
-        if let Ok(ended) = timeout(grace, self.ended()).await {
-            return (ended, true);
+        if let Ok(exit) = timeout(grace, self.wait()).await {
+            return (exit, true);
         }
         (self.kill().await, false)
     }
 
-    /// SIGKILL.
-    pub(crate) async fn kill(&mut self) -> Ended {
+    /// Sends SIGKILL, and waits until the process exits.
+    pub(crate) async fn kill(&mut self) -> Exit {
         self.signal(Signal::KILL);
-        self.ended().await
+        self.wait().await
     }
 
     fn signal(&self, signal: Signal) {
-        let is_there = self.exit.borrow().is_none();
-        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| is_there) {
+        let is_running = self.exit.borrow().is_none();
+        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| is_running) {
             let _ = kill_process(pid, signal);
         }
     }
 }
 
-/// How a process ended.
+/// Exit status of a process, if it is known.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended(Option<ExitStatus>);
+pub(crate) struct Exit(Option<ExitStatus>);
 
-impl Ended {
+impl Exit {
     pub(crate) fn is_success(self) -> bool {
         self.0.is_some_and(|status| status.success())
     }
 
-    /// Whether it had something to say: who is killed has not.
     pub(crate) fn is_by_signal(self) -> bool {
         self.0.is_some_and(|status| status.signal().is_some())
     }
 
-    /// As Docker says it: 128 and the signal's number, where a signal ended it.
-    pub(crate) fn words(self) -> String {
+    /// Describes the exit as Docker does: with 128 plus the number of a signal.
+    pub(crate) fn description(self) -> String {
         match self.0.map(|status| (status.code(), status.signal())) {
             Some((Some(0), _)) => "exit code 0".into(),
             Some((Some(code), _)) => format!("non-zero exit ({code})"),
             Some((_, Some(signal))) => format!("non-zero exit ({}): killed by signal {signal}", 128 + signal),
-            _ => "it ended".into(),
+            _ => "exited".into(),
         }
     }
 }
 
-/// The file's name sorts by time. The oldest logs of the task go.
-fn new_log(project: &Project, what: What<'_>) -> Result<PathBuf> {
-    let folder = project.folder("logs")?;
-    let mut earlier: Vec<_> = crate::logs::of_task(&folder, what.name);
+/// Returns the path of a new log, whose name sorts by time. Removes the oldest logs of the task.
+fn new_log(project: &Project, spec: ProcessSpec<'_>) -> Result<PathBuf> {
+    let folder = project.create_folder("logs")?;
+    let mut earlier: Vec<_> = crate::logs::of_task(&folder, spec.task);
     earlier.sort();
     for old in earlier.iter().rev().skip(LOGS_KEPT) {
         let _ = fs::remove_file(old);
     }
     let millis = jiff::Timestamp::now().as_millisecond();
-    Ok(folder.join(format!("{}.{millis}-{}.log", what.name, what.id)))
+    Ok(folder.join(format!("{}.{millis}-{}.log", spec.task, spec.id)))
 }
 
-/// The last line of a log that is no log line: what a process says that cannot start.
-pub(crate) fn last_words(log: &Path) -> Option<String> {
+/// Returns the last plain line of a log: the error of a process that cannot start.
+pub(crate) fn last_error(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
     let plain = text.lines().rev().take(20).find(|line| !line.trim().is_empty() && !line.starts_with('{'))?;
     Some(plain.trim_start_matches("error: ").chars().take(300).collect())
 }
 
-/// The copy that a task is started from.
-pub(crate) fn binary_of(folder: &str, name: &str) -> Result<PathBuf> {
+/// Returns the path of a binary.
+///
+/// # Errors
+/// The file is gone.
+pub(crate) fn binary_in(folder: &str, name: &str) -> Result<PathBuf> {
     let path = Path::new(folder).join(name);
     match path.is_file() {
         true => Ok(path),
-        false => {
-            Err(Failure::Why(format!("{} is gone: `cargo hops down`, then `cargo hops up`", path.display())))
-        }
+        false => Err(anyhow!("{} is gone: `cargo hops down`, then `cargo hops up`", path.display())),
     }
 }

@@ -1,4 +1,4 @@
-//! One slot of a service: a process, and the next one when that ends, until it is told to stop.
+//! One slot of a service: a process, and another one when it exits, until the slot is stopped.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Supervisor,
     probe::Probe,
-    process::{Ended, Process, What, binary_of, last_words},
+    process::{Exit, Process, ProcessSpec, binary_in, last_error},
 };
 use crate::{
     compose::Condition,
@@ -28,30 +28,39 @@ use crate::{
     ports,
 };
 
-/// Between two looks at a task that is not ready yet.
-const FIRST_LOOKS: Duration = Duration::from_millis(50);
-/// Between two looks at one that is or was.
-const LOOKS: Duration = Duration::from_millis(500);
-/// The longest wait before another start.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How many ended tasks of a slot `service ps` shows.
-const PAST_KEPT: usize = 4;
-/// Who lived for so long has come up, and the next wait is the first again.
-const CAME_UP: Duration = Duration::from_secs(10);
+/// Time between two probes of a task that is not ready yet.
+const START_PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// Time between two probes of a task that has been ready.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum delay of a restart.
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
+/// Number of exited tasks of a slot that `service ps` shows.
+const HISTORY_LENGTH: usize = 4;
+/// Runtime of a task after which the restart delay begins again with the first.
+const RESET_DELAY_AFTER: Duration = Duration::from_secs(10);
 
-/// A slot.
+/// Task that was not ready in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{task} is not ready after {} s{}", .limit.as_secs(), .last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+pub(crate) struct NotReady {
+    task: String,
+    limit: Duration,
+    last_error: Option<String>,
+}
+
+/// Slot of a service.
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub slot: u32,
     pub name: String,
     pub plan: Arc<ServicePlan>,
     pub binaries: String,
-    /// Told to stop.
+    /// Cancelled when the slot is to stop.
     pub stop: CancellationToken,
-    /// Stopped.
-    pub done: CancellationToken,
+    /// Cancelled when its last process has exited.
+    pub stopped: CancellationToken,
     status: watch::Sender<TaskStatus>,
-    /// Those before the current one.
+    /// Exited tasks, the latest first.
     past: Mutex<Vec<TaskStatus>>,
     starts: AtomicU32,
 }
@@ -76,7 +85,7 @@ impl Replica {
             plan,
             binaries: binaries.to_owned(),
             stop: CancellationToken::new(),
-            done: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             status: watch::Sender::new(status),
             past: Mutex::default(),
             starts: AtomicU32::default(),
@@ -87,7 +96,7 @@ impl Replica {
         self.status.borrow().clone()
     }
 
-    /// What it was before, the latest first.
+    /// Returns its exited tasks, the latest first.
     pub(crate) fn past(&self) -> Vec<TaskStatus> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -96,22 +105,20 @@ impl Replica {
         self.status.borrow().phase
     }
 
-    /// Waits until it is ready, or cannot become so soon.
-    pub(crate) async fn until_ready(&self, limit: Duration) -> Result<(), String> {
+    /// Waits until the task is ready, or has exited for good.
+    pub(crate) async fn wait_until_ready(&self, limit: Duration) -> Result<(), NotReady> {
         let mut status = self.status.subscribe();
         let ready =
             status.wait_for(|status| matches!(status.phase, Phase::Ready | Phase::Failed | Phase::Complete));
         let reached = tokio::time::timeout(limit, ready).await.ok().and_then(Result::ok).map(|s| s.phase);
         match reached {
             Some(Phase::Ready) => Ok(()),
-            _ => {
-                let why = self.status().error.map_or_else(String::new, |error| format!(": {error}"));
-                Err(format!("{} is not ready after {} s{why}", self.name, limit.as_secs()))
-            }
+            _ => Err(NotReady { task: self.name.clone(), limit, last_error: self.status().error }),
         }
     }
 
-    fn set(&self, of: &Supervisor, change: impl FnOnce(&mut TaskStatus)) {
+    /// Changes the status, and with it the targets of the service's forwarders.
+    fn set(&self, supervisor: &Supervisor, change: impl FnOnce(&mut TaskStatus)) {
         self.status.send_modify(|status| {
             let before = status.phase;
             change(status);
@@ -119,126 +126,133 @@ impl Replica {
                 status.since = Timestamp::now();
             }
         });
-        of.replicas_changed(&self.plan.name);
+        supervisor.update_targets(&self.plan.name);
     }
 
-    /// The slot's whole life.
-    pub(crate) async fn run(self: Arc<Self>, of: Arc<Supervisor>) {
+    /// Starts processes by the restart policy, until the slot is stopped.
+    pub(crate) async fn run(self: Arc<Self>, supervisor: Arc<Supervisor>) {
         let policy = self.plan.restart;
-        let mut wait = policy.delay;
+        let mut delay = policy.delay;
         loop {
             let (started, starts) = (Instant::now(), self.starts.fetch_add(1, Ordering::Relaxed));
-            let (why, is_over) = match self.start(&of) {
+            let (why, is_final) = match self.start(&supervisor) {
                 Ok((mut process, probe)) => {
-                    let Some(ended) = self.live(&of, &mut process, &probe).await else { break };
-                    let is_over = match policy.condition {
+                    let Some(exit) = self.supervise(&supervisor, &mut process, &probe).await else { break };
+                    let is_final = match policy.condition {
                         Condition::None => true,
-                        Condition::OnFailure => ended.is_success(),
+                        Condition::OnFailure => exit.is_success(),
                         Condition::Any => false,
                     };
-                    let words =
-                        last_words(&process.log).filter(|_| !ended.is_by_signal() && !ended.is_success());
-                    (words.unwrap_or_else(|| ended.words()), is_over)
+                    let error =
+                        last_error(&process.log).filter(|_| !exit.is_by_signal() && !exit.is_success());
+                    (error.unwrap_or_else(|| exit.description()), is_final)
                 }
-                Err(failure) => (failure.to_string(), false),
+                Err(error) => (format!("{error:#}"), false),
             };
-            let is_over = is_over || policy.max_attempts.is_some_and(|most| starts >= most);
-            self.bury(Phase::Failed, Some(why.clone()));
-            if started.elapsed() > CAME_UP {
-                wait = policy.delay;
+            let is_final = is_final || policy.max_attempts.is_some_and(|max| starts >= max);
+            self.archive(Phase::Failed, Some(why.clone()));
+            if started.elapsed() > RESET_DELAY_AFTER {
+                delay = policy.delay;
             }
-            let next = if is_over { "not started again".into() } else { format!("again in {wait:?}") };
-            of.tell(&self.name, &format!("ended: {why}; {next}"));
-            let phase = if is_over { Phase::Failed } else { Phase::Waiting };
-            self.set(&of, |status| {
+            let next = if is_final { "not restarted".into() } else { format!("restart in {delay:?}") };
+            supervisor.announce(&self.name, &format!("exited: {why}; {next}"));
+            let phase = if is_final { Phase::Failed } else { Phase::Waiting };
+            self.set(&supervisor, |status| {
                 (status.phase, status.pid, status.port, status.error) = (phase, None, None, Some(why));
             });
-            let again =
-                async { if is_over { std::future::pending::<()>().await } else { sleep(wait).await } };
-            if self.stop.run_until_cancelled(again).await.is_none() {
+            let restart =
+                async { if is_final { std::future::pending::<()>().await } else { sleep(delay).await } };
+            if self.stop.run_until_cancelled(restart).await.is_none() {
                 break;
             }
-            wait = (wait * 2).clamp(Duration::from_millis(100), LONGEST_WAIT);
+            delay = (delay * 2).clamp(Duration::from_millis(100), MAX_RESTART_DELAY);
         }
-        self.set(&of, |status| (status.phase, status.pid, status.port) = (Phase::Complete, None, None));
-        self.done.cancel();
+        self.set(&supervisor, |status| {
+            (status.phase, status.pid, status.port) = (Phase::Complete, None, None)
+        });
+        self.stopped.cancel();
     }
 
-    /// Starts a process on a port of its own; a broker on the port where it is found.
-    fn start(&self, of: &Supervisor) -> Result<(Process, Probe)> {
+    /// Starts a process on a free port, or a broker on its own port.
+    fn start(&self, supervisor: &Supervisor) -> Result<(Process, Probe)> {
         let port = match (self.plan.kind, self.plan.local_port()) {
             (Kind::Broker, Some(port)) => port,
             _ => ports::for_task()?,
         };
         let id = format!("{:012x}", rand::random::<u64>() >> 16);
-        let binary = binary_of(&self.binaries, &self.plan.binary)?;
-        let what = What {
-            name: &self.name,
+        let binary = binary_in(&self.binaries, &self.plan.binary)?;
+        let spec = ProcessSpec {
+            task: &self.name,
             id: &id,
             binary: &binary,
             grace: self.plan.stop_grace_period,
             is_broker: self.plan.kind == Kind::Broker,
         };
-        let process = Process::start(of.project(), what, &self.plan.task(self.slot, port)?)?;
-        of.tell(&self.name, &format!("started as process {}", process.pid));
+        let process = Process::start(supervisor.project(), spec, &self.plan.task(self.slot, port)?)?;
+        supervisor.announce(&self.name, &format!("started as process {}", process.pid));
         let (pid, log) = (process.pid, process.log.to_string_lossy().into_owned());
-        self.set(of, |status| {
+        self.set(supervisor, |status| {
             (status.id, status.phase, status.error) = (id, Phase::Starting, None);
             (status.pid, status.port, status.log) = (Some(pid), Some(port), Some(log));
         });
         Ok((process, Probe::new(self.plan.kind, port)))
     }
 
-    /// From its start to its end; `None` where it was told to stop.
-    async fn live(&self, of: &Supervisor, process: &mut Process, probe: &Probe) -> Option<Ended> {
-        let sick = tokio::select! {
-            ended = process.ended() => return Some(ended),
+    /// Probes a process until it exits, and returns its exit; stops it and returns `None` if the slot is stopped.
+    async fn supervise(&self, supervisor: &Supervisor, process: &mut Process, probe: &Probe) -> Option<Exit> {
+        let is_dead = tokio::select! {
+            exit = process.wait() => return Some(exit),
             () = self.stop.cancelled() => false,
-            () = self.watch(of, probe) => true,
+            () = self.probe_until_dead(supervisor, probe) => true,
         };
-        if sick {
-            of.tell(&self.name, "does not answer any more: killed");
+        if is_dead {
+            supervisor.announce(&self.name, "no longer answers: killed");
             return Some(process.kill().await);
         }
-        // First nothing new is sent to it, then it is told.
-        self.set(of, |status| status.phase = Phase::Stopping);
+        // The forwarders stop sending it connections before it gets SIGTERM.
+        self.set(supervisor, |status| status.phase = Phase::Stopping);
         let grace = self.plan.stop_grace_period;
-        let (ended, in_time) = process.stop(grace).await;
-        let words =
-            if in_time { ended.words() } else { format!("killed, since it had not ended after {grace:?}") };
-        of.tell(&self.name, &format!("stopped: {words}"));
-        let is_well = ended.is_success();
-        self.bury(if is_well { Phase::Complete } else { Phase::Failed }, (!is_well).then_some(words));
+        let (exit, in_time) = process.stop(grace).await;
+        let description = match in_time {
+            true => exit.description(),
+            false => format!("killed, since it had not exited after {grace:?}"),
+        };
+        supervisor.announce(&self.name, &format!("stopped: {description}"));
+        let (phase, error) = match exit.is_success() {
+            true => (Phase::Complete, None),
+            false => (Phase::Failed, Some(description)),
+        };
+        self.archive(phase, error);
         None
     }
 
-    /// Looks at it for as long as it lives, and comes back when it does not answer any more.
-    async fn watch(&self, of: &Supervisor, probe: &Probe) {
+    /// Probes the task, and returns when it counts as dead.
+    async fn probe_until_dead(&self, supervisor: &Supervisor, probe: &Probe) {
         let (started, health) = (Instant::now(), self.plan.health);
-        let mut looks = interval(FIRST_LOOKS);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(START_PROBE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut alive, mut failures) = (Instant::now(), 0);
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             let is_ready = probe.is_ready(health.timeout.min(Duration::from_secs(3))).await;
             let phase = self.phase();
             if is_ready && phase != Phase::Ready {
-                self.set(of, |status| status.phase = Phase::Ready);
+                self.set(supervisor, |status| status.phase = Phase::Ready);
                 let after = started.elapsed().as_secs_f64();
-                of.tell(
+                supervisor.announce(
                     &self.name,
                     &match phase {
                         Phase::Starting => format!("is ready, after {after:.1} s"),
                         _ => "is ready again".into(),
                     },
                 );
-                looks = interval(LOOKS);
-                looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks = interval(PROBE_INTERVAL);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             } else if !is_ready && phase == Phase::Ready {
-                self.set(of, |status| status.phase = Phase::Running);
-                of.tell(&self.name, "is not ready any more");
+                self.set(supervisor, |status| status.phase = Phase::Running);
+                supervisor.announce(&self.name, "is no longer ready");
             }
-            // Ready is alive; else it is asked as often as the file says.
+            // A task that is ready is alive; any other is probed as often as the file says.
             if is_ready {
                 (alive, failures) = (Instant::now(), 0);
             } else if health.enabled && alive.elapsed() >= health.interval {
@@ -251,13 +265,13 @@ impl Replica {
         }
     }
 
-    /// What was is kept for `service ps`.
-    fn bury(&self, phase: Phase, error: Option<String>) {
+    /// Keeps the status of the exited task for `service ps`.
+    fn archive(&self, phase: Phase, error: Option<String>) {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.insert(
             0,
             TaskStatus { phase, error, since: Timestamp::now(), pid: None, port: None, ..self.status() },
         );
-        past.truncate(PAST_KEPT);
+        past.truncate(HISTORY_LENGTH);
     }
 }

@@ -1,30 +1,31 @@
-//! `down`: the end of everything.
+//! `down`: stops everything.
 
 use std::{fs, time::Duration};
 
+use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     control::{Reply, Request, ask, status},
-    failure::{Failure, Result},
+    failure::Result,
     project::Project,
     render::Screen,
     state,
 };
 
-/// Longer than any grace period: then the supervisor hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// From its last word to its end.
-const LAST: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(20);
+/// Time within which the supervisor stops all tasks; longer than any grace period.
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time within which the supervisor exits after its final reply.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Ends all processes; with `all` removes what they have kept.
+/// Stops all processes; with `all` also removes their data.
 ///
 /// # Errors
-/// One does not end.
+/// A process does not exit, or the data cannot be removed.
 pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
-    let is_up = state::is_supervised(project);
+    let is_up = state::is_supervisor_running(project);
     if is_up {
         let asked = ask(&Request::Down, |reply| {
             if let Reply::Event(event) = reply {
@@ -32,42 +33,42 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
             }
             true
         });
-        // One that does not even say how things are does not end by itself.
+        // A supervisor that does not even answer a status request does not stop by itself.
         let answered =
-            status().await.is_ok() && timeout(PATIENCE, asked).await.is_ok_and(|answer| answer.is_ok());
+            status().await.is_ok() && timeout(STOP_TIMEOUT, asked).await.is_ok_and(|answer| answer.is_ok());
         if answered {
-            until_gone(project).await?;
-        } else if let Some(pid) = state::supervisor(project).and_then(Pid::from_raw) {
-            screen.say("the supervisor does not answer: killed");
+            wait_until_exited(project).await?;
+        } else if let Some(pid) = state::supervisor_pid(project).and_then(Pid::from_raw) {
+            screen.text("the supervisor does not answer: killed");
             let _ = kill_process(pid, Signal::KILL);
-            until_gone(project).await?;
+            wait_until_exited(project).await?;
         }
     }
-    let ended = state::end_orphans_if_any(project).await?;
-    if !ended.is_empty() {
-        screen.say(&format!("ended what a killed supervisor had left: {}", ended.join(", ")));
+    let stopped = state::stop_orphans(project).await?;
+    if !stopped.is_empty() {
+        screen.text(&format!("the supervisor was killed; stopped its tasks: {}", stopped.join(", ")));
     } else if !is_up {
-        screen.say("nothing was up here");
+        screen.text("nothing was up here");
     }
     if all {
         let folder = project.path("");
         fs::remove_dir_all(&folder)
             .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-            .map_err(|e| Failure::Why(format!("cannot remove {}: {e}", folder.display())))?;
-        screen.say("no data is left: .hops is removed");
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+        screen.text("no data is left: .hops is removed");
     }
     screen.value(&serde_json::json!({"down": true, "dataRemoved": all}));
     Ok(())
 }
 
-/// Waits until the supervisor has ended.
-pub(super) async fn until_gone(project: &Project) -> Result<()> {
-    let deadline = Instant::now() + LAST;
-    while state::is_supervised(project) {
+/// Waits until the supervisor has exited.
+pub(super) async fn wait_until_exited(project: &Project) -> Result<()> {
+    let deadline = Instant::now() + EXIT_TIMEOUT;
+    while state::is_supervisor_running(project) {
         if Instant::now() > deadline {
-            return Err("the supervisor does not end: `cargo hops down` again kills it".into());
+            bail!("the supervisor does not exit: `cargo hops down` again kills it");
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! `queues` and `queues peek`: what waits at the broker.
+//! `queues` and `queues peek`: messages that wait at the broker.
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::{
@@ -7,39 +8,39 @@ use crate::{
     render::Screen, state,
 };
 
-/// Where a broker is.
+/// Address of a broker and of its management API.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BrokerAddress {
     url: BrokerUrl,
     admin_port: u16,
 }
 
-/// The place of the broker that was given, or of the one of the system that is up here.
-pub(super) async fn place(project: Option<&Project>, given: Option<&str>) -> Result<Place> {
-    if let Some(given) = given {
-        return Ok(Place { url: BrokerUrl::parse(given)?, admin_port: ADMIN_PORT });
+/// Returns the address of the broker in `url`, or else of the system that is up here.
+pub(super) async fn broker_address(project: Option<&Project>, url: Option<&str>) -> Result<BrokerAddress> {
+    if let Some(url) = url {
+        return Ok(BrokerAddress { url: BrokerUrl::parse(url)?, admin_port: ADMIN_PORT });
     }
-    let project = project.ok_or("say which broker: --broker amqp://user:password@localhost:5672")?;
-    super::must_be_up(project).await?;
+    let project = project.context("name the broker: --broker amqp://user:password@localhost:5672")?;
+    super::require_up(project).await?;
     let plan = state::load_plan(project)?;
-    let url = plan.broker.ok_or("docker-compose.yml has no broker: say which one with --broker URL")?;
+    let url = plan.broker.context("docker-compose.yml has no broker: name one with --broker URL")?;
     let ports = plan.services.iter().flat_map(|service| &service.ports);
-    let own = ports.filter(|_| !plan.broker_is_given).find(|port| port.target == ADMIN_PORT);
-    Ok(Place { url, admin_port: own.map_or(ADMIN_PORT, |port| port.local) })
+    let own = ports.filter(|_| !plan.broker_is_external).find(|port| port.target == ADMIN_PORT);
+    Ok(BrokerAddress { url, admin_port: own.map_or(ADMIN_PORT, |port| port.local) })
 }
 
-impl Place {
+impl BrokerAddress {
     pub(super) async fn connect(&self) -> Result<Broker> {
         Broker::connect(&self.url, self.admin_port).await
     }
 }
 
-/// The queues.
+/// Lists the queues.
 ///
 /// # Errors
-/// No broker can be reached.
-pub async fn list(project: &Project, screen: Screen, given: Option<&str>) -> Result<()> {
-    let broker = place(Some(project), given).await?.connect().await?;
+/// The broker cannot be reached.
+pub async fn list(project: &Project, screen: Screen, url: Option<&str>) -> Result<()> {
+    let broker = broker_address(Some(project), url).await?.connect().await?;
     let queues = broker.queues().await?;
     broker.close().await;
     if screen.json {
@@ -62,12 +63,12 @@ pub async fn list(project: &Project, screen: Screen, given: Option<&str>) -> Res
     Ok(())
 }
 
-/// The first message of a queue.
+/// Shows the first message of a queue.
 ///
 /// # Errors
-/// There is no such queue.
-pub async fn peek(project: &Project, screen: Screen, name: &str, given: Option<&str>) -> Result<()> {
-    let mut broker = place(Some(project), given).await?.connect().await?;
+/// There is no such queue, or the broker cannot be reached.
+pub async fn peek(project: &Project, screen: Screen, name: &str, url: Option<&str>) -> Result<()> {
+    let mut broker = broker_address(Some(project), url).await?.connect().await?;
     let message = broker.peek(name).await;
     broker.close().await;
     let message = message?;
@@ -76,7 +77,7 @@ pub async fn peek(project: &Project, screen: Screen, name: &str, given: Option<&
         return Ok(());
     }
     let Some(Value::Object(message)) = message else {
-        screen.line(&format!("nothing is ready in {name}"));
+        screen.line(&format!("no message is ready in {name}"));
         return Ok(());
     };
     for (name, value) in message {

@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use tokio::time::sleep;
 
 use super::{service_of, snapshot_with};
 use crate::{
     binaries,
-    cli::task_name,
-    control::{Phase, Reply, Request, TaskStatus, ask, status},
-    failure::{Failure, Result},
-    logs::{Line, Tail},
+    cli::{Scale, TaskName},
+    control::{OTHER_VERSION, Phase, Reply, Request, TaskStatus, ask, status},
+    failure::Result,
+    logs::{LogLine, Tail},
     plan::{Want, plan},
     project::Project,
     render::{Screen, ago},
     state,
 };
 
-/// Between two looks at the logs.
-const LOOKS: Duration = Duration::from_millis(50);
+const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The services.
+/// Lists the services.
 ///
 /// # Errors
 /// Nothing is up.
@@ -45,7 +45,7 @@ pub async fn ls(screen: Screen) -> Result<()> {
     Ok(())
 }
 
-/// The tasks of a service, and those that were.
+/// Lists the tasks of a service, including those that have exited.
 ///
 /// # Errors
 /// Nothing is up, or there is no such service.
@@ -57,9 +57,9 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
         service.tasks.iter().chain(&service.past).for_each(|task| screen.value(task));
         return Ok(());
     }
-    let row = |task: &TaskStatus, prefix: &str, desired: &str| {
-        let short: String = task.id.chars().take(12).collect();
-        let word = match task.phase {
+    let row = |task: &TaskStatus, prefix: &str, desired_state: &str| {
+        let short_id: String = task.id.chars().take(12).collect();
+        let state = match task.phase {
             Phase::Starting => "Starting",
             Phase::Ready => "Running",
             Phase::Running => "Running, not ready",
@@ -69,15 +69,15 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
             Phase::Complete => "Complete",
         };
         let error = task.error.as_ref().map_or_else(String::new, |error| format!("\"task: {error}\""));
-        let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
+        let text = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
         vec![
-            short,
+            short_id,
             format!("{prefix}hops_{}", task.name),
             service.image.clone(),
-            desired.into(),
-            format!("{word} {}", ago(task.since)),
-            number(task.pid),
-            number(task.port.map(u32::from)),
+            desired_state.into(),
+            format!("{state} {}", ago(task.since)),
+            text(task.pid),
+            text(task.port.map(u32::from)),
             error,
         ]
     };
@@ -98,7 +98,7 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the tasks print, from the beginning; of one request where that is wanted.
+/// Prints the logs of the tasks from the beginning, or only the lines of one request.
 ///
 /// # Errors
 /// There is no such service.
@@ -111,99 +111,100 @@ pub async fn logs(
 ) -> Result<()> {
     let plan = state::load_plan(project)?;
     for name in names {
-        let service = task_name(name).map_or_else(|_| name.clone(), |(service, _)| service);
+        let service = name.parse().map_or_else(|_| name.clone(), |task: TaskName| task.service);
         service_of(&plan, &service)?;
     }
-    let is_wanted = |line: &Line| request.is_none_or(|id| line.is_of(id));
+    let is_wanted = |line: &LogLine| request.is_none_or(|id| line.belongs_to(id));
     let mut tail = Tail::new(project.path("logs"), names);
     loop {
-        for line in tail.read_on().iter().filter(|line| is_wanted(line)) {
+        for line in tail.read_new().iter().filter(|line| is_wanted(line)) {
             match screen.json {
                 true => screen.line(&serde_json::json!({"task": line.task, "line": line.text}).to_string()),
-                false => screen.of(&line.task, &format!("| {}", line.shown())),
+                false => screen.task_line(&line.task, &format!("| {}", line.formatted())),
             }
         }
         if !follow {
             return Ok(());
         }
-        sleep(LOOKS).await;
+        sleep(LOG_POLL_INTERVAL).await;
     }
 }
 
-/// More or fewer replicas; comes back when they are ready.
+/// Changes the number of tasks, and returns when they are ready.
 ///
 /// # Errors
-/// There is no such service, or one does not become ready.
-pub async fn scale(screen: Screen, wanted: &[(String, u32)]) -> Result<()> {
-    for (service, replicas) in wanted {
+/// There is no such service, or a task does not become ready.
+pub async fn scale(screen: Screen, scales: &[Scale]) -> Result<()> {
+    for Scale { service, replicas } in scales {
         snapshot_with(service).await?;
         let request = Request::Scale { service: service.clone(), replicas: *replicas };
-        screen.say(&format!("hops_{service} scaled to {replicas}"));
-        let done = shown(screen, &request, service).await?;
-        screen.say(&format!("overall progress: {done}"));
-        screen.say("verify: Service converged");
+        screen.text(&format!("hops_{service} scaled to {replicas}"));
+        let done = ask_and_show(screen, &request, service).await?;
+        screen.text(&format!("overall progress: {done}"));
+        screen.text("verify: Service converged");
         screen.value(&serde_json::json!({"service": service, "replicas": replicas, "converged": true}));
     }
     Ok(())
 }
 
-/// New tasks for old ones, of what is built now.
+/// Replaces the tasks of a service by new ones from a new build.
 ///
 /// # Errors
-/// There is no such service, or a new task does not become ready.
+/// There is no such service, nothing has changed, or a new task does not become ready.
 pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) -> Result<()> {
     snapshot_with(name).await?;
     let running = state::load_plan(project)?;
-    let given = running.broker.clone().filter(|_| running.broker_is_given);
-    // Ports stay as they are: the forwarder has them, and others know them.
+    let external_broker = running.broker.clone().filter(|_| running.broker_is_external);
+    // The forwarders keep their ports.
     let local = |want: Want, service: &str| {
         let ports = running.services.iter().find(|known| known.name == service).map(|known| &known.ports);
-        let (Want::Fixed(port) | Want::Rather(port)) = want;
+        let (Want::Fixed(port) | Want::Preferred(port)) = want;
         let found = ports
             .and_then(|ports| ports.iter().find(|p| p.local == port || project.shifted(p.target) == port));
-        found.map(|port| port.local).ok_or_else(|| {
-            Failure::Why(format!("{service} has a new port: `cargo hops down`, then `cargo hops up`"))
-        })
+        found
+            .map(|port| port.local)
+            .ok_or_else(|| anyhow!("{service} has a new port: `cargo hops down`, then `cargo hops up`"))
     };
-    let new = plan(&project.compose()?, project, given, local)?;
-    let binaries = binaries::ready(project, &new, false, |what| screen.say(what))?;
+    let new = plan(&project.compose()?, project, external_broker, local)?;
+    let binaries = binaries::prepare(project, &new, false, |line| screen.text(line))?;
     let old = service_of(&running, name)?;
     let service = service_of(&new, name)?;
     if !force && old == service {
-        return Err(Failure::Why(format!(
-            "docker-compose.yml says of {name} what it has said: `cargo hops service update --force {name}` for new \
-             tasks all the same"
-        )));
+        bail!(
+            "nothing has changed for {name} in docker-compose.yml: `cargo hops service update --force {name}` replaces \
+             its tasks all the same"
+        );
     }
     let request = Request::Update {
         service: Box::new(service.clone()),
         binaries: binaries.to_string_lossy().into_owned(),
     };
-    screen.say(&format!("hops_{name}"));
-    let done = shown(screen, &request, name).await?;
-    screen.say(&format!("overall progress: {done}"));
-    screen.say("verify: Service converged");
+    screen.text(&format!("hops_{name}"));
+    let done = ask_and_show(screen, &request, name).await?;
+    screen.text(&format!("overall progress: {done}"));
+    screen.text("verify: Service converged");
     screen.value(&serde_json::json!({"service": name, "converged": true}));
     Ok(())
 }
 
-/// `kill -9` one task.
+/// Kills one task with SIGKILL.
 ///
 /// # Errors
 /// It does not run.
-pub async fn kill(screen: Screen, task: &str) -> Result<()> {
-    let (service, slot) = task_name(task)?;
+pub async fn kill(screen: Screen, task: TaskName) -> Result<()> {
+    let name = task.to_string();
+    let TaskName { service, slot } = task;
     match ask(&Request::Kill { service, slot }, |_| true).await? {
-        Reply::Done(done) => screen.say(&done),
-        _ => return Err("the supervisor is of another version".into()),
+        Reply::Done(done) => screen.text(&done),
+        _ => bail!(OTHER_VERSION),
     }
-    screen.value(&serde_json::json!({"killed": task}));
+    screen.value(&serde_json::json!({"killed": name}));
     Ok(())
 }
 
-/// Asks, and shows the events of that service until it is done.
-async fn shown(screen: Screen, request: &Request, service: &str) -> Result<String> {
-    let hear = |reply: &Reply| {
+/// Sends a request, shows the events of the service until it is done, and returns the result.
+async fn ask_and_show(screen: Screen, request: &Request, service: &str) -> Result<String> {
+    let on_event = |reply: &Reply| {
         if let Reply::Event(event) = reply
             && event.who.split('.').next() == Some(service)
         {
@@ -211,8 +212,8 @@ async fn shown(screen: Screen, request: &Request, service: &str) -> Result<Strin
         }
         true
     };
-    match ask(request, hear).await? {
+    match ask(request, on_event).await? {
         Reply::Done(done) => Ok(done),
-        _ => Err("the supervisor is of another version: `cargo hops down`, then `cargo hops up`".into()),
+        _ => bail!(OTHER_VERSION),
     }
 }

@@ -1,4 +1,4 @@
-//! `status`: everything that runs, with its memory.
+//! `status`: lists everything that runs, with its memory.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -11,35 +11,35 @@ use crate::{
     render::{Screen, ago},
 };
 
-/// Everything that runs.
+/// Prints the status of all tasks and of the supervisor.
 ///
 /// # Errors
 /// Nothing is up.
 pub async fn status(project: &Project, screen: Screen) -> Result<()> {
     let snapshot = ask_status().await?;
     let tasks: Vec<_> = snapshot.services.iter().flat_map(|service| &service.tasks).collect();
-    let mut numbers: Vec<_> = tasks.iter().filter_map(|task| task.pid).collect();
-    numbers.push(snapshot.pid);
-    let memory = memory(&numbers);
+    let mut pids: Vec<_> = tasks.iter().filter_map(|task| task.pid).collect();
+    pids.push(snapshot.pid);
+    let memory = memory(&pids);
     if screen.json {
         let memory: BTreeMap<_, _> = memory.iter().map(|(pid, kib)| (pid.to_string(), kib)).collect();
         screen.value(&json!({"status": snapshot, "memoryKib": memory}));
         return Ok(());
     }
-    let shown = |pid: Option<u32>| {
+    let memory_of = |pid: Option<u32>| {
         let kib = pid.and_then(|pid| memory.get(&pid));
         kib.map_or_else(String::new, |kib| format!("{:.1} MiB", *kib as f64 / 1024.0))
     };
-    let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
+    let text = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
     let mut rows = vec![];
     for task in tasks {
         rows.push(vec![
             task.name.clone(),
             format!("{:?}", task.phase).to_lowercase(),
             ago(task.since),
-            number(task.pid),
-            number(task.port.map(u32::from)),
-            shown(task.pid),
+            text(task.pid),
+            text(task.port.map(u32::from)),
+            memory_of(task.pid),
             task.error.clone().unwrap_or_default(),
         ]);
     }
@@ -47,9 +47,9 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
         "supervisor".into(),
         String::new(),
         ago(snapshot.since),
-        number(Some(snapshot.pid)),
+        text(Some(snapshot.pid)),
         String::new(),
-        shown(Some(snapshot.pid)),
+        memory_of(Some(snapshot.pid)),
         String::new(),
     ]);
     screen.table(&["TASK", "STATE", "SINCE", "PID", "PORT", "MEMORY", "LAST ERROR"], &rows);
@@ -60,13 +60,13 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
         }
     }
     screen.line(&format!("{:<18} {}", "the broker", snapshot.broker.unwrap_or_default()));
-    screen.line(&format!("{:<18} {}", "kept in", project.path("").display()));
+    screen.line(&format!("{:<18} {}", "files", project.path("").display()));
     Ok(())
 }
 
-/// Resident memory in KiB: `ps` is the same on Linux and macOS.
-fn memory(numbers: &[u32]) -> BTreeMap<u32, u64> {
-    let list: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+/// Returns the resident memory of processes in KiB, from `ps`, which Linux and macOS both have.
+fn memory(pids: &[u32]) -> BTreeMap<u32, u64> {
+    let list: Vec<_> = pids.iter().map(ToString::to_string).collect();
     let output = Command::new("ps").args(["-o", "pid=,rss=", "-p", &list.join(",")]).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let pair = |line: &str| {

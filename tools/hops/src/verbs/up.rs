@@ -1,19 +1,21 @@
-//! `up`: from a checkout to a system that is ready.
+//! `up`: builds and starts the system of a checkout.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     binaries,
     broker_url::BrokerUrl,
     control::{Reply, Request, SOCKET, ask, status},
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
     plan::{Kind, Plan, plan},
     ports,
     project::Project,
@@ -22,14 +24,14 @@ use crate::{
     state,
 };
 
-/// How long the supervisor may take to listen to commands.
-const LISTENS: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(20);
+/// Time within which the supervisor answers its first command.
+const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Builds, starts, waits until all is ready; then, unless `detach`, shows what happens until Ctrl-C.
+/// Builds and starts the system, and waits until it is ready; then, without `detach`, shows its events until Ctrl-C.
 ///
 /// # Errors
-/// What is in the way.
+/// The system cannot be built or started, or a task is not ready in time.
 pub async fn up(
     project: &Project,
     screen: Screen,
@@ -37,28 +39,28 @@ pub async fn up(
     broker: Option<&str>,
     release: bool,
 ) -> Result<()> {
-    let given = broker.map(BrokerUrl::parse).transpose()?;
+    let external_broker = broker.map(BrokerUrl::parse).transpose()?;
     state::prepare(project)?;
-    if state::is_supervised(project) {
-        return already_up(project, screen, given.as_ref()).await;
+    if state::is_supervisor_running(project) {
+        return already_up(project, screen, external_broker.as_ref()).await;
     }
-    let ended = state::end_orphans_if_any(project).await?;
-    if !ended.is_empty() {
-        screen.say(&format!("an earlier run was killed; ended what it had left: {}", ended.join(", ")));
+    let stopped = state::stop_orphans(project).await?;
+    if !stopped.is_empty() {
+        screen.text(&format!("the earlier supervisor was killed; stopped its tasks: {}", stopped.join(", ")));
     }
 
     let compose = project.compose()?;
-    let mut plan = plan(&compose, project, given, ports::choose)?;
-    let binaries = binaries::ready(project, &plan, release, |what| screen.say(what))?;
+    let mut plan = plan(&compose, project, external_broker, ports::choose)?;
+    let binaries = binaries::prepare(project, &plan, release, |line| screen.text(line))?;
     binaries::remove_others(project, &binaries);
     let login = login(&mut plan);
-    secrets::make(project, &compose.secrets, &login)?;
+    secrets::write(project, &compose.secrets, &login)?;
     state::save_plan(project, &plan)?;
 
     let mut supervisor = start_supervisor(project, &binaries)?;
-    until_it_listens(project, &mut supervisor).await?;
+    wait_until_listening(project, &mut supervisor).await?;
     let interrupted = async {
-        // Without signals Ctrl-C ends this command alone, and `down` is there.
+        // If the signal cannot be handled, Ctrl-C ends this command alone, and `down` stops the system.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -69,31 +71,31 @@ pub async fn up(
         followed = following => followed,
         () = &mut interrupted => {
             ask(&Request::Down, |reply| { show(screen, reply); true }).await?;
-            super::down::until_gone(project).await
+            super::down::wait_until_exited(project).await
         }
     }
 }
 
-/// Shows what happens; comes back when the start is over, or, where it stays, when all has ended.
+/// Shows events. Returns when the system has started, or, without `detach`, when it is down.
 async fn follow(project: &Project, screen: Screen, plan: &Plan, detach: bool) -> Result<()> {
-    let mut late = vec![];
-    let hear = |reply: &Reply| {
+    let mut not_ready = vec![];
+    let on_event = |reply: &Reply| {
         show(screen, reply);
-        let Reply::Started(not_ready) = reply else { return true };
-        late.clone_from(not_ready);
-        if late.is_empty() {
-            next(project, screen, plan, detach);
+        let Reply::Started(tasks) = reply else { return true };
+        not_ready.clone_from(tasks);
+        if not_ready.is_empty() {
+            show_next_steps(project, screen, plan, detach);
         } else {
-            late.iter().for_each(|why| screen.say(&format!("{why}; the others run")));
+            not_ready.iter().for_each(|why| screen.text(&format!("{why}; the others are ready")));
         }
         !detach
     };
-    ask(&Request::Follow, hear).await?;
-    match late.first().filter(|_| detach) {
+    ask(&Request::Follow, on_event).await?;
+    match not_ready.first().filter(|_| detach) {
         None => Ok(()),
-        Some(why) => Err(Failure::Why(format!(
-            "{why}; `cargo hops service logs` shows its words, `cargo hops down` ends the others"
-        ))),
+        Some(why) => {
+            bail!("{why}; `cargo hops service logs` shows its log, `cargo hops down` stops the others")
+        }
     }
 }
 
@@ -103,8 +105,8 @@ fn show(screen: Screen, reply: &Reply) {
     }
 }
 
-/// What there is now, and what to type next.
-fn next(project: &Project, screen: Screen, plan: &Plan, detach: bool) {
+/// Prints the addresses of the system, and what to type next.
+fn show_next_steps(project: &Project, screen: Screen, plan: &Plan, detach: bool) {
     let urls: Vec<_> = plan.services.iter().filter(|service| service.kind == Kind::Service).collect();
     let urls: Vec<_> = urls
         .into_iter()
@@ -112,34 +114,36 @@ fn next(project: &Project, screen: Screen, plan: &Plan, detach: bool) {
         .collect();
     let url_of = |name: &str| urls.iter().find(|(known, _)| known == name).map_or("", |(_, url)| url);
     let broker = plan.broker.as_ref().map_or_else(|| "none".into(), ToString::to_string);
-    screen.value(&serde_json::json!({"ready": true, "services": urls.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(), "broker": broker}));
-    screen.say("");
+    let services: BTreeMap<_, _> = urls.iter().cloned().collect();
+    screen.value(&serde_json::json!({"ready": true, "services": services, "broker": broker}));
+    screen.text("");
     for (name, url) in &urls {
-        screen.say(&format!("{name:<18} http://{url}"));
+        screen.text(&format!("{name:<18} http://{url}"));
     }
-    screen.say(&format!("{:<18} {broker}", "the broker"));
-    screen.say(&format!("{:<18} {}", "secrets", project.path("secrets").display()));
-    screen.say("");
-    screen.say("Next, in this folder:");
-    screen.say(&format!("    curl {}/accounts/10000", url_of("accountservice")));
-    screen.say("    cargo hops walk");
-    screen.say("    cargo hops service scale vipservice=3");
-    screen.say(&format!("    curl {}/offers/by-replica", url_of("vipservice")));
-    screen.say(if detach { "    cargo hops down" } else { "Ctrl-C here takes it all down." });
+    screen.text(&format!("{:<18} {broker}", "the broker"));
+    screen.text(&format!("{:<18} {}", "secrets", project.path("secrets").display()));
+    screen.text("");
+    screen.text("Next, in this folder:");
+    screen.text(&format!("    curl {}/accounts/10000", url_of("accountservice")));
+    screen.text("    cargo hops walk");
+    screen.text("    cargo hops service scale vipservice=3");
+    screen.text(&format!("    curl {}/offers/by-replica", url_of("vipservice")));
+    screen.text(if detach { "    cargo hops down" } else { "Ctrl-C here stops everything." });
 }
 
-async fn already_up(project: &Project, screen: Screen, given: Option<&BrokerUrl>) -> Result<()> {
+async fn already_up(project: &Project, screen: Screen, external_broker: Option<&BrokerUrl>) -> Result<()> {
     let plan = state::load_plan(project)?;
-    if given.is_some_and(|given| plan.broker.as_ref() != Some(given)) {
-        return Err("this checkout is up with another broker: `cargo hops down` first".into());
+    if external_broker.is_some_and(|broker| plan.broker.as_ref() != Some(broker)) {
+        bail!("this checkout is up with another broker: `cargo hops down` first");
     }
     let snapshot = status().await?;
-    screen.say(&format!("this checkout is up already, process {} watches it", snapshot.pid));
-    next(project, screen, &plan, true);
+    screen.text(&format!("this checkout is up already, supervised by process {}", snapshot.pid));
+    show_next_steps(project, screen, &plan, true);
     Ok(())
 }
 
-/// Whom the broker lets in: the given one says so in its address.
+/// Returns the login of the broker: the one in the URL of an external broker, `guest` for the development broker, whose URL
+/// it completes the plan with.
 fn login(plan: &mut Plan) -> Login {
     let broker = plan.services.iter().find(|service| service.kind == Kind::Broker);
     if let (None, Some(port)) = (&plan.broker, broker.and_then(|broker| broker.local_port())) {
@@ -152,40 +156,40 @@ fn login(plan: &mut Plan) -> Login {
     Login { username, password }
 }
 
-/// A process of its own, from a copy of this binary, so that neither a rebuild nor a closed terminal reaches it.
+/// Starts the supervisor from a copy of this binary, so that a rebuild does not affect it.
 fn start_supervisor(project: &Project, binaries: &Path) -> Result<Child> {
     let copy = binaries.join("hops");
-    let this = std::env::current_exe().doing(|| "find this binary".into())?;
-    // The copy of a build that has the same services may be of an older tool.
+    let this = std::env::current_exe().context("cannot find the binary of this process")?;
+    // The copy may be of an older version of the tool, with the same services.
     let _ = fs::remove_file(&copy);
     binaries::copy(&this, &copy)?;
     let log = fs::File::create(project.path("run/supervisor.log"))
-        .doing(|| "write .hops/run/supervisor.log".into())?;
-    let both = log.try_clone().doing(|| "open a file twice".into())?;
+        .context("cannot write .hops/run/supervisor.log")?;
+    let output = log.try_clone().context("cannot open .hops/run/supervisor.log twice")?;
     let _ = fs::remove_file(SOCKET);
     Command::new(&copy)
         .arg("supervise")
         .arg(binaries)
         .stdin(Stdio::null())
-        .stdout(both)
+        .stdout(output)
         .stderr(log)
         .spawn()
-        .doing(|| format!("start {}", copy.display()))
+        .with_context(|| format!("cannot start {}", copy.display()))
 }
 
-async fn until_it_listens(project: &Project, supervisor: &mut Child) -> Result<()> {
-    let deadline = Instant::now() + LISTENS;
+async fn wait_until_listening(project: &Project, supervisor: &mut Child) -> Result<()> {
+    let deadline = Instant::now() + SUPERVISOR_START_TIMEOUT;
     while status().await.is_err() {
-        let ended = supervisor.try_wait().doing(|| "watch the supervisor".into())?;
-        if ended.is_some() || Instant::now() > deadline {
-            let said = fs::read_to_string(project.path("run/supervisor.log")).unwrap_or_default();
-            let said = match said.trim().trim_start_matches("error: ") {
+        let exit = supervisor.try_wait().context("cannot wait for the supervisor")?;
+        if exit.is_some() || Instant::now() > deadline {
+            let log = fs::read_to_string(project.path("run/supervisor.log")).unwrap_or_default();
+            let why = match log.trim().trim_start_matches("error: ") {
                 "" => "it was killed, or the machine is very busy: `cargo hops up` tries again",
-                said => said,
+                error => error,
             };
-            return Err(Failure::Why(format!("the supervisor did not start: {said}")));
+            bail!("the supervisor did not start: {why}");
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

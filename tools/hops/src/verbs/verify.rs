@@ -7,6 +7,7 @@ mod reads;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::{anyhow, bail};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -14,10 +15,10 @@ use tokio::time::{Instant, sleep};
 use self::reads::Reads;
 use super::{
     address,
-    queues::{self, Place},
+    queues::{BrokerAddress, broker_address},
 };
 use crate::{
-    cli::{Verify, task_name},
+    cli::{TaskName, Verify},
     control::status,
     failure::{Failure, Result},
     project::Project,
@@ -62,25 +63,25 @@ struct Offer {
 ///
 /// # Errors
 /// An offer is lost or duplicated, or a service cannot be reached.
-pub async fn verify(project: Option<&Project>, screen: Screen, wanted: &Verify) -> Result<()> {
-    let is_elsewhere = wanted.account_url.is_some() || wanted.vip_url.is_some();
-    let (account, vip) = match (&wanted.account_url, &wanted.vip_url, project) {
+pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify) -> Result<(), Failure> {
+    let is_elsewhere = options.account_url.is_some() || options.vip_url.is_some();
+    let (account, vip) = match (&options.account_url, &options.vip_url, project) {
         (Some(account), Some(vip), _) => (trimmed(account), trimmed(vip)),
         (None, None, Some(project)) => {
-            super::must_be_up(project).await?;
+            super::require_up(project).await?;
             let plan = state::load_plan(project)?;
             (address(&plan, "accountservice")?, address(&plan, "vipservice")?)
         }
         _ => return Err(Failure::Usage("give both, --account-url and --vip-url".into())),
     };
-    let victim = wanted.kill.as_deref().map(task_name).transpose()?;
-    if let (Some((name, slot)), false) = (&victim, is_elsewhere) {
-        must_run(name, *slot).await?;
+    let victim = options.kill.as_ref();
+    if let (Some(task), false) = (victim, is_elsewhere) {
+        must_run(task).await?;
     }
     // The broker of another deployment is known only if it was given.
-    let broker = match (is_elsewhere, &wanted.broker) {
+    let broker = match (is_elsewhere, &options.broker) {
         (true, None) => None,
-        (_, given) => Some(queues::place(project.filter(|_| !is_elsewhere), given.as_deref()).await?),
+        (_, url) => Some(broker_address(project.filter(|_| !is_elsewhere), url.as_deref()).await?),
     };
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
     let client = client.timeout(Duration::from_secs(10)).build().unwrap_or_default();
@@ -88,12 +89,12 @@ pub async fn verify(project: Option<&Project>, screen: Screen, wanted: &Verify) 
     let before = offers(&client, &vip, None).await?;
     let from = before.last().map(|offer| offer.offset);
     let dead_before = ready(broker.as_ref(), DEAD_LETTER_QUEUE).await;
-    let in_the_middle = victim.as_ref().map(|(name, slot)| format!(", {name}.{slot} killed in the middle"));
+    let in_the_middle = victim.map(|task| format!(", {task} killed in the middle"));
     let in_the_middle = in_the_middle.unwrap_or_default();
-    screen.say(&format!("{} reads of {account}/accounts/10000{in_the_middle}", wanted.reads));
-    let reads = reads::read(&client, &account, wanted.reads, victim.as_ref(), is_elsewhere).await?;
+    screen.text(&format!("{} reads of {account}/accounts/10000{in_the_middle}", options.reads));
+    let reads = reads::read(&client, &account, options.reads as usize, victim, is_elsewhere).await?;
 
-    let patience = Duration::from_secs(wanted.patience);
+    let patience = Duration::from_secs(options.patience);
     let comparison = until_settled(&client, &vip, from, &reads, broker.as_ref(), patience).await?;
     let dead_now = ready(broker.as_ref(), DEAD_LETTER_QUEUE).await;
     let dead_lettered = dead_now.zip(dead_before).map(|(now, before)| now.saturating_sub(before));
@@ -101,14 +102,14 @@ pub async fn verify(project: Option<&Project>, screen: Screen, wanted: &Verify) 
 }
 
 /// Checks before the first read that the task to kill is there.
-async fn must_run(name: &str, slot: u32) -> Result<()> {
+async fn must_run(victim: &TaskName) -> Result<()> {
     let services = status().await?.services;
     let tasks: Vec<_> = services.iter().flat_map(|service| &service.tasks).map(|task| &task.name).collect();
-    if tasks.iter().any(|task| **task == format!("{name}.{slot}")) {
+    if tasks.iter().any(|task| **task == victim.to_string()) {
         return Ok(());
     }
     let tasks: Vec<_> = tasks.into_iter().map(String::as_str).collect();
-    Err(Failure::Why(format!("there is no task {name}.{slot} to kill; the tasks are {}", tasks.join(", "))))
+    bail!("there is no task {victim} to kill; the tasks are {}", tasks.join(", "))
 }
 
 fn trimmed(url: &str) -> String {
@@ -121,7 +122,7 @@ async fn until_settled(
     vip: &str,
     from: Option<u64>,
     reads: &Reads,
-    broker: Option<&Place>,
+    broker: Option<&BrokerAddress>,
     patience: Duration,
 ) -> Result<Comparison> {
     let (mut last_count, mut moved) = (usize::MAX, Instant::now());
@@ -174,9 +175,7 @@ async fn offers(client: &reqwest::Client, vip: &str, from: Option<u64>) -> Resul
                 after = Some(next);
             }
             Err(error) if Instant::now() > deadline => {
-                return Err(Failure::Why(format!(
-                    "{url}: {error}; `cargo hops status` shows the state of each task"
-                )));
+                return Err(anyhow!("{url}: {error}; `cargo hops status` shows the state of each task"));
             }
             Err(_) => sleep(POLL_INTERVAL).await,
         }
@@ -185,14 +184,19 @@ async fn offers(client: &reqwest::Client, vip: &str, from: Option<u64>) -> Resul
 
 /// Counts the ready messages of a queue; `None` if the broker is not known or cannot be reached. Each call opens a
 /// connection of its own, since the broker may be the task that is killed.
-async fn ready(broker: Option<&Place>, queue: &str) -> Option<u32> {
+async fn ready(broker: Option<&BrokerAddress>, queue: &str) -> Option<u32> {
     let broker = broker?.connect().await.ok()?;
     let counts = broker.counts(queue).await;
     broker.close().await;
     Some(counts.ok()?.map_or(0, |(ready, _)| ready))
 }
 
-fn report(screen: Screen, reads: &Reads, comparison: &Comparison, dead_lettered: Option<u32>) -> Result<()> {
+fn report(
+    screen: Screen,
+    reads: &Reads,
+    comparison: &Comparison,
+    dead_lettered: Option<u32>,
+) -> Result<(), Failure> {
     let Comparison { offers, duplicates, lost } = comparison;
     let (answered, unanswered) = (reads.answered.len(), reads.sent.len() - reads.answered.len());
     screen.value(&json!({
@@ -205,20 +209,20 @@ fn report(screen: Screen, reads: &Reads, comparison: &Comparison, dead_lettered:
     }));
     for (what, ids) in [("LOST", lost), ("duplicate", duplicates)] {
         ids.iter()
-            .for_each(|id| screen.say(&format!("{what}: {id} (`cargo hops service logs --request {id}`)")));
+            .for_each(|id| screen.text(&format!("{what}: {id} (`cargo hops service logs --request {id}`)")));
     }
     if unanswered > 0 {
-        screen.say(&format!(
+        screen.text(&format!(
             "{unanswered} more reads were not answered with 200: they promise no offer, but may have one"
         ));
     }
     let dead_lettered = dead_lettered.map_or_else(|| "?".into(), |count| count.to_string());
-    screen.say(&format!(
+    screen.text(&format!(
         "reads {answered} - offers {offers} - duplicates {} - dead-lettered {dead_lettered} - LOST {}",
         duplicates.len(),
         lost.len()
     ));
-    if lost.is_empty() && duplicates.is_empty() { Ok(()) } else { Err(Failure::Said) }
+    if lost.is_empty() && duplicates.is_empty() { Ok(()) } else { Err(Failure::AlreadyReported) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The development broker, which `up` starts where no other is given.
+//! The development broker, which `up` starts if no other broker is named.
 
 use e2e::wait::{PATIENCE, until_true};
 use serde_json::json;
@@ -11,7 +11,7 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     let said = checkout.hops(&["up", "-d"]).ok();
     assert!(said.contains("rabbitmq.1"), "{said}");
     assert!(said.contains(&format!("amqp://127.0.0.1:{}", checkout.port(5672))), "{said}");
-    assert_eq!(checkout.processes().len(), 6, "four tasks, their broker, and who watches them");
+    assert_eq!(checkout.processes().len(), 6, "four tasks, their broker, and the supervisor");
     assert!(checkout.hops(&["walk"]).ok().contains("9 offers"));
 
     let listed = checkout.hops(&["queues", "--json"]).json();

@@ -1,4 +1,4 @@
-//! A checkout of a test's own: the compose file and config-repo in a temporary folder, ports and a virtual host that nobody else has.
+//! Checkout of one test: the compose file and config-repo in a temporary folder, with ports and a virtual host of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,14 +16,14 @@ use e2e::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A checkout; what it runs ends when it is dropped.
+/// Checkout whose processes are stopped when it is dropped.
 pub(crate) struct Checkout {
     folder: TempDir,
     pub(crate) vhost: Vhost,
     base: u16,
 }
 
-/// What a command said.
+/// Output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) out: String,
@@ -37,20 +37,20 @@ impl Said {
         Self { out: text(&output.stdout), error: text(&output.stderr), code: output.status.code() }
     }
 
-    /// Its output, where all went well.
+    /// Returns the standard output of a command that succeeded.
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self.out
     }
 
-    /// Its one line of error.
+    /// Returns the error, one line, of a command that failed.
     pub(crate) fn failed(self) -> String {
         assert_eq!(self.code, Some(1), "{self:#?}");
         assert_eq!(self.error.trim().lines().count(), 1, "{self:#?}");
         self.error
     }
 
-    /// The JSON values that it printed.
+    /// Returns the JSON values that the command printed.
     pub(crate) fn json(self) -> Vec<Value> {
         self.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -105,7 +105,7 @@ impl Checkout {
         self.vhost.amqp_url()
     }
 
-    /// `cargo hops` with these words, in this checkout, on the broker of the tests.
+    /// Returns the command `cargo hops` with these arguments, in this checkout.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hops"));
         command
@@ -125,8 +125,8 @@ impl Checkout {
         self.hops(&["up", "-d", "--broker", &self.broker()])
     }
 
-    /// `up` that stays.
-    pub(crate) fn up_in_front(&self) -> Child {
+    /// Starts `up` without `--detach`.
+    pub(crate) fn up_in_foreground(&self) -> Child {
         let mut command = self.command(&["up", "--broker", &self.broker()]);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -147,23 +147,23 @@ impl Checkout {
         .await;
     }
 
-    /// How many offers each replica made.
+    /// Returns the number of offers per replica.
     pub(crate) async fn by_replica(&self) -> std::collections::BTreeMap<String, u64> {
         serde_json::from_value(self.get(6868, "/offers/by-replica").await.json()).unwrap()
     }
 
-    /// The tasks of a service, as `service ps --json` has them.
+    /// Returns the tasks of a service from `service ps --json`.
     pub(crate) fn tasks(&self, service: &str) -> Vec<Value> {
         self.hops(&["service", "ps", service, "--json"]).json()
     }
 
-    /// The processes that were started from this checkout.
+    /// Returns the processes that were started from this checkout.
     pub(crate) fn processes(&self) -> Vec<String> {
         let output = Command::new("ps").args(["-e", "-o", "pid=,stat=,args="]).output().unwrap();
         let bin = self.path().join(".hops/bin").display().to_string();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let ours = text.lines().filter(|line| line.contains(&bin)).map(|line| line.split_whitespace());
-        // Its state changes from look to look.
+        // The state is not part of the result, because it changes all the time.
         let alive = ours.filter_map(|mut words| {
             let (id, state) = (words.next()?, words.next()?);
             (!state.starts_with('Z')).then(|| format!("{id} {}", words.collect::<Vec<_>>().join(" ")))
@@ -190,10 +190,10 @@ impl Drop for Checkout {
     }
 }
 
-/// The folder of the binaries under test.
+/// Returns the folder of the binaries under test.
 pub(crate) fn binaries() -> PathBuf {
     binary("vipservice").parent().unwrap().to_owned()
 }
 
-/// For whatever a command starts to come to its end.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Time within which the tasks that a command starts become ready or exit.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use e2e::wait::{PATIENCE, until, until_true};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::checkout::{Checkout, SOON, binaries};
+use crate::checkout::{Checkout, START_TIMEOUT, binaries};
 
 #[tokio::test]
 async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
@@ -37,7 +37,7 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
             .map(|reply| reply.json()["servedBy"].as_str().unwrap().to_owned())
             .collect();
     assert_ne!(served[0], served[1], "one port, and the replicas in turn");
-    assert_eq!(checkout.processes().len(), 5, "four tasks and who watches them");
+    assert_eq!(checkout.processes().len(), 5, "four tasks and the supervisor");
     for secret in ["amqp_username", "amqp_password"] {
         assert_eq!(fs::metadata(secrets.join(secret)).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -53,7 +53,7 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn what_runs_is_a_copy_so_what_was_built_may_go() {
+async fn tasks_run_from_copies_so_the_build_may_be_removed() {
     let checkout = Checkout::new().await;
     let built = checkout.path().join("built");
     fs::create_dir(&built).unwrap();
@@ -74,23 +74,23 @@ async fn what_runs_is_a_copy_so_what_was_built_may_go() {
 }
 
 #[tokio::test]
-async fn ctrl_c_takes_down_what_stays_in_front() {
+async fn ctrl_c_stops_the_system_of_an_up_in_the_foreground() {
     let checkout = Checkout::new().await;
-    let mut up = checkout.up_in_front();
+    let mut up = checkout.up_in_foreground();
     checkout.until_ready().await;
     kill_process(Pid::from_child(&up), Signal::INT).unwrap();
-    let status = until("up ends", PATIENCE, async || up.try_wait().unwrap()).await;
+    let status = until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
     assert!(status.success());
     assert_eq!(checkout.processes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_closed_terminal_changes_nothing_and_a_second_up_says_so() {
+async fn a_closed_terminal_stops_nothing_and_a_second_up_says_that_the_system_is_up() {
     let checkout = Checkout::new().await;
-    let mut up = checkout.up_in_front();
+    let mut up = checkout.up_in_foreground();
     checkout.until_ready().await;
     kill_process(Pid::from_child(&up), Signal::HUP).unwrap();
-    until("up ends", PATIENCE, async || up.try_wait().unwrap()).await;
+    until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
     let before = checkout.processes();
     assert_eq!(before.len(), 5);
     assert!(checkout.up().ok().contains("up already"));
@@ -98,7 +98,7 @@ async fn a_closed_terminal_changes_nothing_and_a_second_up_says_so() {
 }
 
 #[tokio::test]
-async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_works_again() {
+async fn the_next_command_stops_the_tasks_of_a_killed_supervisor_and_up_works_again() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
@@ -114,21 +114,21 @@ async fn what_a_killed_supervisor_leaves_is_ended_by_the_next_command_and_up_wor
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
     until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 4).await;
     let said = checkout.up().ok();
-    assert!(said.contains("ended what it had left"), "{said}");
+    assert!(said.contains("stopped its tasks"), "{said}");
     assert_eq!(checkout.processes().len(), 5);
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
 }
 
 #[tokio::test]
-async fn whoever_removes_the_folder_of_all_this_ends_it() {
+async fn removing_the_folder_stops_the_system() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     fs::remove_dir_all(checkout.path().join(".hops")).unwrap();
-    until_true("all has ended", PATIENCE, async || checkout.processes().is_empty()).await;
+    until_true("all processes have exited", PATIENCE, async || checkout.processes().is_empty()).await;
 }
 
 #[tokio::test]
-async fn a_supervisor_that_hangs_is_ended_by_down_with_all_that_it_has_started() {
+async fn down_kills_a_supervisor_that_hangs_and_stops_its_tasks() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::STOP).unwrap();
@@ -150,7 +150,7 @@ async fn two_checkouts_run_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_busy_port_is_one_sentence_with_who_has_it_and_what_to_type() {
+async fn a_used_port_is_one_sentence_with_its_process_and_what_to_type() {
     let checkout = Checkout::new().await;
     let port = checkout.port(6767);
     let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -162,7 +162,7 @@ async fn a_busy_port_is_one_sentence_with_who_has_it_and_what_to_type() {
 }
 
 #[tokio::test]
-async fn any_folder_of_the_checkout_will_do_and_no_other() {
+async fn commands_work_in_any_folder_of_the_checkout_and_in_no_other() {
     let checkout = Checkout::new().await;
     let below = checkout.path().join("some/folder");
     fs::create_dir_all(&below).unwrap();
@@ -177,12 +177,12 @@ async fn any_folder_of_the_checkout_will_do_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_one_sentence_with_a_way_out() {
+async fn a_folder_that_is_not_writable_is_one_sentence_with_a_way_out() {
     let checkout = Checkout::new().await;
     let mut command = checkout.command(&["up", "-d", "--broker", &checkout.broker()]);
     let copy = tempfile::tempdir().unwrap();
     if rustix::process::geteuid().is_root() {
-        // Root may write everywhere, so this is tried by nobody.
+        // Root may write everywhere, so this runs as the user nobody.
         let hops = copy.path().join("hops");
         fs::copy(env!("CARGO_BIN_EXE_hops"), &hops).unwrap();
         for path in [copy.path(), checkout.path(), &hops] {
@@ -205,7 +205,7 @@ async fn a_folder_that_cannot_be_written_is_one_sentence_with_a_way_out() {
 
 /// Cargo asks the compiler for its version before it does anything, and this one says that it is older than it is.
 #[test]
-fn a_rust_that_is_too_old_is_told_so_before_anything_is_compiled() {
+fn a_rust_that_is_too_old_is_refused_before_anything_is_compiled() {
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("rustc");
     fs::write(&old, "#!/bin/sh\nrustc \"$@\" | sed 's/1\\.[0-9]*\\.[0-9]*/1.94.0/'\n").unwrap();
@@ -226,7 +226,7 @@ fn a_rust_that_is_too_old_is_told_so_before_anything_is_compiled() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
+async fn an_unknown_key_is_refused_before_anything_starts() {
     let checkout = Checkout::new().await;
     checkout.edit("    stop_grace_period: 20s", "    stop_grace_perod: 20s");
     let said = checkout.up().failed();
@@ -236,11 +236,11 @@ async fn a_key_that_nobody_knows_is_named_before_anything_starts() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_ever_later() {
+async fn a_service_that_cannot_start_is_shown_with_its_error_and_restarted_with_growing_delays() {
     let checkout = Checkout::new().await;
     checkout.edit("APP_SERVER_PORT: \"6868\"", "APP_OFFER_HOURS: never");
-    let mut up = checkout.up_in_front();
-    let error = until("the error of vipservice.1", SOON, async || {
+    let mut up = checkout.up_in_foreground();
+    let error = until("the error of vipservice.1", START_TIMEOUT, async || {
         let tasks = checkout.hops(&["service", "ps", "vipservice", "--json"]);
         (tasks.code == Some(0)).then_some(())?;
         let tasks = tasks.json();
@@ -251,7 +251,7 @@ async fn a_service_that_cannot_start_is_shown_with_its_words_and_started_again_e
     assert!(error.contains("offer_hours"), "{error}");
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200, "the other one runs");
     checkout.hops(&["down"]).ok();
-    assert!(until("up ends", PATIENCE, async || up.try_wait().unwrap()).await.success());
+    assert!(until("up exits", PATIENCE, async || up.try_wait().unwrap()).await.success());
 }
 
 #[tokio::test]
@@ -273,6 +273,6 @@ async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_g
 
     hang(after);
     let said = checkout.hops(&["down"]).ok();
-    assert!(said.contains("killed, since it had not ended after 4s"), "{said}");
+    assert!(said.contains("killed, since it had not exited after 4s"), "{said}");
     assert_eq!(checkout.processes(), Vec::<String>::new());
 }

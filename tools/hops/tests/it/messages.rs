@@ -1,4 +1,4 @@
-//! What becomes of a message, of messages, and of all of them.
+//! `walk`, `queues` and `verify`: one message, waiting messages, and all messages.
 
 use serde_json::json;
 
@@ -9,22 +9,25 @@ async fn a_walk_shows_nine_hops_with_their_replicas() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     let said = checkout.hops(&["walk"]).ok();
-    for (hop, who) in
+    for (hop, task) in
         [("1 request", "accountservice."), ("6 broker", "accountservice."), ("9 offers", "vipservice.1")]
     {
-        assert!(said.lines().any(|line| line.contains(hop) && line.contains(who)), "{said}");
+        assert!(said.lines().any(|line| line.contains(hop) && line.contains(task)), "{said}");
     }
     // The answer as curl shows it.
     let answer = r#": {"id":"10000","name":"Person_0","vip":true,"servedBy":"accountservice."#;
     assert!(said.contains(answer), "{said}");
     let plain = checkout.hops(&["walk", "10001"]).ok();
-    assert!(plain.contains("3 store") && plain.contains("no VIP") && !plain.contains("4 notify"), "{plain}");
+    assert!(
+        plain.contains("3 store") && plain.contains("not a VIP's") && !plain.contains("4 notify"),
+        "{plain}"
+    );
     let json = checkout.hops(&["walk", "--json"]).json();
     assert_eq!(json.last().unwrap()["hops"], json!([1, 2, 3, 4, 5, 6, 7, 8, 9]));
 }
 
 #[tokio::test]
-async fn queues_are_listed_and_a_message_that_is_looked_at_stays() {
+async fn queues_are_listed_and_a_message_stays_after_a_peek() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     checkout.hops(&["service", "scale", "vipservice=0"]).ok();

@@ -1,4 +1,4 @@
-//! Docker's verbs.
+//! The verbs of Docker.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::checkout::Checkout;
 
 #[tokio::test]
-async fn scale_comes_back_when_the_replicas_have_subscribed_and_reads_go_round() {
+async fn scale_returns_when_the_replicas_have_subscribed_and_reads_are_spread() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     let said = checkout.hops(&["service", "scale", "hops_vipservice=3"]).ok();
@@ -42,7 +42,7 @@ async fn scale_comes_back_when_the_replicas_have_subscribed_and_reads_go_round()
 }
 
 #[tokio::test]
-async fn a_killed_task_comes_back() {
+async fn a_killed_task_is_restarted() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
     let before = checkout.tasks("vipservice")[0]["pid"].clone();
@@ -57,7 +57,7 @@ async fn a_killed_task_comes_back() {
     assert!(checkout.hops(&["kill", "vipservice.7"]).failed().contains("vipservice.1"));
 }
 
-// The load goes on while the command is waited for, so it has threads of its own.
+// The test blocks while a command runs, so the load has threads of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
     let checkout = Checkout::with_linger().await;
@@ -103,7 +103,7 @@ async fn logs_are_found_by_service_and_by_request() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_up_every_verb_says_so() {
+async fn every_verb_says_that_nothing_is_up() {
     let checkout = Checkout::new().await;
     for words in ["walk", "status", "queues", "kill vipservice.1", "service ls", "verify"] {
         let said = checkout.hops(&words.split(' ').collect::<Vec<_>>()).failed();
@@ -112,7 +112,7 @@ async fn where_nothing_is_up_every_verb_says_so() {
     assert!(checkout.hops(&["down"]).ok().contains("nothing was up here"));
 }
 
-/// Requests without a pause, half of them on connections that stay, half on new ones.
+/// Load of requests without pauses: half of them on kept connections, half on new ones.
 struct Load {
     answered: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -157,7 +157,7 @@ impl Load {
         .await;
     }
 
-    /// What was not answered 200.
+    /// Stops the load, and returns the requests that were not answered with 200.
     async fn finish(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, bail};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -15,8 +16,9 @@ use tokio::{
 
 use super::RETRY_TIMEOUT;
 use crate::{
+    cli::TaskName,
     control::{Request, ask},
-    failure::{Doing as _, Failure, Result},
+    failure::Result,
 };
 
 const CONCURRENT_READS: usize = 8;
@@ -40,7 +42,7 @@ pub(super) async fn read(
     client: &reqwest::Client,
     account: &str,
     count: usize,
-    victim: Option<&(String, u32)>,
+    victim: Option<&TaskName>,
     is_elsewhere: bool,
 ) -> Result<Reads> {
     let (reads, slots) = (Arc::<Mutex<Reads>>::default(), Arc::new(Semaphore::new(count)));
@@ -62,23 +64,23 @@ pub(super) async fn read(
         });
     }
     let answered = || reads.lock().unwrap_or_else(PoisonError::into_inner).answered.len();
-    if let Some((service, slot)) = victim {
+    if let Some(victim) = victim {
         while answered() < count / 2 && !tasks.is_empty() {
             tokio::select! {
                 _ = tasks.join_next() => {}
                 () = sleep(PROGRESS_POLL_INTERVAL) => {}
             }
         }
-        kill(service, *slot, is_elsewhere).await?;
+        kill(victim, is_elsewhere).await?;
     }
     while tasks.join_next().await.is_some() {}
     let reads = std::mem::take(&mut *reads.lock().unwrap_or_else(PoisonError::into_inner));
     if reads.answered.len() < count {
         let why = reads.last_error.unwrap_or_default();
-        return Err(Failure::Why(format!(
+        bail!(
             "{account} has not answered with 200 for {} s: {why}; `cargo hops status` shows the state of each task",
             RETRY_TIMEOUT.as_secs()
-        )));
+        );
     }
     Ok(reads)
 }
@@ -101,21 +103,21 @@ async fn read_once(client: &reqwest::Client, url: &str, reads: &Mutex<Reads>) ->
 }
 
 /// Has the supervisor kill the task, or Docker if the system is a stack on a swarm.
-async fn kill(service: &str, slot: u32, is_elsewhere: bool) -> Result<()> {
+async fn kill(TaskName { service, slot }: &TaskName, is_elsewhere: bool) -> Result<()> {
     if !is_elsewhere {
-        return ask(&Request::Kill { service: service.to_owned(), slot }, |_| true).await.map(drop);
+        return ask(&Request::Kill { service: service.clone(), slot: *slot }, |_| true).await.map(drop);
     }
     let name = format!("name=^/?hops_{service}\\.{slot}\\.");
     let found = Command::new("docker").args(["ps", "--quiet", "--filter", &name]).output();
-    let found = found.doing(|| "run docker, which is to kill the task".into())?;
+    let found = found.context("cannot run docker, which is to kill the task")?;
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let container = found.lines().next().ok_or_else(|| {
+    let container = found.lines().next().with_context(|| {
         format!("no container hops_{service}.{slot} runs on this machine: `docker service ps hops_{service}`")
     })?;
     let killed = Command::new("docker").args(["kill", "--signal", "KILL", container]).output();
-    let killed = killed.doing(|| "run docker, which is to kill the task".into())?;
+    let killed = killed.context("cannot run docker, which is to kill the task")?;
     match killed.status.success() {
         true => Ok(()),
-        false => Err(Failure::Why(String::from_utf8_lossy(&killed.stderr).trim().to_owned())),
+        false => bail!("cannot kill {service}.{slot}: {}", String::from_utf8_lossy(&killed.stderr).trim()),
     }
 }
