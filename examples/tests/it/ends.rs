@@ -43,7 +43,7 @@ async fn a_killed_workers_task_is_done_by_another() {
 }
 
 #[tokio::test]
-async fn a_second_ctrl_c_ends_a_program_at_once() {
+async fn a_second_ctrl_c_stops_a_program_at_once() {
     let place = Place::new().await;
     let mut worker = place.listen(program!("worker"), "").await;
     place.run(program!("new_task"), &".".repeat(500)).await;
@@ -87,7 +87,7 @@ async fn question(channel: &lapin::Channel) -> BasicProperties {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_dropped_and_the_next_question_gets_its_own() {
+async fn a_late_reply_is_dropped_and_the_next_request_gets_its_own() {
     let place = Place::new().await;
     let (_connection, channel) = serve(&place).await;
     let mut client = place.start(program!("rpc_client"), "1 2");
@@ -105,7 +105,7 @@ async fn a_late_answer_is_dropped_and_the_next_question_gets_its_own() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_a_program_that_waits_for_an_answer() {
+async fn ctrl_c_stops_a_program_that_waits_for_a_reply() {
     let place = Place::new().await;
     let (_connection, channel) = serve(&place).await;
     let mut client = place.start(program!("rpc_client"), "1 2 3 4 5 6 7 8 9 10");
@@ -115,7 +115,7 @@ async fn ctrl_c_ends_a_program_that_waits_for_an_answer() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_a_program_whose_message_the_broker_does_not_take() {
+async fn ctrl_c_stops_a_program_whose_message_the_broker_does_not_take() {
     let broker = PrivateBroker::start().await;
     broker.starve(Shortage::Memory).await;
     let vhost = broker.vhost();
@@ -133,7 +133,7 @@ async fn ctrl_c_ends_a_program_whose_message_the_broker_does_not_take() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_with_the_question_in_hand_is_a_clear_error() {
+async fn a_server_that_dies_with_a_request_in_flight_is_a_clear_error() {
     let place = Place::new().await;
     let (connection, channel) = serve(&place).await;
     let mut client = place.start(program!("rpc_client"), "1");

@@ -17,14 +17,14 @@ const PROGRAMS_THAT_SEND: [(&str, &str); 2] =
     [(program!("send"), "hello"), (program!("new_task"), "task_queue")];
 
 #[tokio::test]
-async fn a_broker_that_is_not_there_is_named_with_what_starts_one() {
+async fn a_missing_broker_is_named_with_the_command_that_starts_one() {
     for program in PROGRAMS {
         let amqp = format!("amqp://127.0.0.1:{}", free_port());
-        let (code, says) = fail_at(&amqp, program, "").await;
+        let (code, error) = fail_at(&amqp, program, "").await;
         assert_eq!(code, 1);
         assert!(
-            says.starts_with(&format!("error: no broker at {amqp}: `cargo hops up -d` starts one")),
-            "{says}"
+            error.starts_with(&format!("error: no broker at {amqp}: `cargo hops up -d` starts one")),
+            "{error}"
         );
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn port_base(broker: &PrivateBroker) -> String {
 }
 
 #[tokio::test]
-async fn without_an_address_the_broker_is_where_cargo_hops_has_it() {
+async fn the_default_address_is_the_broker_of_cargo_hops() {
     let broker = PrivateBroker::start().await;
     for (program, queue) in PROGRAMS_THAT_SEND {
         let mut program = start_with_port_base(&port_base(&broker), program, "");
@@ -48,19 +48,19 @@ async fn without_an_address_the_broker_is_where_cargo_hops_has_it() {
 }
 
 #[tokio::test]
-async fn a_refused_login_is_told_from_a_missing_broker() {
+async fn a_refused_login_has_an_error_of_its_own() {
     let place = Place::new().await;
     for program in PROGRAMS {
         let amqp = place.vhost.amqp_url().replace("amqp://", "amqp://guest:hunter2@");
-        let (code, says) = fail_at(&amqp, program, "").await;
+        let (code, error) = fail_at(&amqp, program, "").await;
         assert_eq!(code, 1);
-        assert!(says.contains("refuses the login: write user and password into the address"), "{says}");
-        assert!(!says.contains("hunter2"), "{says}");
+        assert!(error.contains("refuses the login: write user and password into the address"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_broker_that_takes_no_messages_is_waited_for_no_longer_than_the_limit() {
+async fn programs_wait_for_a_blocked_broker_no_longer_than_the_limit() {
     let broker = PrivateBroker::start().await;
     broker.starve(Shortage::Memory).await;
     let (vhost, limit) = (broker.vhost(), "the broker has not answered within 10 s");
@@ -74,35 +74,35 @@ async fn a_broker_that_takes_no_messages_is_waited_for_no_longer_than_the_limit(
         (program!("rpc_client"), "30 31", "fib(30) was not answered within 2 s, fib(31) was not answered"),
     ];
     let amqp = vhost.amqp_url();
-    let ends = programs.map(|(program, words, says)| {
+    let ends = programs.map(|(program, words, expected)| {
         let amqp = &amqp;
         async move {
             let (code, error) = fail_at(amqp, program, words).await;
             assert_eq!(code, 1);
-            assert!(error.starts_with(&format!("error: {says}")), "{program}: {error}");
+            assert!(error.starts_with(&format!("error: {expected}")), "{program}: {error}");
         }
     });
     join_all(ends).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_is_another_one_is_named_with_what_differs() {
+async fn a_queue_with_other_arguments_is_named_with_the_difference() {
     let place = Place::new().await;
     for (program, queue) in PROGRAMS.into_iter().zip(["hello", "task_queue"]) {
         place.vhost.declare(queue, FieldTable::default()).await;
-        let (code, says) = place.fail(program, "").await;
+        let (code, error) = place.fail(program, "").await;
         assert_eq!(code, 1);
         for part in ["inequivalent arg 'x-queue-type'", queue, "delete it, or use a virtual host of your own"]
         {
-            assert!(says.contains(part), "{says}");
+            assert!(error.contains(part), "{error}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_mistyped_call_says_what_is_missing() {
+async fn a_wrong_command_line_says_what_is_missing() {
     let place = Place::new().await;
-    for (program, words, says) in [
+    for (program, words, expected) in [
         (program!("send"), "--ampq Hello", "--ampq: the only flags are --amqp URL and --help"),
         (program!("emit_log_direct"), "", "the severity is missing"),
         (program!("emit_log_topic"), "", "the topic is missing"),
@@ -114,13 +114,13 @@ async fn a_mistyped_call_says_what_is_missing() {
     ] {
         let (code, error) = place.fail(program, words).await;
         assert_eq!(code, 2, "{error}");
-        assert!(error.contains(says) && error.ends_with("(see --help)"), "{error}");
+        assert!(error.contains(expected) && error.ends_with("(see --help)"), "{error}");
     }
     assert_eq!(place.run(program!("send"), "--help").await[0], "send: publishes one message to one queue.");
 }
 
 #[tokio::test]
-async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_comes_back() {
+async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_reconnects() {
     let place = Place::new().await;
     let proxy = Proxy::start(place.vhost.address()).await;
     let amqp = place.vhost.amqp_url_at(proxy.port());
@@ -131,10 +131,10 @@ async fn a_plain_consumer_says_that_its_connection_is_lost_and_a_worker_comes_ba
     }
     proxy.cut();
     assert_eq!(plain.0.exit_code().await, Some(1));
-    let says = plain.errors();
+    let error = plain.errors();
     assert!(
-        says.starts_with("error: the connection to the broker is lost: start the program again"),
-        "{says}"
+        error.starts_with("error: the connection to the broker is lost: start the program again"),
+        "{error}"
     );
 
     place.run(program!("new_task"), "after the cut").await;

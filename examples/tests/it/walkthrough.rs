@@ -6,7 +6,7 @@ use e2e::page::play_chapter_with;
 
 use crate::kit::program;
 
-/// Where cargo has built the examples for this test.
+/// Returns the folder in which cargo has built the examples for this test.
 fn examples() -> &'static Path {
     Path::new(program!("emit_log")).parent().unwrap()
 }

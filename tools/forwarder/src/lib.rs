@@ -1,8 +1,8 @@
-//! Spreads the TCP connections of one port over replicas, in turn.
+//! Forwards the TCP connections of one port to replicas, in turn.
 //!
-//! It knows bytes and addresses, and no protocol: a connection goes to the replica whose turn it is, a replica
-//! that refuses is passed over, and a connection that is open stays where it is, whatever becomes of the list.
-//! `cargo hops` sets the list; the binary of this crate asks the name server for it.
+//! It forwards bytes, and knows no protocol. A new connection goes to the next replica that accepts it; an open connection
+//! stays with its replica, even if the list of replicas changes. `cargo hops` sets the list; the binary of this crate
+//! takes it from the name server.
 
 use std::{
     io,
@@ -24,73 +24,74 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Time limit for one replica to accept a connection.
-const CONNECT: Duration = Duration::from_secs(1);
-/// Time that a connection waits while no replica accepts it: a replica that restarts is back by then.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two rounds in which all replicas refused.
-const PAUSE: Duration = Duration::from_millis(50);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time that a connection waits while no replica accepts it, in which a replica can restart.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
+/// Delay after all replicas have refused a connection, or the listener has failed to accept one.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The replicas of one service. Changed at any time, from anywhere.
+/// List of a service's replicas, which may be changed at any time.
 #[derive(Debug)]
 pub struct Replicas {
     addresses: watch::Sender<Vec<SocketAddr>>,
-    turn: AtomicUsize,
+    next: AtomicUsize,
 }
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self { addresses: watch::Sender::new(vec![]), turn: AtomicUsize::default() }
+        Self { addresses: watch::Sender::new(vec![]), next: AtomicUsize::default() }
     }
 }
 
 impl Replicas {
-    /// From now on new connections go to these.
+    /// Sets the replicas for new connections.
     pub fn set(&self, addresses: Vec<SocketAddr>) {
         self.addresses.send_if_modified(|current| {
-            let is_new = *current != addresses;
+            let has_changed = *current != addresses;
             *current = addresses;
-            is_new
+            has_changed
         });
     }
 
-    /// All of them, the one whose turn it is first.
+    /// Returns all replicas, beginning with the next one in turn.
     fn in_turn(&self) -> Vec<SocketAddr> {
         let mut addresses = self.addresses.borrow().clone();
         if !addresses.is_empty() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
-            addresses.rotate_left(turn);
+            let first = self.next.fetch_add(1, Ordering::Relaxed) % addresses.len();
+            addresses.rotate_left(first);
         }
         addresses
     }
 
-    /// A connection to the first that takes it; waits a while where none does.
+    /// Connects to the first replica that accepts; waits for a while if none does.
     async fn connect(&self) -> io::Result<TcpStream> {
-        let (deadline, mut changes) = (Instant::now() + PATIENCE, self.addresses.subscribe());
+        let (deadline, mut changes) = (Instant::now() + REPLICA_TIMEOUT, self.addresses.subscribe());
         loop {
             changes.mark_unchanged();
             for address in self.in_turn() {
-                if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(address)).await {
+                if let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
                     return Ok(stream);
                 }
             }
-            let again = async {
+            let retry = async {
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = sleep(PAUSE) => {}
+                    () = sleep(RETRY_DELAY) => {}
                 }
             };
-            if timeout_at(deadline, again).await.is_err() {
+            if timeout_at(deadline, retry).await.is_err() {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
         }
     }
 }
 
-/// Forwards what `listener` accepts until `stop`; then open connections have `finish` to come to their end.
+/// Forwards the connections of `listener` until `stop` is cancelled. Then waits up to `close_timeout` for open connections
+/// to close.
 pub async fn forward(
     listener: TcpListener,
     replicas: Arc<Replicas>,
-    finish: Duration,
+    close_timeout: Duration,
     stop: CancellationToken,
 ) {
     let mut open = JoinSet::new();
@@ -98,19 +99,19 @@ pub async fn forward(
         loop {
             while open.try_join_next().is_some() {}
             match listener.accept().await {
-                Ok((client, _)) => drop(open.spawn(one(client, Arc::clone(&replicas)))),
-                // Mostly: too many open files. It passes when clients go.
-                Err(_) => sleep(PAUSE).await,
+                Ok((client, _)) => drop(open.spawn(forward_one(client, Arc::clone(&replicas)))),
+                // Mostly because too many files are open, until clients disconnect.
+                Err(_) => sleep(RETRY_DELAY).await,
             }
         }
     };
     stop.run_until_cancelled(accepting).await;
     drop(listener);
-    let _ = timeout(finish, async { while open.join_next().await.is_some() {} }).await;
+    let _ = timeout(close_timeout, async { while open.join_next().await.is_some() {} }).await;
 }
 
-/// One connection from its beginning to its end. Where one side closes, the other learns of it.
-async fn one(mut client: TcpStream, replicas: Arc<Replicas>) {
+/// Forwards one connection in both directions, including the end of each.
+async fn forward_one(mut client: TcpStream, replicas: Arc<Replicas>) {
     let Ok(mut replica) = replicas.connect().await else { return };
     let _ = (client.set_nodelay(true), replica.set_nodelay(true));
     let _ = copy_bidirectional(&mut client, &mut replica).await;

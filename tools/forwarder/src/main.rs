@@ -1,11 +1,12 @@
-//! The forwarder as a process: `forwarder 0.0.0.0:6767=tasks.accountservice:6767 ...`, one word per port.
+//! The forwarder as a process: `forwarder 0.0.0.0:6767=tasks.accountservice:6767 ...`, with one argument per port.
 //!
-//! The names are looked up every second, all addresses of each: in a swarm that is one per running task.
-//! A word `127.0.0.1:6700=alive` makes a port that says `alive` and closes, and `forwarder healthcheck 127.0.0.1:6700`
-//! asks there: who forwards to others has no answer of its own to give on their ports.
+//! It resolves the names every second, to all addresses of each: in a swarm, one per running task. The forwarded ports
+//! cannot show whether the forwarder itself is alive, so the argument `127.0.0.1:6700=alive` opens a port that sends `alive`
+//! to each client, and `forwarder healthcheck 127.0.0.1:6700` asks there.
 
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
+use anyhow::{Context as _, Result, bail};
 use forwarder::{Replicas, forward};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,26 +17,27 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at the name server.
-const LOOK: Duration = Duration::from_secs(1);
-/// After SIGTERM: for the connections that are open.
-const FINISH: Duration = Duration::from_secs(10);
-/// Between two attempts to accept where there are too many open files.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Answer on the port for health checks.
+/// Time between two lookups of a name.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for open connections to close after SIGTERM.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay before the next attempt to accept a connection, when too many files are open.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Answer on the port that shows that the forwarder is alive.
 const ALIVE: &str = "alive\n";
-/// Time limit of `healthcheck` for that answer.
-const HEALTHCHECK: Duration = Duration::from_secs(2);
+/// Time limit for that answer.
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(|e| e.to_string()).and_then(|r| r.block_on(run(std::env::args().skip(1))));
-    let Err(why) = ended else { return ExitCode::SUCCESS };
-    let _ = writeln!(std::io::stderr(), "error: {why}");
+    let result = runtime.context("cannot start the runtime");
+    let result = result.and_then(|runtime| runtime.block_on(run(std::env::args().skip(1))));
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::FAILURE
 }
 
-async fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+async fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let first = words.next();
     if first.as_deref() == Some("healthcheck") {
         return healthcheck(&words.next().unwrap_or_default()).await;
@@ -44,25 +46,27 @@ async fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
     for word in first.into_iter().chain(words) {
         let usage =
             || format!("`{word}`: write LISTEN=HOST:PORT, as in 0.0.0.0:6767=tasks.accountservice:6767");
-        let (listen, target) = word.split_once('=').ok_or_else(usage)?;
+        let (listen, target) = word.split_once('=').with_context(usage)?;
         let listener =
-            TcpListener::bind(listen).await.map_err(|e| format!("cannot listen on {listen}: {e}"))?;
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         if target == "alive" {
             let stop = stop.clone();
             tasks.spawn(async move {
-                stop.run_until_cancelled(tell_that_we_live(listener)).await;
+                stop.run_until_cancelled(answer_alive(listener)).await;
             });
             continue;
         }
         let replicas = Arc::<Replicas>::default();
-        tasks.spawn(forward(listener, Arc::clone(&replicas), FINISH, stop.clone()));
+        tasks.spawn(forward(listener, Arc::clone(&replicas), CLOSE_TIMEOUT, stop.clone()));
         let (target, stop) = (target.to_owned(), stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(look_up(&target, &replicas)).await;
         });
     }
     if tasks.is_empty() {
-        return Err("what is to be forwarded? Write LISTEN=HOST:PORT for each port".into());
+        bail!(
+            "no port to forward: write LISTEN=HOST:PORT for each, as in 0.0.0.0:6767=tasks.accountservice:6767"
+        );
     }
     let (mut terminate, mut interrupt) =
         (listen_to(SignalKind::terminate())?, listen_to(SignalKind::interrupt())?);
@@ -75,8 +79,8 @@ async fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Keeps the list of replicas as the name server has it. A name without an address leaves the list as it was:
-/// a name server that is away for a moment is no reason to turn connections away.
+/// Keeps the list of replicas up to date with the name server. If a lookup fails, the list stays as it is, because a name
+/// server may be unavailable for a moment.
 async fn look_up(target: &str, replicas: &Replicas) {
     loop {
         if let Ok(found) = lookup_host(target).await {
@@ -85,33 +89,33 @@ async fn look_up(target: &str, replicas: &Replicas) {
             addresses.dedup();
             replicas.set(addresses);
         }
-        sleep(LOOK).await;
+        sleep(LOOKUP_INTERVAL).await;
     }
 }
 
-async fn tell_that_we_live(listener: TcpListener) {
+async fn answer_alive(listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((mut stream, _)) => drop(stream.write_all(ALIVE.as_bytes()).await),
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
 }
 
-async fn healthcheck(address: &str) -> Result<(), String> {
-    let asking = async {
-        let mut said = String::new();
-        TcpStream::connect(address).await?.read_to_string(&mut said).await?;
-        std::io::Result::Ok(said)
+async fn healthcheck(address: &str) -> Result<()> {
+    let request = async {
+        let mut answer = String::new();
+        TcpStream::connect(address).await?.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
     };
-    match timeout(HEALTHCHECK, asking).await {
-        Ok(Ok(said)) if said == ALIVE => Ok(()),
-        Ok(Ok(_)) => Err(format!("{address} is not a forwarder's port `{address}=alive`")),
-        Ok(Err(error)) => Err(format!("{address} does not answer: {error}")),
-        Err(_) => Err(format!("{address} has not answered within {HEALTHCHECK:?}")),
+    match timeout(HEALTHCHECK_TIMEOUT, request).await {
+        Ok(Ok(answer)) if answer == ALIVE => Ok(()),
+        Ok(Ok(_)) => bail!("{address} is not a forwarder's port `{address}=alive`"),
+        Ok(Err(error)) => bail!("{address} does not answer: {error}"),
+        Err(_) => bail!("{address} has not answered within {HEALTHCHECK_TIMEOUT:?}"),
     }
 }
 
-fn listen_to(kind: SignalKind) -> Result<tokio::signal::unix::Signal, String> {
-    signal(kind).map_err(|e| format!("cannot listen to signals: {e}"))
+fn listen_to(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+    signal(kind).context("cannot listen to signals")
 }

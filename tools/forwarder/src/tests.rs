@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-/// A replica that greets with its name and then sends back what it gets.
+/// Replica that sends its name, and then echoes what it receives.
 struct Echo {
     address: SocketAddr,
     _task: JoinSet<()>,
@@ -46,7 +46,7 @@ impl Front {
         Self { address, replicas: list, stop, task }
     }
 
-    /// A connection, and the name of who answers on it.
+    /// Opens a connection, and returns it with the name of the replica that answers.
     async fn connect(&self) -> (TcpStream, u8) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let name = stream.read_u8().await.unwrap();
@@ -56,13 +56,13 @@ impl Front {
 
 async fn echoes(stream: &mut TcpStream) {
     stream.write_all(b"hello").await.unwrap();
-    let mut came = [0; 5];
-    stream.read_exact(&mut came).await.unwrap();
-    assert_eq!(&came, b"hello");
+    let mut received = [0; 5];
+    stream.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"hello");
 }
 
 #[tokio::test]
-async fn connections_go_round_and_bytes_go_through() {
+async fn replicas_take_turns_and_bytes_are_forwarded() {
     let (a, b, c) = (Echo::new(b'a').await, Echo::new(b'b').await, Echo::new(b'c').await);
     let front = Front::of(&[&a, &b, &c]).await;
     let mut names = vec![];
@@ -75,7 +75,7 @@ async fn connections_go_round_and_bytes_go_through() {
 }
 
 #[tokio::test]
-async fn a_replica_that_refuses_is_passed_over() {
+async fn a_replica_that_refuses_is_skipped() {
     let (a, b) = (Echo::new(b'a').await, Echo::new(b'b').await);
     let front = Front::of(&[&a, &b]).await;
     let gone = a.address;
@@ -86,7 +86,7 @@ async fn a_replica_that_refuses_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_open_connection_outlives_its_replicas_place_in_the_list() {
+async fn an_open_connection_stays_with_a_replica_that_leaves_the_list() {
     let (a, b) = (Echo::new(b'a').await, Echo::new(b'b').await);
     let front = Front::of(&[&a]).await;
     let (mut stream, name) = front.connect().await;
@@ -104,7 +104,7 @@ async fn a_connection_waits_for_the_first_replica() {
 }
 
 #[tokio::test]
-async fn what_one_side_closes_the_other_sees_closed() {
+async fn the_end_of_one_side_reaches_the_other() {
     let (a, mut front) = (Echo::new(b'a').await, Front::of(&[]).await);
     front.replicas.set(vec![a.address]);
     let (mut stream, _) = front.connect().await;

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 
 /// The system of docker-compose.yml as processes of this machine, with Docker's verbs
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "cargo hops", arg_required_else_help = false)]
+#[command(name = "cargo hops", bin_name = "cargo hops", arg_required_else_help = false)]
 pub struct CommandLine {
     /// Command to run.
     #[command(subcommand)]
@@ -34,7 +34,7 @@ pub enum Verb {
         release: bool,
     },
     /// Shows and changes what runs, like `docker service`
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Service(ServiceVerb),
     /// Kills one task with `kill -9`; its restart policy decides whether it starts again
     Kill {
@@ -251,71 +251,4 @@ fn one_line(error: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn typed(line: &str) -> Result<Option<CommandLine>, Failure> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn verbs_are_dockers() {
-        let scale = Scale { service: "vipservice".into(), replicas: 3 };
-        let peek = QueueVerb::Peek { name: "q".into() };
-        for (line, expected) in [
-            ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
-            ("hops service ls", Verb::Service(ServiceVerb::Ls)),
-            ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),
-            (
-                "hops service scale hops_vipservice=3",
-                Verb::Service(ServiceVerb::Scale { scales: vec![scale] }),
-            ),
-            (
-                "hops kill vipservice.2",
-                Verb::Kill { task: TaskName { service: "vipservice".into(), slot: 2 } },
-            ),
-            ("hops walk", Verb::Walk { account: "10000".into() }),
-            ("hops queues peek q --broker b", Verb::Queues { broker: Some("b".into()), verb: Some(peek) }),
-            ("hops queues", Verb::Queues { broker: None, verb: None }),
-            ("hops down --all", Verb::Down { all: true }),
-            (
-                "hops service logs -f --request 7f3a",
-                Verb::Service(ServiceVerb::Logs {
-                    names: vec![],
-                    follow: true,
-                    request: Some("7f3a".into()),
-                }),
-            ),
-        ] {
-            assert_eq!(typed(line).unwrap().unwrap().verb, expected, "{line}");
-        }
-        assert!(typed("hops --json status").unwrap().unwrap().json);
-        assert!(typed("hops service ls --json").unwrap().unwrap().json);
-    }
-
-    #[test]
-    fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
-        for line in [
-            "hops",
-            "hops fly",
-            "hops service",
-            "hops service scale vipservice",
-            "hops service scale vipservice=many",
-            "hops service scale vipservice=51",
-            "hops kill vipservice",
-            "hops verify --read 0",
-        ] {
-            let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
-            assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
-        }
-        for (line, instead) in [
-            ("hops logs -f", "cargo hops service logs"),
-            ("hops ps x", "cargo hops service ps"),
-            ("hops queus", "; a similar subcommand exists: 'queues'"),
-            ("hops service scale vipservice", "write NAME=N"),
-            ("hops kill vipservice", "NAME.N"),
-        ] {
-            assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
-//! The program that `cargo hops` starts: it is compiled in a second, since it depends on nothing. It has cargo build the tool and all
-//! that the tool starts - with cargo's progress the first time, which takes some minutes, and without a word from then
-//! on - and becomes the tool.
+//! Launcher of `cargo hops`. It depends on nothing, so cargo compiles it in a second. It lets cargo build the tool and the
+//! binaries that the tool starts, and then becomes the tool. The first build takes some minutes and shows cargo's progress;
+//! later ones are silent.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use std::{
 fn main() -> std::io::Result<ExitCode> {
     let hops = env::current_exe()?.with_file_name("hops");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The whole workspace at once: package by package, cargo would compile what they share in several ways.
+    // The whole workspace at once: package by package, cargo would compile shared dependencies with different features.
     cargo.args(["build", "--locked", "--workspace", "--exclude=examples", "--bins"]);
     if hops.exists() {
         cargo.arg("--quiet");

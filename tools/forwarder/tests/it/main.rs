@@ -1,4 +1,4 @@
-//! The forwarder as a process: names, a signal, and what it says to a wrong command line.
+//! The forwarder as a process: names, a signal, and a wrong command line.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ fn a_port_leads_to_the_addresses_of_a_name_until_sigterm() {
             let _ = (&stream).write_all(b"hello");
         }
     });
-    // Free a moment ago, and nobody else on this machine asks for a port by this number.
+    // The port was free a moment ago, and no other program asks for this one.
     let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut process = forwarder().arg(format!("{listen}={target}")).spawn().unwrap();
 
@@ -43,7 +43,7 @@ fn a_port_leads_to_the_addresses_of_a_name_until_sigterm() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_what_a_right_one_is() {
+fn a_wrong_command_line_is_refused_in_one_line() {
     for words in [&[][..], &["6767"], &["nowhere=localhost:1"]] {
         let said = forwarder().args(words).stdin(Stdio::null()).output().unwrap();
         let error = String::from_utf8(said.stderr).unwrap();
@@ -53,7 +53,7 @@ fn a_wrong_command_line_is_told_what_a_right_one_is() {
 }
 
 #[test]
-fn asked_for_its_health_it_answers_while_it_runs() {
+fn the_health_check_succeeds_while_the_forwarder_runs() {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let alive = free();
     let asked = || forwarder().args(["healthcheck", &alive]).output().unwrap();

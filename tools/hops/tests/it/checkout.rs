@@ -25,13 +25,13 @@ pub(crate) struct Checkout {
 
 /// Output of a command.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     pub(crate) out: String,
     pub(crate) error: String,
     pub(crate) code: Option<i32>,
 }
 
-impl Said {
+impl CommandOutput {
     fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { out: text(&output.stdout), error: text(&output.stderr), code: output.status.code() }
@@ -117,11 +117,11 @@ impl Checkout {
         command
     }
 
-    pub(crate) fn hops(&self, words: &[&str]) -> Said {
-        Said::of(&self.command(words).output().unwrap())
+    pub(crate) fn hops(&self, words: &[&str]) -> CommandOutput {
+        CommandOutput::of(&self.command(words).output().unwrap())
     }
 
-    pub(crate) fn up(&self) -> Said {
+    pub(crate) fn up(&self) -> CommandOutput {
         self.hops(&["up", "-d", "--broker", &self.broker()])
     }
 
