@@ -41,7 +41,7 @@ fn every_verb_of_cargo_hops_that_a_page_names_exists() {
             // Up to what stands for something else.
             let words = command.split_whitespace().map(|word| word.trim_end_matches([',', ':', '.']));
             let is_ours = |word: &&str| {
-                !word.contains(|c: char| c.is_ascii_uppercase() || "['\"".contains(c)) && *word != "..."
+                !word.contains(|c: char| c.is_ascii_uppercase() || "['\"$".contains(c)) && *word != "..."
             };
             let mut words: Vec<_> = words.take_while(is_ours).map(str::to_owned).collect();
             // A flag whose value only stands for one.
