@@ -10,7 +10,7 @@
 //! - what clients ask for: `equivalent`, what may be asked for twice; `bind`, `declare`, `publish`, `confirm`,
 //!   `reply_to`, `consume`, `deliver`, `settle`,
 //! - what happens by itself: `death` of messages, and `time`,
-//! - what survives: `codec`, `record`, a line of the log, and `recover`, the way there and back,
+//! - what survives: `record`, a line of the log, and `recover`, the way there and back,
 //! - what an operator sees: `view`.
 
 pub(crate) mod refusal;
@@ -34,7 +34,6 @@ mod deliver;
 mod settle;
 pub(crate) mod death;
 mod time;
-mod codec;
 pub(crate) mod record;
 pub(crate) mod recover;
 mod view;

@@ -13,7 +13,7 @@ use std::{
 use crate::core::{Core, record::Record, recover::Recovery};
 
 /// What the file begins with.
-const MAGIC: &[u8; 12] = b"devbroker 2\n";
+const MAGIC: &[u8; 12] = b"devbroker 3\n";
 /// Before this size it is not written anew.
 const LEAST_TO_COMPACT: u64 = 16 * 1024 * 1024;
 /// How much is read and written at a time.
@@ -149,9 +149,11 @@ fn load(path: &Path, recovery: &mut Recovery) -> io::Result<()> {
         reader.read_exact(&mut record)?;
         left -= u64::from(length);
         // After the first record that is not whole there is nothing that was ever answered for.
-        match Record::read(&record) {
-            Some(decoded) if crc32fast::hash(&record) == checksum => recovery.take(decoded),
-            _ => return Ok(()),
+        // Nothing is decoded, and no memory taken for it, before its checksum is right.
+        let is_whole = crc32fast::hash(&record) == checksum;
+        match is_whole.then(|| Record::read(&record)).flatten() {
+            Some(decoded) => recovery.take(decoded),
+            None => return Ok(()),
         }
     }
 }

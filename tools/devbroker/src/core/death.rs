@@ -15,7 +15,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use super::{
     Core, QueueId,
     arguments::Kind,
-    message::{Entry, Message},
+    message::{Entry, Message, Reason},
     record::Record,
     value::{number, short, text_of},
 };
@@ -25,18 +25,6 @@ pub(super) const TRY_AGAIN: u64 = 1_000;
 
 /// How many may fail before a try is over; the next of them may have another target.
 const TRIES: usize = 32;
-
-/// Why a message died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Rejected,
-    Expired,
-    DeliveryLimit,
-}
-
-/// The reasons, with RabbitMQ's words.
-pub(crate) const REASONS: [(Reason, &str); 3] =
-    [(Reason::Rejected, "rejected"), (Reason::Expired, "expired"), (Reason::DeliveryLimit, "delivery_limit")];
 
 impl Core {
     /// Sends a message on its way, or lets it go if the queue has none.
@@ -105,7 +93,7 @@ impl Core {
 /// reason, the latest first, with a count. One that a client made up is replaced.
 pub(super) fn died(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
     let word = |text: &str| AMQPValue::LongString(text.into());
-    let reason = REASONS[reason as usize].1;
+    let reason = reason.name();
     let mut deaths = deaths(message);
     let same = |death: &FieldTable| {
         let [its_queue, its_reason] = ["queue", "reason"].map(|field| text_of(death, field));

@@ -2,6 +2,7 @@
 //! <https://www.rabbitmq.com/docs/exchanges>
 
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
+use serde::{Deserialize, Serialize};
 
 use super::{
     equivalent::is_equal,
@@ -9,7 +10,7 @@ use super::{
 };
 
 /// The four types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ExchangeKind {
     /// The routing key is the binding key.
     Direct,
@@ -55,7 +56,7 @@ pub(crate) struct Exchange {
 }
 
 /// A way from an exchange to a queue.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Binding {
     pub(crate) queue: Name,
     pub(crate) key: String,

@@ -7,16 +7,37 @@ use amq_protocol::{
     types::{FieldTable, ShortString},
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// What was published; queues share it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
+    #[serde(with = "body")]
     pub(crate) body: Bytes,
     /// Whether its `x-death` is this broker's, and not something a client sent.
     pub(crate) dead_lettered: bool,
+}
+
+/// The reason why a queue dead-lettered a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reason {
+    Rejected,
+    Expired,
+    DeliveryLimit,
+}
+
+impl Reason {
+    /// Returns RabbitMQ's word for it, as `x-death` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
 }
 
 /// A message in one queue.
@@ -67,5 +88,19 @@ impl Entry {
             delivery_count: 0,
             persisted: false,
         }
+    }
+}
+
+/// A body as bytes and not as a list of numbers: `bytes` is built without serde everywhere else.
+mod body {
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(body)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Bytes::copy_from_slice)
     }
 }

@@ -10,8 +10,7 @@ use amq_protocol::types::FieldTable;
 use super::{
     ConnectionId, ConsumerId,
     arguments::{Kind, Settings},
-    death::Reason,
-    message::{Entry, Message},
+    message::{Entry, Message, Reason},
     stream::Stream,
     value::Name,
 };

@@ -1,76 +1,50 @@
-//! What has to survive, one line of the log at a time, and its bytes: a number for its kind, then its fields.
+//! The entries of the log, and their bytes in the format of [postcard](https://postcard.jamesmunns.com).
 
 use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
+use serde::{Deserialize, Serialize};
 
 use super::{
     QueueId,
-    codec::{Stored, stored_struct},
-    death::Reason,
     exchange::{Binding, Exchange, ExchangeKind},
-    message::{Entry, Message},
+    message::{Entry, Message, Reason},
     queue::Queue,
     value::Name,
 };
 
-/// The enum, with its writing and its reading.
-macro_rules! records {
-    ($($(#[$doc:meta])* $number:literal $kind:ident { $($field:ident: $type:ty),* })*) => {
-        /// One line of the log.
-        #[derive(Debug, Clone, PartialEq)]
-        pub(crate) enum Record { $($(#[$doc])* $kind { $($field: $type),* },)* }
-
-        impl Record {
-            /// Appends its bytes.
-            pub(crate) fn write(&self, out: &mut Vec<u8>) {
-                match self {
-                    $(Self::$kind { $($field),* } => { out.push($number); $($field.write(out);)* })*
-                }
-            }
-
-            /// Reads it back; `None` for anything else.
-            pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-                let (number, mut rest) = bytes.split_first()?;
-                let record = match *number {
-                    $($number => Self::$kind { $($field: Stored::read(&mut rest)?),* },)*
-                    _ => return None,
-                };
-                rest.is_empty().then_some(record)
-            }
-        }
-    };
-}
-
-records! {
+/// One entry of the log. Postcard writes a kind as its place in this list: a change of the list, or of what stands in it, is a
+/// new version of the log's format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Record {
     /// Ids up to this one are taken.
-    1 Ids { last: u64 }
-    /// An exchange was made.
-    2 Exchange { name: Name, kind: ExchangeKind, auto_delete: bool, arguments: FieldTable }
-    /// It was deleted.
-    3 ExchangeDeleted { name: Name }
-    /// A queue was made; `next` is the first place that is free, or the first offset.
-    4 Queue { id: QueueId, name: Name, auto_delete: bool, arguments: FieldTable, next: u64 }
-    /// It was deleted, with its bindings and all that was in it.
-    5 QueueDeleted { queue: QueueId }
+    Ids { last: u64 },
+    /// An exchange was declared.
+    Exchange { name: Name, kind: ExchangeKind, auto_delete: bool, arguments: FieldTable },
+    /// An exchange was deleted.
+    ExchangeDeleted { name: Name },
+    /// A queue was declared; `next` is its first free place, or its first offset.
+    Queue { id: QueueId, name: Name, auto_delete: bool, arguments: FieldTable, next: u64 },
+    /// A queue was deleted, with its bindings and its messages.
+    QueueDeleted { queue: QueueId },
     /// A binding was made.
-    6 Bound { source: Name, binding: Binding }
-    /// It was undone.
-    7 Unbound { source: Name, binding: Binding }
+    Bound { source: Name, binding: Binding },
+    /// A binding was removed.
+    Unbound { source: Name, binding: Binding },
     /// A message came into queues.
-    8 Message { places: Vec<Place>, message: Arc<Message> }
-    /// It was delivered from one of them.
-    9 Delivered { queue: QueueId, place: u64 }
-    /// It came back, so often.
-    10 Returned { queue: QueueId, place: u64, count: u32 }
-    /// It died, and waits for somebody to take it.
-    11 Held { queue: QueueId, place: u64, reason: Reason }
-    /// It is done with.
-    12 Removed { queue: QueueId, place: u64 }
+    Message { places: Vec<Place>, message: Arc<Message> },
+    /// A message was delivered from a queue.
+    Delivered { queue: QueueId, place: u64 },
+    /// A message was requeued, for the `count`th time.
+    Returned { queue: QueueId, place: u64, count: u32 },
+    /// A message is dead, and waits until another queue takes it.
+    Held { queue: QueueId, place: u64, reason: Reason },
+    /// A message left a queue.
+    Removed { queue: QueueId, place: u64 },
 }
 
 /// Where a message is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) queue: QueueId,
     pub(crate) place: u64,
@@ -78,8 +52,6 @@ pub(crate) struct Place {
     /// How often it came back, if somebody may have seen it before.
     pub(crate) returned: Option<u32>,
 }
-
-stored_struct! { Place { queue, place, expires_at, returned } }
 
 impl Place {
     pub(super) fn of(queue: QueueId, entry: &Entry) -> Self {
@@ -89,6 +61,18 @@ impl Place {
 }
 
 impl Record {
+    /// Appends its bytes.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let written = postcard::to_extend(self, std::mem::take(out));
+        *out = written.expect("BUG: writing to memory cannot fail");
+    }
+
+    /// Reads it back; `None` for anything else.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (record, rest) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then_some(record)
+    }
+
     pub(super) fn of_exchange(name: &Name, exchange: &Exchange) -> Self {
         let Exchange { kind, auto_delete, ref arguments, .. } = *exchange;
         Self::Exchange { name: name.clone(), kind, auto_delete, arguments: arguments.clone() }
@@ -97,5 +81,70 @@ impl Record {
     pub(super) fn of_queue(id: QueueId, queue: &Queue) -> Self {
         let (name, arguments, next) = (queue.name.clone(), queue.arguments.clone(), queue.next_place());
         Self::Queue { id, name, auto_delete: queue.auto_delete, arguments, next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::{protocol::BasicProperties, types::AMQPValue};
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn every_record_is_read_as_it_was_written_and_no_part_of_it_is() {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let name = Name { vhost: "/".into(), name: "q".into() };
+        let source = Name { vhost: "/".into(), name: "e".into() };
+        let binding = Binding { queue: name.clone(), key: "k.#".into(), arguments: arguments.clone() };
+        let message = Message {
+            exchange: "".into(),
+            routing_key: "q".into(),
+            properties: BasicProperties::default().with_headers(arguments.clone()).with_delivery_mode(2),
+            body: Bytes::from_static(b"body"),
+            dead_lettered: true,
+        };
+        let places = vec![
+            Place { queue: 1, place: 2, expires_at: None, returned: Some(3) },
+            Place { queue: 3, place: 4, expires_at: Some(5), returned: None },
+        ];
+        let records = [
+            Record::Ids { last: 7 },
+            Record::Exchange {
+                name: source.clone(),
+                kind: ExchangeKind::Topic,
+                auto_delete: true,
+                arguments: arguments.clone(),
+            },
+            Record::ExchangeDeleted { name: source.clone() },
+            Record::Queue { id: 1, name, auto_delete: true, arguments, next: 9 },
+            Record::QueueDeleted { queue: 1 },
+            Record::Bound { source: source.clone(), binding: binding.clone() },
+            Record::Unbound { source, binding },
+            Record::Message { message: Arc::new(message), places },
+            Record::Delivered { queue: 1, place: 2 },
+            Record::Returned { queue: 1, place: 2, count: 3 },
+            Record::Held { queue: 1, place: 2, reason: Reason::Expired },
+            Record::Removed { queue: 1, place: 3 },
+        ];
+        for record in records {
+            let mut bytes = vec![];
+            record.write(&mut bytes);
+            assert_eq!(Record::read(&bytes).as_ref(), Some(&record));
+            for end in 0..bytes.len() {
+                assert_ne!(Record::read(&bytes[..end]).as_ref(), Some(&record), "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_claims_more_than_it_has_is_refused() {
+        let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        for kind in [2, 3, 7] {
+            assert_eq!(Record::read(&[&[kind], &huge[..], &[1; 8]].concat()), None, "kind {kind}");
+        }
+        assert_eq!(Record::read(&[200, 1, 2, 3]), None, "no such kind");
+        assert_eq!(Record::read(&[0, 7, 0]), None, "more than the record");
     }
 }

@@ -11,9 +11,8 @@ use std::{
 use super::{
     Core, QueueId,
     arguments::{Kind, Settings},
-    death::Reason,
     exchange::{Binding, Exchange, PREDECLARED},
-    message::{Entry, Message},
+    message::{Entry, Message, Reason},
     queue::Queue,
     record::{Place, Record},
 };

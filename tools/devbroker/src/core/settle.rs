@@ -2,8 +2,12 @@
 //! <https://www.rabbitmq.com/docs/confirms>
 
 use super::{
-    At, ConsumerId, Core, QueueId, arguments::Kind, channel::Answer, death::Reason, message::Entry,
-    record::Record, refusal::Refusal,
+    At, ConsumerId, Core, QueueId,
+    arguments::Kind,
+    channel::Answer,
+    message::{Entry, Reason},
+    record::Record,
+    refusal::Refusal,
 };
 
 /// A delivery that a channel has in hand.

@@ -14,7 +14,10 @@ use amq_protocol::{
 };
 use bytes::Bytes;
 
-use super::{death::Reason, message::Message, *};
+use super::{
+    message::{Message, Reason},
+    *,
+};
 
 /// A broker with one client on one channel that confirms.
 struct Bench {

@@ -1,10 +1,7 @@
 //! What time does: messages expire, unused queues go, held dead letters are tried again.
 //! <https://www.rabbitmq.com/docs/ttl>
 
-use super::{
-    Core, QueueId,
-    death::{Reason, TRY_AGAIN},
-};
+use super::{Core, QueueId, death::TRY_AGAIN, message::Reason};
 
 impl Core {
     /// When [`Core::tick`] has to be called next, in Unix milliseconds.

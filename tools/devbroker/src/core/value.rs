@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
+use serde::{Deserialize, Serialize};
 
 /// The name of a queue or an exchange, shown as error texts have it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Name {
     pub(crate) vhost: Arc<str>,
     pub(crate) name: String,

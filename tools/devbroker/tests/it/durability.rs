@@ -129,7 +129,7 @@ async fn a_folder_belongs_to_one_broker_and_a_strange_or_older_file_is_left_alon
     let error = DevBroker::start(options()).await.unwrap_err();
     assert!(error.to_string().contains("another devbroker"), "{error}");
     first.stop().await;
-    for content in ["somebody's diary", "devbroker 1\n and its records"] {
+    for content in ["somebody's diary", "devbroker 1\n and its records", "devbroker 2\n and its records"] {
         std::fs::write(folder.path().join("log"), content).unwrap();
         let error = DevBroker::start(options()).await.unwrap_err();
         assert!(error.to_string().contains("not a log of this version of devbroker: remove it"), "{error}");
