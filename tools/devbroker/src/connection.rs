@@ -23,6 +23,7 @@ use tokio::{
     time::timeout,
 };
 
+use self::handshake::Agreed;
 use crate::{
     core::{ConnectionId, Peer},
     engine::{Command, Switches},
@@ -43,14 +44,6 @@ pub(crate) struct Shared {
     pub(crate) node: Arc<str>,
     pub(crate) heartbeat: u16,
     pub(crate) max_message: u64,
-}
-
-/// What was agreed on.
-#[derive(Debug, Clone, Copy)]
-struct Agreed {
-    channel_max: u16,
-    frame_max: u32,
-    heartbeat: Option<Duration>,
 }
 
 /// A client that has logged in.
@@ -75,7 +68,11 @@ pub(crate) async fn serve(socket: TcpStream, shared: Shared) {
     }
     let (mut reader, mut writer) = socket.into_split();
     let mut buffer = BytesMut::new();
-    let greeted = timeout(HANDSHAKE, handshake::greet(&mut reader, &mut writer, &mut buffer, &shared)).await;
+    let greeted = timeout(
+        HANDSHAKE,
+        handshake::greet(&mut reader, &mut writer, &mut buffer, &shared.node, shared.heartbeat),
+    )
+    .await;
     let Ok(Some((peer, agreed))) = greeted else { return linger(reader, writer).await };
     let connected = connect(Peer { address, ..peer }, agreed, &mut writer, &shared).await;
     let Some(client) = connected else { return linger(reader, writer).await };

@@ -48,17 +48,20 @@ use amq_protocol::{
     types::FieldTable,
 };
 
-pub(crate) use self::client::{At, Extra, Input, Out, Peer, Publication};
-use self::{
-    channel::Connection, consume::Consumer, exchange::Exchange, message::Entry, method::Say, queue::Queue,
-    record::Record, refusal::Refusal, value::Name,
+pub(crate) use self::{
+    client::{At, Extra, Input, Out, Peer, Publication},
+    value::{ConnectionId, QueueId},
 };
-
-/// A connection, as long as the broker runs.
-pub(crate) type ConnectionId = u64;
-/// A queue; never used twice, also over restarts.
-pub(crate) type QueueId = u64;
-type ConsumerId = u64;
+use self::{
+    client::{Connection, Consumer},
+    exchange::Exchange,
+    message::Entry,
+    method::Say,
+    queue::Queue,
+    record::Record,
+    refusal::Refusal,
+    value::{ConsumerId, Name},
+};
 
 /// Above this, who connects is refused.
 pub(crate) const MOST_CONNECTIONS: usize = 1_000;

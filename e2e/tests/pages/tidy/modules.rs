@@ -11,10 +11,9 @@ use std::{
 use super::source::{Source, Token, shipped};
 
 /// Crates whose modules may still form cycles, with the reason.
-const CYCLIC: [(&str, &str); 3] = [
+const CYCLIC: [(&str, &str); 2] = [
     ("common/config", "its parts move to the owners of the settings"),
     ("common/service", "the start and the stop of a service are being taken apart"),
-    ("tools/devbroker", "the codec of its records is being replaced"),
 ];
 
 /// A module's or an item's place in its crate; empty for the crate itself.

@@ -14,7 +14,6 @@ use tokio::{
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 
-use super::{Agreed, Shared};
 use crate::{
     core::{Out, Peer, method::Say, refusal::Refusal},
     wire::{self, FRAME_MAX},
@@ -27,12 +26,21 @@ const FRAME_MIN: u32 = 4096;
 /// The only user, as in a RabbitMQ that was just installed.
 const USER: &str = "guest";
 
+/// What was agreed on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Agreed {
+    pub(super) channel_max: u16,
+    pub(super) frame_max: u32,
+    pub(super) heartbeat: Option<Duration>,
+}
+
 /// Comes to an agreement with a client; `None` if there is none, of which the client is told.
 pub(super) async fn greet(
     reader: &mut OwnedReadHalf,
     writer: &mut OwnedWriteHalf,
     buffer: &mut BytesMut,
-    shared: &Shared,
+    node: &str,
+    heartbeat: u16,
 ) -> Option<(Peer, Agreed)> {
     while buffer.len() < HEADER.len() {
         if reader.read_buf(buffer).await.ok()? == 0 {
@@ -46,7 +54,7 @@ pub(super) async fn greet(
         }
     }
     buffer.advance(HEADER.len());
-    say(writer, start(&shared.node)).await?;
+    say(writer, start(node)).await?;
     let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
     };
@@ -62,8 +70,7 @@ pub(super) async fn greet(
         }
         return None;
     }
-    let tune =
-        connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: shared.heartbeat };
+    let tune = connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
     say(writer, tune).await?;
     let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
         return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;

@@ -7,9 +7,9 @@ use amq_protocol::{
 
 use super::{
     At, Core,
-    channel::{Answer, answer, unless},
     equivalent::same_exchange,
-    exchange::{ALTERNATE, Binding, Exchange, ExchangeKind, KINDS},
+    exchange::{ALTERNATE, Binding, Exchange, ExchangeKind},
+    method::{Answer, answer, unless},
     record::Record,
     refusal::Refusal,
     value::{Name, number, text, type_name},
@@ -29,7 +29,7 @@ impl Core {
     }
 
     fn make_exchange(&mut self, name: Name, method: ex::Declare) -> Result<(), Refusal> {
-        let kind = kind_of(&method)?;
+        let kind = ExchangeKind::of(&method)?;
         let alternate = method.arguments.inner().get(ALTERNATE);
         if let Some(value) = alternate.filter(|value| text(value).is_none()) {
             let of = type_name(value);
@@ -127,16 +127,6 @@ impl Core {
 fn binding_key(queue: &ShortString, key: &ShortString, last: &Name) -> String {
     let neither = queue.as_str().is_empty() && key.as_str().is_empty();
     if neither { last.name.clone() } else { key.to_string() }
-}
-
-pub(super) fn kind_of(method: &ex::Declare) -> Result<ExchangeKind, Refusal> {
-    if method.internal {
-        return Err(Refusal::not_implemented("internal=true"));
-    }
-    let name = method.kind.as_str();
-    let kind = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    let how = if name.is_empty() { "invalid" } else { "unknown" };
-    kind.ok_or_else(|| Refusal::precondition(format!("{how} exchange type '{name}'")))
 }
 
 fn check_headers_binding(arguments: &FieldTable) -> Result<(), Refusal> {

@@ -1,68 +1,17 @@
 //! Connections and channels: their state, what each method leads to, and how they end.
 //! <https://www.rabbitmq.com/docs/channels>
 
-use std::collections::BTreeMap;
-
-use amq_protocol::{
-    protocol::{
-        AMQPClass, basic::AMQPMethod as Basic, channel, confirm, connection,
-        exchange::AMQPMethod as Exchange, queue::AMQPMethod as Queue, tx,
-    },
-    types::ShortString,
+use amq_protocol::protocol::{
+    AMQPClass, basic::AMQPMethod as Basic, channel, confirm, connection, exchange::AMQPMethod as Exchange,
+    queue::AMQPMethod as Queue, tx,
 };
 
 use super::{
-    At, ConnectionId, ConsumerId, Core, Out, Peer, QueueId, method::Say, refusal::Refusal, settle::Unacked,
+    At, ConnectionId, Core, Out, QueueId,
+    client::Channel,
+    method::{Answer, answer, unless},
+    refusal::Refusal,
 };
-
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) peer: Peer,
-    pub(super) channels: BTreeMap<u16, Channel>,
-    /// We said close, and wait for close-ok.
-    pub(super) closing: bool,
-    /// Bytes on their way to it.
-    pub(super) output: usize,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Channel {
-    /// We said close, and wait for close-ok.
-    pub(super) closing: bool,
-    /// `basic.qos` for new consumers.
-    pub(super) prefetch: u16,
-    pub(super) confirms: bool,
-    pub(super) published: u64,
-    /// Publishes that were taken since the last confirm was sent: first and last.
-    pub(super) taken: Option<(u64, u64)>,
-    /// A confirm was dropped on purpose, so none may cover several.
-    pub(super) singly: bool,
-    pub(super) last_tag: u64,
-    pub(super) unacked: BTreeMap<u64, Unacked>,
-    pub(super) consumers: BTreeMap<String, ConsumerId>,
-    /// The queue that an empty name means.
-    pub(super) last_queue: String,
-    /// The consumer tag and the address of direct reply-to.
-    pub(super) reply: Option<(ShortString, String)>,
-}
-
-/// What a method is answered with, if with anything.
-pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
-
-pub(super) fn answer(answer: impl Say) -> Answer {
-    Ok(Some(answer.class()))
-}
-
-/// The answer, if the client wants one.
-pub(super) fn unless(nowait: bool, answer: impl Say) -> Answer {
-    Ok((!nowait).then(|| answer.class()))
-}
-
-impl Connection {
-    pub(super) fn new(peer: Peer) -> Self {
-        Self { peer, channels: BTreeMap::new(), closing: false, output: 0 }
-    }
-}
 
 impl Core {
     pub(super) fn method(&mut self, at: At, method: AMQPClass) -> Result<(), Refusal> {

@@ -1,14 +1,18 @@
 //! What a client says and hears, and who it is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use amq_protocol::{
     protocol::{AMQPClass, BasicProperties, basic},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use bytes::Bytes;
 
-use super::{ConnectionId, message::Message, refusal::Refusal};
+use super::{
+    message::{Message, Unacked},
+    refusal::Refusal,
+    value::{ConnectionId, ConsumerId, QueueId},
+};
 
 /// A channel of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,5 +90,54 @@ impl Peer {
             Some(AMQPValue::FieldTable(table)) => table.inner().get(of) == Some(&AMQPValue::Boolean(true)),
             _ => false,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: Peer,
+    pub(crate) channels: BTreeMap<u16, Channel>,
+    /// We said close, and wait for close-ok.
+    pub(crate) closing: bool,
+    /// Bytes on their way to it.
+    pub(crate) output: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    /// We said close, and wait for close-ok.
+    pub(crate) closing: bool,
+    /// `basic.qos` for new consumers.
+    pub(crate) prefetch: u16,
+    pub(crate) confirms: bool,
+    pub(crate) published: u64,
+    /// Publishes that were taken since the last confirm was sent: first and last.
+    pub(crate) taken: Option<(u64, u64)>,
+    /// A confirm was dropped on purpose, so none may cover several.
+    pub(crate) singly: bool,
+    pub(crate) last_tag: u64,
+    pub(crate) unacked: BTreeMap<u64, Unacked>,
+    pub(crate) consumers: BTreeMap<String, ConsumerId>,
+    /// The queue that an empty name means.
+    pub(crate) last_queue: String,
+    /// The consumer tag and the address of direct reply-to.
+    pub(crate) reply: Option<(ShortString, String)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) at: At,
+    pub(crate) queue: QueueId,
+    pub(crate) tag: ShortString,
+    pub(crate) no_ack: bool,
+    pub(crate) prefetch: u16,
+    pub(crate) unacked: usize,
+    /// The next offset of a stream.
+    pub(crate) offset: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self { peer, channels: BTreeMap::new(), closing: false, output: 0 }
     }
 }

@@ -1,31 +1,19 @@
 //! Who wants messages: consumers, their prefetch, and `basic.get`. What they then get is in `deliver`.
 //! <https://www.rabbitmq.com/docs/consumers>, <https://www.rabbitmq.com/docs/consumer-prefetch>
 
-use amq_protocol::{protocol::basic, types::ShortString};
+use amq_protocol::protocol::basic;
 
 use super::{
-    At, ConsumerId, Core, QueueId,
+    At, Core,
     arguments::Kind,
-    channel::{Answer, answer, unless},
+    client::Consumer,
     message::Entry,
-    method::Say as _,
+    method::{Answer, Say as _, answer, unless},
     queue::Queue,
     refusal::Refusal,
     reply_to::REPLY_TO,
-    value::{Name, short, to_u32},
+    value::{ConsumerId, Name, short, to_u32},
 };
-
-#[derive(Debug)]
-pub(super) struct Consumer {
-    pub(super) at: At,
-    pub(super) queue: QueueId,
-    pub(super) tag: ShortString,
-    pub(super) no_ack: bool,
-    pub(super) prefetch: u16,
-    pub(super) unacked: usize,
-    /// The next offset of a stream.
-    pub(super) offset: u64,
-}
 
 impl Core {
     pub(super) fn qos(&mut self, at: At, method: &basic::Qos) -> Answer {

@@ -8,8 +8,8 @@ use amq_protocol::{
 use super::{
     At, Core, QueueId,
     arguments::{Kind, Settings},
-    channel::{Answer, unless},
     equivalent::same_queue,
+    method::{Answer, unless},
     queue::Queue,
     record::Record,
     refusal::Refusal,

@@ -8,12 +8,12 @@ use amq_protocol::{
 };
 
 use super::{
-    At, ConsumerId, Core, Extra, MOST_OUTPUT, Out, QueueId,
+    At, Core, Extra, MOST_OUTPUT, Out, QueueId,
     arguments::Kind,
-    message::{Entry, Message},
+    message::{Entry, Message, Unacked},
     method::Say as _,
     record::Record,
-    settle::Unacked,
+    value::ConsumerId,
 };
 
 impl Core {

@@ -11,11 +11,10 @@ use amq_protocol::{
 use super::{
     At,
     arguments::{KNOWN, Settings},
-    bind::kind_of,
-    exchange::{ALTERNATE, Exchange},
+    exchange::{ALTERNATE, Exchange, ExchangeKind},
     queue::Queue,
     refusal::Refusal,
-    value::{Name, number, text, type_name},
+    value::{Name, is_equal, number, text, type_name},
 };
 
 /// Compares a declaration with the queue that is there, over the arguments that its type knows.
@@ -47,7 +46,7 @@ pub(super) fn same_exchange(
     method: &exchange::Declare,
 ) -> Result<(), Refusal> {
     let what = format!("exchange {name}");
-    kind_of(method)?;
+    ExchangeKind::of(method)?;
     same_property("type", current.kind_name(), method.kind.as_str(), &what)?;
     same_property("durable", current.durable, method.durable, &what)?;
     same_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
@@ -88,11 +87,6 @@ fn same_argument(
         (None, Some(c)) => ("none".into(), typed(c)),
     };
     Err(inequivalent(name, what, &received, &current))
-}
-
-/// Numbers are equal whatever their types are.
-pub(crate) fn is_equal(one: &AMQPValue, other: &AMQPValue) -> bool {
-    one == other || number(one).is_some() && number(one) == number(other)
 }
 
 fn inequivalent(argument: &str, what: &str, received: &str, current: &str) -> Refusal {

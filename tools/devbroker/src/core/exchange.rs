@@ -1,12 +1,15 @@
 //! Exchanges and their bindings: which queues a message goes to.
 //! <https://www.rabbitmq.com/docs/exchanges>
 
-use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
+use amq_protocol::{
+    protocol::exchange::Declare,
+    types::{AMQPValue, FieldTable, ShortString},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    equivalent::is_equal,
-    value::{Name, text_of},
+    refusal::Refusal,
+    value::{Name, is_equal, text_of},
 };
 
 /// The four types.
@@ -29,6 +32,19 @@ pub(crate) const KINDS: [(&str, ExchangeKind); 4] = [
     ("topic", ExchangeKind::Topic),
     ("headers", ExchangeKind::Headers),
 ];
+
+impl ExchangeKind {
+    /// Reads the type that a declaration names.
+    pub(crate) fn of(method: &Declare) -> Result<Self, Refusal> {
+        if method.internal {
+            return Err(Refusal::not_implemented("internal=true"));
+        }
+        let name = method.kind.as_str();
+        let kind = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let how = if name.is_empty() { "invalid" } else { "unknown" };
+        kind.ok_or_else(|| Refusal::precondition(format!("{how} exchange type '{name}'")))
+    }
+}
 
 /// What every vhost has from the start; the one without a name routes to the queue that the key names.
 pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [

@@ -9,6 +9,8 @@ use amq_protocol::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::value::{ConsumerId, QueueId};
+
 /// What was published; queues share it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
@@ -56,6 +58,15 @@ pub(crate) struct Entry {
     pub(crate) delivery_count: u32,
     /// Whether the log has it.
     pub(crate) persisted: bool,
+}
+
+/// A delivery that a channel has in hand.
+#[derive(Debug)]
+pub(crate) struct Unacked {
+    pub(crate) queue: QueueId,
+    pub(crate) consumer: Option<ConsumerId>,
+    /// `None` for a stream, from which nothing is taken.
+    pub(crate) entry: Option<Entry>,
 }
 
 impl Message {

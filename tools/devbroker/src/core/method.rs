@@ -2,6 +2,8 @@
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 
+use super::refusal::Refusal;
+
 /// A method that can be sent.
 pub(crate) trait Say {
     /// The method, in the enum of all.
@@ -25,4 +27,16 @@ say! {
     Queue queue: DeclareOk BindOk UnbindOk PurgeOk DeleteOk;
     Basic basic: QosOk ConsumeOk CancelOk Cancel Return Deliver GetOk GetEmpty Ack Nack;
     Confirm confirm: SelectOk;
+}
+
+/// What a method is answered with, if with anything.
+pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
+
+pub(super) fn answer(answer: impl Say) -> Answer {
+    Ok(Some(answer.class()))
+}
+
+/// The answer, if the client wants one.
+pub(super) fn unless(nowait: bool, answer: impl Say) -> Answer {
+    Ok((!nowait).then(|| answer.class()))
 }

@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use amq_protocol::types::FieldTable;
 
 use super::{
-    ConnectionId, ConsumerId,
     arguments::{Kind, Settings},
     message::{Entry, Message, Reason},
     stream::Stream,
-    value::Name,
+    value::{ConnectionId, ConsumerId, Name},
 };
 
 /// Out of three deliveries of a quorum queue two are of high priority, if there are any.

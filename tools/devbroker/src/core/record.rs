@@ -6,11 +6,10 @@ use amq_protocol::types::FieldTable;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    QueueId,
     exchange::{Binding, Exchange, ExchangeKind},
     message::{Entry, Message, Reason},
     queue::Queue,
-    value::Name,
+    value::{Name, QueueId},
 };
 
 /// One entry of the log. Postcard writes a kind as its place in this list: a change of the list, or of what stands in it, is a

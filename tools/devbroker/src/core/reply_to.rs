@@ -7,9 +7,9 @@ use amq_protocol::{protocol::basic, types::ShortString};
 
 use super::{
     At, Core, Extra, Out,
-    channel::{Answer, unless},
     deliver::deliver_method,
     message::Message,
+    method::{Answer, unless},
     refusal::Refusal,
     value::short,
 };

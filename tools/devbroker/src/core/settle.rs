@@ -2,22 +2,13 @@
 //! <https://www.rabbitmq.com/docs/confirms>
 
 use super::{
-    At, ConsumerId, Core, QueueId,
+    At, Core, QueueId,
     arguments::Kind,
-    channel::Answer,
-    message::{Entry, Reason},
+    message::{Entry, Reason, Unacked},
+    method::Answer,
     record::Record,
     refusal::Refusal,
 };
-
-/// A delivery that a channel has in hand.
-#[derive(Debug)]
-pub(super) struct Unacked {
-    pub(super) queue: QueueId,
-    pub(super) consumer: Option<ConsumerId>,
-    /// `None` for a stream, from which nothing is taken.
-    pub(super) entry: Option<Entry>,
-}
 
 impl Core {
     pub(super) fn ack(&mut self, at: At, tag: u64, multiple: bool) -> Answer {

@@ -1,9 +1,16 @@
-//! Names, and AMQP values as numbers and texts.
+//! Ids and names, and AMQP values as numbers and texts.
 
 use std::{fmt, sync::Arc};
 
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 use serde::{Deserialize, Serialize};
+
+/// Identifies a connection, as long as the broker runs.
+pub(crate) type ConnectionId = u64;
+/// Identifies a queue; no queue gets the id of an earlier one, even after a restart.
+pub(crate) type QueueId = u64;
+/// Identifies a consumer, as long as the broker runs.
+pub(crate) type ConsumerId = u64;
 
 /// The name of a queue or an exchange, shown as error texts have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,4 +84,9 @@ pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
         AMQPValue::ByteArray(_) => "binary",
         AMQPValue::Void => "void",
     }
+}
+
+/// Numbers are equal whatever their types are.
+pub(crate) fn is_equal(one: &AMQPValue, other: &AMQPValue) -> bool {
+    one == other || number(one).is_some() && number(one) == number(other)
 }
