@@ -125,6 +125,14 @@ impl Checkout {
         self.hops(&["up", "-d", "--broker", &self.broker()])
     }
 
+    /// Runs `up -d` in two checkouts at the same time.
+    pub(crate) fn up_both(one: &Self, other: &Self) {
+        let mut first = one.command(&["up", "-d", "--broker", &one.broker()]);
+        let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        other.up().ok();
+        CommandOutput::of(&first.wait_with_output().unwrap()).ok();
+    }
+
     /// Starts `up` without `--detach`.
     pub(crate) fn up_in_foreground(&self) -> Child {
         let mut command = self.command(&["up", "--broker", &self.broker()]);

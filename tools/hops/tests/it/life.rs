@@ -140,8 +140,7 @@ async fn down_kills_a_supervisor_that_hangs_and_stops_its_tasks() {
 #[tokio::test]
 async fn two_checkouts_run_side_by_side() {
     let (one, two) = (Checkout::new().await, Checkout::new().await);
-    one.up().ok();
-    two.up().ok();
+    Checkout::up_both(&one, &two);
     assert_eq!(one.get(6767, "/accounts/10000").await.status, 200);
     one.hops(&["down"]).ok();
     assert_eq!(one.processes(), Vec::<String>::new());
@@ -259,7 +258,8 @@ async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_g
     let checkout = Checkout::new().await;
     checkout.edit("interval: 3s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
     checkout.edit("start_period: 70s", "start_period: 0s");
-    checkout.edit("stop_grace_period: 20s", "stop_grace_period: 4s");
+    checkout.edit("retries: 5", "retries: 3");
+    checkout.edit("stop_grace_period: 20s", "stop_grace_period: 2s");
     checkout.up().ok();
     let pid = || checkout.tasks("vipservice")[0]["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap());
     let hang = |pid: i32| kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
@@ -273,6 +273,6 @@ async fn a_task_that_hangs_is_killed_by_its_health_check_and_in_the_end_by_its_g
 
     hang(after);
     let said = checkout.hops(&["down"]).ok();
-    assert!(said.contains("killed, since it had not exited after 4s"), "{said}");
+    assert!(said.contains("killed, since it had not exited after 2s"), "{said}");
     assert_eq!(checkout.processes(), Vec::<String>::new());
 }

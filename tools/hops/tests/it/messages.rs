@@ -92,8 +92,7 @@ async fn verify_checks_the_task_to_kill_before_it_reads() {
 #[tokio::test]
 async fn verify_lists_the_lost_reads_and_fails() {
     let (one, other) = (Checkout::new().await, Checkout::new().await);
-    one.up().ok();
-    other.up().ok();
+    Checkout::up_both(&one, &other);
     // Reads here, offers there: every read is lost.
     let (account, vip) = (one.url(6767, ""), other.url(6868, ""));
     let urls = ["--account-url", &account, "--vip-url", &vip];
