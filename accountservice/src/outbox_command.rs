@@ -70,9 +70,9 @@ fn list(outbox: &Outbox) -> Result<(), String> {
         print(format!("{:<36}  {request:<36}  {:<10}  {body}", message.shown_id(), entry.queue));
     }
     print(format!("{} waiting", outbox.len()));
-    match outbox.put_aside_len() {
+    match outbox.parked_len() {
         0 => {}
-        n => print(format!("{n} put aside, since they can never be published")),
+        n => print(format!("{n} parked, since they can never be published")),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Hop 7, consumer: a delivery becomes an outcome.
 //!
-//! Every error is turned into `Ack`, `Retry` or `DeadLetter` here, in one place. What fails because of
-//! the broker does not come up: publishing repeats until it is confirmed.
+//! Every error becomes `Ack`, `Retry` or `DeadLetter` here, in one place. Failures of the broker are none of them:
+//! publishing repeats until the broker confirms.
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ use crate::{
     settings::Settings,
 };
 
-/// Why a delivery did not become an offer; one variant per decision.
+/// Why a delivery was not handled; one variant per decision.
 #[derive(Debug)]
 enum Failed {
-    /// Of a major version that this replica does not read; another may.
+    /// It has a major version that this replica does not read; another may.
     OtherVersion(String),
-    /// Nobody will ever read it.
+    /// No replica can ever read it.
     Poison(String),
-    /// The offer cannot be published, or we are stopping.
+    /// The offer cannot be published, or the service is stopping.
     Unpublished(PublishError),
 }
 
-/// What stands between the queue and the stream.
+/// The consumer of notifications, from the queue to the stream.
 #[derive(Debug)]
 pub struct Consumer {
     rules: Live<OfferRules>,
@@ -40,16 +40,16 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Decides by the rules in `settings` as they are at that moment, and appends to `offers`.
+    /// Returns a consumer that applies the current rules in `settings` to each delivery, and appends to `offers`.
     #[must_use]
     pub fn new(settings: &LiveSettings<Settings>, offers: Offers, registry: &mut Registry) -> Self {
-        let help = "Notifications that the rule made no offer for";
+        let help = "Notifications that lead to no offer";
         let declined = counter(registry, "offers_declined", help);
         let limit = settings.live(|settings| settings.notification_limit);
         Self { rules: settings.live(Settings::rules), limit, offers, declined }
     }
 
-    /// What the messaging client calls with each delivery.
+    /// Returns the handler for the messaging client.
     #[must_use]
     pub fn handler(self: &Arc<Self>) -> Handler {
         let consumer = Arc::clone(self);
@@ -106,11 +106,11 @@ impl Consumer {
     }
 }
 
-/// The notification in a message, and the message's id.
+/// Reads the message's id and the notification in it.
 fn decode(message: &Message, limit: usize) -> Result<(&str, VipNotification), Failed> {
     let poison = |why: String| Err(Failed::Poison(why));
     let Some(id) = message.id.as_deref().filter(|id| !id.is_empty()) else {
-        return poison("it has no message_id, so a repetition could not be told".into());
+        return poison("it has no message_id, so duplicates could not be detected".into());
     };
     let content_type = message.content_type.as_deref().unwrap_or("none");
     if content_type.split(';').next().map(str::trim) != Some(JSON) {
@@ -130,7 +130,7 @@ fn decode(message: &Message, limit: usize) -> Result<(&str, VipNotification), Fa
     match serde_json::from_slice::<VipNotification>(&message.body) {
         Ok(notification) if notification.account_id.is_empty() => poison("its accountId is empty".into()),
         Ok(notification) => Ok((id, notification)),
-        Err(error) => poison(format!("its body is no notification: {error}")),
+        Err(error) => poison(format!("its body is not a notification: {error}")),
     }
 }
 

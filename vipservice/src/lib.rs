@@ -5,18 +5,19 @@
 //! - [`offer`]: hop 8, the rule, pure
 //! - [`offers`]: hop 9, the stream of offers and every replica's view of it
 //!
-//! Around them: [`dead_letters`], those that were given up, over HTTP and from a shell, and [`settings`].
-//! It keeps nothing on disk: what it knows is in the stream.
+//! Around them: [`operator`], the dead letters of the work queue, over HTTP and from a shell, and [`settings`].
+//! It keeps nothing on disk: its data is in the stream.
 
 pub mod consumer;
 pub mod offer;
 pub mod offers;
-pub mod dead_letters;
+pub mod operator;
 pub mod settings;
 
 use std::{ffi::OsString, sync::Arc};
 
 use contracts::topology::{self, OFFERS, VIP_QUEUE};
+use dead_letters::DeadLetters;
 use hops_config::{LiveSettings, Sources, command};
 use messaging::{
     MessagingClient, QueueBrowser,
@@ -35,39 +36,38 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     consumer::Consumer,
-    dead_letters::{DeadLetters, page},
     offers::{Offers, view::View},
     settings::Settings,
 };
 
-/// Where it listens if nothing else is said.
+/// Default port.
 const PORT: u16 = 6868;
 
-/// From the command line and the environment to a running service, or to one of its verbs.
+/// Runs the service, or one of its verbs, as the command line and the environment ask for.
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// A sentence that says what is wrong.
 pub async fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), Failure> {
     let command = command::<Settings>()
         .about("Consumes vip_queue, in competition with its replicas, and makes offers")
-        .subcommand(dead_letters::command::command())
+        .subcommand(operator::command())
         .subcommand(healthcheck::command());
     let (sources, matches) = Sources::parse::<Settings>(command, args, environment)?;
     if let Some(verb) = matches.subcommand_matches(healthcheck::VERB) {
         return healthcheck::of_service::<Settings>(verb, sources, PORT).await;
     }
-    if let Some(verb) = matches.subcommand_matches("dead-letters") {
-        return Ok(dead_letters::command::run(verb, &sources.load().await?).await?);
+    if let Some(verb) = matches.subcommand_matches(operator::NAME) {
+        return Ok(operator::run(verb, &sources.load().await?).await?);
     }
     let Some(begun) = startup::begin::<Settings>(sources, PORT).await? else { return Ok(()) };
     let Begun { live, instance, listener, stop } = begun;
     let settings = live.now();
     let shared = &settings.shared;
     let topology = topology::vip_queue(shared.vip_queue_max_length)
-        .with_ladder(&settings.ladder())
+        .with_retry_queues(&settings.retry_policy())
         .with_queue(topology::offers(settings.offers_max_bytes))
         .with_exchange(&shared.config_event_bus);
     let options = AmqpOptions::new(live.shared(), &instance.name, topology)?;
@@ -80,7 +80,7 @@ pub async fn start(
 /// Runs the service until `stop`.
 ///
 /// # Errors
-/// What was left at the end of the grace period.
+/// Work that was left at the end of the grace period.
 pub async fn run(
     live: &LiveSettings<Settings>,
     instance: &str,
@@ -96,7 +96,7 @@ pub async fn run(
     let consumer = Arc::new(Consumer::new(live, offers, &mut registry));
 
     client.connect();
-    // It goes on until the client is closed: requests are answered from the view to the last.
+    // It runs until the client is closed: requests are answered from the view to the last.
     client.replay(OFFERS, view.reader());
     let options = settings.consume_options(live.live(|settings| settings.handler_timeout));
     let consuming = client.subscribe_to_queue(VIP_QUEUE, options, consumer.handler());
@@ -119,11 +119,13 @@ pub async fn run(
         })
         .with_note("settings", live.note());
     let health = Arc::new(health);
-    let counting = page::count(Arc::clone(&browser), &mut registry);
-    let patience = live.live(|settings| settings.shared.request_timeout);
-    let letters = DeadLetters::new(Arc::clone(&client), browser, Arc::clone(&view), patience);
+    let policy = settings.retry_policy();
+    let counting = dead_letters::http::count(Arc::clone(&browser), &policy, &mut registry);
+    let publish_timeout = live.live(|settings| settings.shared.request_timeout);
+    let letters =
+        DeadLetters::new(Arc::clone(&client), browser, policy, Arc::clone(&view) as _, publish_timeout);
     let routes = offers::router(view)
-        .merge(page::router(letters))
+        .merge(dead_letters::http::router(letters))
         .merge(http::settings::router(live.effective(), Access::new(&settings.shared)?));
     let router = http::router(routes, live.shared(), &health, registry);
     let subscriptions = [consuming, counting].into_iter().chain(following).collect();

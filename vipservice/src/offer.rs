@@ -1,6 +1,6 @@
-//! Hop 8, offer: "under certain circumstances" the VIP gets an offer. These are the circumstances.
+//! Hop 8, offer: "under certain circumstances" the VIP gets an offer. This file defines the circumstances.
 //!
-//! This file does no I/O, and the clock is the notification's: the same input gives the same offer.
+//! It does no I/O and reads no clock: the same notification leads to the same offer.
 
 use std::{str::FromStr, time::Duration};
 
@@ -8,27 +8,27 @@ use contracts::VipNotification;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-/// By which rules an offer is made.
+/// The rules for offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferRules {
-    /// What it says.
+    /// Text of the offer.
     pub text: String,
-    /// How long it is good for, from the read on.
+    /// Time from the read until the offer expires.
     pub valid_for: Duration,
-    /// At which hours a read leads to one.
+    /// Hours whose reads lead to an offer.
     pub hours: Hours,
 }
 
-/// What is offered to whom, and until when.
+/// An offer to one account holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// To whom.
+    /// Account that receives the offer.
     pub account_id: String,
-    /// What.
+    /// Text shown to the account holder.
     pub text: String,
-    /// Why: the read.
+    /// Time of the read that led to the offer.
     pub read_at: Timestamp,
-    /// Until when.
+    /// Time at which the offer expires.
     pub valid_until: Timestamp,
 }
 
@@ -39,12 +39,12 @@ pub fn offer_for(notification: &VipNotification, rules: &OfferRules) -> Option<O
         account_id: notification.account_id.clone(),
         text: rules.text.clone(),
         read_at: notification.read_at,
-        // A read at the end of time is good until the end of time.
+        // Beyond the last representable time, it is the last one.
         valid_until: notification.read_at.checked_add(rules.valid_for).unwrap_or(Timestamp::MAX),
     })
 }
 
-/// Hours of the day in UTC, the last one excluded: `9-17`, or over midnight, `22-6`.
+/// A range of hours of the day in UTC, without its end: `9-17`, or over midnight, `22-6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hours {
@@ -70,7 +70,7 @@ impl Hours {
 }
 
 impl Default for Hours {
-    /// Around the clock.
+    /// Returns all hours.
     fn default() -> Self {
         Self { from: 0, to: 24 }
     }
@@ -84,7 +84,9 @@ impl FromStr for Hours {
         let hours = text.split_once('-').and_then(|(from, to)| Some((hour(from)?, hour(to)?)));
         match hours {
             Some((from, to)) if from != to && from < 24 => Ok(Self { from, to }),
-            _ => Err(format!("`{text}` are no hours: write two from 0 to 24, as in \"9-17\"")),
+            _ => Err(format!(
+                "`{text}` is not a valid range of hours: write two numbers from 0 to 24, as in \"9-17\""
+            )),
         }
     }
 }
@@ -139,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_is_no_panic() {
+    fn the_last_representable_time_causes_no_panic() {
         let last = VipNotification { account_id: "1".into(), read_at: Timestamp::MAX };
         assert_eq!(offer_for(&last, &rules("0-24")).unwrap().valid_until, Timestamp::MAX);
     }
 
     #[test]
-    fn what_are_no_hours_is_refused() {
+    fn an_invalid_range_of_hours_is_refused() {
         for text in ["", "9", "9-", "9-9", "24-6", "-1-5", "9-25", "nine-five"] {
             assert!(text.parse::<Hours>().unwrap_err().contains("9-17"), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Hop 9, offers: appended to the stream, applied to every replica's view, answered over HTTP.
 //!
-//! The stream is the truth. A delivery that is repeated appends the same offer again, with the same id;
-//! the view keeps the first.
+//! The stream is the source of truth. A duplicate delivery appends the same offer again, with the same id; the view
+//! keeps the first one.
 
 pub mod view;
 
@@ -23,38 +23,38 @@ use service::http::Problem;
 use self::view::View;
 use crate::offer::Offer;
 
-/// The `type` of an entry.
+/// Message type of an entry.
 const OFFER: &str = "offer.v1";
 
-/// An offer as it stands in the stream.
+/// An offer, as it is stored in the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OfferMade {
-    /// The notification's id: by it a repetition is told.
+    /// Id of the notification, which identifies duplicates.
     pub id: String,
-    /// To whom.
+    /// Account that receives the offer.
     pub account_id: String,
-    /// What.
+    /// Text shown to the account holder.
     pub text: String,
-    /// The read that led to it.
+    /// Time of the read that led to the offer.
     #[serde(serialize_with = "millis")]
     pub read_at: Timestamp,
-    /// When it was made.
+    /// Time at which the offer was made.
     #[serde(serialize_with = "millis")]
     pub made_at: Timestamp,
-    /// Until when it is good.
+    /// Time at which the offer expires.
     #[serde(serialize_with = "millis")]
     pub valid_until: Timestamp,
-    /// The request that read the account.
+    /// Id of the request that read the account.
     pub request_id: String,
-    /// The replica that made it.
+    /// Replica that made the offer.
     pub made_by: String,
 }
 
-/// An offer as it is answered.
+/// An offer, as it is answered over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OfferAnswer {
-    /// Where it stands in the stream.
+    /// Position in the stream.
     pub offset: u64,
     /// The offer.
     #[serde(flatten)]

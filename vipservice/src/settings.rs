@@ -6,7 +6,7 @@ use contracts::topology::VIP_QUEUE;
 use documented::DocumentedFields;
 use hops_config::{Live, ServiceSettings, SharedSettings, more_than_zero};
 use humantime_serde::re::humantime;
-use messaging::{ConsumeOptions, ladder::Ladder};
+use messaging::{ConsumeOptions, retry::RetryPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::offer::{Hours, OfferRules};
@@ -64,16 +64,20 @@ impl Settings {
         OfferRules { text: self.offer_text.clone(), valid_for: self.offer_valid_for, hours: self.offer_hours }
     }
 
-    /// What becomes of notifications that fail.
+    /// Returns the retry policy of notifications.
     #[must_use]
-    pub fn ladder(&self) -> Ladder {
-        Ladder::new(VIP_QUEUE, &self.retry_delays.0)
+    pub fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy::new(VIP_QUEUE, &self.retry_delays.0)
     }
 
     /// How the work queue is consumed, with a time-out that may change.
     #[must_use]
     pub fn consume_options(&self, handler_timeout: Live<Duration>) -> ConsumeOptions {
-        ConsumeOptions { prefetch: self.consumer_prefetch, handler_timeout, ladder: Some(self.ladder()) }
+        ConsumeOptions {
+            prefetch: self.consumer_prefetch,
+            handler_timeout,
+            retry_policy: Some(self.retry_policy()),
+        }
     }
 }
 

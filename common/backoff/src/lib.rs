@@ -1,7 +1,7 @@
-//! Delays before another attempt: exponential, with full jitter.
+//! Waits before another attempt: exponential, with full jitter.
 //!
-//! Full jitter (a wait drawn evenly between zero and the present ceiling) spreads the clients of a
-//! broker that comes back better than a fixed or a half-jittered wait does:
+//! Full jitter (a wait drawn evenly between zero and the current ceiling) spreads the clients of a recovering broker
+//! better than a fixed or a half-jittered wait does:
 //! <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
 
 use std::time::Duration;
@@ -15,13 +15,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with waits of at most `min`; the ceiling doubles with each wait until it reaches `max`.
+    /// Returns a back-off whose first wait is at most `min`; the ceiling doubles with each wait until it reaches `max`.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, ceiling: min }
     }
 
-    /// The next wait.
+    /// Draws the next wait, and doubles the ceiling.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.ceiling.mul_f64(rand::random::<f64>());
         self.ceiling = (self.ceiling * 2).min(self.max);
@@ -33,14 +33,14 @@ impl Backoff {
         tokio::time::sleep(self.next_wait()).await;
     }
 
-    /// It worked: the next wait is a short one again.
+    /// Resets the ceiling after a success, so that the next wait is short again.
     pub fn reset(&mut self) {
         self.ceiling = self.min;
     }
 }
 
 impl Default for Backoff {
-    /// 50 ms to 2 s: for one operation on a broker that is there.
+    /// Returns waits from 50 ms to 2 s, for one operation on a broker that is connected.
     fn default() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(2))
     }

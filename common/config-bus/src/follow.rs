@@ -61,14 +61,14 @@ pub fn follow<S: ServiceSettings>(
     let id = BusId::new(S::SERVICE, live.profile(), instance);
     let exchange = live.now().shared().config_event_bus.clone();
     let (sender, events) = mpsc::channel(EVENTS);
-    let options = ConsumeOptions { prefetch: 10, handler_timeout: ACK.into(), ladder: None };
+    let options = ConsumeOptions { prefetch: 10, handler_timeout: ACK.into(), retry_policy: None };
     let bus = client.subscribe(&exchange, EVERYTHING, options, handler(id.clone(), sender));
     let (settings, client) = (live.clone(), Arc::clone(client));
     let refresh = Refresh { settings, client, id, exchange, reloads, refusals };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (subscription, activity) = Subscription::new(stop.clone(), tasks.clone());
+    let (subscription, state) = Subscription::new(stop.clone(), tasks.clone());
     tasks.spawn(async move {
-        activity.set_active(true);
+        state.set_active(true);
         stop.run_until_cancelled(refresh.run(events, &bus)).await;
         bus.cancel();
         bus.finished().await;

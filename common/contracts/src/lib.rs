@@ -1,14 +1,13 @@
-//! The contracts between services: messages, queues, and the request that a message belongs to.
+//! The contract between services: messages, queues, and the request that a message belongs to.
 //!
 //! In reading order:
-//! - this file: the notification, and which versions of it a reader understands
-//! - [`RequestContext`]: the request's id and its trace, which travel with the message
+//! - this file: the notification, and the versions of it that a reader understands
+//! - [`RequestContext`]: the request's id and trace, which travel with the message
 //! - [`event`]: an event as a message, with the CloudEvents attributes
 //! - [`topology`]: the queue and the stream, with their arguments
 //!
-//! A serialized type is a promise. Readers are tolerant within a major version: fields they do not
-//! know pass, so a newer producer may add some. What changes a field's meaning is a new major
-//! version, with a new `type`.
+//! A serialized type is a promise. Readers are tolerant within a major version: they ignore unknown fields, so a newer
+//! producer may add some. A field with a new meaning needs a new major version, with a new `type`.
 
 mod trace;
 mod event;
@@ -23,33 +22,33 @@ pub use self::{
     trace::{RequestContext, TRACEPARENT, TRACESTATE, TraceContext},
 };
 
-/// The message's `type`, up to the major version.
+/// Message type of [`VipNotification`], up to the major version.
 pub const VIP_NOTIFICATION: &str = "vip.notification.v1";
 
-/// "A VIP's account was read": what accountservice puts on the work queue.
+/// A VIP's account was read: the message that the accountservice sends to the vipservice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VipNotification {
-    /// The account that was read.
+    /// Id of the account that was read.
     pub account_id: String,
-    /// When it was read: RFC 3339 in UTC, to the millisecond.
+    /// Time of the read: RFC 3339 in UTC, to the millisecond.
     #[serde(serialize_with = "millis")]
     pub read_at: Timestamp,
 }
 
-/// The meaning of a message's `type` for a reader of `ours`, as in `vip.notification.v1`.
+/// How a message's `type` compares with the type that a reader understands, such as `vip.notification.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Ours; a minor version, as in `v1.2`, adds to it, and what was there keeps its meaning.
+    /// The reader's type. A minor version, as in `v1.2`, adds fields; the others keep their meaning.
     Ours,
     /// The same contract in another major version, in which fields may mean something else.
     OtherVersion,
-    /// Another contract.
+    /// Another type.
     Foreign,
 }
 
 impl Kind {
-    /// Compares.
+    /// Compares a message's type with the reader's.
     #[must_use]
     pub fn of(kind: &str, ours: &str) -> Self {
         let Some((contract, our_major)) = ours.rsplit_once(".v") else { return Self::Foreign };
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_told_by_its_contract_and_its_major_version() {
+    fn a_type_is_compared_by_its_name_and_its_major_version() {
         for (kind, is) in [
             ("vip.notification.v1", Kind::Ours),
             ("vip.notification.v1.7", Kind::Ours),
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_a_newer_minor_version_passes() {
+    fn a_field_of_a_newer_minor_version_is_ignored() {
         let newer = r#"{"accountId":"1","readAt":"2026-11-20T06:27:33.757Z","channel":"web"}"#;
         assert!(serde_json::from_str::<VipNotification>(newer).is_ok());
     }

@@ -2,15 +2,15 @@
 
 use messaging::topology::{Queue, Topology};
 
-/// The work queue of VIP notifications.
+/// Name of the work queue of VIP notifications.
 pub const VIP_QUEUE: &str = "vip_queue";
-/// The queue of its dead letters: poison, and notifications that failed too often.
+/// Name of its dead-letter queue, for notifications that cannot be read or failed too often.
 pub const VIP_DEAD: &str = "vip_queue.dead";
-/// The stream of offers.
+/// Name of the stream of offers.
 pub const OFFERS: &str = "offers";
 
-/// Returns [`VIP_QUEUE`] and the queue it dead-letters to. It holds `max_length` messages; the broker refuses
-/// (nacks) further ones, and the outbox keeps those.
+/// Returns [`VIP_QUEUE`] and its dead-letter queue. The broker refuses (nacks) more than `max_length` messages, and the
+/// outbox keeps those.
 #[must_use]
 pub fn vip_queue(max_length: u32) -> Topology {
     Topology::default()

@@ -1,21 +1,21 @@
-//! The request's id and its W3C trace context: what ties nine hops in two processes together.
+//! The request's id and its W3C trace context, which connect the nine hops in two processes.
 //!
-//! It carries a trace on; it does not export spans.
+//! A trace is carried on; spans are not exported.
 
 use messaging::Message;
 use uuid::Uuid;
 
-/// The header with the trace's id and the parent's, in HTTP and in AMQP: <https://www.w3.org/TR/trace-context/>.
+/// Header with the ids of the trace and of the parent span, in HTTP and in AMQP: <https://www.w3.org/TR/trace-context/>.
 pub const TRACEPARENT: &str = "traceparent";
-/// The header with other systems' part of it.
+/// Header with the other systems' part of the trace context.
 pub const TRACESTATE: &str = "tracestate";
 
-/// The request that something belongs to, and its trace. Made at hop 1, carried in the message, found again at hop 7.
+/// The request that work belongs to, and its trace. Hop 1 makes it, the message carries it, hop 7 reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
-    /// The `x-request-id` that came in, or one made here; the message's `correlation_id`.
+    /// Id of the request: the caller's `x-request-id`, or a generated one; the message's `correlation_id`.
     pub request_id: String,
-    /// The trace this work belongs to.
+    /// Trace of the request.
     pub trace: TraceContext,
 }
 
@@ -29,7 +29,7 @@ impl RequestContext {
     ) -> Self {
         Self {
             request_id: request_id.filter(|id| is_request_id(id)).map_or_else(new_request_id, str::to_owned),
-            trace: TraceContext::continued(traceparent, tracestate),
+            trace: TraceContext::from_parts_or_new(traceparent, tracestate),
         }
     }
 
@@ -46,7 +46,7 @@ fn new_request_id() -> String {
     Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
-/// 1 to 128 visible ASCII characters: what fits a header, a log line and AMQP's short string.
+/// Accepts 1 to 128 visible ASCII characters, which fit into a header, a log line and AMQP's short string.
 fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -61,10 +61,10 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A new span in the trace that arrived; a malformed or missing `traceparent` starts a new trace
-    /// and drops the `tracestate` (Trace Context, section 3.2.2.3 and 4.3).
+    /// Returns a new span in the caller's trace; a malformed or missing `traceparent` starts a new trace and drops the
+    /// `tracestate` (Trace Context, sections 3.2.2.3 and 4.3).
     #[must_use]
-    pub fn continued(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
+    pub fn from_parts_or_new(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
         let span_id = rand::random_range(1..=u64::MAX);
         match traceparent.and_then(parse_traceparent) {
             Some((trace_id, flags)) => Self {
@@ -77,26 +77,26 @@ impl TraceContext {
         }
     }
 
-    /// The trace's id. A span keeps the number; who shows it writes 32 hexadecimal digits.
+    /// Returns the trace's id, which is written with 32 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> u128 {
         self.trace_id
     }
 
-    /// The value of the `traceparent` header that names this span as the parent.
+    /// Returns the value of a `traceparent` header with this span as the parent.
     #[must_use]
     pub fn traceparent(&self) -> String {
         format!("00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 
-    /// The `tracestate` that came with the trace: other systems' business, handed on as it is.
+    /// Returns the caller's `tracestate`, which is passed on unchanged.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.state.as_deref()
     }
 }
 
-/// Trace id and flags of a valid `traceparent`; versions above 00 may have more fields (section 3.2.4).
+/// Reads trace id and flags of a valid `traceparent`; versions above 00 may have more fields (section 3.2.4).
 fn parse_traceparent(value: &str) -> Option<(u128, u8)> {
     fn hex(field: &str, len: usize) -> Option<u128> {
         let lower = field.len() == len && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn a_valid_parent_is_continued_with_a_span_of_our_own() {
-        let context = TraceContext::continued(Some(PARENT), Some("vendor=1"));
+        let context = TraceContext::from_parts_or_new(Some(PARENT), Some("vendor=1"));
         assert_eq!(context.id(), 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_ne!(context.traceparent(), PARENT);
         assert_eq!(context.tracestate(), Some("vendor=1"));
-        let next = TraceContext::continued(Some(&context.traceparent()), context.tracestate());
+        let next = TraceContext::from_parts_or_new(Some(&context.traceparent()), context.tracestate());
         assert_eq!(next.id(), context.id());
     }
 
@@ -141,7 +141,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
             "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
-            let context = TraceContext::continued(Some(bad), Some("vendor=1"));
+            let context = TraceContext::from_parts_or_new(Some(bad), Some("vendor=1"));
             assert_ne!(context.id(), 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, "{bad}");
             assert_eq!(context.tracestate(), None, "{bad}");
         }

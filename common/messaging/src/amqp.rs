@@ -1,10 +1,11 @@
 //! Hop 6, broker: the messaging client over AMQP 0-9-1, with lapin.
 //!
-//! It keeps two connections, one to publish and one to consume, since a broker short of memory stops
-//! reading from whoever publishes, and acknowledgments must go on. In reading order:
-//! - `fault`: what can go wrong, by what has to happen next; and no request without a limit
+//! It keeps two connections, one to publish and one to consume: a broker that is short of memory stops reading from
+//! connections that publish, and acknowledgments must go on. In reading order:
+//! - `fault`: what can go wrong, by what has to happen next; and a time limit for each request
 //! - `dial`: from an address to a connection
-//! - `connection`: one connection, kept up: back-off, topology, what is shown of it
+//! - `session`: one connection, until it is lost
+//! - `connection`: one after the other, with back-off, and their state
 //! - `wire`: a message as AMQP's properties
 //! - `publisher`: batches of confirmed publishes
 //! - `consumer`: deliveries to a handler, settled by hand
@@ -16,6 +17,7 @@
 
 mod fault;
 mod dial;
+mod session;
 mod connection;
 mod wire;
 mod publisher;
@@ -31,37 +33,38 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Link, publisher::Publisher};
 use super::{
-    Activity, BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, Handler, Message, MessagingClient,
-    PublishError, QueueBrowser, StreamReader, Subscription, metrics::Metrics, topology::Topology,
+    BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, ConsumerStateSender, Handler, Message,
+    MessagingClient, PublishError, QueueBrowser, StreamReader, Subscription, metrics::Metrics,
+    topology::Topology,
 };
 
-/// The largest body that is published, in bytes. RabbitMQ 4 takes 16 MiB, 3.x more; a message that large
-/// belongs elsewhere.
+/// Largest body that is published, in bytes. RabbitMQ 4 accepts 16 MiB, 3.x more; content of that size belongs
+/// elsewhere.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// What the client needs to know.
+/// Options of the client.
 #[derive(Debug, Clone)]
 pub struct AmqpOptions {
-    /// This instance's name: how the broker's own tools show the connection and the consumer.
+    /// Name of this instance, under which the broker's tools show the connection and the consumer.
     pub instance: String,
-    /// What is declared on each new connection.
+    /// Exchanges and queues that are declared on each new connection.
     pub topology: Topology,
-    /// Where the broker is.
+    /// Address of the broker, with the credentials.
     pub broker: Broker,
-    /// The authority that signed its certificate, in PEM; without it, the system's.
+    /// Authority that signed the broker's certificate, in PEM; without it, those of the system count.
     pub ca: Option<String>,
-    /// For dialing and the handshake together.
+    /// Time limit for dialing and the handshake together.
     pub connect_timeout: Live<Duration>,
-    /// For any other request.
+    /// Time limit for any other request.
     pub operation_timeout: Live<Duration>,
-    /// The interval; a dead link is found after two.
+    /// Interval of heartbeats; a dead connection is detected after two.
     pub heartbeat: Duration,
-    /// The first and the longest wait before connecting again.
+    /// First and longest wait before connecting again.
     pub backoff: (Duration, Duration),
 }
 
 impl AmqpOptions {
-    /// From the settings; those that are live stay so.
+    /// Takes the options from the settings; live ones stay live.
     ///
     /// # Errors
     /// As [`SharedSettings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot
@@ -75,7 +78,9 @@ impl AmqpOptions {
         let settings = live.get();
         let broker = settings.broker()?;
         if broker.addresses().iter().any(|(address, _)| address.tls) && !cfg!(feature = "tls") {
-            return Err("amqp_server_url: this build speaks no TLS: build it with `--features tls`".into());
+            return Err(
+                "amqp_server_url: this build does not support TLS: build it with `--features tls`".into()
+            );
         }
         let ca = settings.amqp_ca_file.as_ref().map(|path| {
             std::fs::read_to_string(path)
@@ -108,7 +113,7 @@ pub struct AmqpClient {
 }
 
 impl AmqpClient {
-    /// A client that is not connected yet: see [`MessagingClient::connect`].
+    /// Returns a client that is not connected yet: see [`MessagingClient::connect`].
     #[must_use]
     pub fn new(options: AmqpOptions, metrics: Metrics) -> Self {
         let (options, metrics, stop) = (Arc::new(options), Arc::new(metrics), CancellationToken::new());
@@ -138,11 +143,11 @@ impl AmqpClient {
     /// Runs a consumer in the background until it is cancelled or the client is closed.
     fn start<F: Future<Output = ()> + Send + 'static>(
         &self,
-        run: impl FnOnce(CancellationToken, Activity) -> F,
+        run: impl FnOnce(CancellationToken, ConsumerStateSender) -> F,
     ) -> Subscription {
         let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
-        let (subscription, activity) = Subscription::new(stop.clone(), tasks.clone());
-        tasks.spawn(self.tasks.track_future(run(stop, activity)));
+        let (subscription, state) = Subscription::new(stop.clone(), tasks.clone());
+        tasks.spawn(self.tasks.track_future(run(stop, state)));
         subscription
     }
 }
@@ -150,8 +155,8 @@ impl AmqpClient {
 #[async_trait]
 impl MessagingClient for AmqpClient {
     fn connect(&self) {
-        self.tasks.spawn(self.publishing.clone().keep_up());
-        self.tasks.spawn(self.consuming.clone().keep_up());
+        self.tasks.spawn(self.publishing.clone().keep_connected());
+        self.tasks.spawn(self.consuming.clone().keep_connected());
         for channel in self.publisher.channels() {
             self.tasks.spawn(channel.run());
         }
@@ -190,17 +195,17 @@ impl MessagingClient for AmqpClient {
         handler: Handler,
     ) -> Subscription {
         let source = consumer::Source::Exchange(exchange.to_owned(), binding_key.to_owned());
-        self.start(|stop, activity| self.consumer(source, options, handler).run(stop, activity))
+        self.start(|stop, state| self.consumer(source, options, handler).run(stop, state))
     }
 
     fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription {
         let source = consumer::Source::Queue(queue.to_owned());
-        self.start(|stop, activity| self.consumer(source, options, handler).run(stop, activity))
+        self.start(|stop, state| self.consumer(source, options, handler).run(stop, state))
     }
 
     fn replay(&self, stream: &str, reader: StreamReader) -> Subscription {
-        self.start(|stop, activity| {
-            stream::replay(self.consuming.clone(), stream.to_owned(), reader, stop, activity)
+        self.start(|stop, state| {
+            stream::replay(self.consuming.clone(), stream.to_owned(), reader, stop, state)
         })
     }
 

@@ -1,10 +1,10 @@
-//! Places where a test may end this process, as `kill -9` does, or make it stumble.
+//! Places where a test may kill this process, as `kill -9` does, or make it panic or stall.
 //!
-//! Only a build with the feature `failpoints` knows them; in any other, [`reach`] is nothing, and no shipped
-//! binary has that feature. They stand where a crash is worst: between two steps that belong together. The
-//! crash table in `docs/GUARANTEES.md` has one row for each.
+//! Only a build with the feature `failpoints` has them; in any other [`reach`] does nothing, and no shipped binary has
+//! that feature. They are where a crash is worst: between two steps that belong together. The crash table in
+//! `docs/GUARANTEES.md` has one row for each.
 
-/// Says that a place is reached, by its name.
+/// Marks a place, by its name.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn reach(_place: &str) {}
@@ -25,10 +25,10 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// Long enough for a test to do something while the process stands there.
-    const STALL: Duration = Duration::from_secs(3);
+    /// Time that a stalled process gives a test to do something.
+    const STALL_DURATION: Duration = Duration::from_secs(3);
 
-    /// What happens at a place, the nth time that it is reached.
+    /// An action at a place, the nth time that it is reached.
     struct Armed {
         place: String,
         nth: u32,
@@ -36,9 +36,9 @@ mod armed {
         reached: AtomicU32,
     }
 
-    /// Says that a place is reached. What happens there the test has said in the environment:
-    /// `HOPS_FAILPOINT=outbox-flushed@20=kill`, several with commas between; `kill`, `panic` and `stall` are known.
-    #[expect(clippy::disallowed_methods, reason = "a process that stands still is what the test wants")]
+    /// Marks a place, by its name. A test sets what happens there in the environment:
+    /// `HOPS_FAILPOINT=outbox-flushed@20=kill`, several separated by commas; the actions are `kill`, `panic` and `stall`.
+    #[expect(clippy::disallowed_methods, reason = "the test wants the process to stand still")]
     pub fn reach(place: &str) {
         static ALL: OnceLock<Vec<Armed>> = OnceLock::new();
         for armed in ALL.get_or_init(from_environment).iter().filter(|armed| armed.place == place) {
@@ -49,9 +49,9 @@ mod armed {
             match armed.action.as_str() {
                 "kill" => {
                     let _ = kill_process(getpid(), Signal::KILL);
-                    sleep(STALL);
+                    sleep(STALL_DURATION);
                 }
-                "stall" => sleep(STALL),
+                "stall" => sleep(STALL_DURATION),
                 action => panic!("failpoint {place}: {action}"),
             }
         }

@@ -1,4 +1,4 @@
-//! A message, and a message as it arrives.
+//! A message, and the delivery of a message.
 
 use std::{
     collections::BTreeMap,
@@ -14,57 +14,57 @@ use serde::{Deserialize, Serialize};
 
 use super::PublishError;
 
-/// The headers that we write and read.
+/// Names of the headers that this project writes and reads.
 pub mod header {
-    /// How often a message was tried; not there before the first time.
+    /// Number of attempts; absent before the first one.
     pub const ATTEMPT: &str = "x-hops-attempt";
-    /// Its failures, oldest first: a list in JSON, each with the keys `at`, `by` and `why`.
+    /// Failures, oldest first: a list in JSON, each with the keys `at`, `by` and `why`.
     pub const HISTORY: &str = "x-hops-history";
-    /// Why a message is in the dead-letter queue.
+    /// Reason for dead-lettering.
     pub const REASON: &str = "x-hops-reason";
 }
 
-/// The content type of our bodies.
+/// Content type of all bodies.
 pub const JSON: &str = "application/json";
 
-/// AMQP's short string: the length of a name, an id, a routing key.
-const SHORT: usize = 255;
+/// Most bytes of AMQP's short string: of a name, an id, a routing key.
+const MAX_SHORT_STRING: usize = 255;
 
-/// A message: what is published, what waits in the outbox, what arrives. It is persistent always.
+/// A message, as it is published, waits in the outbox and arrives. It is always persistent.
 ///
-/// All properties are optional, since what arrives may have been published by anyone.
+/// All properties are optional, since anyone may have published a message that arrives.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Message {
-    /// `message_id`: the same at every attempt, so that the receiver can tell a repetition.
+    /// `message_id`: the same at every attempt, so that the receiver can detect duplicates.
     pub id: Option<String>,
     /// `type`: the contract and its major version, as in `vip.notification.v1`.
     pub kind: Option<String>,
     /// `content_type`.
     pub content_type: Option<String>,
-    /// `content_encoding`: ours have none; kept for those who do.
+    /// `content_encoding`: kept for messages of others; this project sets none.
     pub content_encoding: Option<String>,
-    /// `correlation_id`: the request that caused it.
+    /// `correlation_id`: id of the request that caused it.
     pub correlation_id: Option<String>,
-    /// `app_id`: the service that published it.
+    /// `app_id`: name of the service that published it.
     pub app_id: Option<String>,
     /// `timestamp`: seconds since 1970, AMQP's unit.
     pub timestamp: Option<u64>,
-    /// The headers; numbers that arrive are kept as text, tables and lists are not kept.
+    /// Headers; numbers that arrive are kept as text, tables and lists are not kept.
     pub headers: BTreeMap<String, String>,
-    /// The content. Not part of the serialized form: an outbox stores it as it is, beside the rest.
+    /// Content. It is not part of the serialized form: an outbox stores it unchanged, beside the rest.
     #[serde(skip)]
     pub body: Bytes,
 }
 
 impl Message {
-    /// The id, or a word for its absence: for log lines.
+    /// Returns the id, or words for its absence, for log lines.
     #[must_use]
     pub fn shown_id(&self) -> &str {
         self.id.as_deref().unwrap_or("without an id")
     }
 
-    /// Whether a broker can take it at all: AMQP's lengths, and `limit` bytes of body.
+    /// Checks that a broker can accept the message: AMQP's lengths, and at most `limit` bytes of body.
     ///
     /// # Errors
     /// [`PublishError::Invalid`], which names the part that is too long.
@@ -75,11 +75,11 @@ impl Message {
         let types = [&self.kind, &self.content_type, &self.content_encoding];
         let properties = [&self.id, &self.correlation_id, &self.app_id].into_iter().chain(types);
         for value in properties.flatten().chain(self.headers.keys()) {
-            if value.len() > SHORT {
-                return too_long("a property or a header's name", value.len(), SHORT);
+            if value.len() > MAX_SHORT_STRING {
+                return too_long("a property or a header's name", value.len(), MAX_SHORT_STRING);
             }
         }
-        // Properties travel in one frame, and ours are at least 128 KiB.
+        // Properties travel in one frame, and frames have at least 128 KiB.
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         match (headers, self.body.len()) {
             (64_001.., _) => too_long("the set of headers", headers, 64_000),
@@ -89,26 +89,26 @@ impl Message {
     }
 }
 
-/// A message as it arrives at a handler.
+/// A message that was delivered to a handler.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// Whether it was delivered to somebody before, who may have handled it or not.
+    /// Whether it was delivered before, to a consumer that may have handled it or not.
     pub redelivered: bool,
-    waiting: Arc<AtomicBool>,
+    waiting_for_broker: Arc<AtomicBool>,
 }
 
 impl Delivery {
-    /// A delivery of `message`.
+    /// Returns a delivery of `message`.
     #[must_use]
     pub fn new(message: Message, redelivered: bool) -> Self {
-        Self { message, redelivered, waiting: Arc::default() }
+        Self { message, redelivered, waiting_for_broker: Arc::default() }
     }
 
-    /// Publishes as part of handling this delivery, again and again until it is confirmed: the broker's
-    /// failure is not the message's, so it must not end in a retry or a dead letter. It ends when the
-    /// message is confirmed, and is dropped with the handler when the delivery's channel is gone.
+    /// Publishes as part of handling this delivery, again and again until the broker confirms: its failures are not the
+    /// message's, so they must not lead to a retry or a dead letter. The future is dropped with the handler when the
+    /// delivery's channel is closed.
     ///
     /// # Errors
     /// [`PublishError::Invalid`] and [`PublishError::Closed`] only.
@@ -116,7 +116,7 @@ impl Delivery {
     where
         F: Future<Output = Result<(), PublishError>>,
     {
-        let _waiting = Waiting::begin(&self.waiting);
+        let _waiting = WaitGuard::new(&self.waiting_for_broker);
         let mut backoff = Backoff::default();
         loop {
             match publish().await {
@@ -131,23 +131,22 @@ impl Delivery {
         }
     }
 
-    /// Whether its handler waits for the broker at the moment.
-    pub(super) fn is_waiting_for_the_broker(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
+    pub(super) fn is_waiting_for_broker(&self) -> bool {
+        self.waiting_for_broker.load(Ordering::Relaxed)
     }
 }
 
-/// The time that a handler waits for the broker; it ends when this is dropped.
-struct Waiting<'a>(&'a AtomicBool);
+/// Marks a handler as waiting for the broker until it is dropped.
+struct WaitGuard<'a>(&'a AtomicBool);
 
-impl<'a> Waiting<'a> {
-    fn begin(flag: &'a AtomicBool) -> Self {
+impl<'a> WaitGuard<'a> {
+    fn new(flag: &'a AtomicBool) -> Self {
         flag.store(true, Ordering::Relaxed);
         Self(flag)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_broker_would_take_is_refused_here() {
+    fn what_no_broker_accepts_is_refused_here() {
         assert_eq!(event().validate(1024), Ok(()));
         let invalid = |change: fn(&mut Message)| {
             let mut message = event();

@@ -1,11 +1,11 @@
-//! What the client counts. Each number answers a question that somebody asks at night.
+//! Metrics of the client.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-/// The messaging client's numbers.
+/// The messaging client's metrics.
 #[derive(Debug)]
 #[expect(
     missing_docs,
@@ -29,28 +29,24 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the numbers and shows them in `registry`.
+    /// Creates the metrics and registers them in `registry`.
     #[must_use]
     pub fn registered(registry: &mut Registry) -> Self {
         let r = registry;
         Self {
-            published: counter(r, "messages_published", "Messages sent to the broker, repetitions included"),
-            confirmed: counter(r, "messages_confirmed", "Messages that the broker has taken and routed"),
+            published: counter(r, "messages_published", "Messages sent to the broker, duplicates included"),
+            confirmed: counter(r, "messages_confirmed", "Messages that the broker has confirmed and routed"),
             returned: counter(r, "messages_returned", "Messages that no queue took"),
             nacked: counter(r, "messages_nacked", "Messages that the broker refused"),
-            unknown: counter(r, "messages_unknown", "Messages sent whose confirm never came"),
+            unknown: counter(r, "messages_unknown", "Messages sent without a confirm"),
             consumed: counter(r, "messages_consumed", "Deliveries that a handler has finished"),
             acked: counter(r, "messages_acked", "Deliveries that were acknowledged"),
             ack_lost: counter(
                 r,
                 "messages_ack_lost",
-                "Deliveries that could not be settled: they come again",
+                "Deliveries that could not be settled and are delivered again",
             ),
-            retried: counter(
-                r,
-                "messages_retried",
-                "Deliveries moved to a rung of the ladder, to be tried again",
-            ),
+            retried: counter(r, "messages_retried", "Deliveries moved to a retry queue"),
             dead_lettered: counter(r, "messages_dead_lettered", "Deliveries moved to the dead-letter queue"),
             connected: gauge(r, "broker_connected", "Connections that are up, of two"),
             blocked: gauge(r, "broker_blocked", "1 while the broker takes no messages"),
@@ -64,21 +60,21 @@ impl Metrics {
     }
 }
 
-/// A number that only grows.
+/// Registers a counter.
 pub fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
 }
 
-/// A number that goes up and down.
+/// Registers a gauge.
 pub fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     let gauge = Gauge::default();
     registry.register(name, help, gauge.clone());
     gauge
 }
 
-/// Durations in seconds, from half a millisecond to a minute.
+/// Registers a histogram of seconds, from half a millisecond to a minute.
 pub fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
     let buckets =
         [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];

@@ -1,36 +1,36 @@
 //! Exchanges and queues with their arguments, as a service declares them.
 //!
-//! Both ends declare what they use with the same function, on every new connection: the first one creates it,
-//! and a difference is found before a message is lost to it. Which queues there are is not known here.
+//! Both ends declare what they use with the same function, on every new connection: the first one creates it, and a
+//! difference is detected before it loses a message. The queues themselves are named elsewhere.
 //! Work queues are quorum queues: they survive a broker's death with all that was confirmed
 //! (<https://www.rabbitmq.com/docs/quorum-queues>).
 
-use super::ladder::Ladder;
+use super::retry::RetryPolicy;
 
-/// A topic exchange's binding key that lets everything through.
+/// Binding key that matches every routing key of a topic exchange.
 pub const EVERYTHING: &str = "#";
 
-/// Deliveries before the broker dead-letters a message. Connection cuts count too, for each message that
-/// was prefetched, so a small limit kills good messages; RabbitMQ's default differs by version.
+/// Deliveries before the broker dead-letters a message. A lost connection counts as one for each prefetched message,
+/// so a small limit would dead-letter good messages; RabbitMQ's default differs by version.
 const DELIVERY_LIMIT: i64 = 100;
 /// Deliveries before the broker drops a dead letter: before RabbitMQ 4.3 every peek counts as one.
 const DEAD_LETTER_DELIVERY_LIMIT: i64 = 1_000_000;
 
-/// What a service declares.
+/// The exchanges and queues that a service declares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// Durable topic exchanges, by their names: in this order, before the queues.
+    /// Names of the durable topic exchanges, declared in this order before the queues.
     pub exchanges: Vec<String>,
-    /// In this order: a queue after those that it dead-letters to.
+    /// Queues, declared in this order: each after those that it dead-letters to.
     pub queues: Vec<Queue>,
 }
 
 /// A durable queue or stream, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Its name.
+    /// Name of the queue.
     pub name: String,
-    /// Its `x-` arguments.
+    /// `x-` arguments of the queue.
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
@@ -51,14 +51,14 @@ impl Topology {
         self
     }
 
-    /// The rungs of a ladder: from each, messages go back to the work queue when their time is over. If that
-    /// is full or away the broker holds them, and tries again at intervals of up to three minutes. A rung has no
-    /// limit: one that refused a copy would keep its consumer from taking anything else.
+    /// Adds the retry queues of a policy. Their messages go back to the work queue when they expire; if that queue is
+    /// full or missing, the broker keeps them and tries again at intervals of up to three minutes. A retry queue has no
+    /// length limit: if it refused a copy, the consumer could take no other delivery.
     #[must_use]
-    pub fn with_ladder(mut self, ladder: &Ladder) -> Self {
-        for (rung, delay) in ladder.rungs() {
+    pub fn with_retry_queues(mut self, policy: &RetryPolicy) -> Self {
+        for (name, delay) in policy.retry_queues() {
             let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-            let queue = Queue::work(&rung, ladder.queue()).number("x-message-ttl", delay);
+            let queue = Queue::work(&name, policy.queue()).number("x-message-ttl", delay);
             if !self.queues.contains(&queue) {
                 self.queues.push(queue);
             }
@@ -66,7 +66,7 @@ impl Topology {
         self
     }
 
-    /// A durable topic exchange: what each listener wants it says when it subscribes.
+    /// Adds a durable topic exchange.
     #[must_use]
     pub fn with_exchange(mut self, name: &str) -> Self {
         self.exchanges.push(name.into());

@@ -1,7 +1,7 @@
 //! Hop 5, outbox: messages on disk until the broker has confirmed them.
 //!
-//! What is appended here is not lost when the process dies, the broker is away, or both: the relay
-//! publishes it, with the same id each time, until it is confirmed, and only then removes it
+//! An appended message is not lost when the process dies, the broker is away, or both: the relay publishes it, with
+//! the same id each time, until the broker confirms it, and only then removes it
 //! (<https://microservices.io/patterns/data/transactional-outbox.html>).
 //! It does not keep an order, and it does not survive a power loss: sled's flush hands the data to the
 //! kernel and does not wait for the disk.
@@ -22,17 +22,17 @@ use tokio::sync::{Notify, watch};
 
 pub use self::relay::relay;
 
-/// The largest body, in bytes.
+/// Largest body in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a message is not in the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    /// As many messages as it may hold are waiting already: try later.
+    /// It holds as many messages as it may: append again later.
     #[error("the outbox is full: {0} messages wait for the broker")]
     Full(usize),
-    /// The disk refuses: full, read-only, broken. sled takes nothing more after its first such error.
-    #[error("the outbox cannot be written: {0}; put that right and restart this service")]
+    /// The disk is full, read-only or broken. sled accepts no writes after its first such error.
+    #[error("the outbox cannot be written: {0}; fix this and restart the service")]
     Unwritable(#[from] sled::Error),
     /// The message can never be published.
     #[error(transparent)]
@@ -44,33 +44,40 @@ pub enum OutboxError {
 pub struct Outbox {
     store: sled::Db,
     tree: sled::Tree,
-    /// Messages that can never be published, kept for a person.
-    aside: sled::Tree,
+    /// Messages that can never be published, for a person.
+    parked: sled::Tree,
     max: usize,
-    /// Number of messages that wait. Our own count: sled's `len` reads everything.
+    /// Number of waiting messages, counted here, since sled's `len` reads all entries.
     waiting: watch::Sender<usize>,
     depth: Gauge,
-    /// Held from taking a key to using it, so that an entry never appears behind the relay's back.
-    in_order: Mutex<()>,
+    /// Held while a key is generated and inserted, so that no entry appears before one that the relay has read.
+    append_lock: Mutex<()>,
     written: AtomicU64,
     flushed: tokio::sync::Mutex<u64>,
     appended: Notify,
-    /// Why the last append failed, if it did; and whether that is for good.
-    trouble: Mutex<Option<(String, bool)>>,
+    last_error: Mutex<Option<LastError>>,
 }
 
-/// A message and the queue it is for.
+/// Why the last append or removal failed.
+#[derive(Debug)]
+struct LastError {
+    text: String,
+    /// Whether it stays until the service is restarted.
+    is_permanent: bool,
+}
+
+/// A message and the queue that it is published to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The queue.
+    /// Name of the queue.
     pub queue: String,
-    /// The message.
+    /// Message to publish.
     pub message: Message,
 }
 
 impl Outbox {
-    /// Opens the outbox in `store`, for at most `max` messages; what it held is still there. An entry that
-    /// cannot be read is put aside, so that it holds up no other.
+    /// Opens the outbox in `store`, for at most `max` messages; those of an earlier run are still there. An entry that
+    /// cannot be read is parked, so that it blocks no other.
     ///
     /// # Errors
     /// sled's own.
@@ -79,48 +86,48 @@ impl Outbox {
         let outbox = Self {
             store: store.clone(),
             tree: store.open_tree("outbox")?,
-            aside: store.open_tree("outbox_aside")?,
+            parked: store.open_tree("outbox_aside")?,
             max,
             waiting: watch::Sender::new(0),
             depth: gauge(registry, "outbox_depth", help),
-            in_order: Mutex::new(()),
+            append_lock: Mutex::new(()),
             written: AtomicU64::new(0),
             flushed: tokio::sync::Mutex::new(0),
             appended: Notify::new(),
-            trouble: Mutex::new(None),
+            last_error: Mutex::new(None),
         };
-        // From key to key: an iterator looks at each page once, and sled's cache, which drops nothing before it was
-        // looked at some 16,000 times, would keep them all. With 100,000 messages that is 65 MB, and so it is 14.
+        // From key to key and not by an iterator, which visits each page once: sled's cache drops no page before some
+        // 16,000 visits, and would keep all of them. With 100,000 messages this takes 14 MB instead of 65.
         let mut next = outbox.tree.first()?;
         while let Some((key, value)) = next {
             next = outbox.tree.get_gt(&key)?;
             outbox.count(|waiting| waiting + 1);
             if let Err(why) = decode(&value) {
-                outbox.put_aside(&key, &why)?;
+                outbox.park(&key, &why)?;
             }
         }
         Ok(outbox)
     }
 
-    /// Returns the number of messages that wait.
+    /// Returns how many messages wait.
     #[must_use]
     pub fn len(&self) -> usize {
         *self.waiting.borrow()
     }
 
-    /// Returns true if no message waits.
+    /// Returns whether no message waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the number of messages that are parked, since they can never be published.
+    /// Returns how many messages are parked, since they can never be published.
     #[must_use]
-    pub fn put_aside_len(&self) -> usize {
-        self.aside.len()
+    pub fn parked_len(&self) -> usize {
+        self.parked.len()
     }
 
-    /// The number of waiting messages, to be watched.
+    /// Returns a watch on the number of waiting messages.
     #[must_use]
     pub fn waiting(&self) -> watch::Receiver<usize> {
         self.waiting.subscribe()
@@ -131,34 +138,34 @@ impl Outbox {
         let _ = self.waiting().wait_for(|waiting| *waiting == 0).await;
     }
 
-    /// Checks that it accepts messages, for `/readyz`.
+    /// Checks that the outbox accepts messages, for `/readyz`.
     ///
     /// # Errors
-    /// Why it does not.
+    /// A sentence that says why it does not.
     pub fn check(&self) -> Result<String, String> {
-        match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((trouble, true)) => Err(trouble.clone()),
+        match &*self.last_error.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) if error.is_permanent => Err(error.text.clone()),
             _ if self.len() >= self.max => Err(OutboxError::Full(self.len()).to_string()),
             _ => Ok(format!("{} waiting", self.len())),
         }
     }
 
-    /// Appends a message for `queue`. `Ok` means: it is on disk.
+    /// Appends a message for `queue`. `Ok` means that it is on disk.
     ///
     /// # Errors
-    /// [`OutboxError`]; after [`OutboxError::Unwritable`] the message may be published all the same.
+    /// [`OutboxError`]; after [`OutboxError::Unwritable`] the message may still be published.
     pub async fn append(&self, queue: &str, message: &Message) -> Result<(), OutboxError> {
         message.validate(BODY_LIMIT)?;
         let value = encode(queue, message)?;
         let result = self.insert_and_flush(value).await;
-        self.tell(result.as_ref().err());
+        self.record_outcome(result.as_ref().err());
         result
     }
 
-    /// The messages that wait, oldest first.
+    /// Returns the waiting messages, oldest first.
     ///
     /// # Errors
-    /// Each item: sled's own, or an entry that cannot be read.
+    /// Each item may be an error of sled's, or an entry that cannot be read.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, String>> {
         self.after(None).map(|item| item.map(|(_, entry)| entry))
     }
@@ -169,7 +176,7 @@ impl Outbox {
         }
         self.insert(value).inspect_err(|_| self.count(|waiting| waiting.saturating_sub(1)))?;
         failpoint::reach("outbox-written");
-        // The relay is woken even if the caller is dropped while it waits for the flush.
+        // Wakes the relay even if the caller is dropped while it waits for the flush.
         let _wake = Wake(&self.appended);
         self.flush().await?;
         failpoint::reach("outbox-flushed");
@@ -177,14 +184,14 @@ impl Outbox {
     }
 
     fn insert(&self, value: Vec<u8>) -> Result<(), sled::Error> {
-        let _in_order = self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.store.generate_id()?.to_be_bytes();
         self.tree.insert(key, value)?;
         Ok(())
     }
 
-    /// Flushes once for all who have written by the time it begins: whoever gets the lock next finds
-    /// that it is done already.
+    /// Flushes once for all entries that were written before it begins: callers that get the lock next find their
+    /// entries flushed already.
     async fn flush(&self) -> Result<(), sled::Error> {
         let mine = self.written.fetch_add(1, Ordering::SeqCst) + 1;
         let mut flushed = self.flushed.lock().await;
@@ -206,11 +213,11 @@ impl Outbox {
         Ok(())
     }
 
-    fn put_aside(&self, key: &sled::IVec, why: &str) -> Result<(), sled::Error> {
+    fn park(&self, key: &sled::IVec, why: &str) -> Result<(), sled::Error> {
         if let Some(value) = self.tree.get(key)? {
-            self.aside.insert(key, value)?;
+            self.parked.insert(key, value)?;
         }
-        tracing::error!("a message in the outbox is put aside: {why}");
+        tracing::error!("a message in the outbox is parked, since it can never be published: {why}");
         self.remove(std::slice::from_ref(key))
     }
 
@@ -229,20 +236,23 @@ impl Outbox {
         })
     }
 
-    /// Remembers how the last append went, and logs when that changes: not for each of a thousand requests.
-    fn tell(&self, trouble: Option<&OutboxError>) {
-        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = trouble.map(|error| (error.to_string(), matches!(error, OutboxError::Unwritable(_))));
-        match (&*before, &trouble) {
+    /// Records the outcome of an append or a removal, and logs it when it changes: not for each of a thousand requests.
+    fn record_outcome(&self, error: Option<&OutboxError>) {
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = error.map(|error| LastError {
+            text: error.to_string(),
+            is_permanent: matches!(error, OutboxError::Unwritable(_)),
+        });
+        match (&*last, &error) {
             (None, None) => return,
-            (Some((_, was_for_good)), Some((_, is_for_good))) if was_for_good == is_for_good => return,
-            (_, Some((trouble, _))) => tracing::error!("{trouble}"),
-            (Some(_), None) => tracing::info!("the outbox takes messages again"),
+            (Some(before), Some(now)) if before.is_permanent == now.is_permanent => return,
+            (_, Some(now)) => tracing::error!("{}", now.text),
+            (Some(_), None) => tracing::info!("the outbox accepts messages again"),
         }
-        *before = trouble;
+        *last = error;
     }
 
-    /// The messages after a key, each with its own.
+    /// Returns the messages after a key, each with its key.
     fn after(&self, key: Option<sled::IVec>) -> impl Iterator<Item = Result<(sled::IVec, Entry), String>> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.tree.range((from, Bound::Unbounded)).map(|item| {
@@ -261,7 +271,7 @@ impl Drop for Wake<'_> {
     }
 }
 
-/// A line of JSON with everything but the body, then the body as it is.
+/// Writes a line of JSON with everything but the body, then the body unchanged.
 fn encode(queue: &str, message: &Message) -> Result<Vec<u8>, PublishError> {
     let mut value =
         serde_json::to_vec(&(queue, message)).map_err(|e| PublishError::Invalid(e.to_string()))?;
@@ -271,7 +281,8 @@ fn encode(queue: &str, message: &Message) -> Result<Vec<u8>, PublishError> {
 }
 
 fn decode(value: &[u8]) -> Result<Entry, String> {
-    let end = value.iter().position(|byte| *byte == b'\n').ok_or("its head has no end")?;
+    let end =
+        value.iter().position(|byte| *byte == b'\n').ok_or("it has no line end after its properties")?;
     let (queue, message): (String, Message) =
         serde_json::from_slice(&value[..end]).map_err(|e| e.to_string())?;
     let body = value[end + 1..].to_vec().into();

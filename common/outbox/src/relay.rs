@@ -1,4 +1,4 @@
-//! Hop 5's other half: from the outbox to the broker. It keeps no order, and it never gives up.
+//! Hop 5's other half: from the outbox to the broker. It keeps no order, and it never stops trying.
 
 use backoff::Backoff;
 use contracts::RequestContext;
@@ -8,46 +8,46 @@ use tracing::Instrument as _;
 
 use super::{Entry, Outbox};
 
-/// Number of messages on their way at a time: two full batches of the publisher.
-const WINDOW: usize = 1000;
+/// Most messages in flight: two full batches of the publisher.
+const MAX_IN_FLIGHT: usize = 1000;
 
-/// Publishes what is in the outbox and removes what is confirmed, until it is dropped. A message that
-/// is not confirmed stays, and is published again after a back-off, with the same id.
+/// Publishes the messages in the outbox and removes those that are confirmed, until it is dropped. A message that is
+/// not confirmed stays, and is published again after a back-off, with the same id.
 pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
     let mut backoff = Backoff::default();
     let mut newest = None;
     loop {
-        let setback = pass(outbox, client, &mut newest).await;
-        tracing::warn!("{} waiting in the outbox: {}", outbox.len(), setback.why);
-        // One of a thousand is no reason to send the others again at once: a full queue would be stormed.
-        if setback.confirmed >= setback.failed {
+        let failure = pass(outbox, client, &mut newest).await;
+        tracing::warn!("{} waiting in the outbox: {}", outbox.len(), failure.why);
+        // After few confirms the wait stays long: a full queue would be flooded with all others again.
+        if failure.confirmed >= failure.failed {
             backoff.reset();
         }
         backoff.wait().await;
     }
 }
 
-/// Outcome of a pass.
-struct Setback {
+/// How a pass failed.
+struct PassFailure {
     confirmed: usize,
     failed: usize,
     why: String,
 }
 
-/// Publishes from the oldest message on, and those that are appended meanwhile, until one fails; then waits
-/// for those on their way. `newest` is the newest message that was ever sent.
-async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> Setback {
+/// Publishes from the oldest message on, and those that are appended meanwhile, until one fails; then waits for those in
+/// flight. `newest` is the newest message that was ever sent.
+async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> PassFailure {
     let mut sent_up_to: Option<sled::IVec> = None;
-    let mut on_their_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     let (mut confirmed, mut failed, mut failure) = (0, 0, None);
     loop {
-        let room = if failure.is_none() { WINDOW - on_their_way.len() } else { 0 };
+        let room = if failure.is_none() { MAX_IN_FLIGHT - in_flight.len() } else { 0 };
         for item in outbox.after(sent_up_to.clone()).take(room) {
             match item {
                 Ok((key, entry)) => {
                     let is_new = newest.as_ref() < Some(&key);
                     sent_up_to = Some(key.clone());
-                    on_their_way.push(async move { (key, send(client, entry, is_new).await) });
+                    in_flight.push(async move { (key, send(client, entry, is_new).await) });
                 }
                 Err(why) => {
                     failed += 1;
@@ -57,13 +57,13 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
         }
         *newest = newest.take().max(sent_up_to.clone());
         tokio::select! {
-            Some(first) = on_their_way.next() => {
-                let more = std::iter::from_fn(|| on_their_way.next().now_or_never().flatten());
+            Some(first) = in_flight.next() => {
+                let more = std::iter::from_fn(|| in_flight.next().now_or_never().flatten());
                 let mut done = Vec::new();
                 for (key, result) in std::iter::once(first).chain(more) {
                     match result {
                         Ok(()) => done.push(key),
-                        Err(PublishError::Invalid(why)) => until_done(outbox, || outbox.put_aside(&key, &why)).await,
+                        Err(PublishError::Invalid(why)) => until_done(outbox, || outbox.park(&key, &why)).await,
                         Err(error) => {
                             failpoint::reach("relay-refused");
                             failed += 1;
@@ -77,31 +77,32 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                 until_done(outbox, || outbox.remove(&done)).await;
                 confirmed += done.len();
             }
-            () = outbox.appended.notified(), if failure.is_none() && on_their_way.len() < WINDOW => {}
+            () = outbox.appended.notified(), if failure.is_none() && in_flight.len() < MAX_IN_FLIGHT => {}
             else => {}
         }
-        if on_their_way.is_empty()
+        if in_flight.is_empty()
             && let Some(why) = failure
         {
-            return Setback { confirmed, failed, why };
+            return PassFailure { confirmed, failed, why };
         }
     }
 }
 
-/// Does it again until the disk takes it. Meanwhile nothing is sent: what cannot be removed would be sent over and over.
+/// Repeats a change until the disk accepts it. Meanwhile nothing is sent: a message that cannot be removed would be sent
+/// over and over.
 async fn until_done(outbox: &Outbox, change: impl Fn() -> Result<(), sled::Error>) {
     let mut backoff = Backoff::default();
-    let mut trouble = None;
+    let mut last_error = None;
     while let Err(error) = change() {
-        outbox.tell(Some(trouble.insert(error.into())));
+        outbox.record_outcome(Some(last_error.insert(error.into())));
         backoff.wait().await;
     }
-    if trouble.is_some() {
-        outbox.tell(None);
+    if last_error.is_some() {
+        outbox.record_outcome(None);
     }
 }
 
-/// Publishes one message; its line is logged the first time.
+/// Publishes one message, and logs the hop's line the first time.
 async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
     let Entry { queue, message } = entry;
     let context = RequestContext::of(&message);

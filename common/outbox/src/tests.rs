@@ -165,11 +165,11 @@ mod relaying {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_can_never_be_published_is_put_aside_and_holds_up_no_other() {
+    async fn what_can_never_be_published_is_parked_and_blocks_no_other() {
         let store = store();
         store.open_tree("outbox").unwrap().insert(0_u64.to_be_bytes(), "damaged").unwrap();
         let outbox = open(&store, 100).unwrap();
-        assert_eq!((outbox.len(), outbox.put_aside_len()), (0, 1));
+        assert_eq!((outbox.len(), outbox.parked_len()), (0, 1));
         for n in 0..3 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -178,7 +178,7 @@ mod relaying {
             _ => Ok(()),
         });
         assert_eq!(tries.await.len(), 3);
-        assert_eq!((outbox.len(), outbox.put_aside_len()), (0, 2));
+        assert_eq!((outbox.len(), outbox.parked_len()), (0, 2));
     }
 
     #[tokio::test(start_paused = true)]

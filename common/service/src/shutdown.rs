@@ -156,7 +156,7 @@ impl Service {
             tracing::warn!("{waiting} waiting in the outbox in {}: sent at the next start", folder.display());
         }
         let flushed = in_time.map_err(|_| {
-            let deliveries: usize = self.subscriptions.iter().map(Subscription::in_hand).sum();
+            let deliveries: usize = self.subscriptions.iter().map(Subscription::in_flight).sum();
             let requests = self.health.requests();
             let left = format!(
                 "not done within {:?}, left: requests in hand {requests}, deliveries in hand {deliveries} (they are \

@@ -27,7 +27,7 @@ use tracing_subscriber::{
 };
 
 /// The crates that log at the service's level.
-const OUR_CRATES: [&str; 5] = ["config_bus", "hops_config", "messaging", "outbox", "service"];
+const OUR_CRATES: [&str; 6] = ["config_bus", "dead_letters", "hops_config", "messaging", "outbox", "service"];
 
 /// Which lines are written; it can be changed while the service runs.
 #[derive(Debug, Clone)]

@@ -243,9 +243,9 @@ async fn a_discard_is_asked_for_twice_and_ids_are_found_by_their_beginnings() {
     until_dead(&system, 5).await;
 
     for (words, says) in [
-        (&["discard", "x"][..], "say --yes"),
+        (&["discard", "x"][..], "add --yes"),
         (&["discard", "y", "--yes"], "no dead letter's id begins with `y`: `vipservice dead-letters list`"),
-        (&["show", "abc"], "`abc` may be any of 2, type more of it: abc1, abc2"),
+        (&["show", "abc"], "`abc` matches 2 dead letters, type more of the id: abc1, abc2"),
         (&["redrive"], "an ID, or --reason TEXT, or --all"),
     ] {
         let ran = letters(&system, words).await;
@@ -287,7 +287,7 @@ async fn thirty_lists_in_a_shell_and_thirty_over_http_lose_nothing() {
     let page = vip.get("/dead-letters?limit=2").await.json();
     assert_eq!((page["deadLetters"].as_array().map(Vec::len), &page["more"]), (Some(2), &3.into()));
     let page = letters(&system, &["list", "--limit", "2"]).await.done();
-    assert!(page.ends_with("\ndead letters: 2; 3 more not looked at: --limit\n"), "{page}");
+    assert!(page.ends_with("\ndead letters: 2; 3 more not read: raise --limit\n"), "{page}");
     until_true("the gauge has them", PATIENCE, async || {
         vip.get("/metrics").await.text.lines().any(|line| line == "hops_dead_letters 5")
     })
@@ -408,7 +408,7 @@ async fn a_cut_in_the_middle_of_a_redrive_loses_nothing() {
         let launch = system.launch("vipservice", 9);
         let launch = launch.flag("amqp-server-url", &system.vhost().amqp_url_at(proxy.port()));
         let ran = run(launch.flag("amqp-operation-timeout", "5s"), &["redrive", "--all"]).await;
-        assert!(ran.failed().contains("redriven until then"), "{ran:?}");
+        assert!(ran.failed().contains("redriven before that"), "{ran:?}");
         proxy.until_cuts(round + 1).await;
         let moved = redriven(&ran.out);
         // What was in the hands of the lost connection comes back when the broker has noticed.

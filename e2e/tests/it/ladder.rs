@@ -46,10 +46,13 @@ type Poison = (fn(BasicProperties) -> (BasicProperties, String), &'static str);
 const TOO_LARGE: &str = "65536 are allowed";
 
 const POISONS: [Poison; 10] = [
-    (|good| (good, "hello".into()), "its body is no notification: expected value"),
-    (|good| (good, String::new()), "its body is no notification: EOF while parsing"),
+    (|good| (good, "hello".into()), "its body is not a notification: expected value"),
+    (|good| (good, String::new()), "its body is not a notification: EOF while parsing"),
     (|good| (good, r#"{"accountId":"10000"}"#.into()), "missing field `readAt`"),
-    (|good| (good, BODY.replace("2026-11-20", "yesterday")), "its body is no notification: failed to parse"),
+    (
+        |good| (good, BODY.replace("2026-11-20", "yesterday")),
+        "its body is not a notification: failed to parse",
+    ),
     (|good| (good, BODY.replace("10000", "")), "its accountId is empty"),
     (|good| (good, BODY.replace("\"10000\"", "10000")), "invalid type: integer"),
     (|_| (BasicProperties::default().with_correlation_id("".into()), BODY.into()), "it has no message_id"),
@@ -199,7 +202,7 @@ async fn newer_replica(system: &TestSystem) -> (AmqpClient, Arc<std::sync::Mutex
         std::future::ready(Outcome::Ack)
     });
     let options =
-        ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(5).into(), ladder: None };
+        ConsumeOptions { prefetch: 1, handler_timeout: Duration::from_secs(5).into(), retry_policy: None };
     client.subscribe_to_queue("vip_queue", options, handler);
     (client, handled)
 }
@@ -234,5 +237,5 @@ async fn during_a_memory_alarm_no_message_is_blamed_for_what_the_broker_does_not
     broker.feed(Shortage::Memory).await;
 
     system.assert_sets(&record, &account, &[&vip]).await;
-    until_dead(&system, &[("poison".to_owned(), "its body is no notification")].into()).await;
+    until_dead(&system, &[("poison".to_owned(), "its body is not a notification")].into()).await;
 }

@@ -25,8 +25,8 @@ use messaging::{
     Replay, Subscription,
     amqp::{AmqpClient, AmqpOptions},
     handler,
-    ladder::{Ladder, Story},
     metrics::Metrics,
+    retry::{FailureHistory, RetryPolicy},
     topology::{EVERYTHING, Topology},
 };
 
@@ -56,11 +56,11 @@ fn settings(url: &str) -> SharedSettings {
 }
 
 fn topology() -> Topology {
-    vip_queue(1000).with_ladder(&ladder()).with_queue(offers(100_000_000))
+    vip_queue(1000).with_retry_queues(&policy()).with_queue(offers(100_000_000))
 }
 
-fn ladder() -> Ladder {
-    Ladder::new(VIP_QUEUE, &[Duration::from_millis(100), Duration::from_millis(300)])
+fn policy() -> RetryPolicy {
+    RetryPolicy::new(VIP_QUEUE, &[Duration::from_millis(100), Duration::from_millis(300)])
 }
 
 impl Client {
@@ -128,7 +128,11 @@ pub(crate) async fn client_of(url: &str) -> AmqpClient {
 }
 
 fn options() -> ConsumeOptions {
-    ConsumeOptions { prefetch: 10, handler_timeout: Duration::from_secs(5).into(), ladder: Some(ladder()) }
+    ConsumeOptions {
+        prefetch: 10,
+        handler_timeout: Duration::from_secs(5).into(),
+        retry_policy: Some(policy()),
+    }
 }
 
 fn message(n: usize) -> Message {
@@ -266,7 +270,9 @@ async fn a_failed_message_waits_on_each_rung_and_ends_with_the_dead_and_its_stor
     let (bad, good) = (message(1), message(2));
     let id = bad.id.clone();
     let fails = move |delivery: &Delivery| match delivery.message.id == id {
-        true => Outcome::Retry(format!("not today, after {}", Story::of(&delivery.message).attempts)),
+        true => {
+            Outcome::Retry(format!("not today, after {}", FailureHistory::of(&delivery.message).attempts))
+        }
         false => Outcome::Ack,
     };
     client.subscribe_to_queue(VIP_QUEUE, options(), client.handler(fails));
@@ -276,7 +282,7 @@ async fn a_failed_message_waits_on_each_rung_and_ends_with_the_dead_and_its_stor
 
     let tries = client.seen.lock().unwrap().clone();
     let tries: Vec<_> = tries.iter().filter(|message| message.id == bad.id).collect();
-    assert_eq!(tries.iter().map(|m| Story::of(m).attempts).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(tries.iter().map(|m| FailureHistory::of(m).attempts).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(tries.iter().all(|message| message.body == bad.body));
     assert!(client.seen().contains(&good.id.unwrap()));
     let [dead] = &vhost.messages(VIP_DEAD).await[..] else { panic!("one message") };

@@ -209,7 +209,7 @@ fn asyncapi() -> Value {
 fn declared() -> Topology {
     let (account, vip) = (AccountSettings::default(), VipSettings::default());
     let mut topology = vip_queue(account.shared.vip_queue_max_length)
-        .with_ladder(&vip.ladder())
+        .with_retry_queues(&vip.retry_policy())
         .with_queue(offers(vip.offers_max_bytes))
         .with_exchange(SPRING_CLOUD_BUS);
     topology.queues.dedup();

@@ -43,7 +43,7 @@ async fn order_events(terminal: &Terminal) -> Result {
             }
         });
         let handler_timeout = Duration::from_secs(60).into();
-        let options = ConsumeOptions { prefetch: 10, handler_timeout, ladder: None };
+        let options = ConsumeOptions { prefetch: 10, handler_timeout, retry_policy: None };
         client.subscribe("order_events", pattern, options, hear)
     });
     terminal.until_active(&subscribers).await;

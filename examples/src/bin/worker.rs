@@ -31,7 +31,7 @@ async fn worker(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("task_queue", "quorum")).await?;
     // RabbitMQ itself revokes a delivery after half an hour.
     let handler_timeout = Duration::from_secs(1800).into();
-    let options = ConsumeOptions { prefetch: 1, handler_timeout, ladder: None };
+    let options = ConsumeOptions { prefetch: 1, handler_timeout, retry_policy: None };
     let work = handler(async |delivery| {
         let task = text(&delivery);
         say!("received {task}{}", if delivery.redelivered { ", again" } else { "" });

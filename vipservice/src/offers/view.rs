@@ -1,7 +1,7 @@
-//! Every replica's view of all offers, in memory: the same in each, since each reads the same stream.
+//! A view of all offers in memory, the same in every replica, since each reads the same stream.
 //!
-//! It is keyed by the offer's id, and of several entries with one id the one with the lowest offset
-//! wins. It keeps the newest; the stream keeps more.
+//! It is keyed by the offer's id; among entries with the same id the one with the lowest offset wins. It keeps the
+//! newest offers; the stream keeps more.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +15,9 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use super::{OFFER, OfferAnswer, OfferMade};
 
-/// The view, filled by the stream's reader, asked by the handlers.
+/// The view, filled by the stream's reader and read by the HTTP handlers.
+///
+/// A `RwLock`, since handlers only read; it is never held across an `.await`.
 #[derive(Debug)]
 pub struct View {
     state: RwLock<State>,
@@ -29,32 +31,32 @@ struct State {
     caught_up: bool,
 }
 
-/// The offers.
+/// The offers in the view, with their indexes.
 #[derive(Debug, Default)]
 pub struct Rows {
     by_offset: BTreeMap<u64, Arc<OfferMade>>,
     by_id: HashMap<String, u64>,
     by_replica: BTreeMap<String, usize>,
-    /// Whether there were more than are kept.
+    /// Whether older offers were dropped.
     has_dropped: bool,
 }
 
 impl View {
-    /// A view of the newest `max` offers.
+    /// Returns a view of the newest `max` offers.
     #[must_use]
     pub fn new(max: usize, registry: &mut Registry) -> Self {
-        let help = "Entries of the stream whose offer was there already: repeated deliveries";
+        let help = "Entries of the stream whose offer exists already: duplicate deliveries";
         let duplicates = counter(registry, "offers_duplicates", help);
         Self { state: RwLock::default(), max, duplicates }
     }
 
-    /// What the messaging client calls with each step of the replay.
+    /// Returns the reader for the messaging client.
     pub fn reader(self: &Arc<Self>) -> StreamReader {
         let view = Arc::clone(self);
         Box::new(move |step| view.apply(step))
     }
 
-    /// Takes a step of the replay in.
+    /// Applies a step of the replay.
     pub fn apply(&self, step: Replay) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match step {
@@ -68,19 +70,19 @@ impl View {
                     self.duplicates.inc();
                 }
                 Ok(offer) => state.rows.insert(offset, offer, self.max),
-                // Somebody else's entry harms nobody.
-                Err(why) => tracing::warn!(offset, "an entry of the stream is no offer: {why}"),
+                // An entry of somebody else is ignored.
+                Err(why) => tracing::warn!(offset, "an entry of the stream is not an offer: {why}"),
             },
         }
     }
 
-    /// Asks the offers; `None` until all that was in the stream at the start has been applied.
-    pub fn read<T>(&self, ask: impl FnOnce(&Rows) -> T) -> Option<T> {
+    /// Reads from the offers; returns `None` until all entries that were in the stream at the start are applied.
+    pub fn read<T>(&self, query: impl FnOnce(&Rows) -> T) -> Option<T> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.caught_up.then(|| ask(&state.rows))
+        state.caught_up.then(|| query(&state.rows))
     }
 
-    /// Whether it can be asked, for `/readyz`.
+    /// Checks that it can be read, for `/readyz`.
     ///
     /// # Errors
     /// It is still being filled.
@@ -90,7 +92,7 @@ impl View {
 }
 
 impl Rows {
-    /// At most `limit` offers after an offset, of one account or of all, oldest first.
+    /// Returns at most `limit` offers after an offset, of one account or of all, oldest first.
     #[must_use]
     pub fn page(&self, after: Option<u64>, account: Option<&str>, limit: usize) -> Vec<OfferAnswer> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -99,14 +101,14 @@ impl Rows {
         wanted.take(limit).map(|(offset, offer)| answer(*offset, offer)).collect()
     }
 
-    /// The offer with this id.
+    /// Returns the offer with this id.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<OfferAnswer> {
         let offset = *self.by_id.get(id)?;
         self.by_offset.get(&offset).map(|offer| answer(offset, offer))
     }
 
-    /// Whether there is an offer with this id; `None` if it may be among those that are no longer kept.
+    /// Returns whether there is an offer with this id, or `None` if it may be one of those that were dropped.
     #[must_use]
     pub fn knows(&self, id: &str) -> Option<bool> {
         match self.by_id.contains_key(id) {
@@ -115,7 +117,7 @@ impl Rows {
         }
     }
 
-    /// How many offers each replica has made.
+    /// Returns how many offers each replica has made.
     #[must_use]
     pub fn by_replica(&self) -> BTreeMap<String, usize> {
         self.by_replica.clone()
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_offer_is_passed_over_and_a_new_stream_replaces_the_view() {
+    fn an_entry_that_is_not_an_offer_is_ignored_and_a_new_stream_replaces_the_view() {
         let strange = Replay::Entry(0, Message { body: "hello".into(), ..Message::default() });
         let Replay::Entry(_, newer) = entry(0, "z", "1", "v.1") else { unreachable!() };
         let newer = Replay::Entry(0, Message { kind: Some("offer.v2".into()), ..newer });

@@ -5,7 +5,7 @@ use std::{fs, sync::Mutex};
 
 use documented::DocumentedFields;
 use hops_config::{ConfigServer, Live, SharedSettings, Sources};
-use messaging::{Activity, JSON, Message, MockMessagingClient};
+use messaging::{ConsumerStateSender, JSON, Message, MockMessagingClient};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ struct Following {
     live: LiveSettings<Probe>,
     folder: TempDir,
     handler: Arc<Mutex<Option<Handler>>>,
-    broker: Arc<Mutex<Option<Activity>>>,
+    broker: Arc<Mutex<Option<ConsumerStateSender>>>,
     /// Events that it has published on the bus.
     said: Arc<Mutex<Vec<Json>>>,
     subscription: Subscription,
@@ -77,10 +77,10 @@ impl Following {
         let (of_client, of_broker) = (Arc::clone(&handler), Arc::clone(&broker));
         client.expect_subscribe().once().returning(move |exchange, key, _, handler| {
             assert_eq!((exchange, key), ("springCloudBus", "#"));
-            let (subscription, activity) = Subscription::new(CancellationToken::new(), TaskTracker::new());
-            activity.set_active(true);
+            let (subscription, state) = Subscription::new(CancellationToken::new(), TaskTracker::new());
+            state.set_active(true);
             *of_client.lock().unwrap() = Some(handler);
-            *of_broker.lock().unwrap() = Some(activity);
+            *of_broker.lock().unwrap() = Some(state);
             subscription
         });
         let heard = Arc::clone(&said);

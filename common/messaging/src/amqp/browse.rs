@@ -20,8 +20,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection::{Link, Session},
+    connection::Link,
     fault::{Fault, close_channel, short, within},
+    session::Session,
     wire::to_message,
 };
 use crate::{BrowseError, BrowseSession, Message};

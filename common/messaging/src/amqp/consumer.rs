@@ -1,8 +1,8 @@
-//! Consuming: deliveries to a handler, as many at a time as it asked for, each settled by hand.
+//! Consuming: deliveries to a handler, at most as many in flight as its prefetch, each settled by hand.
 //!
-//! Whatever ends a consumer - the queue is deleted, the channel fails, the broker restarts - it is
-//! started again within the back-off. A delivery whose channel is gone is not ours any more: its
-//! handler is dropped, and the broker delivers it again.
+//! Whatever stops a consumer - the queue is deleted, the channel fails, the broker restarts - it is started again
+//! after a back-off. A delivery whose channel is closed belongs to the broker again: its handler is dropped, and the
+//! broker delivers it once more.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -25,22 +25,26 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    connection::{Link, Session},
+    connection::Link,
     fault::{CLOSE_TIMEOUT, Fault, close_channel, short, within},
     publisher::Publisher,
+    session::Session,
     wire::to_message,
 };
 use crate::{
-    Activity, ConsumeOptions, Delivery, Handler, Message, Outcome, PublishError, failpoint,
-    ladder::{Failure, Ladder},
+    ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError, failpoint,
     metrics::Metrics,
     panic_text,
+    retry::{Failure, RetryPolicy},
 };
 
-/// What is consumed.
+/// After a consumer that ran this long, the next wait is short again.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Where the deliveries come from.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// A queue that is there.
+    /// A queue that exists.
     Queue(String),
     /// An exchange and a binding key, through a queue of our own.
     Exchange(String, String),
@@ -64,15 +68,15 @@ pub(super) struct Consumer {
     pub(super) handler: Handler,
 }
 
-/// Why a consumer ended.
+/// Why a consumer stopped.
 enum End {
     Stopped,
     Failed(String),
 }
 
 impl Consumer {
-    /// Consumes until `stop`, then finishes what is in hand.
-    pub(super) async fn run(self, stop: CancellationToken, activity: Activity) {
+    /// Consumes until `stop`, then finishes the deliveries in flight.
+    pub(super) async fn run(self, stop: CancellationToken, state: ConsumerStateSender) {
         let consumer = Arc::new(self);
         let mut backoff = Backoff::default();
         while let Some(Some(session)) = stop.run_until_cancelled(consumer.link.session()).await {
@@ -80,18 +84,18 @@ impl Consumer {
             let Some(opened) = stop.run_until_cancelled(consumer.open(&session)).await else { return };
             let end = match opened {
                 Ok((channel, deliveries)) => {
-                    activity.set_active(true);
-                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop, &activity).await
+                    state.set_active(true);
+                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop, &state).await
                 }
                 Err(fault) => End::Failed(fault.to_string()),
             };
-            activity.set_active(false);
+            state.set_active(false);
             let End::Failed(why) = end else { return };
             if session.lost.is_cancelled() {
                 continue;
             }
             tracing::warn!("consuming {} again: {why}", consumer.source);
-            if since.elapsed() > Duration::from_secs(5) {
+            if since.elapsed() > STABLE_AFTER {
                 backoff.reset();
             }
             let again = async {
@@ -120,15 +124,15 @@ impl Consumer {
         Ok((channel, deliveries))
     }
 
-    /// A queue for this connection only. Its name is new each time: an exclusive queue of a fixed name is
-    /// still locked by the old connection when a quick client comes back.
+    /// Declares a queue for this connection only. Its name is new each time: an exclusive queue with a fixed name is
+    /// still locked by the old connection when a client reconnects quickly.
     async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
         let limit = self.link.limit();
-        // First of all: a queue that cannot be bound would stay until the connection ends, one for each attempt.
-        let is_there = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        let look =
-            channel.exchange_declare(short(exchange)?, ExchangeKind::Topic, is_there, FieldTable::default());
-        within(limit, "exchange.declare (passive)", look).await?;
+        // Checked first: a queue that cannot be bound would stay until the connection ends, one for each attempt.
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let check =
+            channel.exchange_declare(short(exchange)?, ExchangeKind::Topic, passive, FieldTable::default());
+        within(limit, "exchange.declare (passive)", check).await?;
         let name = short(&format!("{exchange}.anonymous.{}", Uuid::now_v7()))?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
@@ -145,22 +149,22 @@ impl Consumer {
         channel: &Channel,
         mut deliveries: lapin::Consumer,
         stop: &CancellationToken,
-        activity: &Activity,
+        state: &ConsumerStateSender,
     ) -> End {
-        let mut in_hand = JoinSet::new();
+        let mut in_flight = JoinSet::new();
         let end = loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 () = session.lost.cancelled() => break End::Failed("the connection is lost".into()),
-                Some(_) = in_hand.join_next() => activity.set_in_hand(in_hand.len()),
+                Some(_) = in_flight.join_next() => state.set_in_flight(in_flight.len()),
                 next = deliveries.next() => match next {
                     Some(Ok(delivery)) => {
-                        in_hand.spawn(Arc::clone(&self).handle(delivery));
-                        activity.set_in_hand(in_hand.len());
+                        in_flight.spawn(Arc::clone(&self).handle(delivery));
+                        state.set_in_flight(in_flight.len());
                     }
                     Some(Err(error)) => break End::Failed(Fault::from(error).to_string()),
-                    None => break End::Failed("the broker cancelled the consumer, its queue may be gone".into()),
+                    None => break End::Failed("the broker canceled the consumer, its queue may be deleted".into()),
                 },
             }
         };
@@ -169,29 +173,29 @@ impl Consumer {
             End::Stopped => {
                 let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
                 let _ = within(CLOSE_TIMEOUT, "basic.cancel", cancel).await;
-                // How long this may take is the grace period's business.
+                // The grace period of the shutdown limits this, so there is no limit here.
                 let finish = async {
-                    while in_hand.join_next().await.is_some() {
-                        activity.set_in_hand(in_hand.len());
+                    while in_flight.join_next().await.is_some() {
+                        state.set_in_flight(in_flight.len());
                     }
                 };
                 let _ = session.lost.run_until_cancelled(finish).await;
             }
-            // The channel may still take acknowledgments, so what is in hand gets its chance.
+            // The channel may still accept acknowledgments, so the deliveries in flight may finish.
             End::Failed(_) if channel.status().connected() => {
-                let finish = timeout(limit, async { while in_hand.join_next().await.is_some() {} });
+                let finish = timeout(limit, async { while in_flight.join_next().await.is_some() {} });
                 let _ = stop.run_until_cancelled(session.lost.run_until_cancelled(finish)).await;
             }
             End::Failed(_) => {}
         }
-        in_hand.shutdown().await;
-        activity.set_in_hand(0);
-        // What was prefetched and not handled goes back to the queue when the channel closes, not before.
+        in_flight.shutdown().await;
+        state.set_in_flight(0);
+        // Prefetched deliveries go back to the queue when the channel closes, not before.
         close_channel(channel).await;
         end
     }
 
-    /// One delivery, from the handler to its settlement.
+    /// Handles one delivery and settles it.
     async fn handle(self: Arc<Self>, delivery: lapin::message::Delivery) {
         let acker = delivery.acker.clone();
         let message = to_message(&delivery.properties, delivery.data);
@@ -206,17 +210,17 @@ impl Consumer {
                 failpoint::reach("handled");
                 self.ack(&acker).await
             }
-            Outcome::Retry(why) => self.fail(&delivery, why, Ladder::retry, &acker).await,
-            Outcome::DeadLetter(why) => self.fail(&delivery, why, Ladder::give_up, &acker).await,
+            Outcome::Retry(why) => self.fail(&delivery, why, RetryPolicy::retry, &acker).await,
+            Outcome::DeadLetter(why) => self.fail(&delivery, why, RetryPolicy::dead_letter, &acker).await,
         };
         if !settled {
             self.metrics.ack_lost.inc();
         }
     }
 
-    /// What the handler says, or what its panic or its silence says for it.
+    /// Calls the handler; a panic and a time-out count as failures of the message.
     async fn outcome(&self, delivery: &Delivery) -> Outcome {
-        // The call itself may panic, before there is a future.
+        // The call itself may panic, before it returns a future.
         let (handler, argument) = (Arc::clone(&self.handler), delivery.clone());
         let call = AssertUnwindSafe(async move { handler(argument).await }).catch_unwind();
         tokio::pin!(call);
@@ -227,47 +231,52 @@ impl Consumer {
                 Ok(Err(panic)) => {
                     return Outcome::Retry(format!("the handler panicked: {}", panic_text(&*panic)));
                 }
-                // Time that was spent waiting for the broker is not the message's.
-                Err(_) if delivery.is_waiting_for_the_broker() => {}
+                // Time spent waiting for the broker does not count.
+                Err(_) if delivery.is_waiting_for_broker() => {}
                 Err(_) => return Outcome::Retry(format!("the handler took longer than {limit:?}")),
             }
         }
     }
 
-    /// Moves a delivery to where the ladder says: the copy is confirmed before the original is acked.
+    /// Moves a delivery to a retry queue or the dead-letter queue: the copy is confirmed before the original is
+    /// acknowledged.
     async fn fail(
         &self,
         delivery: &Delivery,
         why: String,
-        step: impl FnOnce(&Ladder, &Message, Failure) -> (String, Message),
+        step: impl FnOnce(&RetryPolicy, &Message, Failure) -> (String, Message),
         acker: &Acker,
     ) -> bool {
         let id = delivery.message.shown_id();
-        let Some(ladder) = &self.options.ladder else {
+        let Some(policy) = &self.options.retry_policy else {
             tracing::warn!(message.id = id, "message dropped: {why}");
             return self.ack(acker).await;
         };
         let failure = Failure { at: Timestamp::now(), by: self.name.clone(), why };
         let why = failure.why.clone();
-        let (queue, copy) = step(ladder, &delivery.message, failure);
+        let (queue, copy) = step(policy, &delivery.message, failure);
         tracing::warn!(message.id = id, "message goes to {queue}: {why}");
-        // The original was let in with this body, and so is the copy.
+        // The broker accepted the original with this body, so it accepts the copy.
         let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX, true);
-        let is_dead = queue == ladder.dead();
-        let moved = if is_dead { &self.metrics.dead_lettered } else { &self.metrics.retried };
+        let is_dead_letter = queue == policy.dead_letter_queue();
+        let moved = if is_dead_letter { &self.metrics.dead_lettered } else { &self.metrics.retried };
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 moved.inc();
                 failpoint::reach("moved");
                 self.ack(acker).await
             }
-            // Not even a copy can be made of it: the broker moves the original, without its story.
+            // No copy of it can be published: the broker moves the original, without its failure history.
             Err(PublishError::Invalid(error)) => {
-                tracing::warn!(message.id = id, "message goes to {} as it is: {error}", ladder.dead());
+                tracing::warn!(
+                    message.id = id,
+                    "message goes to {} as it is: {error}",
+                    policy.dead_letter_queue()
+                );
                 self.metrics.dead_lettered.inc();
                 self.settle(acker.reject(BasicRejectOptions { requeue: false })).await
             }
-            // We are stopping: it comes again.
+            // The client is closed: the broker delivers the message again.
             Err(_) => pending().await,
         }
     }
@@ -279,8 +288,8 @@ impl Consumer {
         settled
     }
 
-    /// Bounded, since lapin's `ack` can wait for ever on a connection that died; `Ok(false)` means the
-    /// channel was gone. Either way the broker delivers it again.
+    /// Settles within the time limit, since lapin's `ack` can wait forever on a dead connection; `Ok(false)` means that
+    /// the channel was closed. In both cases the broker delivers the message again.
     async fn settle(&self, settlement: impl Future<Output = lapin::Result<bool>>) -> bool {
         matches!(within(self.link.limit(), "settlement", settlement).await, Ok(true))
     }

@@ -1,4 +1,4 @@
-//! From an address to a connection, bounded in time.
+//! From an address to a connection, within a time limit.
 
 use std::{
     io,
@@ -20,16 +20,16 @@ use super::{
     fault::{Fault, within},
 };
 
-/// The largest frame, in bytes: RabbitMQ's own default. Without it lapin reserves 8 MB per connection.
+/// Largest frame in bytes, RabbitMQ's default. Without it lapin reserves 8 MB per connection.
 const FRAME_MAX: u32 = 131_072;
 
-/// A connection's socket once more, shut down when the connection is over or given up. lapin has no time-out of
-/// its own: a connection that hangs, in its handshake or in its close, keeps a thread and a socket for ever.
+/// A second handle of a connection's socket, which shuts it down when the connection is closed or abandoned. lapin has
+/// no time-outs: a connection that hangs, in its handshake or while closing, would keep a thread and a socket forever.
 #[derive(Debug)]
 pub(super) struct SocketGuard(Option<TcpStream>);
 
 impl SocketGuard {
-    /// Ends whatever waits for the other side.
+    /// Shuts the socket down, which ends whatever waits for the broker.
     pub(super) fn shutdown(&self) {
         if let Some(socket) = &self.0 {
             let _ = socket.shutdown(Shutdown::Both);
@@ -43,7 +43,7 @@ impl Drop for SocketGuard {
     }
 }
 
-/// Dials and shakes hands, within the connect time-out.
+/// Connects and logs in, within the connect time-out.
 pub(super) async fn dial(
     options: &AmqpOptions,
     (address, login): &(BrokerUrl, Login),
@@ -53,11 +53,11 @@ pub(super) async fn dial(
     let name = format!("{} ({role})", options.instance);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
-    // lapin runs the handshake on a thread of its own, which does not end because we stop waiting for it.
+    // lapin runs the handshake on a thread of its own, which does not stop when nobody waits for it any more.
     let mut guard = SocketGuard(None);
     let connector = async {
-        // Before lapin is asked, and not inside it: where it cannot connect, lapin 4.12.3 leaves a task and its channels
-        // behind for ever (13 KB), and it reserves its 8 MB of buffers before it tries.
+        // Connected here and not by lapin: where it cannot connect, lapin 4.12.3 leaks a task and its channels (13 KB),
+        // and it reserves its 8 MB of buffers before it tries.
         let host = (address.host.clone(), address.port);
         let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(host)).await?;
         if let AsyncTcpStream::Plain(plain) = &stream {

@@ -1,12 +1,12 @@
-//! Publishing: persistent, confirmed, in batches, and mandatory unless nobody has to listen.
+//! Publishing: persistent, confirmed, in batches, and mandatory except for broadcasts.
 //!
-//! Whoever publishes at the same time shares a batch: all its messages are sent, then all its confirms
-//! are awaited, and only then is any of them called confirmed. The barrier is what makes "no queue took
-//! it" exact: with several mandatory publishes in flight lapin hangs a returned message on whichever
-//! confirm comes next, so returns are matched by their own `message_id`. Two channels take turns, so
-//! that one sends while the other waits: measured on RabbitMQ 4.0 with a quorum queue, two channels of
-//! 500 reach 33,000 messages a second, one channel 24,000, and a pool of 64 channels with one message in
-//! flight each 15,000. An alternate exchange would be as fast, but confirms what nobody will read.
+//! Messages that are published at the same time share a batch: all are sent, then all confirms are awaited, and only
+//! then is any of them reported as confirmed. This barrier makes "no queue took it" exact: with several mandatory
+//! publishes in flight lapin attaches a returned message to whichever confirm comes next, so returned messages are
+//! matched by their `message_id`. Two channels take turns, so that one sends while the other waits. Measured on
+//! RabbitMQ 4.0 with a quorum queue, two channels of 500 reach 33,000 messages a second, one channel 24,000, and a
+//! pool of 64 channels with one message in flight each 15,000. An alternate exchange would be as fast, but would
+//! confirm messages that nobody reads.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -24,27 +24,30 @@ use tokio::{
 };
 
 use super::{
-    connection::{Link, Session},
+    connection::Link,
     fault::{Fault, close_channel, short, within},
+    session::Session,
     wire::to_properties,
 };
 use crate::{Message, PublishError, failpoint, metrics::Metrics};
 
-/// How many messages one channel has in flight.
-const BATCH: usize = 500;
-/// How long a deleted queue stays away before we make it again.
+/// Most messages in flight on one channel.
+const MAX_BATCH: usize = 500;
+/// Time between the loss of a queue and its new declaration.
 const REDECLARE_DELAY: Duration = Duration::from_millis(500);
-/// How many channels take turns.
-const CHANNELS: usize = 2;
+/// Wait before a channel is opened again that could not be opened.
+const REOPEN_DELAY: Duration = Duration::from_millis(100);
+/// Number of channels that take turns.
+const CHANNEL_COUNT: usize = 2;
 
-/// The side of those who publish.
+/// The side of the callers.
 #[derive(Debug, Clone)]
 pub(super) struct Publisher {
     requests: mpsc::Sender<Request>,
     channels: PublishChannel,
 }
 
-/// The side that talks to the broker: one channel, made anew when it fails.
+/// The side of the broker: one channel, opened again when it fails.
 #[derive(Debug, Clone)]
 pub(super) struct PublishChannel {
     link: Link,
@@ -65,18 +68,18 @@ struct Request {
 
 impl Publisher {
     pub(super) fn new(link: Link, metrics: Arc<Metrics>) -> Self {
-        let (sender, receiver) = mpsc::channel(BATCH);
+        let (sender, receiver) = mpsc::channel(MAX_BATCH);
         let channels = PublishChannel { link, metrics, requests: Arc::new(Mutex::new(receiver)) };
         Self { requests: sender, channels }
     }
 
     pub(super) fn channels(&self) -> impl Iterator<Item = PublishChannel> {
-        std::iter::repeat_n(self.channels.clone(), CHANNELS)
+        std::iter::repeat_n(self.channels.clone(), CHANNEL_COUNT)
     }
 
-    /// Publishes, and waits for the confirm. What no broker would take ends here, whoever asks: it would
-    /// close the channel, and fail all that is published with it. What is not `mandatory` is confirmed though no
-    /// queue took it.
+    /// Publishes, and waits for the confirm. A message that no broker accepts is refused here: it would close the
+    /// channel, and fail all that is published with it. Without `mandatory` a message is confirmed even if no queue
+    /// took it.
     pub(super) async fn publish(
         &self,
         exchange: &str,
@@ -104,12 +107,11 @@ impl Publisher {
 }
 
 impl PublishChannel {
-    /// Publishes what is asked for until the client is closed. A batch that was taken is not given up
-    /// while there is no connection: it waits for the next.
+    /// Publishes requests until the client is closed. A batch that has begun waits for the next connection.
     pub(super) async fn run(self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        // After a batch that failed as a whole, one at a time: a message that kills the channel goes alone.
-        let mut size = BATCH;
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        // After a batch that failed, messages go one at a time: one that closes the channel fails alone.
+        let mut size = MAX_BATCH;
         while let Some(session) = self.link.session().await {
             session.unblocked().await;
             match self.open(&session).await {
@@ -117,11 +119,11 @@ impl PublishChannel {
                 Err(_) if session.lost.is_cancelled() => {}
                 Err(fault) => {
                     tracing::warn!("cannot open a channel to publish: {fault}");
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(REOPEN_DELAY).await;
                 }
             }
         }
-        // No more requests: those waiting, here and outside, see that nobody will answer.
+        // No more requests: dropping those that wait tells their callers that the client is closed.
         self.requests.lock().await.close();
         drop(batch);
         while self.requests.lock().await.recv().await.is_some() {}
@@ -148,7 +150,7 @@ impl PublishChannel {
             if session.lost.is_cancelled() {
                 return;
             }
-            // Whoever gave up waiting will ask again, or not: it is not sent for them.
+            // A caller that stopped waiting may publish again, so its request is not sent.
             batch.retain(|request| !request.reply.is_closed());
             let sent = Instant::now();
             let answers = publish_all(channel, session, batch, sent + self.link.limit()).await;
@@ -158,18 +160,18 @@ impl PublishChannel {
             let failed = is(|error| matches!(error, PublishError::Unconfirmed(_)));
             let missing = is(|error| matches!(error, PublishError::Unroutable(_)));
             for (request, answer) in batch.drain(..).zip(answers) {
-                // Nobody listens any more: they will see the message again, and know its id.
+                // A caller that stopped waiting publishes the message again, with the same id.
                 let _ = request.reply.send(answer);
             }
-            // A queue is missing, or an exchange, whose absence closes the channel.
+            // A queue is missing, or an exchange, which closes the channel.
             if failed || missing {
-                // RabbitMQ 3.10 does not tell a consumer that its queue is gone if it is there again at once.
+                // RabbitMQ 3.10 does not notify a consumer of its queue's deletion if the queue exists again at once.
                 sleep(REDECLARE_DELAY).await;
                 self.link.redeclare(session).await;
             }
-            *size = if failed { 1 } else { BATCH };
+            *size = if failed { 1 } else { MAX_BATCH };
             if failed {
-                // What is still in flight on it could be taken for an answer to the next batch.
+                // A late answer could be taken for one to the next batch.
                 close_channel(channel).await;
                 return;
             }
@@ -190,8 +192,8 @@ impl PublishChannel {
     }
 }
 
-/// Sends all, then waits for all. Past the deadline, or with the connection lost, what is confirmed by then
-/// stays confirmed: a return comes before its own confirm.
+/// Sends all, then waits for all. After the deadline or the loss of the connection, messages that are confirmed by
+/// then stay confirmed: a return comes before its own confirm.
 async fn publish_all(
     channel: &Channel,
     session: &Session,
@@ -227,7 +229,7 @@ async fn publish_all(
     answers
 }
 
-/// An answer of the broker, or why there was none.
+/// Waits for an answer of the broker until the deadline or the loss of the connection.
 async fn in_time<T>(
     session: &Session,
     deadline: Instant,
@@ -240,7 +242,7 @@ async fn in_time<T>(
     }
 }
 
-/// Marks the returned messages by their own ids, whichever confirm they were found in.
+/// Marks the returned messages by their ids, whichever confirm they were attached to.
 fn mark_returned(
     batch: &[Request],
     returned: &[BasicReturnMessage],

@@ -1,8 +1,8 @@
 //! A stream, read from its first entry on: <https://www.rabbitmq.com/docs/streams#consuming>.
 //!
-//! An offset is good for one stream only, and a reader at an offset beyond the end of a stream that was
-//! made anew gets nothing and no error. So after each loss of the connection the reader looks where the
-//! stream ends, and reads its last entry once more: if it is not the same any more, all begins again.
+//! An offset is valid in one stream only, and a reader at an offset beyond the end of a stream that was deleted and
+//! declared again gets nothing and no error. So after each loss of the connection the reader finds the end of the
+//! stream, and reads the last entry that it knows once more: if it is another one, reading begins again.
 
 use std::time::Duration;
 
@@ -17,44 +17,45 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{Link, Session},
+    connection::Link,
     fault::{Fault, close_channel, short, within},
+    session::Session,
     wire::{to_message, to_number},
 };
-use crate::{Activity, Message, Replay, StreamReader};
+use crate::{ConsumerStateSender, Message, Replay, StreamReader};
 
-/// Entries on their way at a time.
+/// Most entries in flight.
 const PREFETCH: u16 = 500;
-/// Entries per acknowledgment, which a stream takes as "send more" only.
+/// Entries per acknowledgment, which for a stream only means "send more".
 const ACK_EVERY: u32 = 100;
-/// A stream has no end marker: its last chunk is read when nothing has come for this long.
-const QUIET: Duration = Duration::from_millis(300);
-/// A stream may grow faster than it is ever quiet. What was its end when we asked has come by then.
-const PROBE: Duration = Duration::from_secs(1);
+/// A stream has no end marker: its last chunk has been read when no entry has come for this long.
+const LAST_CHUNK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Time limit for finding the end of a stream that keeps growing; its end at the beginning has come by then.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How far the reader has come.
+/// The reader's progress.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The entry that was read last, and its id: where to go on, and how to know it again.
+    /// Offset and id of the entry that was read last: where to go on, and how to recognize it.
     position: Option<(u64, Option<String>)>,
-    /// Whether all that was there at first has been read.
+    /// Whether all entries that were there at the start have been read.
     caught_up: bool,
 }
 
-/// Reads until `stop`.
+/// Reads a stream until `stop`.
 pub(super) async fn replay(
     link: Link,
     stream: String,
     mut reader: StreamReader,
     stop: CancellationToken,
-    activity: Activity,
+    state: ConsumerStateSender,
 ) {
     let mut progress = Progress::default();
     let mut backoff = Backoff::default();
-    let forever = async {
+    let read = async {
         while let Some(session) = link.session().await {
-            let end = follow(&link, &session, &stream, &mut reader, &mut progress, &activity).await;
-            activity.set_active(false);
+            let end = follow(&link, &session, &stream, &mut reader, &mut progress, &state).await;
+            state.set_active(false);
             match end {
                 Ok(()) => backoff.reset(),
                 Err(_) if session.lost.is_cancelled() => {}
@@ -66,17 +67,17 @@ pub(super) async fn replay(
             }
         }
     };
-    let _ = stop.run_until_cancelled(forever).await;
+    let _ = stop.run_until_cancelled(read).await;
 }
 
-/// Reads on one channel. `Ok` means: begin again at once, from the progress as it is now.
+/// Reads on one channel. `Ok` means to begin again at once, from the progress as it is now.
 async fn follow(
     link: &Link,
     session: &Session,
     stream: &str,
     reader: &mut StreamReader,
     progress: &mut Progress,
-    activity: &Activity,
+    state: &ConsumerStateSender,
 ) -> Result<(), Fault> {
     let end = last_offset(link, session, stream, progress.position.is_some()).await?;
     if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
@@ -91,7 +92,7 @@ async fn follow(
         }
     };
     let mut entries = Entries::open(link, session, stream, start).await?;
-    activity.set_active(true);
+    state.set_active(true);
     let mut known = progress.position.clone();
     loop {
         let read = progress.position.as_ref().map(|(offset, _)| *offset);
@@ -104,7 +105,7 @@ async fn follow(
             if known == (offset, message.id.clone()) {
                 continue;
             }
-            tracing::warn!("stream {stream} is another one than before: reading it from its first entry");
+            tracing::warn!("stream {stream} was deleted and declared again: reading it from its first entry");
             *progress = Progress::default();
             close_channel(&entries.channel).await;
             return Ok(());
@@ -114,7 +115,8 @@ async fn follow(
     }
 }
 
-/// The offset of the last entry; `None` if there is none, which takes longer to believe if there was one before.
+/// Returns the offset of the last entry, or `None` for an empty stream. If there was an entry before, it waits longer
+/// before it returns `None`.
 async fn last_offset(
     link: &Link,
     session: &Session,
@@ -125,23 +127,23 @@ async fn last_offset(
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
     let count = within(link.limit(), "queue.declare", declare).await?.message_count();
-    // The count lags behind: more than zero is right, and zero may be wrong.
+    // The count lags behind: more than zero is right, zero may be wrong.
     let sure = count > 0 || seen_before;
-    let mut deadline = Instant::now() + if sure { link.limit() } else { QUIET };
+    let mut deadline = Instant::now() + if sure { link.limit() } else { LAST_CHUNK_TIMEOUT };
     let (mut last, mut latest) = (None, None);
     while let Ok(entry) = timeout_at(deadline, entries.next(session)).await {
         last = Some(entry?.0);
-        let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE);
-        deadline = latest.min(Instant::now() + QUIET);
+        let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE_TIMEOUT);
+        deadline = latest.min(Instant::now() + LAST_CHUNK_TIMEOUT);
     }
     if last.is_none() && count > 0 {
-        return Err(Fault::Transient("it has entries and delivers none".into()));
+        return Err(Fault::Transient("the stream has entries and the broker delivers none".into()));
     }
     close_channel(&entries.channel).await;
     Ok(last)
 }
 
-/// A consumer of a stream, on a channel of its own.
+/// The entries of a stream, from a consumer on a channel of its own.
 struct Entries {
     channel: Channel,
     consumer: lapin::Consumer,
@@ -168,7 +170,7 @@ impl Entries {
         let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
             Some(delivery) => delivery?,
             None => {
-                return Err(broken("the broker cancelled the reader, the stream may be gone"));
+                return Err(broken("the broker canceled the reader, the stream may be deleted"));
             }
         };
         self.unacked += 1;
@@ -181,7 +183,7 @@ impl Entries {
         let offset = headers.and_then(|table| table.inner().get("x-stream-offset")).and_then(to_number);
         let offset = offset
             .and_then(|offset| u64::try_from(offset).ok())
-            .ok_or_else(|| broken("an entry has no offset"))?;
+            .ok_or_else(|| broken("the broker sent an entry without an offset"))?;
         Ok((offset, to_message(&delivery.properties, delivery.data)))
     }
 }

@@ -63,8 +63,8 @@ pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message
     }
 }
 
-/// Why the broker has dead-lettered a message last. RabbitMQ 4 says so in a header of this name, older versions
-/// in the first entry of `x-death` only (<https://www.rabbitmq.com/docs/dlx#effects>).
+/// Header with the broker's reason for its last dead-lettering. RabbitMQ 4 sends it; older versions have the reason in
+/// the first entry of `x-death` only (<https://www.rabbitmq.com/docs/dlx#effects>).
 const LAST_DEATH_REASON: &str = "x-last-death-reason";
 
 fn last_death(properties: &BasicProperties) -> Option<String> {
@@ -85,7 +85,7 @@ fn to_text(value: &AMQPValue) -> Option<String> {
     })
 }
 
-/// RabbitMQ writes one and the same header as different integer types, by version.
+/// Reads a number of any integer type: RabbitMQ's versions write the same header with different types.
 pub(super) fn to_number(value: &AMQPValue) -> Option<i64> {
     Some(match value {
         AMQPValue::ShortShortInt(n) => (*n).into(),

@@ -7,14 +7,14 @@ use super::source::{Source, shipped};
 /// Subjects, each with its folders and the most lines of code that they may have.
 const BUDGETS: [(&str, &[&str], usize); 11] = [
     ("accountservice", &["accountservice/"], 540), // to be 500
-    ("vipservice", &["vipservice/"], 1250),        // to be 750
+    ("vipservice", &["vipservice/"], 750),
     ("contracts", &["common/contracts/"], 290),
     ("outbox", &["common/outbox/"], 330),
     ("messaging", &["common/messaging/"], 2150), // to be 1900
     ("service", &["common/service/"], 1250),     // to be 1080
     ("config with properties", &["common/config/", "common/properties/"], 1950), // to be 1500
     ("config-bus", &["common/config-bus/"], 420),
-    ("dead-letters", &["common/dead-letters/"], 500),
+    ("dead-letters", &["common/dead-letters/"], 600), // to be 500
     ("configserver", &["configserver/"], 1100),
     ("spring", &["common/spring/"], 1500),
 ];

@@ -1,23 +1,22 @@
-//! Dead letters as a person reads them, and as a program does. Pure.
+//! Dead letters as text for people, and as JSON for programs. Pure.
 
-use messaging::{Message, header, ladder::Story};
+use messaging::{Message, header, retry::FailureHistory};
 use serde_json::{Value, json};
 
-use super::Letter;
+use super::letter::DeadLetter;
 
-/// How wide a reason is where nobody says how wide a line is.
+/// Width of the column of reasons where the width of the terminal is unknown.
 const REASON_WIDTH: usize = 100;
 
-/// A line for each letter under a line of headings, with a reason cut to what is left of `width`.
-pub(super) fn table(letters: &[Letter], width: Option<usize>) -> String {
-    if letters.is_empty() {
-        return String::new();
-    }
-    let mut rows = vec![["ID", "LAST FAILED", "ATTEMPTS", "BY", "OFFER", "REASON"].map(str::to_owned)];
+/// Returns a line of headings and one for each dead letter, whose reason is cut to what is left of `width`.
+pub(super) fn table(letters: &[DeadLetter], width: Option<usize>) -> String {
+    let Some(first) = letters.first() else { return String::new() };
+    let effect_name = first.effect.name.to_uppercase();
+    let mut rows = vec![["ID", "LAST FAILED", "ATTEMPTS", "BY", &effect_name, "REASON"].map(str::to_owned)];
     rows.extend(letters.iter().map(|letter| {
-        let text = |text: &Option<String>| plain(text.as_deref().unwrap_or("-"));
+        let text = |text: &Option<String>| escaped(text.as_deref().unwrap_or("-"));
         let (at, attempts) = (text(&letter.last_failed), letter.attempts.to_string());
-        [plain(&letter.id), at, attempts, text(&letter.by), offer(letter).into(), plain(&letter.reason)]
+        [escaped(&letter.id), at, attempts, text(&letter.by), effect(letter).into(), escaped(&letter.reason)]
     }));
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(widest);
@@ -35,67 +34,69 @@ pub(super) fn table(letters: &[Letter], width: Option<usize>) -> String {
     text
 }
 
-/// All of a letter, for a person.
-pub(super) fn in_full(letter: &Letter, message: &Message) -> String {
+/// Returns a dead letter in full, for a person.
+pub(super) fn in_full(letter: &DeadLetter, message: &Message) -> String {
     let mut text = format!(
-        "{}\n  reason: {}\n  attempts: {}\n  offer: {}\n",
-        plain(&letter.id),
-        plain(&letter.reason),
+        "{}\n  reason: {}\n  attempts: {}\n  {}: {}\n",
+        escaped(&letter.id),
+        escaped(&letter.reason),
         letter.attempts,
-        offer(letter)
+        letter.effect.name,
+        effect(letter)
     );
     let (mut properties, mut headers) = (json!(message), message.headers.clone());
     properties["headers"].take();
-    for (ours, amqps) in [("id", "message_id"), ("kind", "type")] {
-        properties[amqps] = properties[ours].take();
+    for (field, amqp_name) in [("id", "message_id"), ("kind", "type")] {
+        properties[amqp_name] = properties[field].take();
     }
     headers.remove(header::HISTORY);
     for (title, values) in [("properties", properties), ("headers", json!(headers))] {
         text += &format!("{title}:\n");
         for (name, value) in values.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text += &format!("  {}: {}\n", plain(name), plain(&value));
+            text += &format!("  {}: {}\n", escaped(name), escaped(&value));
         }
     }
     text += "history:\n";
-    for failure in Story::of(message).failures {
-        text += &format!("  {:.3}  {}  {}\n", failure.at, plain(&failure.by), plain(&failure.why));
+    for failure in FailureHistory::of(message).failures {
+        text += &format!("  {:.3}  {}  {}\n", failure.at, escaped(&failure.by), escaped(&failure.why));
     }
     let body = String::from_utf8_lossy(&message.body);
-    text + &format!("body, {} bytes:\n{}\n", message.body.len(), plain(&body))
+    text + &format!("body, {} bytes:\n{}\n", message.body.len(), escaped(&body))
 }
 
-/// A letter and what was done, for a program; one that is shown has its message, too.
-pub(super) fn in_json(letter: &Letter, message: &Message, done: &str) -> Value {
+/// Returns a dead letter and what was done with it, for a program; one that is shown has its message, too.
+pub(super) fn in_json(letter: &DeadLetter, message: &Message, done: &str) -> Value {
     let mut value = json!(letter);
     value["done"] = done.into();
     if done == "shown" {
         value["message"] = json!(message);
-        value["history"] = json!(Story::of(message).failures);
+        value["history"] = json!(FailureHistory::of(message).failures);
         value["body"] = String::from_utf8_lossy(&message.body).into();
     }
     value
 }
 
-/// A terminal obeys what stands in a text, and anybody may have written this one.
-pub(super) fn plain(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(plain).collect()
+/// Escapes control characters: a terminal obeys them, and anybody may have written this text.
+pub(super) fn escaped(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
 }
 
-fn offer(letter: &Letter) -> &'static str {
-    letter.offer.map_or("?", |is_there| if is_there { "yes" } else { "no" })
+fn effect(letter: &DeadLetter) -> &'static str {
+    letter.effect.exists.map_or("?", |exists| if exists { "yes" } else { "no" })
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use messaging::ladder::{Failure, Ladder};
+    use messaging::retry::{Failure, RetryPolicy};
 
     use super::*;
+    use crate::letter::EffectState;
 
-    fn letter(id: &str, reason: &str) -> Letter {
-        Letter {
+    fn letter(id: &str, reason: &str) -> DeadLetter {
+        DeadLetter {
             id: id.into(),
             reason: reason.into(),
             attempts: 3,
@@ -104,14 +105,16 @@ mod tests {
             by: Some("vipservice.2".into()),
             kind: None,
             request_id: None,
-            offer: Some(true),
+            effect: EffectState { name: "offer", exists: Some(true) },
         }
     }
 
     #[test]
     fn a_table_is_as_wide_as_it_has_to_be_and_cuts_reasons_only() {
         assert_eq!(table(&[], None), "");
-        let nameless = Letter { last_failed: None, by: None, offer: None, ..letter("a-longer-id", "€") };
+        let unknown = EffectState { name: "offer", exists: None };
+        let nameless =
+            DeadLetter { last_failed: None, by: None, effect: unknown, ..letter("a-longer-id", "€") };
         let letters = [letter("7", &"r".repeat(200)), nameless];
         let shown = table(&letters, None);
         let lines: Vec<_> = shown.lines().collect();
@@ -141,7 +144,7 @@ mod tests {
         let message = Message { kind: Some("k.v1".into()), headers, body: "{}".into(), ..Message::default() };
         let at = Timestamp::UNIX_EPOCH;
         let failure = Failure { at, by: "v.1".into(), why: "no JSON".into() };
-        let message = Ladder::new("q", &[]).give_up(&message, failure).1;
+        let message = RetryPolicy::new("q", &[]).dead_letter(&message, failure).1;
         let expected = "7\n  reason: no JSON\n  attempts: 3\n  offer: yes\nproperties:\n  type: k.v1\nheaders:\n  \
             traceparent: 00-1\n  x-hops-attempt: 1\n  x-hops-reason: no JSON\nhistory:\n  \
             1970-01-01T00:00:00.000Z  v.1  no JSON\nbody, 2 bytes:\n{}\n";

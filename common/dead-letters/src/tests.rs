@@ -1,4 +1,4 @@
-//! Dead letters in a queue that is a list: what a verb does to it, and what it publishes.
+//! Dead letters in a queue that is a list: what an action does to it, and what it publishes.
 
 use std::sync::Mutex;
 
@@ -7,8 +7,8 @@ use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use messaging::{
-    BrokerStatus, LinkStatus, MockBrowseSession, MockMessagingClient, MockQueueBrowser, Replay,
-    ladder::Ladder,
+    BrokerStatus, BrowseError, LinkStatus, MockBrowseSession, MockMessagingClient, MockQueueBrowser,
+    retry::Failure,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -16,7 +16,10 @@ use service::http::Health;
 
 use super::*;
 
-/// What lies in `vip_queue.dead`, and what was published, with its queue.
+const QUEUE: &str = "work";
+const DEAD: &str = "work.dead";
+
+/// What lies in the dead-letter queue, and what was published, with its queue.
 #[derive(Default)]
 struct Broker {
     dead: Arc<Mutex<Vec<Message>>>,
@@ -55,34 +58,47 @@ impl Broker {
 
     fn browser(&self) -> MockQueueBrowser {
         let (mut browser, dead) = (MockQueueBrowser::new(), Arc::clone(&self.dead));
-        let is_dead = |queue: &str| queue == VIP_DEAD;
-        browser.expect_browse().withf(is_dead).returning(move |_| Ok(Box::new(cursor(&dead))));
+        let is_dead = |queue: &str| queue == DEAD;
+        browser.expect_browse().withf(is_dead).returning(move |_| Ok(Box::new(session(&dead))));
         browser
     }
 
-    /// Its letters, with one offer: `offered`.
+    /// Its dead letters, of which `offered` has an offer.
     fn letters(&self, answer: impl Fn(&Message) -> Result<(), PublishError> + Send + 'static) -> DeadLetters {
-        let view = View::new(10, &mut Registry::default());
-        let offer = r#"{"id":"offered","accountId":"1","text":"t","readAt":"2026-11-20T06:27:33.757Z",
-            "madeAt":"2026-11-20T06:27:34Z","validUntil":"2026-11-27T06:27:33Z","requestId":"r","madeBy":"v.1"}"#;
-        view.apply(Replay::Entry(0, Message { body: offer.into(), ..Message::default() }));
-        view.apply(Replay::CaughtUp);
         let client = Arc::new(self.client(answer));
-        DeadLetters::new(client, Arc::new(self.browser()), Arc::new(view), Duration::from_secs(5))
+        dead_letters(client, self.browser())
     }
 
-    async fn list(&self, wanted: &Wanted, limit: usize) -> Page {
-        self.letters(|_| Ok(())).list(wanted, limit).await.unwrap()
+    async fn list(&self, filter: &Filter, limit: usize) -> Page {
+        self.letters(|_| Ok(())).list(filter, limit).await.unwrap()
     }
 }
 
-/// A cursor over what is there now.
-fn cursor(dead: &Arc<Mutex<Vec<Message>>>) -> MockBrowseSession {
+fn dead_letters(client: Arc<MockMessagingClient>, browser: MockQueueBrowser) -> DeadLetters {
+    let policy = RetryPolicy::new(QUEUE, &[]);
+    DeadLetters::new(client, Arc::new(browser), policy, Arc::new(Offers), Duration::from_secs(5))
+}
+
+/// The effect is an offer, and `offered` has one.
+struct Offers;
+
+impl Effect for Offers {
+    fn name(&self) -> &'static str {
+        "offer"
+    }
+
+    fn exists(&self, message_id: &str) -> Option<bool> {
+        Some(message_id == "offered")
+    }
+}
+
+/// A session over what is there now.
+fn session(dead: &Arc<Mutex<Vec<Message>>>) -> MockBrowseSession {
     // Where it is, and how many are still to come.
     let place = Arc::new(Mutex::new((0, dead.lock().unwrap().len())));
-    let mut cursor = MockBrowseSession::new();
+    let mut session = MockBrowseSession::new();
     let (queue, at) = (Arc::clone(dead), Arc::clone(&place));
-    cursor.expect_next().returning(move || {
+    session.expect_next().returning(move || {
         let mut at = at.lock().unwrap();
         if at.1 == 0 {
             return Ok(None);
@@ -91,22 +107,22 @@ fn cursor(dead: &Arc<Mutex<Vec<Message>>>) -> MockBrowseSession {
         Ok(queue.lock().unwrap().get(at.0 - 1).cloned())
     });
     let (queue, at) = (Arc::clone(dead), Arc::clone(&place));
-    cursor.expect_remove().returning(move || {
+    session.expect_remove().returning(move || {
         let mut at = at.lock().unwrap();
         at.0 -= 1;
         queue.lock().unwrap().remove(at.0);
         Ok(())
     });
-    cursor.expect_remaining().returning(move || u32::try_from(place.lock().unwrap().1).unwrap());
-    cursor.expect_close().returning(|| Ok(()));
-    cursor
+    session.expect_remaining().returning(move || u32::try_from(place.lock().unwrap().1).unwrap());
+    session.expect_close().returning(|| Ok(()));
+    session
 }
 
-fn given_up(id: &str, why: &str) -> Message {
+fn dead_message(id: &str, why: &str) -> Message {
     let message = Message { id: Some(id.into()), body: "{}".into(), ..Message::default() };
     let failure = |second| Failure { at: at(second), by: "vipservice.2".into(), why: why.into() };
-    let (_, once) = Ladder::new(VIP_QUEUE, &[Duration::from_secs(1)]).retry(&message, failure(1));
-    Ladder::new(VIP_QUEUE, &[]).give_up(&once, failure(2)).1
+    let (_, once) = RetryPolicy::new(QUEUE, &[Duration::from_secs(1)]).retry(&message, failure(1));
+    RetryPolicy::new(QUEUE, &[]).dead_letter(&once, failure(2)).1
 }
 
 fn at(second: i64) -> Timestamp {
@@ -119,8 +135,8 @@ fn shown(page: &Page) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_letter_says_what_its_headers_say_of_its_failures() {
-    let message = Message { correlation_id: Some("7f3a".into()), ..given_up("offered", "no JSON") };
-    let page = Broker::with([message]).list(&Wanted::All, 10).await;
+    let message = Message { correlation_id: Some("7f3a".into()), ..dead_message("offered", "no JSON") };
+    let page = Broker::with([message]).list(&Filter::All, 10).await;
     let letter = json!({
         "id": "offered", "reason": "no JSON", "attempts": 2, "by": "vipservice.2", "type": null, "offer": true,
         "requestId": "7f3a", "firstFailed": "1970-01-01T00:00:01.000Z", "lastFailed": "1970-01-01T00:00:02.000Z",
@@ -129,7 +145,7 @@ async fn a_letter_says_what_its_headers_say_of_its_failures() {
 }
 
 #[tokio::test]
-async fn what_nobody_of_us_has_given_up_has_a_reason_in_words() {
+async fn what_the_broker_or_a_person_moved_there_has_a_reason_in_words() {
     let by_the_broker = |header: &str, why: &str| {
         let headers = [(header.to_owned(), why.to_owned())].into();
         Message { id: Some("7".into()), headers, ..Message::default() }
@@ -137,37 +153,23 @@ async fn what_nobody_of_us_has_given_up_has_a_reason_in_words() {
     for (message, says) in [
         (by_the_broker("x-first-death-reason", "delivery_limit"), "delivered too often"),
         (by_the_broker("x-last-death-reason", "rejected"), "the broker moved it here: rejected"),
-        (by_the_broker("of-the-producer", "anything"), "nobody said why"),
+        (by_the_broker("of-the-producer", "anything"), "no reason was given"),
     ] {
-        let page = Broker::with([message]).list(&Wanted::All, 10).await;
+        let page = Broker::with([message]).list(&Filter::All, 10).await;
         let letter = &page.dead_letters[0];
         assert!(letter.reason.contains(says), "{}", letter.reason);
-        assert_eq!((letter.attempts, &letter.last_failed, letter.offer), (0, &None, Some(false)));
+        assert_eq!((letter.attempts, &letter.last_failed, letter.effect.exists), (0, &None, Some(false)));
     }
 }
 
 #[tokio::test]
-async fn a_letter_without_an_id_has_a_handle_that_follows_from_its_content() {
-    let of = |id: Option<&str>, body: &'static str| {
-        handle(&Message { id: id.map(str::to_owned), body: body.into(), ..Message::default() })
-    };
-    assert_eq!(of(Some("7"), "a"), "7");
-    // Said once and for all: somebody may have noted it down.
-    assert_eq!(of(None, "a"), "no-id-7c96769f62db8a9c");
-    assert_eq!(of(None, "a"), of(Some(""), "a"));
-    assert_ne!(of(None, "a"), of(None, "b"));
-    let looked_at =
-        Message { headers: [("x-delivery-count".into(), "3".into())].into(), ..Message::default() };
-    assert_eq!(handle(&looked_at), handle(&Message::default()), "a look changes no handle");
-}
-
-#[tokio::test]
-async fn a_list_shows_what_is_wanted_says_how_many_more_there_are_and_leaves_all_where_it_was() {
-    let letters = ["1", "2", "3", "4"].map(|id| given_up(id, if id == "3" { "no JSON" } else { "too long" }));
+async fn a_list_shows_what_matches_says_how_many_more_there_are_and_leaves_all_where_it_was() {
+    let letters =
+        ["1", "2", "3", "4"].map(|id| dead_message(id, if id == "3" { "no JSON" } else { "too long" }));
     let broker = Broker::with(letters);
-    let page = broker.list(&Wanted::All, 3).await;
+    let page = broker.list(&Filter::All, 3).await;
     assert_eq!((shown(&page), page.more), (vec!["1", "2", "3"], 1));
-    let page = broker.list(&Wanted::Reason("JSON".into()), 10).await;
+    let page = broker.list(&Filter::Reason("JSON".into()), 10).await;
     assert_eq!((shown(&page), page.more), (vec!["3"], 0));
     assert_eq!(broker.ids(), ["1", "2", "3", "4"]);
     assert_eq!(broker.published(), []);
@@ -178,94 +180,95 @@ async fn a_list_is_in_the_order_of_the_last_failures_whatever_the_queues_is() {
     let failed_at = |second: i64| {
         let message = Message { id: Some(second.to_string()), ..Message::default() };
         let failure = Failure { at: at(second), by: "v.1".into(), why: "no".into() };
-        Ladder::new(VIP_QUEUE, &[]).give_up(&message, failure).1
+        RetryPolicy::new(QUEUE, &[]).dead_letter(&message, failure).1
     };
     let broker = Broker::with([3, 1, 2].map(failed_at));
-    assert_eq!(shown(&broker.list(&Wanted::All, 10).await), ["1", "2", "3"]);
+    assert_eq!(shown(&broker.list(&Filter::All, 10).await), ["1", "2", "3"]);
 }
 
 #[tokio::test]
-async fn a_redrive_publishes_a_copy_without_its_story_and_removes_all_of_that_id() {
-    let broker = Broker::with([given_up("1", "no"), given_up("2", "no"), given_up("1", "no")]);
-    let mut told = vec![];
-    let tell = |letter: &Letter, _: &Message| told.push(letter.id.clone());
-    let wanted = Wanted::Id("1".into());
-    let left = broker.letters(|_| Ok(())).walk(&wanted, Verb::Redrive, usize::MAX, tell).await;
-    assert_eq!((left, told), (Ok(0), vec!["1".into(), "1".into()]));
+async fn a_redrive_publishes_a_copy_without_its_history_and_removes_all_of_that_id() {
+    let broker = Broker::with([dead_message("1", "no"), dead_message("2", "no"), dead_message("1", "no")]);
+    let mut reported = vec![];
+    let report = |letter: &DeadLetter, _: &Message| reported.push(letter.id.clone());
+    let filter = Filter::Id("1".into());
+    let left = broker.letters(|_| Ok(())).walk(&filter, Action::Redrive, usize::MAX, report).await;
+    assert_eq!((left, reported), (Ok(0), vec!["1".into(), "1".into()]));
     assert_eq!(broker.ids(), ["2"]);
-    let afresh = Message { id: Some("1".into()), body: "{}".into(), ..Message::default() };
-    assert_eq!(broker.published(), [("vip_queue".into(), afresh.clone()), ("vip_queue".into(), afresh)]);
+    let copy = Message { id: Some("1".into()), body: "{}".into(), ..Message::default() };
+    assert_eq!(broker.published(), [("work".into(), copy.clone()), ("work".into(), copy)]);
 }
 
 #[tokio::test]
 async fn what_comes_back_dead_while_all_are_redriven_waits_for_the_next_time() {
-    let broker = Broker::with([given_up("1", "no"), given_up("2", "no")]);
+    let broker = Broker::with([dead_message("1", "no"), dead_message("2", "no")]);
     let dead = Arc::clone(&broker.dead);
     let comes_back = move |copy: &Message| {
         let id = copy.id.as_deref().unwrap_or_default();
-        dead.lock().unwrap().push(given_up(&format!("{id} again"), "no"));
+        dead.lock().unwrap().push(dead_message(&format!("{id} again"), "no"));
         Ok(())
     };
-    broker.letters(comes_back).walk(&Wanted::All, Verb::Redrive, usize::MAX, |_, _| ()).await.unwrap();
+    broker.letters(comes_back).walk(&Filter::All, Action::Redrive, usize::MAX, |_, _| ()).await.unwrap();
     assert_eq!(broker.ids(), ["1 again", "2 again"]);
 }
 
 #[tokio::test]
 async fn a_redrive_that_is_refused_ends_and_what_was_not_moved_is_where_it_was() {
-    let broker = Broker::with(["1", "2", "3"].map(|id| given_up(id, "no")));
+    let broker = Broker::with(["1", "2", "3"].map(|id| dead_message(id, "no")));
     let full =
         |copy: &Message| if copy.id.as_deref() == Some("1") { Ok(()) } else { Err(PublishError::Nacked) };
     let why =
-        broker.letters(full).walk(&Wanted::All, Verb::Redrive, usize::MAX, |_, _| ()).await.unwrap_err();
+        broker.letters(full).walk(&Filter::All, Action::Redrive, usize::MAX, |_, _| ()).await.unwrap_err();
     assert!(why.starts_with("2: ") && why.contains("its queue may be full"), "{why}");
     assert_eq!(broker.ids(), ["2", "3"]);
 }
 
 #[tokio::test]
 async fn a_letter_that_can_never_be_published_holds_up_no_other() {
-    let broker = Broker::with(["1", "2", "3"].map(|id| given_up(id, "no")));
+    let broker = Broker::with(["1", "2", "3"].map(|id| dead_message(id, "no")));
     let unfit = |copy: &Message| match copy.id.as_deref() {
         Some("2") => Err(PublishError::Invalid("the body has too many bytes".into())),
         _ => Ok(()),
     };
     let why =
-        broker.letters(unfit).walk(&Wanted::All, Verb::Redrive, usize::MAX, |_, _| ()).await.unwrap_err();
+        broker.letters(unfit).walk(&Filter::All, Action::Redrive, usize::MAX, |_, _| ()).await.unwrap_err();
     assert_eq!(why, "2: it cannot be published: the body has too many bytes");
     assert_eq!(broker.ids(), ["2"]);
 }
 
 #[tokio::test]
 async fn a_discard_removes_what_it_means_and_publishes_nothing() {
-    let broker = Broker::with(["1", "2"].map(|id| given_up(id, "no")));
+    let broker = Broker::with(["1", "2"].map(|id| dead_message(id, "no")));
     let letters = broker.letters(|_| Ok(()));
-    letters.walk(&Wanted::Id("2".into()), Verb::Discard, usize::MAX, |_, _| ()).await.unwrap();
+    letters.walk(&Filter::Id("2".into()), Action::Discard, usize::MAX, |_, _| ()).await.unwrap();
     assert_eq!(broker.ids(), ["1"]);
     assert_eq!(broker.published(), []);
 }
 
 #[tokio::test]
-async fn a_letter_that_was_looked_at_very_often_is_renewed_with_its_story() {
-    let worn = |id: &str, looks: &str| {
-        let mut message = given_up(id, "no JSON");
-        message.headers.insert("x-delivery-count".into(), looks.into());
+async fn a_letter_that_was_delivered_very_often_is_replaced_by_a_copy_with_its_history() {
+    let old = |id: &str, deliveries: &str| {
+        let mut message = dead_message(id, "no JSON");
+        message.headers.insert("x-delivery-count".into(), deliveries.into());
         message
     };
-    let broker = Broker::with([worn("1", "100000"), worn("2", "100001"), worn("3", "999999")]);
-    let page = broker.list(&Wanted::Id("3".into()), 10).await;
+    let broker = Broker::with([old("1", "100000"), old("2", "100001"), old("3", "999999")]);
+    let page = broker.list(&Filter::Id("3".into()), 10).await;
     assert_eq!(shown(&page), ["3"]);
     assert_eq!(broker.ids(), ["1"], "the others are in the copies");
-    let copies = [given_up("2", "no JSON"), given_up("3", "no JSON")].map(|copy| (VIP_DEAD.to_owned(), copy));
+    let copies =
+        [dead_message("2", "no JSON"), dead_message("3", "no JSON")].map(|copy| (DEAD.to_owned(), copy));
     assert_eq!(broker.published(), copies);
 
-    let refused = Broker::with([worn("2", "100001")]);
-    refused.letters(|_| Err(PublishError::Nacked)).list(&Wanted::All, 10).await.unwrap();
+    let refused = Broker::with([old("2", "100001")]);
+    refused.letters(|_| Err(PublishError::Nacked)).list(&Filter::All, 10).await.unwrap();
     assert_eq!(refused.ids(), ["2"]);
 }
 
 async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
     let health = Arc::new(Health::default());
     let router = service::http::router(
-        page::router(letters),
+        http::router(letters),
         &SharedSettings::default(),
         &health,
         Registry::default(),
@@ -278,8 +281,8 @@ async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn over_http_they_are_listed_as_in_a_shell() {
-    let broker = Broker::with(["1", "2"].map(|id| given_up(id, "no")));
-    let expected = json!(broker.list(&Wanted::All, 1).await);
+    let broker = Broker::with(["1", "2"].map(|id| dead_message(id, "no")));
+    let expected = json!(broker.list(&Filter::All, 1).await);
     assert_eq!(get(broker.letters(|_| Ok(())), "/dead-letters?limit=1").await, (200, expected));
     for limit in ["0", "1001", "-1", "x"] {
         assert_eq!(
@@ -291,30 +294,21 @@ async fn over_http_they_are_listed_as_in_a_shell() {
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_or_they_cannot_be_looked_at_the_answer_is_503() {
-    let view = || Arc::new(View::new(10, &mut Registry::default()));
+async fn while_the_broker_is_away_or_they_cannot_be_browsed_the_answer_is_503() {
     let mut away = MockMessagingClient::new();
     let connecting = LinkStatus::Connecting(Some("amqp://inside:5672: refused".into()));
     let status = BrokerStatus { publishing: connecting.clone(), consuming: connecting };
     away.expect_status().returning(move || status.clone());
     let mut browser = MockQueueBrowser::new();
     browser.expect_browse().never();
-    let (status, problem) = get(
-        DeadLetters::new(Arc::new(away), Arc::new(browser), view(), Duration::from_secs(1)),
-        "/dead-letters",
-    )
-    .await;
-    assert_eq!((status, &problem["detail"]), (503, &"the broker is away: see /readyz".into()));
+    let (status, problem) = get(dead_letters(Arc::new(away), browser), "/dead-letters").await;
+    assert_eq!((status, &problem["detail"]), (503, &"the broker is not connected: see /readyz".into()));
 
     let mut busy = MockMessagingClient::new();
     let up = BrokerStatus { publishing: LinkStatus::Up, consuming: LinkStatus::Up };
     busy.expect_status().returning(move || up.clone());
     let mut browser = MockQueueBrowser::new();
     browser.expect_browse().returning(|queue| Err(BrowseError::Busy(queue.into())));
-    let (status, problem) = get(
-        DeadLetters::new(Arc::new(busy), Arc::new(browser), view(), Duration::from_secs(1)),
-        "/dead-letters",
-    )
-    .await;
+    let (status, problem) = get(dead_letters(Arc::new(busy), browser), "/dead-letters").await;
     assert_eq!(status, 503, "{problem}");
 }

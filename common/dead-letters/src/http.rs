@@ -1,0 +1,80 @@
+//! Dead letters over HTTP, read only, and their number for `/metrics`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    routing::get,
+};
+use messaging::{LinkStatus, QueueBrowser, Subscription, metrics::gauge, retry::RetryPolicy};
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use service::http::Problem;
+use tokio::{sync::Mutex, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{DeadLetters, Filter, Page};
+
+/// Most dead letters in one answer: each is fetched from the broker, with its body.
+const MAX_LIMIT: u16 = 1000;
+/// Dead letters in one answer if the request sets no limit.
+const DEFAULT_LIMIT: u16 = 100;
+/// Time between two counts.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Returns the route `GET /dead-letters`. It answers one request at a time.
+pub fn router(letters: DeadLetters) -> Router {
+    Router::new().route("/dead-letters", get(list)).with_state(Arc::new(Mutex::new(letters)))
+}
+
+#[derive(Debug, Deserialize)]
+struct PageQuery {
+    limit: Option<u16>,
+}
+
+async fn list(
+    State(letters): State<Arc<Mutex<DeadLetters>>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Page>, Problem> {
+    let Query(page) = query?;
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: from 1 to {MAX_LIMIT}")));
+    }
+    let letters = letters
+        .try_lock()
+        .map_err(|_| Problem::unavailable("another request is listing the dead letters at the moment"))?;
+    // Listing would wait for the broker longer than a request may take.
+    if letters.client.status().consuming != LinkStatus::Up {
+        return Err(Problem::unavailable("the broker is not connected: see /readyz"));
+    }
+    let page = letters.list(&Filter::All, limit.into()).await;
+    page.map(Json).map_err(|why| {
+        tracing::warn!("the dead letters cannot be listed: {why}");
+        Problem::unavailable("the dead letters cannot be listed at the moment")
+    })
+}
+
+/// Counts the dead letters of `policy` every few seconds, until it is cancelled. While the broker is away the gauge
+/// keeps the last number.
+pub fn count(browser: Arc<dyn QueueBrowser>, policy: &RetryPolicy, registry: &mut Registry) -> Subscription {
+    let queue = policy.dead_letter_queue();
+    let help = format!("Messages that wait in {queue} for a person; -1 until they are counted");
+    let number = gauge(registry, "dead_letters", &help);
+    number.set(-1);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (subscription, state) = Subscription::new(stop.clone(), tasks.clone());
+    let counting = async move {
+        let _state = state;
+        loop {
+            match browser.count_ready(&queue).await {
+                Ok(count) => drop(number.set(count.into())),
+                Err(why) => tracing::debug!("the dead letters cannot be counted: {why}"),
+            }
+            sleep(COUNT_INTERVAL).await;
+        }
+    };
+    tasks.spawn(async move { stop.run_until_cancelled(counting).await });
+    subscription
+}
