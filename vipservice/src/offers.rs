@@ -69,17 +69,17 @@ pub struct Offers {
 }
 
 impl Offers {
-    /// Appends through `client`, in the name of this instance.
+    /// Returns a writer to the stream; `made_by` is the name of this instance.
     pub fn new(client: Arc<dyn MessagingClient>, made_by: &str, registry: &mut Registry) -> Self {
         let help = "From the read of a VIP's account to its offer in the stream";
         let read_to_offer = seconds(registry, "read_to_offer_seconds", help);
         Self { client, made_by: made_by.to_owned(), read_to_offer }
     }
 
-    /// Appends an offer. `Ok` means: the broker has confirmed it, so the delivery can be acknowledged.
+    /// Appends an offer. `Ok` means that the broker has confirmed it, so the delivery can be acknowledged.
     ///
     /// # Errors
-    /// It can never be published, or we are stopping.
+    /// It can never be published, or the service is stopping.
     pub async fn append(
         &self,
         delivery: &Delivery,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Offers {
     }
 }
 
-/// The routes of the vipservice.
+/// Returns the routes below `/offers`.
 pub fn router(view: Arc<View>) -> Router {
     Router::new()
         .route("/offers", get(list))
@@ -121,7 +121,7 @@ pub fn router(view: Arc<View>) -> Router {
         .with_state(view)
 }
 
-/// Which offers are wanted.
+/// The query of a page of offers.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PageQuery {
@@ -139,7 +139,7 @@ fn default_limit() -> usize {
 #[derive(Debug, Serialize)]
 struct OfferList {
     offers: Vec<OfferAnswer>,
-    /// What to ask for with `after`; absent on the last page.
+    /// Value of `after` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What is known of one dead letter: its headers read, and whether its effect exists already. Pure.
+//! One dead letter: its headers read, and whether its effect exists already. Pure.
 
 use messaging::{
     Message,

@@ -2,7 +2,7 @@
 //!
 //! They wait in the dead-letter queue of a [`RetryPolicy`] until a person redrives or discards them. Nothing here
 //! removes a dead letter unless it was asked to, and listing leaves all of them in the queue.
-//! - [`letter`]: what is known of one dead letter
+//! - [`letter`]: one dead letter, as its headers describe it
 //! - this file: going through the queue, once for each request
 //! - [`http`]: over HTTP, read only, and their number as a metric
 //! - [`command`]: from a shell; `print` has its output

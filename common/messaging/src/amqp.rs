@@ -2,7 +2,7 @@
 //!
 //! It keeps two connections, one to publish and one to consume: a broker that is short of memory stops reading from
 //! connections that publish, and acknowledgments must go on. In reading order:
-//! - `fault`: what can go wrong, by what has to happen next; and a time limit for each request
+//! - `fault`: failures of requests, by what has to happen next; and a time limit for each request
 //! - `dial`: from an address to a connection
 //! - `session`: one connection, until it is lost
 //! - `connection`: one after the other, with back-off, and their state

@@ -1,5 +1,5 @@
-//! What becomes of a message that fails: it waits in retry queues, longer in each, and is dead-lettered after the
-//! last, with its failure history.
+//! The retry policy: a message that fails waits in retry queues, longer in each, and is dead-lettered after the last,
+//! with its failure history.
 //!
 //! The messages of a retry queue go back to the work queue when they expire: back-off without a plugin
 //! (<https://www.rabbitmq.com/docs/ttl>, <https://www.rabbitmq.com/docs/dlx>). Each delay has a queue of its own,

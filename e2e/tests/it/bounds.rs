@@ -64,7 +64,7 @@ async fn what_a_full_disk_keeps_in_the_outbox_is_sent_once_and_once_more_after_t
     until_true("the disk is full", PATIENCE, async || {
         record = std::mem::take(&mut record).and(Load::sent(100).run(&account.address()).await);
         let ready = account.get("/readyz").await.text;
-        ready.contains("cannot be written") && ready.contains("put that right and restart this service")
+        ready.contains("cannot be written") && ready.contains("fix this and restart the service")
     })
     .await;
     assert!(!record.answered.is_empty());

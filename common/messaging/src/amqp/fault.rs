@@ -1,4 +1,4 @@
-//! What can go wrong with a request to the broker, by what has to happen next; and a time limit for each request.
+//! Failures of requests to the broker, by what has to happen next; and a time limit for each request.
 
 use std::{fmt, time::Duration};
 

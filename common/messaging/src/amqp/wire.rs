@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
 use super::fault::{Fault, short};
@@ -19,23 +19,20 @@ pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault>
         headers.insert(short(name)?, AMQPValue::LongString(LongString::from(value.as_str())));
     }
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
-    if let Some(id) = &message.id {
-        properties = properties.with_message_id(short(id)?);
-    }
-    if let Some(kind) = &message.kind {
-        properties = properties.with_type(short(kind)?);
-    }
-    if let Some(content_type) = &message.content_type {
-        properties = properties.with_content_type(short(content_type)?);
-    }
-    if let Some(content_encoding) = &message.content_encoding {
-        properties = properties.with_content_encoding(short(content_encoding)?);
-    }
-    if let Some(correlation_id) = &message.correlation_id {
-        properties = properties.with_correlation_id(short(correlation_id)?);
-    }
-    if let Some(app_id) = &message.app_id {
-        properties = properties.with_app_id(short(app_id)?);
+    for (value, set) in [
+        (
+            &message.id,
+            BasicProperties::with_message_id as fn(BasicProperties, ShortString) -> BasicProperties,
+        ),
+        (&message.kind, BasicProperties::with_type),
+        (&message.content_type, BasicProperties::with_content_type),
+        (&message.content_encoding, BasicProperties::with_content_encoding),
+        (&message.correlation_id, BasicProperties::with_correlation_id),
+        (&message.app_id, BasicProperties::with_app_id),
+    ] {
+        if let Some(value) = value {
+            properties = set(properties, short(value)?);
+        }
     }
     if let Some(timestamp) = message.timestamp {
         properties = properties.with_timestamp(timestamp);
@@ -50,13 +47,14 @@ pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message
     if let Some(reason) = last_death(properties) {
         headers.entry(LAST_DEATH_REASON.to_owned()).or_insert(reason);
     }
+    let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     Message {
-        id: properties.message_id().as_ref().map(ToString::to_string),
-        kind: properties.kind().as_ref().map(ToString::to_string),
-        content_type: properties.content_type().as_ref().map(ToString::to_string),
-        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
-        correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
-        app_id: properties.app_id().as_ref().map(ToString::to_string),
+        id: text(properties.message_id()),
+        kind: text(properties.kind()),
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
+        correlation_id: text(properties.correlation_id()),
+        app_id: text(properties.app_id()),
         timestamp: *properties.timestamp(),
         headers,
         body: body.into(),
