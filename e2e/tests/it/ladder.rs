@@ -1,4 +1,4 @@
-//! Messages that fail: they wait on the ladder, end with the dead and their story, and harm no other.
+//! Messages that fail: they wait in retry queues, are dead-lettered with their failure history, and block no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
