@@ -22,7 +22,7 @@ pub fn command(policy: &RetryPolicy) -> clap::Command {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = NAME)]
+#[command(name = NAME, arg_required_else_help = false)]
 pub(super) struct CommandLine {
     #[command(subcommand)]
     pub(super) verb: Verb,
@@ -150,6 +150,7 @@ mod tests {
     #[test]
     fn a_command_line_that_lacks_something_is_refused_with_what_to_add() {
         for (line, says) in [
+            ("dead-letters", "requires a subcommand"),
             ("dead-letters redrive", "an ID, or --reason TEXT, or --all"),
             ("dead-letters redrive --all 01a", "cannot be used with"),
             ("dead-letters discard 01a", "add --yes"),
