@@ -5,11 +5,19 @@
 use std::{io::Write as _, time::Duration};
 
 use clap::{ArgMatches, Command};
-use hops_config::{LogLevel, ServiceSettings as _, Sources};
-use messaging::MessagingClient;
+use contracts::topology::vip_queue;
+use hops_config::{ServiceSettings as _, Sources};
+use messaging::{
+    MessagingClient,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+};
 use outbox::{Outbox, relay};
 use prometheus_client::registry::Registry;
-use service::{startup::Instance, telemetry};
+use service::{
+    startup::{Failure, Instance},
+    telemetry::{self, LogLevel},
+};
 use tokio::time::timeout;
 use tracing::Level;
 
@@ -34,23 +42,32 @@ pub fn command() -> Command {
 ///
 /// # Errors
 /// An outbox that is not there, is in use, or cannot be read; for `drain`, what still waits and why.
-pub async fn run(matches: &ArgMatches, sources: &Sources, settings: &Settings) -> Result<(), String> {
-    let shared = &settings.shared;
+pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
+    let settings = sources.load::<Settings>().await?;
+    Ok(run_with(&matches, &sources, &settings).await?)
+}
+
+async fn run_with(matches: &ArgMatches, sources: &Sources, settings: &Settings) -> Result<(), String> {
+    let service::Settings { process, log, broker, .. } = &settings.service;
     let first = (sources.profile == "dev").then(|| format!("{}.1", Settings::SERVICE));
-    let instance = Instance::named(sources.instance_name().or(first.as_deref()), &shared.data_dir)?;
+    let instance = Instance::named(sources.instance_name().or(first.as_deref()), &process.data_dir)?;
     if !instance.folder.is_dir() {
         return Err(format!(
             "there is no outbox in {}: set --data-dir and INSTANCE_NAME to those of the instance",
             instance.folder.display()
         ));
     }
-    telemetry::init(Settings::SERVICE, &instance.name, LogLevel(Level::WARN), shared.log_format);
+    telemetry::init(Settings::SERVICE, &instance.name, LogLevel(Level::WARN), log.log_format);
     let mut registry = Registry::default();
     let store = open_store(&instance.folder)?;
-    let outbox = Outbox::open(&store, settings.outbox_max, &mut registry);
+    let outbox = Outbox::open(&store, settings.outbox.outbox_max, &mut registry);
     let outbox = outbox.map_err(|e| format!("the outbox cannot be read: {e}"))?;
     match matches.subcommand_name() {
-        Some("drain") => drain(&outbox, &crate::client(shared, &instance, &mut registry)?).await,
+        Some("drain") => {
+            let options =
+                AmqpOptions::new(broker, &instance.name, vip_queue(settings.vip_queue.vip_queue_max_length))?;
+            drain(&outbox, &AmqpClient::new(options, Metrics::registered(&mut registry))).await
+        }
         _ => list(&outbox),
     }
 }

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn accounts_are_seeded_once_and_never_overwritten() {
-        let (store, seed) = (store(), Settings::default().accounts);
+        let (store, seed) = (store(), Settings::default().accounts.accounts);
         let accounts = SledAccountStore::seeded(&store, &seed).unwrap();
         assert_eq!(accounts.find(&seed[0].id).unwrap().as_ref(), Some(&seed[0]));
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_list_goes_on_after_an_id() {
-        let seed = Settings::default().accounts;
+        let seed = Settings::default().accounts.accounts;
         let accounts = SledAccountStore::seeded(&store(), &seed).unwrap();
         let page = accounts.list(Some(&seed[97].id), 10).unwrap();
         assert_eq!(page, seed[98..]);

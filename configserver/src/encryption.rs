@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,13 +19,62 @@ use axum::{
     routing::{get, post},
 };
 use clap::Command;
+use documented::DocumentedFields;
+use hops_config::{Section, secret::Secret};
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::http::{Access, Problem};
 use spring::{
-    cipher::{CIPHER, Key, split_prefixes},
+    cipher::{CIPHER, Decryption, Key, split_prefixes},
     request::check_names,
 };
+
+/// The settings of encrypted values.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// The password of `{cipher}` values (default none) [encrypt.key]
+    pub encrypt_key: Option<Secret>,
+    /// A file that holds that password, such as a Docker secret
+    pub encrypt_key_file: Option<PathBuf>,
+    /// The salt of the password, in hexadecimal (default deadbeef) [encrypt.salt]
+    pub encrypt_salt: String,
+    /// true: values are decrypted before they are sent; false: clients decrypt them (default true)
+    /// [...server.encrypt.enabled]
+    pub encrypt_enabled: bool,
+    /// true: a value that cannot be decrypted is answered as invalid.KEY; false: it stays, without its {cipher}
+    /// (default true) [encrypt.prefix-invalid-properties]
+    pub encrypt_prefix_invalid: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            encrypt_key: None,
+            encrypt_key_file: None,
+            encrypt_salt: "deadbeef".into(),
+            encrypt_enabled: true,
+            encrypt_prefix_invalid: true,
+        }
+    }
+}
+
+impl Section for Settings {}
+
+impl Settings {
+    /// Returns the treatment of `{cipher}` values, with the key derived.
+    ///
+    /// # Errors
+    /// A key or a salt that cannot be used, or a file that cannot be read.
+    pub fn decryption(&self) -> Result<Decryption, String> {
+        let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_deref());
+        let password = Secret::given_or_in_file("encrypt_key", password, file)?;
+        let key = password.map(|password| Key::derive(password.expose(), &self.encrypt_salt));
+        let key = key.transpose().map_err(|e| e.to_string())?;
+        Ok(Decryption { enabled: self.encrypt_enabled, key, prefix_invalid: self.encrypt_prefix_invalid })
+    }
+}
 
 /// Answer without a key.
 const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in the environment";
@@ -124,11 +174,11 @@ pub fn commands() -> [Command; 2] {
 ///
 /// # Errors
 /// There is no key, the input is not UTF-8, or the text was not encrypted with this key.
-pub fn run(verb: &str, key: Option<&Key>) -> Result<(), String> {
-    let key = key.ok_or(NO_KEY)?;
+pub fn run(verb: &str, settings: &Settings) -> Result<(), String> {
+    let key = settings.decryption()?.key.ok_or(NO_KEY)?;
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
-    let output = shell(verb, key, &text)?;
+    let output = shell(verb, &key, &text)?;
     writeln!(io::stdout(), "{output}").map_err(|e| format!("standard output: {e}"))
 }
 

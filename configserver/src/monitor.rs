@@ -7,7 +7,7 @@
 
 pub mod push;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -17,10 +17,12 @@ use axum::{
     routing::post,
 };
 use config_bus::{self, BusId, Change, Event};
+use documented::DocumentedFields;
 use futures_util::future::join_all;
 use hmac::{Hmac, Mac as _};
-use hops_config::secret::Secret;
+use hops_config::{Section, secret::Secret};
 use messaging::MessagingClient;
+use serde::{Deserialize, Serialize};
 use service::http::{Access, Problem};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
@@ -33,14 +35,38 @@ const ALL_SERVICES: &str = "**";
 /// Headers with a signature: of GitHub and Gitea, of Bitbucket (where GitHub has an older one), and of Gogs.
 const SIGNATURES: [&str; 3] = ["x-hub-signature-256", "x-hub-signature", "x-gogs-signature"];
 
+/// The settings of refresh events.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// The secret with which a repository's host signs its notifications to /monitor (default none: they need the
+    /// rights of an operator)
+    pub monitor_secret: Option<Secret>,
+    /// A file that holds that secret, such as a Docker secret
+    pub monitor_secret_file: Option<PathBuf>,
+    /// The server's name on the bus (default config-server:PROFILE:INSTANCE:RANDOM) [spring.cloud.bus.id]
+    pub bus_id: Option<String>,
+}
+
+impl Section for Settings {}
+
+impl Settings {
+    /// Returns the secret of [`Monitor`], if one is set.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn secret(&self) -> Result<Option<Secret>, String> {
+        let (secret, file) = (self.monitor_secret.as_ref(), self.monitor_secret_file.as_deref());
+        Secret::given_or_in_file("monitor_secret", secret, file)
+    }
+}
+
 /// Sender of refresh events.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "the client is a trait; nobody prints it")]
 pub struct Refresher {
     /// The messaging client.
     pub client: Arc<dyn MessagingClient>,
-    /// The bus's exchange.
-    pub exchange: String,
     /// This server's name on the bus.
     pub id: BusId,
 }
@@ -54,7 +80,7 @@ impl Refresher {
         let sent = join_all(destinations.iter().map(async |destination| {
             let event = Event::new(&self.id, Some(destination.as_ref()), Change::Refresh);
             let to = event.destination.clone().unwrap_or_default();
-            match config_bus::send(&self.client, &self.exchange, &event, timeout).await {
+            match config_bus::send(&self.client, &event, timeout).await {
                 Ok(()) => {
                     tracing::info!(message.id = event.id, "refresh event sent to {to}");
                     Ok(())
@@ -72,7 +98,7 @@ impl Refresher {
     /// Sends one refresh event to all services after a start. It waits for the broker until `stop`.
     pub async fn announce(self, stop: CancellationToken) {
         let event = Event::new(&self.id, Some(ALL_SERVICES), Change::Refresh);
-        let sent = config_bus::send(&self.client, &self.exchange, &event, Duration::MAX);
+        let sent = config_bus::send(&self.client, &event, Duration::MAX);
         match stop.run_until_cancelled(sent).await {
             Some(Ok(())) => {
                 tracing::info!(
@@ -98,17 +124,14 @@ pub struct Monitor {
     pub secret: Option<Secret>,
 }
 
-/// Returns the routes `POST /monitor`, below its prefix, and `POST /actuator/busrefresh`, with or without a destination.
-pub fn router(monitor: Monitor, prefix: &str) -> Router {
+/// Returns the routes `POST /monitor` and `POST /actuator/busrefresh`, the latter with or without a destination.
+pub fn router(monitor: Monitor) -> Router {
     let refresh = Router::new()
         .route("/actuator/busrefresh", post(refresh_all))
         .route("/actuator/busrefresh/{*destination}", post(refresh_some))
         .with_state(monitor.refresher.clone());
     let refresh = monitor.access.clone().guard(refresh);
-    Router::new()
-        .route(&format!("{prefix}/monitor"), post(notified))
-        .with_state(Arc::new(monitor))
-        .merge(refresh)
+    Router::new().route("/monitor", post(notified)).with_state(Arc::new(monitor)).merge(refresh)
 }
 
 async fn refresh_all(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {

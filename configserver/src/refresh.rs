@@ -4,23 +4,21 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     time::Duration,
 };
 
 use clap::{Arg, ArgMatches, Command};
-use hops_config::SharedSettings;
-use service::healthcheck;
+use hops_config::Sources;
+use service::{healthcheck, startup::Failure};
 
-use crate::monitor::CONFIRM_TIMEOUT;
-
-/// Name of the verb.
-pub const VERB: &str = "refresh";
+use crate::{PORT, monitor::CONFIRM_TIMEOUT, settings::Settings};
 
 /// Returns the verb `refresh [DESTINATION]`.
 #[must_use]
 pub fn command() -> Command {
     let destination = Arg::new("destination").value_name("DESTINATION");
-    Command::new(VERB)
+    Command::new("refresh")
         .about("Tells the server on this machine to send a refresh event, so that services read their settings again")
         .arg(
             destination
@@ -28,12 +26,16 @@ pub fn command() -> Command {
         )
 }
 
-/// Sends the request and prints the outcome. `port` is the server's default.
+/// Sends the request and prints the outcome.
 ///
 /// # Errors
 /// The reason why no event was sent.
-pub async fn run(verb: &ArgMatches, settings: &SharedSettings, port: u16) -> Result<(), String> {
-    let address = healthcheck::address(settings, port)?;
+pub async fn run(verb: ArgMatches, sources: Sources) -> Result<(), Failure> {
+    let settings = sources.load::<Settings>().await?;
+    Ok(send(&verb, healthcheck::address(&settings.service.process, PORT)?).await?)
+}
+
+async fn send(verb: &ArgMatches, address: SocketAddr) -> Result<(), String> {
     let destination = verb.get_one::<String>("destination");
     if let Some(destination) = destination.filter(|text| !text.bytes().all(is_of_a_name)) {
         return Err(format!(

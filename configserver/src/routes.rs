@@ -1,6 +1,6 @@
 //! From a request to an answer: the one place where Spring's rules meet HTTP and the folder.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -10,7 +10,9 @@ use axum::{
     routing::{any, get},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hops_config::secret::Secret;
+use documented::DocumentedFields;
+use hops_config::{Section, secret::Secret};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::http::Health;
 use spring::{
@@ -25,13 +27,33 @@ use spring::{
 use subtle::ConstantTimeEq as _;
 
 use crate::{
+    answers::{self, Overrides},
     read_permits::ReadPermits,
     repository::{Repository, Root},
-    settings::{Overrides, Settings},
 };
 
 /// Challenge for a client without the password.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"configserver\", charset=\"UTF-8\"");
+
+/// The settings of the clients' access.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// The user of the configuration's basic authentication (default "user", once a password is set)
+    pub auth_username: String,
+    /// The user's password: once it is set, only clients that send it get configuration (default none)
+    pub auth_password: Option<Secret>,
+    /// A file that holds the password, such as a Docker secret
+    pub auth_password_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { auth_username: "user".into(), auth_password: None, auth_password_file: None }
+    }
+}
+
+impl Section for Settings {}
 
 /// The configuration's server, with the settings that an answer needs.
 #[derive(Debug)]
@@ -68,22 +90,27 @@ impl Server {
     /// Creates a server from the settings.
     ///
     /// # Errors
-    /// The file of a password or a key cannot be read, or the key cannot be used.
-    pub fn new(settings: &Settings, repository: Repository) -> Result<Self, String> {
-        let (password, file) = (settings.auth_password.as_ref(), settings.auth_password_file.as_deref());
+    /// The file of the password cannot be read.
+    pub fn new(
+        answers: &answers::Settings,
+        access: &Settings,
+        decryption: Decryption,
+        repository: Repository,
+    ) -> Result<Self, String> {
+        let (password, file) = (access.auth_password.as_ref(), access.auth_password_file.as_deref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
         let authorization = password.map(|password| {
-            Secret::new(STANDARD.encode(format!("{}:{}", settings.auth_username, password.expose())))
+            Secret::new(STANDARD.encode(format!("{}:{}", access.auth_username, password.expose())))
         });
         Ok(Self {
             repository,
-            accept_empty: settings.accept_empty,
-            default_label: settings.add_label_locations.then(|| settings.default_label.clone()),
-            version: settings.version.clone(),
-            decryption: settings.decryption()?,
-            overrides: settings.overrides.clone(),
+            accept_empty: answers.accept_empty,
+            default_label: answers.add_label_locations.then(|| answers.default_label.clone()),
+            version: answers.version.clone(),
+            decryption,
+            overrides: answers.overrides.clone(),
             authorization,
-            prefix: settings.prefix.clone(),
+            prefix: answers.prefix.clone(),
             permits: ReadPermits::default(),
         })
     }

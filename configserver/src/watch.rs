@@ -17,6 +17,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use documented::DocumentedFields;
+use hops_config::Section;
+use serde::{Deserialize, Serialize};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
@@ -42,6 +45,22 @@ const EXTENSIONS: [&str; 3] = [".yml", ".yaml", ".properties"];
 const MAX_DEPTH: usize = 8;
 /// Limit for the number of files.
 const MAX_FILES: usize = 10_000;
+
+/// The settings of the watcher.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// true: a file that is saved in the folder causes a refresh event (default true)
+    pub watch: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { watch: true }
+    }
+}
+
+impl Section for Settings {}
 
 /// State of the folder at the last poll.
 #[derive(Debug)]

@@ -29,7 +29,6 @@ use e2e::{
     broker::SharedBroker,
     wait::{PATIENCE, until_true},
 };
-use hops_config::{LogFormat, LogLevel, SharedSettings, broker::BrokerUrls};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
@@ -37,12 +36,13 @@ use lapin::{
 };
 use messaging::{
     Message, MessagingClient as _,
-    amqp::{AmqpClient, AmqpOptions},
+    amqp::{AmqpClient, AmqpOptions, Settings},
+    broker::BrokerUrls,
     metrics::Metrics,
     topology::{Argument, Topology},
 };
 use outbox::{Outbox, relay};
-use service::telemetry;
+use service::telemetry::{self, LogFormat, LogLevel};
 use tokio::task::JoinSet;
 
 use self::{
@@ -137,9 +137,9 @@ fn topology() -> Topology {
 
 #[tokio::main]
 async fn relayed(url: &str, figures: &Path, with_log: bool) {
-    let settings = SharedSettings {
+    let settings = Settings {
         amqp_server_url: BrokerUrls::parse(url).expect("a broker's address"),
-        ..SharedSettings::default()
+        ..Settings::default()
     };
     if with_log {
         telemetry::init(

@@ -6,8 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use hops_config::{SharedSettings, broker::BrokerUrls};
-use messaging::PublishError;
+use messaging::{PublishError, amqp::Settings, broker::BrokerUrls};
 
 /// Result of a program.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
@@ -96,7 +95,7 @@ fn advice(answer: &str) -> Option<String> {
 /// Returns the address without credentials, so that it can be shown.
 pub(crate) fn address(amqp: &str) -> Result<String> {
     let amqp_server_url = BrokerUrls::parse(amqp).map_err(|why| Failure::usage(&format!("--amqp: {why}")))?;
-    let settings = SharedSettings { amqp_server_url, ..SharedSettings::default() };
+    let settings = Settings { amqp_server_url, ..Settings::default() };
     let broker = settings.broker().map_err(|_| {
         Failure::usage(
             "--amqp: only a broker on this machine accepts guest: write amqp://USER:PASSWORD@HOST:PORT",

@@ -3,20 +3,22 @@
 //! Every error becomes `Ack`, `Retry` or `DeadLetter` here, in one place. Failures of the broker are none of them:
 //! publishing repeats until the broker confirms.
 
+mod settings;
+
 use std::sync::Arc;
 
 use contracts::{Kind, RequestContext, VIP_NOTIFICATION, VipNotification};
-use hops_config::{Live, LiveSettings};
+use hops_config::{Live, LiveSection};
 use messaging::{
     Delivery, Handler, JSON, Message, Outcome, PublishError, failpoint, handler, metrics::counter,
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
 
+pub use self::settings::Settings;
 use crate::{
-    offer::{OfferRules, offer_for},
+    offer::{self, OfferRules, offer_for},
     offers::Offers,
-    settings::Settings,
 };
 
 /// Why a delivery was not handled; one variant per decision.
@@ -40,13 +42,18 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Returns a consumer that applies the current rules in `settings` to each delivery, and appends to `offers`.
+    /// Returns a consumer that applies the current rules to each delivery, and appends to `offers`.
     #[must_use]
-    pub fn new(settings: &LiveSettings<Settings>, offers: Offers, registry: &mut Registry) -> Self {
+    pub fn new(
+        settings: &LiveSection<Settings>,
+        rules: &LiveSection<offer::Settings>,
+        offers: Offers,
+        registry: &mut Registry,
+    ) -> Self {
         let help = "Notifications that lead to no offer";
         let declined = counter(registry, "offers_declined", help);
-        let limit = settings.live(|settings| settings.notification_limit);
-        Self { rules: settings.live(Settings::rules), limit, offers, declined }
+        let limit = settings.live(|settings, moment| *settings.notification_limit.at(moment));
+        Self { rules: rules.live(offer::Settings::rules), limit, offers, declined }
     }
 
     /// Returns the handler for the messaging client.

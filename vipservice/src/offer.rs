@@ -5,10 +5,61 @@
 use std::{str::FromStr, time::Duration};
 
 use contracts::VipNotification;
+use documented::DocumentedFields;
+use hops_config::{Moment, Reloadable, Section};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-/// The rules for offers.
+/// The settings of the rule.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// The text of an offer (default "A weekend in the mountains, for you and a guest")
+    pub offer_text: Reloadable<String>,
+    /// How long an offer is valid, counted from the read (default 7days)
+    #[serde(with = "hops_config::reloadable::duration")]
+    pub offer_valid_for: Reloadable<Duration>,
+    /// The hours of the day, in UTC, whose reads lead to an offer: "9-17" is from 9:00 to 16:59 (default "0-24")
+    pub offer_hours: Reloadable<Hours>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            offer_text: String::from("A weekend in the mountains, for you and a guest").into(),
+            offer_valid_for: Duration::from_secs(7 * 24 * 60 * 60).into(),
+            offer_hours: Hours::default().into(),
+        }
+    }
+}
+
+impl Section for Settings {
+    fn check(&self, moment: Moment) -> Result<(), String> {
+        const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+        let OfferRules { text, valid_for, .. } = self.rules(moment);
+        if text.trim().is_empty() {
+            return Err("offer_text: must not be empty".into());
+        }
+        if valid_for.is_zero() || valid_for > TEN_YEARS {
+            return Err("offer_valid_for: must be more than 0s and at most ten years".into());
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Returns the rules at this moment.
+    #[must_use]
+    pub fn rules(&self, moment: Moment) -> OfferRules {
+        OfferRules {
+            text: self.offer_text.at(moment).clone(),
+            valid_for: *self.offer_valid_for.at(moment),
+            hours: *self.offer_hours.at(moment),
+        }
+    }
+}
+
+/// The rules by which offers are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferRules {
     /// Text of the offer.

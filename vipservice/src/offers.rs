@@ -4,6 +4,7 @@
 //! keeps the first one.
 
 pub mod view;
+mod settings;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +21,7 @@ use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use serde::{Deserialize, Serialize};
 use service::http::Problem;
 
+pub use self::settings::Settings;
 use self::view::View;
 use crate::offer::Offer;
 

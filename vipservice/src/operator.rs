@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{ArgMatches, Command};
 use contracts::topology::{OFFERS, VIP_QUEUE};
-pub use dead_letters::command::NAME;
 use dead_letters::letter::Effect;
+use hops_config::Sources;
 use messaging::{
     BrowseError, MessagingClient as _, QueueBrowser as _, Replay,
     amqp::{AmqpClient, AmqpOptions},
@@ -14,6 +14,7 @@ use messaging::{
     topology::Topology,
 };
 use prometheus_client::registry::Registry;
+use service::startup::Failure;
 use tokio::time::{sleep, timeout};
 
 use crate::{offers::view::View, settings::Settings};
@@ -41,15 +42,16 @@ pub fn command() -> Command {
 ///
 /// # Errors
 /// A sentence for the operator.
-pub async fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
-    let options = AmqpOptions::new(&settings.shared, "vipservice dead-letters", Topology::default())?;
-    let time_limit = settings.shared.amqp_operation_timeout;
+pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
+    let settings = sources.load::<Settings>().await?;
+    let options = AmqpOptions::new(&settings.service.broker, "vipservice dead-letters", Topology::default())?;
+    let time_limit = options.operation_timeout;
     let effect = async |client: &Arc<AmqpClient>| {
-        let view = Arc::new(View::new(settings.offers_max, &mut Registry::default()));
+        let view = Arc::new(View::new(settings.offers.offers_max, &mut Registry::default()));
         replay(client, &view, time_limit).await?;
         Ok(view as Arc<dyn Effect>)
     };
-    dead_letters::command::run(matches, options, settings.retry_policy(), effect).await
+    Ok(dead_letters::command::run(&matches, options, settings.consumer.retry_policy(), effect).await?)
 }
 
 /// Fills the view with all offers. If that takes too long, it is unknown whether an offer exists.

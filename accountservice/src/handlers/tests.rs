@@ -4,7 +4,6 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use messaging::{Message, MockMessagingClient, PublishError};
 use outbox::{Outbox, relay};
@@ -32,7 +31,7 @@ impl TestApp {
 
     fn with_room_for(outbox_max: usize) -> Self {
         let store = store();
-        let accounts = SledAccountStore::seeded(&store, &Settings::default().accounts).unwrap();
+        let accounts = SledAccountStore::seeded(&store, &Settings::default().accounts.accounts).unwrap();
         Self::on(&store, Arc::new(accounts), outbox_max)
     }
 
@@ -44,8 +43,12 @@ impl TestApp {
             served_by: "account.1".into(),
         };
         let health = Arc::new(Health::default());
-        let router =
-            service::http::router(router(state), &SharedSettings::default(), &health, Registry::default());
+        let router = service::http::router(
+            router(state),
+            &service::http::Settings::default().into(),
+            &health,
+            Registry::default(),
+        );
         Self { router, outbox }
     }
 

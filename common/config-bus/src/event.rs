@@ -13,7 +13,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::address::{BusId, EVERYBODY, completed};
+use crate::{
+    SPRING_CLOUD_BUS,
+    address::{BusId, EVERYBODY, completed},
+};
 
 /// The Java package of the events: an acknowledgment names what it acknowledges by its class.
 const PACKAGE: &str = "org.springframework.cloud.bus.event.";
@@ -186,13 +189,12 @@ struct Written<'a> {
 }
 
 /// Publishes an event to the bus's exchange, again and again until the broker has confirmed it, for at most
-/// `patience`. That nobody listens is no error.
+/// `patience`. It is no error if no service listens.
 ///
 /// # Errors
 /// Why it was not sent, in a sentence.
 pub async fn send(
     client: &Arc<dyn MessagingClient>,
-    exchange: &str,
     event: &Event,
     patience: Duration,
 ) -> Result<(), String> {
@@ -200,7 +202,7 @@ pub async fn send(
     let confirmed = async {
         let mut backoff = Backoff::default();
         loop {
-            match client.broadcast(exchange, exchange, message.clone()).await {
+            match client.broadcast(SPRING_CLOUD_BUS, SPRING_CLOUD_BUS, message.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error @ (PublishError::Invalid(_) | PublishError::Closed)) => {
                     return Err(error.to_string());

@@ -1,4 +1,5 @@
-//! The bus says that settings have changed: they are read again, checked as a whole, and taken over or refused.
+//! Refresh: when the bus announces that settings have changed, they are read again, checked as a whole, and applied or
+//! refused.
 //!
 //! A new version goes the same way as the first one. A refused one changes nothing. Events that come while there is
 //! no connection are lost, so each new connection is a reason to read, too.
@@ -17,6 +18,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    SPRING_CLOUD_BUS,
     address::BusId,
     event::{self, Event},
 };
@@ -37,7 +39,6 @@ struct Refresh<S> {
     settings: LiveSettings<S>,
     client: Arc<dyn MessagingClient>,
     id: BusId,
-    exchange: String,
     reloads: Counter,
     refusals: Counter,
 }
@@ -59,12 +60,11 @@ pub fn follow<S: ServiceSettings>(
         return None;
     }
     let id = BusId::new(S::SERVICE, live.profile(), instance);
-    let exchange = live.now().shared().config_event_bus.clone();
     let (sender, events) = mpsc::channel(EVENTS);
     let options = ConsumeOptions { prefetch: 10, handler_timeout: ACK.into(), retry_policy: None };
-    let bus = client.subscribe(&exchange, EVERYTHING, options, handler(id.clone(), sender));
+    let bus = client.subscribe(SPRING_CLOUD_BUS, EVERYTHING, options, handler(id.clone(), sender));
     let (settings, client) = (live.clone(), Arc::clone(client));
-    let refresh = Refresh { settings, client, id, exchange, reloads, refusals };
+    let refresh = Refresh { settings, client, id, reloads, refusals };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (subscription, state) = Subscription::new(stop.clone(), tasks.clone());
     tasks.spawn(async move {
@@ -111,9 +111,7 @@ impl<S: ServiceSettings> Refresh<S> {
             match self.reload(waits.is_some()).await {
                 Reloaded::Applied => {
                     waits = None;
-                    if self.settings.now().shared().config_ack {
-                        self.acknowledge(&heard).await;
-                    }
+                    self.acknowledge(&heard).await;
                     heard.clear();
                 }
                 Reloaded::Refused => {
@@ -141,7 +139,7 @@ impl<S: ServiceSettings> Refresh<S> {
 
     async fn acknowledge(&self, heard: &[Event]) {
         join_all(heard.iter().map(async |event| {
-            if let Err(why) = event::send(&self.client, &self.exchange, &event.ack(&self.id), ACK).await {
+            if let Err(why) = event::send(&self.client, &event.ack(&self.id), ACK).await {
                 tracing::debug!("the bus does not hear that its event was acted on: {why}");
             }
         }))

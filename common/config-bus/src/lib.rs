@@ -15,5 +15,6 @@ pub use self::{
     follow::follow,
 };
 
-/// The exchange of Spring Cloud Bus, unless `config_event_bus` names another.
+/// The exchange of Spring Cloud Bus. Services that share a broker and must not refresh each other have vhosts of their
+/// own.
 pub const SPRING_CLOUD_BUS: &str = "springCloudBus";

@@ -26,7 +26,7 @@ struct PropertySource {
 /// Reads the answer for `service`: all property sources as layers, the weakest first.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first error.
 pub(super) fn read(body: &[u8], service: &str) -> Result<Vec<Layer>, String> {
     let answer: Environment =
         serde_json::from_slice(body).map_err(|e| format!("its answer is no Environment: {e}"))?;

@@ -1,24 +1,23 @@
-//! The command line of a service: a flag for each key; and `Sources` out of it and the environment.
+//! The command line of a service, with a flag for each key that is no secret; and `Sources` from it and the environment.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Command, error::ContextKind};
 
 use super::{
-    Key, ServiceSettings, SettingsError, Sources,
+    Key, Sections as _, ServiceSettings, SettingsError, Sources,
     bootstrap::Bootstrap,
-    documented, is_live, keys,
-    layers::{environment, flags, unchecked},
-    names, nearest,
+    layers::{environment, flags, read},
+    nearest,
 };
 
-/// The command line of a service: `--profile`, where the settings are, and a flag for each key.
+/// Returns the command line of a service: `--profile`, where the settings are, and a flag for each key.
 #[must_use]
 pub fn command<S: ServiceSettings>() -> Command {
-    let argument = |(key, doc): Key| {
-        let live = if is_live::<S>(key) { "; live" } else { "" };
-        let help = format!("{}{live}", doc.replace('\n', " "));
-        Arg::new(key).long(key.replace('_', "-")).value_name("VALUE").help(help).global(true)
+    let argument = |key: Key| {
+        let live = if key.is_live { "; live" } else { "" };
+        let help = format!("{}{live}", key.doc.replace('\n', " "));
+        Arg::new(key.name).long(key.name.replace('_', "-")).value_name("VALUE").help(help).global(true)
     };
     Command::new(S::SERVICE)
         .arg(
@@ -30,11 +29,12 @@ pub fn command<S: ServiceSettings>() -> Command {
                 .global(true)
                 .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
         )
-        .args(whereabouts::<S>().into_iter().map(argument))
-        .args(settable::<S>().into_iter().map(argument))
+        .args(with_flags(bootstrap_keys::<S>()).into_iter().map(argument))
+        .args(with_flags(settable::<S>()).into_iter().map(argument))
         .after_help(
-            "Each key can also be set as APP_<KEY> in the environment; the command line wins. A live key takes \
-             effect while the service runs, when the bus says that the settings have changed.",
+            "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no flag, \
+             since everyone on the machine can read a command line: set APP_<KEY> or the key's _file. A live key takes \
+             effect while the service runs, when the bus announces that the settings have changed.",
         )
 }
 
@@ -42,8 +42,9 @@ impl Sources {
     /// Reads the command line with `command` (from [`command`], plus the service's own verbs).
     ///
     /// # Errors
-    /// [`SettingsError::UnknownFlag`] for a flag that nobody reads, [`SettingsError::Usage`] for the rest of the
-    /// command line, [`SettingsError::Invalid`] for what says where the settings are.
+    /// [`SettingsError::UnknownFlag`] and [`SettingsError::SecretFlag`] for a flag that does not exist,
+    /// [`SettingsError::Usage`] for the rest of the command line, [`SettingsError::Invalid`] for a value of the keys that
+    /// say where the settings are.
     pub fn parse<S: ServiceSettings>(
         command: Command,
         args: impl IntoIterator<Item = OsString>,
@@ -52,35 +53,47 @@ impl Sources {
         let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
         let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
         let given = |keys: Vec<Key>| {
-            keys.into_iter().filter_map(|(key, _)| Some((key.to_owned(), text(key)?))).collect::<Vec<_>>()
+            keys.into_iter()
+                .filter_map(|key| Some((key.name.to_owned(), text(key.name)?)))
+                .collect::<Vec<_>>()
         };
         let variables: Vec<_> = variables.into_iter().filter_map(utf8).collect();
-        let known = whereabouts::<S>().into_iter().map(|(key, _)| key).collect();
-        let layers = [environment(&variables, &known), flags(&given(whereabouts::<S>()))];
-        let bootstrap: Bootstrap = unchecked(layers)?;
+        let known = bootstrap_keys::<S>().iter().map(|key| key.name).collect();
+        let layers = [environment(&variables, &known), flags(&given(with_flags(bootstrap_keys::<S>())))];
+        let bootstrap: Bootstrap = read(layers)?;
         let sources = Self {
-            config_repo: bootstrap.config_repo.clone(),
+            config_repo: bootstrap.config_repo.clone().or_else(default_folder::<S>),
             server: bootstrap.server().map_err(SettingsError::Invalid)?,
             profile: text("profile").unwrap_or_default(),
             environment: variables,
-            flags: given(settable::<S>()),
+            flags: given(with_flags(settable::<S>())),
         };
         Ok((sources, matches))
     }
 }
 
-/// The keys that have flags.
+fn default_folder<S: ServiceSettings>() -> Option<PathBuf> {
+    S::DEFAULT_FOLDER.map(PathBuf::from).filter(|folder| folder.is_dir())
+}
+
+/// Returns the service's keys that can be set outside of files.
 fn settable<S: ServiceSettings>() -> Vec<Key> {
-    keys::<S>().into_iter().filter(|(key, _)| !S::IN_FILES_ONLY.contains(key)).collect()
+    S::keys().into_iter().filter(|key| !S::IN_FILES_ONLY.contains(&key.name)).collect()
 }
 
-/// What says where the settings are. Who reads its own files alone has them in a folder.
-fn whereabouts<S: ServiceSettings>() -> Vec<Key> {
-    let keys = documented::<Bootstrap>().into_iter();
-    keys.filter(|(key, _)| S::READS_APPLICATION_FILES || *key == "config_repo").collect()
+/// Returns the keys that say where the settings are. A service that reads its own files alone has them in a folder.
+#[must_use]
+pub fn bootstrap_keys<S: ServiceSettings>() -> Vec<Key> {
+    let keys = Bootstrap::keys().into_iter();
+    keys.filter(|key| S::READS_APPLICATION_FILES || key.name == "config_repo").collect()
 }
 
-/// A variable that is not UTF-8 is none of ours.
+/// Returns the keys that have flags: all but secrets.
+fn with_flags(keys: Vec<Key>) -> Vec<Key> {
+    keys.into_iter().filter(|key| !key.is_secret).collect()
+}
+
+/// Returns a variable that is UTF-8; no other can be a key.
 fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
@@ -90,9 +103,11 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
     match unknown {
         Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
             let key = flag.trim_start_matches("--").replace('-', "_");
-            let mut known = names::<S>();
-            known.extend(whereabouts::<S>().into_iter().map(|(key, _)| key));
-            let nearest = nearest(&key, &known);
+            let keys = [settable::<S>(), bootstrap_keys::<S>()].concat();
+            if keys.iter().any(|known| known.is_secret && known.name == key) {
+                return SettingsError::SecretFlag { key };
+            }
+            let nearest = nearest(&key, &with_flags(keys).iter().map(|key| key.name).collect());
             SettingsError::UnknownFlag { flag, key, nearest }
         }
         _ => SettingsError::Usage(error),

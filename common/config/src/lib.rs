@@ -11,13 +11,17 @@
 //! - `command_line`: flags, and what else `main` hands over
 //! - `bootstrap`: where the files are
 //! - `sources`: the files of a folder, or a server's answer
-//! - `server` and `answer`: a config server is asked; what it says
+//! - `server` and `answer`: a request to a config server, and its answer
 //! - `layers`: what was read becomes one struct, or an error with its key and its source; pure
 //! - `flat`: flat keys and trees, by the rules of the crate `properties`
+//! - `section`: the keys of one owner, and services composed of them
 //! - [`live`]: settings that change while a service runs
+//! - [`reloadable`]: the type of their values
 //! - `reload`: they are read again, and applied or refused as a whole
-//! - [`shown`]: what is shown of them, and what is not
-//! - [`shared`](SharedSettings), [`broker`], [`secret`]: the keys that every service has, and their types
+//! - [`shown`]: the view that operators get
+//! - [`secret`]: values that are used and never shown
+//!
+//! It knows no key but those that say where the files are: each owner brings its own [`Section`].
 
 mod command_line;
 mod bootstrap;
@@ -26,62 +30,49 @@ mod server;
 mod answer;
 mod layers;
 mod flat;
+mod section;
 pub mod live;
+pub mod reloadable;
 mod reload;
 pub mod shown;
-mod shared;
-pub mod broker;
 pub mod secret;
 
 use std::collections::BTreeSet;
 
-use documented::DocumentedFields;
-use serde::{Serialize, de::DeserializeOwned};
-
 pub use self::{
-    command_line::command,
-    live::{Live, LiveSettings},
+    command_line::{bootstrap_keys, command},
+    live::{Live, LiveSection, LiveSettings, Moment},
     reload::Reloaded,
+    reloadable::Reloadable,
+    section::{Key, Section, Sections, Unreadable, more_than_zero},
     server::{ConfigServer, ServerUrl},
-    shared::{LogFormat, LogLevel, SharedSettings},
     sources::Sources,
 };
 
-/// What a service's settings struct tells the loader.
-///
-/// Its fields are the service's keys, their doc comments the help text. One field, `shared`, holds the
-/// [`SharedSettings`]; their keys stand beside the others, not below `shared`. What it serializes is shown to
-/// operators: a secret's type shows nothing.
-pub trait ServiceSettings: DeserializeOwned + DocumentedFields + Serialize + Send + Sync + 'static {
+/// Values by key, each with its origin.
+pub type Values = config::Map<String, config::Value>;
+/// Values by key, as operators may see them.
+pub type Shown = serde_json::Map<String, serde_json::Value>;
+
+/// The settings of a service: its sections, composed by [`sections!`].
+pub trait ServiceSettings: Sections {
     /// Package, binary, compose service and configuration file: one name.
     const SERVICE: &'static str;
 
     /// Keys that only a file can set, such as lists.
     const IN_FILES_ONLY: &'static [&'static str] = &[];
 
-    /// Keys that take effect while the service runs, beside [`SharedSettings::LIVE`]: whoever uses one has a
-    /// [`Live`] of it. All others take effect at the next start.
-    const LIVE: &'static [&'static str] = &[];
-
-    /// Whether it reads `application.yml` and `application-{profile}.yml`, or its own files alone.
+    /// `true` if it reads `application.yml` and `application-{profile}.yml` beside its own files.
     const READS_APPLICATION_FILES: bool = true;
 
-    /// The part that every service has.
-    fn shared(&self) -> &SharedSettings;
-
-    /// Rules that a single value cannot break.
-    ///
-    /// # Errors
-    /// A sentence that names the key and what to write.
-    fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
+    /// The folder of its files where config_repo is not set, if there is one of this name.
+    const DEFAULT_FOLDER: Option<&'static str> = None;
 }
 
-/// Why there are no settings. Each names the key and where it was set.
+/// A failure to load settings. Each names the key and where it was set.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Nobody reads this key.
+    /// A key that nobody reads.
     #[error("{origin}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
     UnknownKey {
         /// The key as it was written.
@@ -91,9 +82,15 @@ pub enum SettingsError {
         /// The known key that looks most like it.
         nearest: Option<String>,
     },
-    /// A value or a file that cannot be read, or values that make no sense.
+    /// A value or a file that cannot be read, or values that break a rule.
     #[error("{0}")]
     Invalid(String),
+    /// A secret on the command line, which everyone on the machine can read.
+    #[error("command line --{}: a secret has no flag: set APP_{} or {key}_file", key.replace('_', "-"), key.to_uppercase())]
+    SecretFlag {
+        /// The secret's key.
+        key: String,
+    },
     /// A flag that nobody reads; the fields are those of the unknown key.
     #[error("command line {flag}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
     UnknownFlag {
@@ -104,7 +101,7 @@ pub enum SettingsError {
         /// The known key that looks most like it.
         nearest: Option<String>,
     },
-    /// Not an error of the settings: what clap has to say (help, version, a flag without its value).
+    /// clap's answer to the command line: help, or an error such as a flag without its value.
     #[error("{0}")]
     Usage(clap::Error),
 }
@@ -113,45 +110,17 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"))
 }
 
-/// A key and what it is for.
-type Key = (&'static str, &'static str);
-
-/// The keys of a service, its own ones first.
-fn keys<S: ServiceSettings>() -> Vec<Key> {
-    let own = documented::<S>().into_iter().filter(|(key, _)| *key != "shared");
-    own.chain(documented::<SharedSettings>()).collect()
+/// Returns the names of a service's keys.
+fn names<S: Sections>() -> BTreeSet<&'static str> {
+    S::keys().into_iter().map(|key| key.name).collect()
 }
 
-fn documented<T: DocumentedFields>() -> Vec<Key> {
-    T::FIELD_NAMES.iter().copied().zip(T::FIELD_DOCS.iter().copied()).collect()
-}
-
-/// The names among them.
-fn names<S: ServiceSettings>() -> BTreeSet<&'static str> {
-    keys::<S>().into_iter().map(|(key, _)| key).collect()
-}
-
-fn is_live<S: ServiceSettings>(key: &str) -> bool {
-    S::LIVE.contains(&key) || SharedSettings::LIVE.contains(&key)
-}
-
-/// The known key that looks most like this one.
+/// Returns the known key that looks most like this one.
 fn nearest(key: &str, known: &BTreeSet<&str>) -> Option<String> {
     // Pairs of letters in common find `amqp_server_url` for `broker_url`, where edit distance does not.
     let likeness = |other: &str| strsim::sorensen_dice(key, other);
     let nearest = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.filter(|other| likeness(other) > 0.3).map(str::to_owned)
-}
-
-/// Refuses the first key that is zero where zero would mean "never" or "without limit".
-///
-/// # Errors
-/// The sentence with its name.
-pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), String> {
-    match keys.into_iter().find(|(_, is_zero)| *is_zero) {
-        Some((key, _)) => Err(format!("{key}: must be more than 0")),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,29 +1,36 @@
-//! Settings that change while a service runs: they travel through a watch channel, and nothing keeps a copy.
-//!
-//! They are read again in `reload`.
+//! Settings that change while a service runs: they travel through a watch channel, and nothing keeps a copy. `reload`
+//! replaces them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use config::{Map, Value};
 use tokio::sync::watch;
 
 use super::{
-    ServiceSettings, SharedSettings, Sources,
+    ServiceSettings, Sources,
     shown::{Effective, effective},
     sources::Loaded,
 };
 
-/// A value that may change while the service runs: ask for it where it is used.
+/// Proof that a value is used at this moment and not kept: with it a [`Reloadable`](crate::Reloadable) opens.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(());
+
+impl Moment {
+    pub(super) const NOW: Self = Self(());
+}
+
+/// A value that may change while the service runs: call [`get`](Self::get) where it is used.
 pub struct Live<T>(Arc<dyn Fn() -> T + Send + Sync>);
 
 impl<T> Live<T> {
-    /// The value at this moment.
+    /// Returns the value at this moment.
     #[must_use]
     pub fn get(&self) -> T {
         (self.0)()
     }
 
-    /// A value that follows from this one.
+    /// Returns a value that follows from this one.
     #[must_use]
     pub fn map<U>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Live<U>
     where
@@ -46,56 +53,81 @@ impl<T: fmt::Debug> fmt::Debug for Live<T> {
     }
 }
 
-/// One that never changes.
+/// A value that never changes.
 impl<T: Clone + Send + Sync + 'static> From<T> for Live<T> {
     fn from(value: T) -> Self {
         Self(Arc::new(move || value.clone()))
     }
 }
 
-/// Those of a service that reads its settings once.
-impl From<&SharedSettings> for Live<Arc<SharedSettings>> {
-    fn from(settings: &SharedSettings) -> Self {
-        Arc::new(settings.clone()).into()
+/// The settings of one owner: the values at the start, and those at any moment of keys that are live.
+#[derive(Debug, Clone)]
+pub struct LiveSection<T> {
+    started: T,
+    now: Live<T>,
+}
+
+impl<T: 'static> LiveSection<T> {
+    /// Returns a section that follows `now`.
+    #[must_use]
+    pub fn new(now: Live<T>) -> Self {
+        Self { started: now.get(), now }
+    }
+
+    /// Returns the section as it was at the start.
+    #[must_use]
+    pub fn started(&self) -> &T {
+        &self.started
+    }
+
+    /// Returns a value made of live keys.
+    #[must_use]
+    pub fn live<U>(&self, value: impl Fn(&T, Moment) -> U + Send + Sync + 'static) -> Live<U> {
+        self.now.map(move |now| value(&now, Moment::NOW))
     }
 }
 
-type OnApply<S> = Arc<dyn Fn(&S) + Send + Sync>;
+/// A section that never changes.
+impl<T: Clone + Send + Sync + 'static> From<T> for LiveSection<T> {
+    fn from(settings: T) -> Self {
+        Self::new(settings.into())
+    }
+}
+
+type OnApply = Arc<dyn Fn() + Send + Sync>;
 
 /// A service's settings, as they are and as they were at its start.
 pub struct LiveSettings<S> {
     pub(super) sources: Arc<Sources>,
-    /// What the person should know who started the service.
+    /// A warning for the person who started the service.
     warning: Option<String>,
     /// Called with each new version.
-    pub(super) on_apply: Option<OnApply<S>>,
+    pub(super) on_apply: Option<OnApply>,
     pub(super) state: Arc<watch::Sender<State<S>>>,
 }
 
-/// One version of the settings, taken over as a whole.
+/// One version of the settings, applied as a whole.
 pub(super) struct Version<S> {
     pub(super) settings: Arc<S>,
-    shared: Arc<SharedSettings>,
-    /// What was set, by key, with its origin; a secret stands here in clear.
+    /// Values by key, each with its origin; secrets are in clear.
     pub(super) values: Map<String, Value>,
     pub(super) is_known: bool,
 }
 
 pub(super) struct State<S> {
-    /// Keys that are not live have these values for as long as the process runs.
+    /// The version whose values apply for keys that are not live, as long as the process runs.
     pub(super) started: Arc<Version<S>>,
     pub(super) now: Arc<Version<S>>,
-    /// Why what was read last has not taken over.
+    /// The reason why the last reload was refused.
     pub(super) refused: Option<String>,
-    /// The same, once it was logged.
-    pub(super) told: Option<String>,
+    /// The reason that was logged last.
+    pub(super) logged: Option<String>,
 }
 
 impl<S: ServiceSettings> Version<S> {
     pub(super) fn new(loaded: Loaded<S>) -> Arc<Self> {
-        let shared = Arc::new(loaded.settings.shared().clone());
         let Loaded { settings, values, is_known, .. } = loaded;
-        Arc::new(Self { settings: Arc::new(settings), shared, values, is_known })
+        Arc::new(Self { settings: Arc::new(settings), values, is_known })
     }
 }
 
@@ -103,7 +135,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
     pub(super) fn new(sources: Sources, mut loaded: Loaded<S>) -> Self {
         let warning = loaded.warning.take();
         let version = Version::new(loaded);
-        let state = State { started: Arc::clone(&version), now: version, refused: None, told: None };
+        let state = State { started: Arc::clone(&version), now: version, refused: None, logged: None };
         Self {
             sources: Arc::new(sources),
             warning,
@@ -112,27 +144,21 @@ impl<S: ServiceSettings> LiveSettings<S> {
         }
     }
 
-    /// The settings at this moment: at the start, those that count for keys that are not live.
+    /// Returns the settings as they were at the start.
     #[must_use]
-    pub fn now(&self) -> Arc<S> {
-        Arc::clone(&self.state.borrow().now.settings)
+    pub fn started(&self) -> Arc<S> {
+        Arc::clone(&self.state.borrow().started.settings)
     }
 
-    /// What is made of live keys.
+    /// Returns the settings of one owner.
     #[must_use]
-    pub fn live<T>(&self, f: impl Fn(&S) -> T + Send + Sync + 'static) -> Live<T> {
+    pub fn section<T: Clone>(&self, of: impl Fn(&S) -> &T + Send + Sync + 'static) -> LiveSection<T> {
         let state = self.state.subscribe();
-        Live(Arc::new(move || f(&state.borrow().now.settings)))
+        let started = of(&self.started()).clone();
+        LiveSection { started, now: Live(Arc::new(move || of(&state.borrow().now.settings).clone())) }
     }
 
-    /// The shared keys, for what stands around every service.
-    #[must_use]
-    pub fn shared(&self) -> Live<Arc<SharedSettings>> {
-        let state = self.state.subscribe();
-        Live(Arc::new(move || Arc::clone(&state.borrow().now.shared)))
-    }
-
-    /// All keys with what counts for each, for operators.
+    /// Returns each key with its effective value, for operators.
     #[must_use]
     pub fn effective(&self) -> Live<Effective> {
         let state = self.state.subscribe();
@@ -142,19 +168,19 @@ impl<S: ServiceSettings> LiveSettings<S> {
         }))
     }
 
-    /// Where the settings came from, and whether what was read last has taken over; for `/readyz?verbose`.
+    /// Describes where the settings came from, and why the last reload was refused; for `/readyz?verbose`.
     #[must_use]
     pub fn note(&self) -> Live<String> {
         let (state, origin) = (self.state.subscribe(), self.sources.origin());
         Live(Arc::new(move || match &state.borrow().refused {
             None => format!("from {origin}"),
-            Some(why) => format!("as they were, since what was read last is refused: {why}"),
+            Some(why) => format!("unchanged, since the last reload was refused: {why}"),
         }))
     }
 
-    /// Calls `apply` with each new version from now on, before its changes are logged.
+    /// Calls `apply` after each new version from now on, before its changes are logged.
     #[must_use]
-    pub fn on_apply(self, apply: impl Fn(&S) + Send + Sync + 'static) -> Self {
+    pub fn on_apply(self, apply: impl Fn() + Send + Sync + 'static) -> Self {
         Self { on_apply: Some(Arc::new(apply)), ..self }
     }
 
@@ -164,15 +190,21 @@ impl<S: ServiceSettings> LiveSettings<S> {
         self.sources.can_change()
     }
 
-    /// The profile whose files are read.
+    /// Returns the folder whose files are read, if there is one.
+    #[must_use]
+    pub fn config_repo(&self) -> Option<&Path> {
+        self.sources.config_repo.as_deref()
+    }
+
+    /// Returns the profile whose files are read.
     #[must_use]
     pub fn profile(&self) -> &str {
         &self.sources.profile
     }
 
-    /// Logs where the settings came from.
-    pub fn announce(&self) {
-        self.sources.announce(&*self.now());
+    /// Logs where the settings of the service, which calls itself `name`, came from.
+    pub fn announce(&self, name: &str) {
+        tracing::info!(profile = self.sources.profile, "settings for {name} from {}", self.sources.origin());
         if let Some(warning) = &self.warning {
             tracing::warn!("{warning}");
         }
@@ -186,7 +218,7 @@ impl<S: ServiceSettings> From<S> for LiveSettings<S> {
     }
 }
 
-/// The same settings: a reload through one is seen through all.
+/// A clone has the same settings: a reload through one changes all.
 impl<S> Clone for LiveSettings<S> {
     fn clone(&self) -> Self {
         Self {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    LiveSettings, ServiceSettings, is_live,
+    LiveSettings, ServiceSettings,
     live::{State, Version},
     server::Failed,
     shown::changed,
@@ -40,7 +40,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
                 let mut changes = Changes::default();
                 state.send_modify(|state| changes = apply(state, new));
                 if let Some(on_apply) = &self.on_apply {
-                    on_apply(&self.now());
+                    on_apply();
                 }
                 changes.log(&origin);
                 return Reloaded::Applied;
@@ -48,11 +48,11 @@ impl<S: ServiceSettings> LiveSettings<S> {
             Err(Failed::Refused(why)) => (why, true),
             Err(Failed::Later(why)) => (format!("{why}; it is asked again"), false),
         };
-        let is_news = state.borrow().told.as_ref() != Some(&why);
+        let is_news = state.borrow().logged.as_ref() != Some(&why);
         if is_news {
             tracing::warn!("settings could not be read again, nothing has changed: {why}");
         }
-        state.send_modify(|state| (state.refused, state.told) = (Some(why.clone()), Some(why)));
+        state.send_modify(|state| (state.refused, state.logged) = (Some(why.clone()), Some(why)));
         if is_refused { Reloaded::Refused } else { Reloaded::Unavailable { is_news } }
     }
 }
@@ -65,19 +65,22 @@ struct Changes {
 }
 
 fn apply<S: ServiceSettings>(state: &mut State<S>, new: Arc<Version<S>>) -> Changes {
-    let (live, other): (Vec<_>, Vec<_>) =
-        changed(&state.now, &new).into_iter().partition(|key| is_live::<S>(key));
+    let (live, other): (Vec<_>, Vec<_>) = changed(&state.now, &new).into_iter().partition(|key| key.is_live);
     let pending = changed(&state.started, &new);
-    let at_next_start = other.into_iter().filter(|key| pending.contains(key)).collect();
-    (state.now, state.refused, state.told) = (new, None, None);
-    Changes { live, at_next_start }
+    let at_next_start = other.into_iter().filter(|key| pending.contains(key));
+    let changes = Changes {
+        live: live.iter().map(|key| key.name).collect(),
+        at_next_start: at_next_start.map(|key| key.name).collect(),
+    };
+    (state.now, state.refused, state.logged) = (new, None, None);
+    changes
 }
 
 impl Changes {
     /// Names only: values may be secrets.
     fn log(&self, origin: &str) {
         if !self.live.is_empty() {
-            tracing::info!("settings from {origin} are new: {}", self.live.join(", "));
+            tracing::info!("settings reloaded from {origin}; changed: {}", self.live.join(", "));
         }
         for key in &self.at_next_start {
             tracing::warn!("{key}: takes effect at next start");
@@ -93,13 +96,13 @@ mod tests {
     use crate::tests::{Probe, repo};
 
     #[test]
-    fn what_has_changed_is_told_by_name_and_of_a_key_that_is_not_live_once() {
+    fn what_has_changed_is_logged_by_name_and_of_a_key_that_is_not_live_once() {
         let version = |text: &str| {
             let (_folder, sources) = repo(&[("probe.yml", text)]);
             Version::new(sources.load_again::<Probe>().now_or_never().unwrap().unwrap())
         };
         let started = version("size: 1\namqp_password: a");
-        let mut state = State { started: Arc::clone(&started), now: started, refused: None, told: None };
+        let mut state = State { started: Arc::clone(&started), now: started, refused: None, logged: None };
         for (text, live, at_next_start) in [
             (
                 "size: 1\namqp_password: a\ngreeting: b\nlog_level: debug",

@@ -1,32 +1,36 @@
-//! A value that is used and never shown.
+//! Values that are used and never shown.
 
 use std::{fmt, fs, path::Path};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A password. It can be handed to who needs it; it cannot be printed.
+use crate::shown::HIDDEN;
+
+/// The name by which this type is found in a section.
+pub(super) const TYPE: &str = "Secret";
+
+/// A password or a key, such as a broker's. It can be used, and it cannot be printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret in.
+    /// Makes a secret of a text.
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value, for the one place that sends it.
+    /// Returns the value, for the one place that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A secret that was given by itself or in a file, but not in both ways; `key` is its setting, and `{key}_file`
-    /// that of the file.
+    /// Returns the secret that was given by itself or in a file, but not in both ways; `key` is its setting, and
+    /// `{key}_file` that of the file.
     ///
     /// # Errors
-    /// Both are set, the file cannot be read, or there is nothing in it.
+    /// Both are set, the file cannot be read, or it is empty.
     pub fn given_or_in_file(
         key: &str,
         given: Option<&Self>,
@@ -50,12 +54,12 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
+        serializer.serialize_str(HIDDEN)
     }
 }

@@ -1,45 +1,47 @@
 //! A config server as a source of settings: `GET {url}/{service}/{profile}[/{label}]`, as Spring Cloud Config
 //! has it.
 //!
-//! It is asked again while it may be coming up, for a bounded time; an answer that a person has to act on is
-//! none to wait for. Its credentials are in no line that is printed.
+//! While the server may be starting, the request is repeated for a limited time. An answer that a person has to act on
+//! ends that at once. Its credentials are never printed.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use backoff::Backoff;
 use reqwest::{Client, ClientBuilder, StatusCode, header, redirect::Policy};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{answer, layers::Layer, secret::Secret};
 
+/// Time limit for one request, as in Spring's clients.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes: some ten thousand keys.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
-/// Between two questions, at most: what Spring's clients begin with, and what they end with.
+/// The first and the longest wait between two requests, as in Spring's clients.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Where the settings are asked for, and for how long.
+/// A config server, and the limits of the requests to it.
 #[derive(Debug, Clone)]
 pub struct ConfigServer {
     /// Its address.
     pub url: ServerUrl,
-    /// A branch, a tag or a commit; none is the server's own.
+    /// A branch, a tag or a commit; without one, the server's default.
     pub label: Option<String>,
-    /// For one request.
+    /// Time limit for one request.
     pub timeout: Duration,
-    /// For all of them, at the start.
+    /// Time limit for all requests at the start.
     pub patience: Duration,
-    /// Whether a service without its server ends.
+    /// `true` if a service exits without its server.
     pub fail_fast: bool,
     /// The authority that signed its certificate, in PEM; without it, the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// The server's address. What is printed of it has no credentials.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// The server's address. It is printed without credentials.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ServerUrl {
     url: Url,
     username: Option<String>,
@@ -60,7 +62,7 @@ impl TryFrom<String> for ServerUrl {
                     "this build speaks no TLS: build it with `--features tls`, or write http://".into()
                 );
             }
-            other => return Err(format!("`{other}:` is no scheme of a config server: {LIKE}")),
+            other => return Err(format!("`{other}:` is not a config server's scheme: {LIKE}")),
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(format!("drop what follows the ? or #: {LIKE}"));
@@ -75,14 +77,19 @@ impl TryFrom<String> for ServerUrl {
     }
 }
 
+impl From<ServerUrl> for String {
+    fn from(url: ServerUrl) -> Self {
+        url.to_string()
+    }
+}
+
 impl ServerUrl {
-    /// What was set beside the address goes before what stands in it.
-    pub(super) fn with_credentials(self, username: Option<String>, password: Option<Secret>) -> Self {
-        let (username, password) = (username.or(self.username), password.or(self.password));
-        Self { username, password, ..self }
+    /// Returns the address with this password instead of its own, if there is one.
+    pub(super) fn with_password(self, password: Option<Secret>) -> Self {
+        Self { password: password.or(self.password), ..self }
     }
 
-    /// Where a service's settings are. As Spring writes it, a slash in a label is `(_)`.
+    /// Returns the address of a service's settings. As in Spring, a slash in a label is written `(_)`.
     fn of(&self, service: &str, profile: &str, label: Option<&str>) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -106,16 +113,16 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// Why there is no answer.
+/// A failure to get an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// It may be there later: not reached, not found, an error of its own.
+    /// A later request may succeed: the server was not reached, found nothing, or failed.
     Later(String),
     /// A person has to act.
     Refused(String),
 }
 
-/// Without credentials: what may stand in a log.
+/// Without credentials, so that it may be logged.
 impl fmt::Display for ConfigServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the config server at {}", self.url)?;
@@ -124,13 +131,13 @@ impl fmt::Display for ConfigServer {
 }
 
 impl ConfigServer {
-    /// Asks until there is an answer, for at most `patience`; `tell` hears why it takes longer.
+    /// Repeats the request until there is an answer, for at most `patience`; calls `on_retry` with each reason.
     pub(super) async fn fetch(
         &self,
         service: &str,
         profile: &str,
         patience: Duration,
-        tell: &(dyn Fn(&str) + Sync),
+        on_retry: &(dyn Fn(&str) + Sync),
     ) -> Result<Vec<Layer>, Failed> {
         let client = self.client(service)?;
         let end = Instant::now() + patience;
@@ -146,27 +153,27 @@ impl ConfigServer {
             if Instant::now() + wait >= end {
                 return Err(Failed::Later(why));
             }
-            tell(&why);
+            on_retry(&why);
             sleep(wait).await;
         }
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub(super) async fn fetch_once(&self, service: &str, profile: &str) -> Result<Vec<Layer>, Failed> {
         self.ask(&self.client(service)?, service, profile, self.timeout).await
     }
 
     fn client(&self, service: &str) -> Result<Client, Failed> {
-        // What a proxy or another server is told by the environment or a redirect is not what was set.
+        // Credentials go to the configured server only: not to a proxy of the environment, and not where a redirect leads.
         let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service);
         let client = self.trusting(client).map_err(Failed::Refused)?;
         client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))
     }
 
-    /// For `https://`: the authorities that are trusted.
+    /// Sets the authorities that are trusted for `https://`.
     #[cfg(feature = "tls")]
     fn trusting(&self, client: ClientBuilder) -> Result<ClientBuilder, String> {
-        // The one that the broker's connections have, too; it can be said once in a process.
+        // The connections to the broker use it, too; it can be installed once in a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         match &self.ca_file {
             Some(path) => {
@@ -177,13 +184,13 @@ impl ConfigServer {
                 Ok(client.tls_certs_only(authorities))
             }
             None if self.url.url.scheme() == "https" => Ok(client),
-            // A machine without any authorities can do without them here.
+            // Without TLS, a machine without authorities is fine.
             None => Ok(client.tls_certs_only([])),
         }
     }
 
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "it is the same call in both builds")]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "both builds make the same call")]
     fn trusting(&self, client: ClientBuilder) -> Result<ClientBuilder, String> {
         Ok(client)
     }
@@ -196,12 +203,12 @@ impl ConfigServer {
         limit: Duration,
     ) -> Result<Vec<Layer>, Failed> {
         let url = self.url.of(service, profile, self.label.as_deref());
-        let later = |e: reqwest::Error| Failed::Later(said(&e.without_url()));
-        // What newer servers send by default to those who name it is another format.
+        let later = |e: reqwest::Error| Failed::Later(with_causes(&e.without_url()));
+        // Newer servers have another format for clients that name it.
         let mut request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");
         let (username, password) = (self.url.username.as_deref(), self.url.password.as_ref());
         if username.is_some() || password.is_some() {
-            // The name that Spring's servers have, and its clients take, where none is set.
+            // The default of Spring's servers and clients.
             request = request.basic_auth(username.unwrap_or("user"), password.map(Secret::expose));
         }
         let mut response = request.send().await.map_err(later)?;
@@ -217,12 +224,14 @@ impl ConfigServer {
     }
 }
 
-/// What a status means for who waits: Spring's server says 404 also while its repository is not there yet.
+/// Decides by the status whether another request may succeed. Spring's server answers 404 also while its repository is
+/// not there yet.
 fn judge(status: StatusCode, path: &str) -> Result<(), Failed> {
     match status.as_u16() {
         200 => Ok(()),
         401 | 403 => Err(Failed::Refused(format!(
-            "it answers {status}: set APP_CONFIG_USERNAME and APP_CONFIG_PASSWORD (or APP_CONFIG_PASSWORD_FILE)"
+            "it answers {status}: set APP_CONFIG_PASSWORD (or APP_CONFIG_PASSWORD_FILE), and the user in its address, as in \
+             http://USER@HOST:8888"
         ))),
         404 => Err(Failed::Later(format!("it answers {status} to {path}: is the label right?"))),
         408 | 425 | 429 | 500.. => {
@@ -232,8 +241,8 @@ fn judge(status: StatusCode, path: &str) -> Result<(), Failed> {
     }
 }
 
-/// An error with its causes: the outermost says only that there was one.
-fn said(error: &dyn std::error::Error) -> String {
+/// Returns the error's text with its causes: the outermost error has no detail.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -1,4 +1,4 @@
-//! Where the layers come from: a folder or a config server, the environment and the flags.
+//! Sources of the layers: a folder or a config server, the environment and the flags.
 
 use std::{
     fmt,
@@ -16,12 +16,12 @@ use super::{
     server::Failed,
 };
 
-/// Where the layers come from. `main` fills it in; nothing below reads the environment.
+/// Sources of the layers. `main` fills it in; nothing below reads the environment.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The folder with the `.yml` files; without one, the compiled defaults stand.
+    /// The folder with the `.yml` files; without one, the compiled defaults apply.
     pub config_repo: Option<PathBuf>,
-    /// The config server, which goes before the folder.
+    /// The config server, which is used instead of the folder.
     pub server: Option<ConfigServer>,
     /// `dev` (on this machine) or `test` (in Swarm).
     pub profile: String,
@@ -31,7 +31,7 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
 }
 
-/// Without the environment and the flags, where secrets may stand.
+/// Without the environment and the flags, which may contain secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sources").field(&self.origin()).field(&self.profile).finish()
@@ -41,25 +41,24 @@ impl fmt::Debug for Sources {
 /// Settings as they were read.
 pub(super) struct Loaded<S> {
     pub(super) settings: S,
-    /// What was set, by key, with its origin; a secret stands here in clear.
+    /// Values by key, each with its origin; secrets are in clear.
     pub(super) values: Map<String, Value>,
-    /// Whether there was a file, or the server had something.
+    /// `true` if there was a file, or the server had one.
     pub(super) is_known: bool,
-    /// What the person should know who started the service.
+    /// A warning for the person who started the service.
     pub(super) warning: Option<String>,
 }
 
 impl Sources {
-    /// All layers, merged, read and checked.
+    /// Reads all layers, merges and checks them.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its key and its source; or what to do about a config server that
-    /// cannot be reached.
+    /// The first error, with its key and its source; or advice about a config server that cannot be reached.
     pub async fn load<S: ServiceSettings>(&self) -> Result<S, SettingsError> {
         Ok(self.load_first::<S>().await?.settings)
     }
 
-    /// The same, to be read again while the service runs: see [`LiveSettings::reload`].
+    /// Loads settings that can be reloaded while the service runs: see [`LiveSettings::reload`].
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -68,19 +67,19 @@ impl Sources {
         Ok(LiveSettings::new(self, loaded))
     }
 
-    /// Loads at the start of a process, which may wait for its config server, or go on without one.
+    /// Loads at the start of a process, which may wait for its config server, or start without it.
     async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
         let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
-        let told = Mutex::new(String::new());
-        // Where the log goes is not known yet. Each reason is said once.
-        let tell = |why: &str| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if *told != why {
+        let last_reason = Mutex::new(String::new());
+        // The log is not set up yet. Each reason is written once.
+        let on_retry = |why: &str| {
+            let mut last_reason = last_reason.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last_reason != why {
                 let _ = writeln!(std::io::stderr(), "{}: waiting for {server}: {why}", S::SERVICE);
-                *told = why.to_owned();
+                *last_reason = why.to_owned();
             }
         };
-        match server.fetch(S::SERVICE, &self.profile, server.patience, &tell).await {
+        match server.fetch(S::SERVICE, &self.profile, server.patience, &on_retry).await {
             Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>())),
             Ok(layers) => self.compose(layers, None),
             Err(Failed::Later(why)) if !server.fail_fast => {
@@ -100,7 +99,7 @@ impl Sources {
         }
     }
 
-    /// Loads while the service runs; asks its server once.
+    /// Loads while the service runs, with one request to its server.
     pub(super) async fn load_again<S: ServiceSettings>(&self) -> Result<Loaded<S>, Failed> {
         let refused = |error: SettingsError| Failed::Refused(error.to_string());
         let layers = match &self.server {
@@ -114,7 +113,7 @@ impl Sources {
         self.compose(layers, None).map_err(refused)
     }
 
-    /// What is said where there is not one file.
+    /// Describes that there is no file for the service.
     pub(super) fn unknown<S: ServiceSettings>(&self) -> String {
         format!("{} knows nothing of {} {}", self.origin(), S::SERVICE, self.profile)
     }
@@ -129,7 +128,7 @@ impl Sources {
         Ok(Loaded { settings, values, is_known, warning })
     }
 
-    /// The layers of the folder, the weakest first, in the order that Spring has: a profile's file goes before one
+    /// Returns the layers of the folder, the weakest first, in Spring's order: the file of a profile wins over one
     /// without.
     fn folder<S: ServiceSettings>(&self) -> Result<Vec<Layer>, SettingsError> {
         let Some(folder) = &self.config_repo else { return Ok(vec![]) };
@@ -151,18 +150,18 @@ impl Sources {
         layers.filter_map(Result::transpose).collect()
     }
 
-    /// `INSTANCE_NAME`: who this process is, not how it works, and so no key.
+    /// Returns `INSTANCE_NAME`, which names this process. It is not a setting.
     #[must_use]
     pub fn instance_name(&self) -> Option<&str> {
         self.environment.iter().find(|(name, _)| name == "INSTANCE_NAME").map(|(_, value)| value.as_str())
     }
 
-    /// Whether there is anything outside of the process that may change.
+    /// Returns `true` if a file or a config server can change the settings.
     pub(super) fn can_change(&self) -> bool {
         self.server.is_some() || self.config_repo.is_some()
     }
 
-    /// Where the files come from, for people.
+    /// Describes the source of the files.
     pub(super) fn origin(&self) -> String {
         match (&self.server, &self.config_repo) {
             (Some(server), _) => server.to_string(),
@@ -170,21 +169,12 @@ impl Sources {
             (None, None) => "compiled defaults".to_owned(),
         }
     }
-
-    /// Logs where the settings came from: the first thing to look at when they are not what one thought.
-    pub fn announce<S: ServiceSettings>(&self, settings: &S) {
-        let name = match settings.shared().server_name.as_str() {
-            "" => S::SERVICE,
-            name => name,
-        };
-        tracing::info!(profile = self.profile, "settings for {name} from {}", self.origin());
-    }
 }
 
 fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, SettingsError> {
-    // The path as it was given, where `config` has one relative to the working directory.
+    // The path as it was given: `config` makes it relative to the working directory.
     let origin = path.display().to_string();
-    // A link that leads nowhere is no absence, and neither is a folder that may not be looked into.
+    // A broken link and a folder without permission are errors, not missing files.
     match path.symlink_metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,30 +1,115 @@
 //! Layers, sources and errors, with a small service of their own.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
+use documented::DocumentedFields;
 use futures_util::FutureExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::*;
+use super::{secret::Secret, *};
 
-/// A service's settings, small.
-#[derive(Debug, Default, Deserialize, Serialize, DocumentedFields)]
+crate::sections! {
+    /// A service's settings, small.
+    pub(super) struct Probe {
+        /// Its own.
+        pub(super) own: Own,
+        /// Those that other services have, too.
+        pub(super) shared: Shared,
+    }
+}
+
+/// A section of the service's own.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
-pub(super) struct Probe {
-    /// The shared part
-    pub(super) shared: SharedSettings,
-    /// A text of the service's own
-    pub(super) greeting: String,
+pub(super) struct Own {
+    /// A text that is live
+    pub(super) greeting: Reloadable<String>,
     /// A number that is not live
     pub(super) size: u32,
     /// A list
     pub(super) guests: Vec<Guest>,
 }
 
+impl Section for Own {}
+
+/// A section of all services.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub(super) struct Shared {
+    /// A text
+    pub(super) server_name: String,
+    /// An address
+    pub(super) server_host: IpAddr,
+    /// A number that may be missing
+    pub(super) server_port: Option<u16>,
+    /// A duration that is live
+    #[serde(with = "crate::reloadable::duration")]
+    pub(super) request_timeout: Reloadable<Duration>,
+    /// A duration that is not live
+    #[serde(with = "humantime_serde")]
+    pub(super) amqp_heartbeat: Duration,
+    /// A word that is live
+    pub(super) log_level: Reloadable<Level>,
+    /// An address that may have a password in it
+    pub(super) amqp_server_url: Option<ServerUrl>,
+    /// A secret
+    pub(super) amqp_password: Option<Secret>,
+    /// A file
+    pub(super) amqp_ca_file: Option<PathBuf>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            server_name: String::new(),
+            server_host: [127, 0, 0, 1].into(),
+            server_port: None,
+            request_timeout: Duration::from_secs(5).into(),
+            amqp_heartbeat: Duration::from_secs(10),
+            log_level: Level("info".into()).into(),
+            amqp_server_url: None,
+            amqp_password: None,
+            amqp_ca_file: None,
+        }
+    }
+}
+
+impl Section for Shared {
+    fn check(&self, moment: Moment) -> Result<(), String> {
+        more_than_zero([("request_timeout", self.request_timeout.at(moment).is_zero())])?;
+        match self.amqp_heartbeat < *self.request_timeout.at(moment) {
+            true => Err("amqp_heartbeat: must not be shorter than request_timeout".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A word in small letters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub(super) struct Level(String);
+
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.to_lowercase().as_str() {
+            level @ ("info" | "debug") => Ok(Self(level.into())),
+            _ => Err(format!("`{text}` is not one of info, debug")),
+        }
+    }
+}
+
+impl Own {
+    pub(super) fn greeting(&self) -> &str {
+        self.greeting.at(Moment::NOW)
+    }
+}
+
 /// An entry of a list.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Guest {
     pub(super) name: String,
     #[serde(default)]
@@ -34,11 +119,6 @@ pub(super) struct Guest {
 impl ServiceSettings for Probe {
     const SERVICE: &'static str = "probe";
     const IN_FILES_ONLY: &'static [&'static str] = &["guests"];
-    const LIVE: &'static [&'static str] = &["greeting"];
-
-    fn shared(&self) -> &SharedSettings {
-        &self.shared
-    }
 }
 
 pub(super) fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
@@ -71,19 +151,19 @@ fn the_last_layer_wins() {
         ("probe-test.yml", "greeting: of another profile"),
     ]);
     let loaded = load(&sources).unwrap();
-    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("d", Some(3)));
-    assert_eq!(loaded.shared.request_timeout, Duration::from_secs(1));
-    assert_eq!(loaded.shared.log_level, LogLevel(tracing::Level::INFO), "a compiled default");
+    assert_eq!((loaded.own.greeting(), loaded.shared.server_port), ("d", Some(3)));
+    assert_eq!(*loaded.shared.request_timeout.at(Moment::NOW), Duration::from_secs(1));
+    assert_eq!(loaded.shared.log_level.at(Moment::NOW).0, "info", "a compiled default");
 
     sources.environment =
         vec![pair("APP_GREETING", "e"), pair("APP_SERVER_PORT", "5"), pair("GREETING", "x")];
     sources.environment.push(pair("APP_AMQP_CA_FILE", ""));
     let loaded = load(&sources).unwrap();
-    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(5)));
+    assert_eq!((loaded.own.greeting(), loaded.shared.server_port), ("e", Some(5)));
 
     sources.flags = vec![pair("server_port", "6")];
     let loaded = load(&sources).unwrap();
-    assert_eq!((loaded.greeting.as_str(), loaded.shared.server_port), ("e", Some(6)));
+    assert_eq!((loaded.own.greeting(), loaded.shared.server_port), ("e", Some(6)));
 }
 
 #[test]
@@ -124,6 +204,7 @@ fn a_bad_value_is_named_with_its_key_and_its_source() {
         ("request_timeout", "5 parsecs"),
         ("log_level", "loud"),
         ("amqp_server_url", "amqp://h:5672/"),
+        ("amqp_heartbeat", "1s"),
         ("server_host", "here"),
     ] {
         let sources = Sources { flags: vec![pair(key, value)], ..Sources::default() };
@@ -135,33 +216,55 @@ fn a_bad_value_is_named_with_its_key_and_its_source() {
 
 #[test]
 fn a_rule_between_values_is_checked_too() {
-    let mut sources = Sources { flags: vec![pair("shutdown_linger", "20s")], ..Sources::default() };
-    assert!(load(&sources).unwrap_err().to_string().contains("shutdown_grace"));
-    sources.flags = vec![pair("amqp_heartbeat", "0s")];
+    let sources = Sources { flags: vec![pair("amqp_heartbeat", "1s")], ..Sources::default() };
     let error = load(&sources).unwrap_err().to_string();
-    assert!(error.starts_with("--amqp-heartbeat: amqp_heartbeat: must be between"), "{error}");
+    assert_eq!(error, "--amqp-heartbeat: amqp_heartbeat: must not be shorter than request_timeout");
 }
 
 #[test]
-fn a_password_comes_from_a_file_and_digits_stay_text() {
+fn a_secret_is_made_of_digits_too_and_is_never_shown() {
+    let environment = vec![pair("APP_AMQP_PASSWORD", "007")];
+    let loaded = load(&Sources { environment, ..Sources::default() }).unwrap();
+    assert_eq!(loaded.shared.amqp_password.as_ref().map(Secret::expose), Some("007"));
+    assert!(!format!("{loaded:?}").contains("007"));
+}
+
+#[test]
+fn a_secret_comes_from_a_file_or_by_itself_and_not_in_both_ways() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("password");
     fs::write(&file, "s3cret\n").unwrap();
-    let mut sources = Sources {
-        environment: vec![
-            pair("APP_AMQP_USERNAME", "007"),
-            pair("APP_AMQP_PASSWORD_FILE", file.to_str().unwrap()),
-            pair("APP_AMQP_SERVER_URL", "amqp://rabbitmq"),
-        ],
-        ..Sources::default()
-    };
-    let loaded = load(&sources).unwrap();
-    let login = loaded.shared.broker().unwrap().addresses()[0].1.clone();
-    assert_eq!((login.username.as_str(), login.password.expose()), ("007", "s3cret"));
-    assert!(!format!("{loaded:?}").contains("s3cret"));
+    let secret = Secret::new("other");
+    let read = |given, file| Secret::given_or_in_file("the_password", given, file);
+    assert_eq!(read(None, Some(file.as_path())).unwrap().unwrap().expose(), "s3cret");
+    assert_eq!(read(Some(&secret), None).unwrap(), Some(secret.clone()));
+    assert!(read(Some(&secret), Some(file.as_path())).unwrap_err().contains("both set"));
+    assert!(read(Some(&Secret::new("")), None).unwrap_err().contains("is empty"));
+}
 
-    sources.environment.push(pair("APP_AMQP_PASSWORD", "other"));
-    assert!(load(&sources).unwrap().shared.broker().unwrap_err().contains("both set"));
+#[test]
+fn the_type_of_a_field_says_whether_its_key_is_live_and_whether_it_is_a_secret() {
+    let keys =
+        |is: fn(&Key) -> bool| Probe::keys().into_iter().filter(is).map(|key| key.name).collect::<Vec<_>>();
+    assert_eq!(keys(|key| key.is_live), ["greeting", "request_timeout", "log_level"]);
+    assert_eq!(keys(|key| key.is_secret), ["amqp_password"]);
+}
+
+#[test]
+fn a_secret_has_no_flag_and_whoever_writes_one_reads_what_to_do() {
+    let command = command::<Probe>();
+    let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    assert!(flags.contains(&"amqp-ca-file") && !flags.contains(&"amqp-password"), "{flags:?}");
+    for (flag, variable) in
+        [("--amqp-password", "APP_AMQP_PASSWORD"), ("--config-password", "APP_CONFIG_PASSWORD")]
+    {
+        let args = ["probe", flag, "hunter2"].map(Into::into);
+        let error = Sources::parse::<Probe>(command.clone(), args, vec![]).unwrap_err().to_string();
+        assert!(
+            error.contains("has no flag") && error.contains(variable) && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -178,8 +281,7 @@ fn a_folder_that_is_not_there_and_a_file_that_is_not_yaml_are_named() {
 #[test]
 fn sources_show_no_secret() {
     let environment = vec![pair("APP_AMQP_PASSWORD", "hunter2")];
-    let sources =
-        Sources { environment, flags: vec![pair("management_token", "hunter2")], ..Sources::default() };
+    let sources = Sources { environment, flags: vec![pair("greeting", "hunter2")], ..Sources::default() };
     assert_eq!(format!("{sources:?}"), r#"Sources("compiled defaults", "")"#);
 }
 
@@ -203,7 +305,7 @@ async fn without_its_server_a_service_goes_on_with_what_it_has() {
         assert!(why.contains(part), "{part}: {why}");
     }
     let lenient = Sources { server: Some(ConfigServer { fail_fast: false, ..server }), ..folder };
-    assert_eq!(lenient.load::<Probe>().await.unwrap().greeting, "of the folder");
+    assert_eq!(lenient.load::<Probe>().await.unwrap().own.greeting(), "of the folder");
     // Later it waits for the server, and what came from there is not undone by the folder.
     assert!(lenient.load_again::<Probe>().await.is_err());
     let nowhere = Sources { config_repo: Some(PathBuf::from("nowhere")), ..Sources::default() };

@@ -1,6 +1,9 @@
 //! The queue of notifications and the stream of offers, with every argument.
 
+use documented::DocumentedFields;
+use hops_config::{Moment, Section, more_than_zero};
 use messaging::topology::{Queue, Topology};
+use serde::{Deserialize, Serialize};
 
 /// Name of the work queue of VIP notifications.
 pub const VIP_QUEUE: &str = "vip_queue";
@@ -9,8 +12,28 @@ pub const VIP_DEAD: &str = "vip_queue.dead";
 /// Name of the stream of offers.
 pub const OFFERS: &str = "offers";
 
-/// Returns [`VIP_QUEUE`] and its dead-letter queue. The broker refuses (nacks) more than `max_length` messages, and the
-/// outbox keeps those.
+/// The settings of [`VIP_QUEUE`]: the services that declare it have to agree on them.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// How many notifications vip_queue holds before the broker refuses more; the outbox keeps those (default 100000)
+    pub vip_queue_max_length: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { vip_queue_max_length: 100_000 }
+    }
+}
+
+impl Section for Settings {
+    fn check(&self, _: Moment) -> Result<(), String> {
+        more_than_zero([("vip_queue_max_length", self.vip_queue_max_length == 0)])
+    }
+}
+
+/// Returns [`VIP_QUEUE`] and the queue it dead-letters to. It holds `max_length` messages; the broker refuses (nacks)
+/// further ones, and the outbox keeps those.
 #[must_use]
 pub fn vip_queue(max_length: u32) -> Topology {
     Topology::default()

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 
 use axum::{body::Body, http::Request};
-use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use messaging::{
@@ -269,7 +268,7 @@ async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
     let health = Arc::new(Health::default());
     let router = service::http::router(
         http::router(letters),
-        &SharedSettings::default(),
+        &service::http::Settings::default().into(),
         &health,
         Registry::default(),
     );

@@ -2,6 +2,7 @@
 //!
 //! It keeps two connections, one to publish and one to consume: a broker that is short of memory stops reading from
 //! connections that publish, and acknowledgments must go on. In reading order:
+//! - [`Settings`]: the broker's address and who connects to it
 //! - `fault`: failures of requests, by what has to happen next; and a time limit for each request
 //! - `dial`: from an address to a connection
 //! - `session`: one connection, until it is lost
@@ -15,6 +16,7 @@
 //! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
 //! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
 
+mod settings;
 mod fault;
 mod dial;
 mod session;
@@ -28,74 +30,67 @@ mod browse;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use hops_config::{Live, SharedSettings, broker::Broker};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::settings::Settings;
 use self::{connection::Link, publisher::Publisher};
 use super::{
     BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, ConsumerStateSender, Handler, Message,
-    MessagingClient, PublishError, QueueBrowser, StreamReader, Subscription, metrics::Metrics,
-    topology::Topology,
+    MessagingClient, PublishError, QueueBrowser, StreamReader, Subscription, broker::Broker,
+    metrics::Metrics, topology::Topology,
 };
 
 /// Largest body that is published, in bytes. RabbitMQ 4 accepts 16 MiB, 3.x more; content of that size belongs
 /// elsewhere.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Options of the client.
+/// Time limit for connecting and the handshake together: a broker that is there answers within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first and the longest wait before another attempt to connect. Each wait is drawn from zero to its limit.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// The client's configuration.
 #[derive(Debug, Clone)]
 pub struct AmqpOptions {
-    /// Name of this instance, under which the broker's tools show the connection and the consumer.
+    /// This instance's name: the broker's own tools show it for the connection and the consumer.
     pub instance: String,
-    /// Exchanges and queues that are declared on each new connection.
+    /// Declared on each new connection.
     pub topology: Topology,
-    /// Address of the broker, with the credentials.
+    /// The broker's addresses.
     pub broker: Broker,
     /// Authority that signed the broker's certificate, in PEM; without it, those of the system count.
     pub ca: Option<String>,
-    /// Time limit for dialing and the handshake together.
-    pub connect_timeout: Live<Duration>,
+    /// Time limit for connecting and the handshake together.
+    pub connect_timeout: Duration,
     /// Time limit for any other request.
-    pub operation_timeout: Live<Duration>,
+    pub operation_timeout: Duration,
     /// Interval of heartbeats; a dead connection is detected after two.
     pub heartbeat: Duration,
-    /// First and longest wait before connecting again.
+    /// The first and the longest wait before another attempt to connect.
     pub backoff: (Duration, Duration),
 }
 
 impl AmqpOptions {
-    /// Takes the options from the settings; live ones stay live.
+    /// Reads the settings and the files that they name; the rest has its usual value.
     ///
     /// # Errors
-    /// As [`SharedSettings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot
-    /// be read.
-    pub fn new(
-        settings: impl Into<Live<Arc<SharedSettings>>>,
-        instance: &str,
-        topology: Topology,
-    ) -> Result<Self, String> {
-        let live = settings.into();
-        let settings = live.get();
+    /// As [`Settings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot be read.
+    pub fn new(settings: &Settings, instance: &str, topology: Topology) -> Result<Self, String> {
         let broker = settings.broker()?;
         if broker.addresses().iter().any(|(address, _)| address.tls) && !cfg!(feature = "tls") {
             return Err(
                 "amqp_server_url: this build does not support TLS: build it with `--features tls`".into()
             );
         }
-        let ca = settings.amqp_ca_file.as_ref().map(|path| {
-            std::fs::read_to_string(path)
-                .map_err(|e| format!("amqp_ca_file: cannot read {}: {e}", path.display()))
-        });
-        let ca = ca.transpose()?;
         Ok(Self {
             instance: instance.into(),
             topology,
             broker,
-            ca,
-            connect_timeout: live.map(|settings| settings.amqp_connect_timeout),
-            operation_timeout: live.map(|settings| settings.amqp_operation_timeout),
+            ca: settings.ca()?,
+            connect_timeout: CONNECT_TIMEOUT,
+            operation_timeout: settings.amqp_operation_timeout,
             heartbeat: settings.amqp_heartbeat,
-            backoff: (settings.amqp_backoff_min, settings.amqp_backoff_max),
+            backoff: BACKOFF,
         })
     }
 }

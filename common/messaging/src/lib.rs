@@ -20,6 +20,7 @@ mod status;
 mod browse;
 pub mod retry;
 pub mod topology;
+pub mod broker;
 pub mod amqp;
 pub mod metrics;
 pub mod failpoint;

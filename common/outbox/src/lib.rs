@@ -7,6 +7,7 @@
 //! kernel and does not wait for the disk.
 
 mod relay;
+mod settings;
 
 use std::{
     ops::Bound,
@@ -20,7 +21,7 @@ use messaging::{Message, PublishError, failpoint, metrics::gauge};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio::sync::{Notify, watch};
 
-pub use self::relay::relay;
+pub use self::{relay::relay, settings::Settings};
 
 /// Largest body in bytes.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! `SERVICE healthcheck`: a service asks itself over HTTP how it is, for a container engine and for scripts.
+//! `SERVICE healthcheck`: a second process asks the service for its health over HTTP, for a container engine and scripts.
 //!
 //! An image of ours has neither a shell nor curl, so its one binary does it, as a second process.
 //! It asks where the flags, the environment and the files say that the service listens; a config server is not asked,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use hops_config::{ServiceSettings, SharedSettings, Sources};
+use hops_config::{ServiceSettings, Sources};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::startup::Failure;
+use crate::startup::{self, Failure};
 
 /// The verb.
 pub const VERB: &str = "healthcheck";
@@ -47,46 +47,45 @@ pub fn command() -> Command {
 ///
 /// # Errors
 /// As [`run`], or the settings.
-pub async fn of_service<S: ServiceSettings>(
-    verb: &ArgMatches,
-    sources: Sources,
-    port: u16,
-) -> Result<(), Failure> {
+pub async fn of_service<S>(verb: &ArgMatches, sources: Sources, port: u16) -> Result<(), Failure>
+where
+    S: ServiceSettings + AsRef<crate::Settings>,
+{
     if verb.get_flag("settings") {
         let _: S = sources.load().await?;
         return Ok(());
     }
     let settings: S = Sources { server: None, ..sources }.load().await?;
-    Ok(run(verb, settings.shared(), port).await?)
+    Ok(run(verb, &settings.as_ref().process, port).await?)
 }
 
-/// Asks, and says in one line what came of it. `port` is the service's usual one.
+/// Sends the request and prints the result in one line. `port` is the service's default.
 ///
 /// # Errors
 /// Why it does not count as alive, or as ready.
-pub async fn run(verb: &ArgMatches, settings: &SharedSettings, port: u16) -> Result<(), String> {
+pub async fn run(verb: &ArgMatches, settings: &startup::Settings, port: u16) -> Result<(), String> {
     let address = address(settings, port)?;
     let path = if verb.get_flag("ready") { "/readyz" } else { "/livez" };
-    let said = match ask(address, "GET", path, LIMIT).await? {
+    let result = match ask(address, "GET", path, LIMIT).await? {
         (200, _) => format!("http://{address}{path} answers 200"),
         (status, body) => return Err(format!("http://{address}{path} answers {status}{}", failing(&body))),
     };
-    let _ = writeln!(io::stdout(), "{said}");
+    let _ = writeln!(io::stdout(), "{result}");
     Ok(())
 }
 
-/// Where this machine finds the service.
+/// Returns the address at which this machine reaches the service.
 ///
 /// # Errors
-/// A port that nobody can know.
-pub fn address(settings: &SharedSettings, port: u16) -> Result<SocketAddr, String> {
+/// A port that cannot be known.
+pub fn address(settings: &startup::Settings, port: u16) -> Result<SocketAddr, String> {
     let host = match settings.server_host {
         IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         host => host,
     };
     match settings.server_port.unwrap_or(port) {
-        0 => Err("server_port: with 0 nobody knows the port; say which one with --server-port".into()),
+        0 => Err("server_port: 0 does not tell which port the service has; set --server-port".into()),
         port => Ok(SocketAddr::new(host, port)),
     }
 }
@@ -94,7 +93,7 @@ pub fn address(settings: &SharedSettings, port: u16) -> Result<SocketAddr, Strin
 /// One request without a body, and the answer's status and body.
 ///
 /// # Errors
-/// Nobody answers, or not in time, or not in HTTP.
+/// There is no answer, or not in time, or not in HTTP.
 pub async fn ask(
     address: SocketAddr,
     method: &str,

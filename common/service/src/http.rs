@@ -6,10 +6,11 @@
 pub mod problem;
 pub mod health;
 pub mod access;
-pub mod settings;
+pub mod effective;
+mod settings;
 mod server;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -21,7 +22,7 @@ use axum::{
 };
 use contracts::{RequestContext, TRACEPARENT, TRACESTATE};
 use futures_util::FutureExt;
-use hops_config::{Live, SharedSettings};
+use hops_config::{Live, LiveSection};
 use http_body_util::Limited;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -35,16 +36,19 @@ pub use self::{
     health::Health,
     problem::Problem,
     server::{Bounds, serve},
+    settings::Settings,
 };
 
 /// The header that names a request: accepted or made, and echoed.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What [`Guarded`] holds to.
+/// The largest request body, in bytes, by default: requests of the walk have none.
+pub(crate) const BODY_LIMIT: usize = 16 * 1024;
+
+/// The bounds of each request.
 #[derive(Debug)]
 struct Limits {
-    settings: Live<Arc<SharedSettings>>,
-    body: usize,
+    timeout: Live<Duration>,
     slots: Semaphore,
     health: Arc<Health>,
 }
@@ -57,22 +61,21 @@ struct Limits {
 pub struct Guarded {
     router: TowerToHyperService<Router>,
     limits: Arc<Limits>,
+    /// The largest request body, in bytes.
+    body: usize,
 }
 
 /// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`. A route
 /// finds its request's context as an `Extension<Arc<RequestContext>>`.
 pub fn router(
     routes: Router,
-    settings: impl Into<Live<Arc<SharedSettings>>>,
+    settings: &LiveSection<Settings>,
     health: &Arc<Health>,
     registry: Registry,
 ) -> Guarded {
-    let settings = settings.into();
-    let started = settings.get();
     let limits = Limits {
-        settings,
-        body: started.request_body_limit,
-        slots: Semaphore::new(started.request_concurrency),
+        timeout: settings.live(|settings, moment| *settings.request_timeout.at(moment)),
+        slots: Semaphore::new(settings.started().request_concurrency),
         health: Arc::clone(health),
     };
     let operation = Router::new()
@@ -83,13 +86,19 @@ pub fn router(
     let router = routes
         .merge(operation)
         .route("/metrics", get(metrics).with_state(Arc::new(registry)))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
-        // The limit is the setting's, below, and not axum's two megabytes.
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
+        // The limit is that of `Limits`, and not axum's two megabytes.
         .layer(DefaultBodyLimit::disable());
-    Guarded { router: TowerToHyperService::new(router), limits: Arc::new(limits) }
+    Guarded { router: TowerToHyperService::new(router), limits: Arc::new(limits), body: BODY_LIMIT }
 }
 
 impl Guarded {
+    /// Accepts request bodies of up to `bytes`.
+    #[must_use]
+    pub fn with_body_limit(self, bytes: usize) -> Self {
+        Self { body: bytes, ..self }
+    }
+
     /// Answers a request.
     pub async fn answer(&self, mut request: Request) -> Response {
         let limits = &self.limits;
@@ -99,19 +108,19 @@ impl Guarded {
         let span = tracing::debug_span!("request", request = id, trace = context.trace.id());
         request.extensions_mut().insert(Arc::clone(&context));
         if !request.body().is_end_stream() {
-            request = request.map(|body| Body::new(Limited::new(body, limits.body)));
+            request = request.map(|body| Body::new(Limited::new(body, self.body)));
         }
 
-        let _in_hand = limits.health.in_hand();
+        let _in_flight = limits.health.in_flight();
         let slot = limits.slots.try_acquire();
         let response = if slot.is_err() && !health::is_operation(request.uri().path()) {
-            Problem::unavailable("too many requests are worked on at the moment").into_response()
-        } else if content_length(request.headers()) > limits.body {
-            let detail = format!("a body may have {} bytes", limits.body);
+            Problem::unavailable("too many requests are in flight").into_response()
+        } else if content_length(request.headers()) > self.body {
+            let detail = format!("a body may have {} bytes", self.body);
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response()
         } else {
             let work = AssertUnwindSafe(self.router.call(request)).catch_unwind().instrument(span);
-            let limit = limits.settings.get().request_timeout;
+            let limit = limits.timeout.get();
             match timeout(limit, work).await {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Err(panic)) => {

@@ -6,6 +6,7 @@
 //! - [`healthcheck`]: a service asks itself how it is
 //! - [`telemetry`]: log lines for people and for machines
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
+//! - [`app`]: all of it put together, once for all services
 //!
 //! It knows no service, and nothing in it reads the environment: `main` hands it over.
 
@@ -14,3 +15,24 @@ pub mod http;
 pub mod healthcheck;
 pub mod telemetry;
 pub mod shutdown;
+pub mod app;
+
+pub use self::app::{App, Parts, Program, main};
+
+hops_config::sections! {
+    /// The settings that every service has.
+    pub struct Settings {
+        /// The process.
+        pub process: startup::Settings,
+        /// The log.
+        pub log: telemetry::Settings,
+        /// The connection to the broker.
+        pub broker: messaging::amqp::Settings,
+        /// The operators' access.
+        pub access: http::access::Settings,
+        /// The HTTP server.
+        pub http: http::Settings,
+        /// The shutdown.
+        pub shutdown: shutdown::Settings,
+    }
+}

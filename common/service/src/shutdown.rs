@@ -1,13 +1,15 @@
 //! A service's run, and from SIGTERM to its exit, in order, within the grace period.
 //!
-//! The order is what keeps the promises: first nobody sends us anything new, then what is in hand is
-//! finished while everything that it needs still works, and only then are the connections closed.
+//! The order keeps the promises: first no new work arrives, then the work in flight is finished while everything that it
+//! needs still runs, and only then are the connections closed.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use hops_config::{Live, SharedSettings};
+use documented::DocumentedFields;
+use hops_config::{LiveSection, Moment, Reloadable, Section};
 use messaging::{MessagingClient, Subscription};
 use outbox::{self, Outbox};
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -20,17 +22,47 @@ use crate::{
     startup::{self, Exit},
 };
 
-/// How long the relay may still publish when all else is done; what is left waits on disk.
+/// Time limit for the relay when all else is done; the other messages stay on disk.
 const OUTBOX_DRAIN: Duration = Duration::from_secs(3);
 
-/// All that a service runs, put together by its `run`.
+/// The most connections at a time; for one more, the longest idle one is closed. Idle ones cost some kilobytes each.
+const CONNECTION_LIMIT: usize = 10_000;
+
+/// The settings of the shutdown.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// Time limit from SIGTERM to exit: what is not done by then is logged, and the exit code is 1 (default 10s)
+    #[serde(with = "hops_config::reloadable::duration")]
+    pub shutdown_grace: Reloadable<Duration>,
+    /// How long requests are still accepted after SIGTERM, while load balancers notice (default 0s, in the stack 3s)
+    #[serde(with = "hops_config::reloadable::duration")]
+    pub shutdown_linger: Reloadable<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { shutdown_grace: Duration::from_secs(10).into(), shutdown_linger: Duration::ZERO.into() }
+    }
+}
+
+impl Section for Settings {
+    fn check(&self, moment: Moment) -> Result<(), String> {
+        match self.shutdown_grace.at(moment) > self.shutdown_linger.at(moment) {
+            true => Ok(()),
+            false => Err("shutdown_grace: must be longer than shutdown_linger, which is a part of it".into()),
+        }
+    }
+}
+
+/// The parts of a running service.
 #[expect(missing_debug_implementations, reason = "its parts are traits and futures; nobody prints it")]
 pub struct Service {
-    /// Where it listens.
+    /// The socket that it listens on.
     pub listener: TcpListener,
-    /// What it answers: see [`http::router`].
+    /// Its routes: see [`http::router`].
     pub router: http::Guarded,
-    /// What `/readyz` reports.
+    /// The checks of `/readyz`.
     pub health: Arc<Health>,
     /// Its messaging client, connecting already.
     pub client: Arc<dyn MessagingClient>,
@@ -66,7 +98,7 @@ pub fn signals() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => "SIGINT",
             };
             if first {
-                tracing::info!("{name}: finishing what is in hand; once more to stop at once");
+                tracing::info!("{name}: finishing work in flight; once more to stop at once");
                 stopping.cancel();
             }
         }
@@ -91,13 +123,13 @@ impl Service {
     /// Serves until `stop`, then shuts down in order.
     ///
     /// # Errors
-    /// What was left when the grace period was over, for the log; the exit code is then not 0.
+    /// The work that was left at the end of the grace period; the exit code is then not 0.
     pub async fn run(
         self,
-        settings: impl Into<Live<Arc<SharedSettings>>>,
+        settings: &LiveSection<Settings>,
+        http: &LiveSection<http::Settings>,
         stop: CancellationToken,
     ) -> Result<(), String> {
-        let settings = settings.into();
         let accepting = CancellationToken::new();
         let relaying = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -109,34 +141,36 @@ impl Service {
             tracing::info!(port = address.port(), "listening on http://{address}");
         }
         // No request takes longer than its time-out, and half of what is left of the grace is for the rest.
-        let finish = |settings: Arc<SharedSettings>| {
-            let left = settings.shutdown_grace.saturating_sub(settings.shutdown_linger);
-            settings.request_timeout.min(left / 2)
+        let request_timeout = http.live(|http, moment| *http.request_timeout.at(moment));
+        let finish = move |settings: &Settings, moment| {
+            let (grace, linger) = (*settings.shutdown_grace.at(moment), *settings.shutdown_linger.at(moment));
+            request_timeout.get().min(grace.saturating_sub(linger) / 2)
         };
         let bounds = http::Bounds {
-            connections: startup::affordable_connections(settings.get().connection_limit),
-            client_timeout: settings.map(|settings| settings.client_timeout),
-            finish: settings.map(finish),
+            connections: startup::affordable_connections(CONNECTION_LIMIT),
+            client_timeout: http.live(|http, moment| *http.client_timeout.at(moment)),
+            finish: settings.live(finish),
         };
         let server = http::serve(self.listener, self.router, bounds, accepting.clone());
         let server = tasks.spawn(server);
 
         stop.cancelled().await;
-        let settings = settings.get();
+        let grace = settings.live(|settings, moment| *settings.shutdown_grace.at(moment)).get();
+        let linger = settings.live(|settings, moment| *settings.shutdown_linger.at(moment)).get();
         let in_order = async {
-            // 1. Nobody sends us anything new.
+            // 1. No new work arrives.
             self.health.drain();
             self.subscriptions.iter().for_each(Subscription::cancel);
             // 2. Load balancers notice; until then requests are still answered.
-            sleep(settings.shutdown_linger).await;
-            // 3. What was asked is answered.
+            sleep(linger).await;
+            // 3. Requests are answered.
             accepting.cancel();
             let _ = server.await;
-            // 4. What was delivered is handled, published and acknowledged.
+            // 4. Deliveries are handled, published and acknowledged.
             for subscription in &self.subscriptions {
                 subscription.finished().await;
             }
-            // 5. What is in the outbox is published, as far as it goes.
+            // 5. Messages in the outbox are published, within a time limit.
             if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
                 let _ = timeout(OUTBOX_DRAIN, outbox.drained()).await;
             }
@@ -150,7 +184,7 @@ impl Service {
                 None => Ok(()),
             }
         };
-        let in_time = timeout(settings.shutdown_grace, in_order).await;
+        let in_time = timeout(grace, in_order).await;
         let waiting = self.outbox.as_ref().map_or(0, |on_disk| on_disk.outbox.len());
         if let Some(OutboxOnDisk { folder, .. }) = self.outbox.as_ref().filter(|_| waiting > 0) {
             tracing::warn!("{waiting} waiting in the outbox in {}: sent at the next start", folder.display());
@@ -159,9 +193,8 @@ impl Service {
             let deliveries: usize = self.subscriptions.iter().map(Subscription::in_flight).sum();
             let requests = self.health.requests();
             let left = format!(
-                "not done within {:?}, left: requests in hand {requests}, deliveries in hand {deliveries} (they are \
+                "not done within {grace:?}, left: requests in flight {requests}, deliveries in flight {deliveries} (they are \
                  delivered again), waiting in the outbox {waiting}",
-                settings.shutdown_grace
             );
             tracing::warn!("{left}");
             left

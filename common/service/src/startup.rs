@@ -4,13 +4,16 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use hops_config::{LiveSettings, ServiceSettings, SettingsError, SharedSettings, Sources};
+use documented::DocumentedFields;
+use hops_config::{LiveSettings, Section, ServiceSettings, SettingsError, Sources};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
@@ -19,16 +22,43 @@ use crate::{shutdown, telemetry};
 /// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
 const OWN_FILES: usize = 64;
 
-/// How the process ends: its exit code, for scripts and for who starts it again.
+/// The settings of the process.
+#[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// The name shown in the log when the settings are loaded (default: the service's)
+    pub server_name: String,
+    /// The address to listen on (default "127.0.0.1": this machine only; "0.0.0.0" in a container)
+    pub server_host: IpAddr,
+    /// The port to listen on; 0 takes a free one and prints it (default: the service's own)
+    pub server_port: Option<u16>,
+    /// The folder for the service's data (default ".hops/data"; each instance has its own below it)
+    pub data_dir: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server_name: String::new(),
+            server_host: Ipv4Addr::LOCALHOST.into(),
+            server_port: None,
+            data_dir: ".hops/data".into(),
+        }
+    }
+}
+
+impl Section for Settings {}
+
+/// The exit code, for scripts and supervisors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done, or stopped in order.
+    /// Success, or an orderly shutdown.
     Done = 0,
-    /// It could not start, or something was left at its end.
+    /// It could not start, or work was left at the end of the grace period.
     Failed = 1,
     /// The command line was wrong.
     Usage = 2,
-    /// A second signal.
+    /// A second stop signal.
     AtOnce = 130,
 }
 
@@ -38,10 +68,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// How long a thread for blocking work waits for more of it.
+/// Time after which an idle thread for blocking work exits.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
-/// Why the process ends.
+/// A failure of the process.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The settings.
@@ -58,7 +88,7 @@ impl From<String> for Failure {
     }
 }
 
-/// Runs a service to its end, and says how it ended: what `main` is made of.
+/// Runs a service to its end and returns the exit code, for `main`.
 pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     raise_file_limit();
     // A thread that has looked up a name, and has nothing more to do, goes soon.
@@ -75,23 +105,23 @@ pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) ->
     report(service, ended)
 }
 
-/// As many open files as the system lets us have: each connection is one, and the usual 1024 are few.
+/// Raises the limit of open files to the hard limit: each connection is one, and the usual 1024 are few.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If it cannot be, `affordable_connections` says so.
+    // If that fails, `affordable_connections` logs it.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// As many connections as are wanted, or as this process may have open files for; then the log says so.
+/// Returns `wanted`, or the number of connections for which this process may have open files; then it logs a warning.
 #[must_use]
 pub fn affordable_connections(wanted: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current;
     let affordable = affordable(wanted, files);
     if affordable < wanted {
         tracing::warn!(
-            "connection_limit is {wanted}, but this process may have only {} open files: at most {affordable} \
-             connections at a time; raise its hard limit (`ulimit -Hn`), or lower connection_limit",
+            "this process may have only {} open files: at most {affordable} connections at a time instead of {wanted}; \
+             raise its hard limit (`ulimit -Hn`)",
             files.unwrap_or_default(),
         );
     }
@@ -103,7 +133,7 @@ fn affordable(connections: usize, files: Option<u64>) -> usize {
     connections.min(files.saturating_sub(OWN_FILES)).max(1)
 }
 
-/// Says why on standard error, and gives the exit code. Help goes to standard output and is no error.
+/// Prints an error to standard error and returns the exit code. Help goes to standard output and is no error.
 fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
     let (text, exit) = match result {
         Ok(()) => return Exit::Done.into(),
@@ -112,6 +142,7 @@ fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
             return Exit::Done.into();
         }
         Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), Exit::Usage),
+        Err(error @ Failure::Settings(SettingsError::SecretFlag { .. })) => (error.to_string(), Exit::Usage),
         Err(error @ Failure::Settings(SettingsError::UnknownFlag { .. })) => {
             (format!("{error} (`{service} --help` lists the keys)"), Exit::Usage)
         }
@@ -121,7 +152,7 @@ fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
     exit.into()
 }
 
-/// What clap says in several lines, without its advice at the end.
+/// Returns clap's error on one line, without its advice at the end.
 fn one_line(usage: &str) -> String {
     let lines = usage.lines().map(str::trim);
     let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
@@ -129,57 +160,62 @@ fn one_line(usage: &str) -> String {
     text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
 }
 
-/// What a service has before it runs.
+/// A process that is ready to run its service.
 #[derive(Debug)]
-pub struct Begun<S> {
-    /// Its settings, and who is told of new ones.
-    pub live: LiveSettings<S>,
-    /// Who it is.
+pub struct Bootstrapped<S> {
+    /// Its settings.
+    pub settings: LiveSettings<S>,
+    /// Its name and its folder.
     pub instance: Instance,
-    /// Where it listens.
+    /// The socket that it listens on.
     pub listener: TcpListener,
-    /// When it is to end.
+    /// Cancelled by the first stop signal.
     pub stop: CancellationToken,
 }
 
-/// Loads the settings, opens the log, and listens where the settings say, or on the service's usual `port`. `None` for
-/// who is told to stop meanwhile.
+/// Loads the settings, opens the log, and listens where the settings say, or on the service's default `port`. Returns
+/// `None` if a stop signal arrived during start-up.
 ///
 /// # Errors
 /// The settings', the instance's, or what is in the way of the port, with the command that works.
-pub async fn begin<S: ServiceSettings>(sources: Sources, port: u16) -> Result<Option<Begun<S>>, Failure> {
+pub async fn bootstrap<S>(sources: Sources, port: u16) -> Result<Option<Bootstrapped<S>>, Failure>
+where
+    S: ServiceSettings + AsRef<crate::Settings>,
+{
     // First of all, since a config server may be waited for.
     let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let (profile, given) = (sources.profile.clone(), sources.instance_name().map(str::to_owned));
     let Some(loaded) = stop.run_until_cancelled(sources.load_live::<S>()).await else { return Ok(None) };
     let live = loaded?;
-    let settings = live.now();
-    let shared = settings.shared();
-    let instance = Instance::new(S::SERVICE, &profile, given.as_deref(), &shared.data_dir)?;
-    let filter = telemetry::init(S::SERVICE, &instance.name, shared.log_level, shared.log_format);
-    let live = live.on_apply(move |settings| filter.set(settings.shared().log_level));
-    let listener = listen(S::SERVICE, shared, port).await?;
-    live.announce();
-    Ok(Some(Begun { live, instance, listener, stop }))
+    let started = live.started();
+    let crate::Settings { process, .. } = (*started).as_ref();
+    let log = live.section(|settings| &settings.as_ref().log);
+    let instance = Instance::new(S::SERVICE, &profile, given.as_deref(), &process.data_dir)?;
+    let level = log.live(|log, moment| *log.log_level.at(moment));
+    let filter = telemetry::init(S::SERVICE, &instance.name, level.get(), log.started().log_format);
+    let live = live.on_apply(move || filter.set(level.get()));
+    let listener = listen(S::SERVICE, process, port).await?;
+    live.announce(Some(process.server_name.as_str()).filter(|name| !name.is_empty()).unwrap_or(S::SERVICE));
+    Ok(Some(Bootstrapped { settings: live, instance, listener, stop }))
 }
 
-/// Who this process is.
+/// The identity of this process.
 #[derive(Debug)]
 pub struct Instance {
-    /// As in `vipservice.2`: in every log line, as `servedBy`, at the broker.
+    /// A name such as `vipservice.2`: it is in every log line, in `servedBy`, and at the broker.
     pub name: String,
-    /// What this instance keeps is in here.
+    /// The folder of its data.
     pub folder: PathBuf,
-    /// Keeps the number ours for as long as we live.
+    /// The lock on the number, for as long as the process lives.
     _number: Option<File>,
 }
 
 impl Instance {
-    /// The name that was given; else, in profile `dev`, the service's name with the first number that is free
+    /// Takes the name that was given; else, in profile `dev`, the service's name with the first number that is free
     /// on this machine; else, in a container, the host's name.
     ///
     /// # Errors
-    /// A name that cannot be one, or a folder that cannot be written.
+    /// An invalid name, or a folder that cannot be written.
     pub fn new(service: &str, profile: &str, given: Option<&str>, data: &Path) -> Result<Self, String> {
         if given.is_some() || profile != "dev" {
             return Self::named(given, data);
@@ -191,15 +227,17 @@ impl Instance {
         Ok(Self { folder: data.join(&name), name, _number: Some(lock) })
     }
 
-    /// The instance of this name, or of the host's name, whether or not it runs.
+    /// Returns the instance of this name, or of the host's name, whether or not it runs.
     ///
     /// # Errors
-    /// A name that cannot be one.
+    /// An invalid name.
     pub fn named(given: Option<&str>, data: &Path) -> Result<Self, String> {
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name = given.map_or_else(host, str::to_owned);
         if !is_name(&name) {
-            return Err(format!("INSTANCE_NAME: `{name}` is no name: use 1 to 64 of A-Z a-z 0-9 . _ -"));
+            return Err(format!(
+                "INSTANCE_NAME: `{name}` is not a valid instance name: use 1 to 64 of A-Z a-z 0-9 . _ -"
+            ));
         }
         Ok(Self { folder: data.join(&name), name, _number: None })
     }
@@ -210,7 +248,7 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
-/// The first number whose lock nobody holds. The kernel frees it when its process ends, however it ends.
+/// Takes the first number whose lock is free. The kernel frees a lock when its process ends, however it ends.
 fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
     fs::create_dir_all(data)?;
     for number in 1.. {
@@ -224,7 +262,7 @@ fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
     Err(io::Error::other("no number is free"))
 }
 
-async fn listen(service: &str, settings: &SharedSettings, port: u16) -> Result<TcpListener, String> {
+async fn listen(service: &str, settings: &Settings, port: u16) -> Result<TcpListener, String> {
     let (host, port) = (settings.server_host, settings.server_port.unwrap_or(port));
     TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -299,7 +337,7 @@ mod tests {
     async fn a_taken_port_is_named_with_the_command_that_works() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = listen("accountservice", &SharedSettings::default(), port).await.unwrap_err();
+        let error = listen("accountservice", &Settings::default(), port).await.unwrap_err();
         assert!(
             error.contains(&port.to_string()) && error.contains("accountservice --server-port 0"),
             "{error}"

@@ -4,12 +4,13 @@
 //! A field of the span that a line is written in - the request's id, its trace - stands beside the
 //! line's own.
 
+mod settings;
+
 use std::{
     fmt::{self, Write as _},
     io::{IsTerminal as _, Write as _},
 };
 
-use hops_config::{LogFormat, LogLevel};
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{
@@ -25,6 +26,8 @@ use tracing_subscriber::{
     reload,
     util::SubscriberInitExt as _,
 };
+
+pub use self::settings::{LogFormat, LogLevel, Settings};
 
 /// The crates that log at the service's level.
 const OUR_CRATES: [&str; 6] = ["config_bus", "dead_letters", "hops_config", "messaging", "outbox", "service"];
@@ -44,8 +47,8 @@ impl LogFilter {
     }
 }
 
-/// Starts logging to standard output. `level` is for the service's own code and for this crate; others speak
-/// up from warnings on. Called once, when the service starts.
+/// Starts logging to standard output, once in a process. `level` is for the project's own crates; of others, warnings
+/// and errors are logged.
 pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) -> LogFilter {
     let terminal = std::io::stdout().is_terminal();
     let text = match format {

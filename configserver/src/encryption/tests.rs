@@ -6,7 +6,6 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use service::http::{Health, Peer};
@@ -26,7 +25,12 @@ fn key() -> Key {
 async fn send(key: Option<Key>, peer: &str, request: Request<Body>) -> (u16, String, String) {
     let routes = router(key, Access::default());
     let health = Arc::new(Health::default());
-    let router = service::http::router(routes, &SharedSettings::default(), &health, Registry::default());
+    let router = service::http::router(
+        routes,
+        &service::http::Settings::default().into(),
+        &health,
+        Registry::default(),
+    );
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(Peer(SocketAddr::new(peer.parse().unwrap(), 1)));
     parts.headers.insert(header::HOST, "localhost:8888".parse().unwrap());

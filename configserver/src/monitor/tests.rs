@@ -6,7 +6,6 @@ use axum::{
     body::Body,
     http::{HeaderName, Request},
 };
-use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient, PublishError};
 use prometheus_client::registry::Registry;
@@ -41,12 +40,15 @@ fn server(has_broker: bool, secret: Option<&str>) -> TestServer {
         BrokerStatus { publishing, consuming: LinkStatus::Up }
     });
     let id = BusId::given("config-server:native:8888:abc");
-    let refresher = Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id };
+    let refresher = Refresher { client: Arc::new(client), id };
     let monitor = Monitor { refresher, access: Access::default(), secret: secret.map(Secret::new) };
     let health = Arc::new(Health::default());
-    let settings = SharedSettings::default();
-    let router =
-        service::http::router(super::router(monitor, "/hooks"), &settings, &health, Registry::default());
+    let router = service::http::router(
+        super::router(monitor),
+        &service::http::Settings::default().into(),
+        &health,
+        Registry::default(),
+    );
     TestServer { router, sent }
 }
 
@@ -65,7 +67,7 @@ impl TestServer {
     }
 
     async fn monitor(&self, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-        self.post("127.0.0.1", "/hooks/monitor", headers, body).await
+        self.post("127.0.0.1", "/monitor", headers, body).await
     }
 
     /// The destinations of the events so far.
@@ -165,7 +167,7 @@ async fn who_is_elsewhere_needs_the_token_or_a_signature() {
         (("x-gitlab-token", "It's a Secret"), 403),
         (("x-forwarded-for", "10.0.0.1"), 403),
     ] {
-        let (status, body) = server.post("10.0.0.1", "/hooks/monitor", &[JSON, PUSH, header], COMMITS).await;
+        let (status, body) = server.post("10.0.0.1", "/monitor", &[JSON, PUSH, header], COMMITS).await;
         assert_eq!(status, expected, "{header:?} {body}");
         assert_eq!(server.told().len(), if expected == 200 { 2 } else { 0 });
     }
@@ -177,7 +179,7 @@ async fn who_is_elsewhere_needs_the_token_or_a_signature() {
     let header = ("x-hub-signature-256", signed.as_str());
     assert_eq!(server.post("10.0.0.1", "/actuator/busrefresh", &[header], COMMITS).await.0, 403);
     let server = self::server(true, None);
-    let (status, body) = server.post("10.0.0.1", "/hooks/monitor", &[JSON, PUSH, header], COMMITS).await;
+    let (status, body) = server.post("10.0.0.1", "/monitor", &[JSON, PUSH, header], COMMITS).await;
     assert!(status == 403 && body.contains("management_token"), "{body}");
     assert_eq!(server.told(), [""; 0]);
 }
@@ -231,5 +233,5 @@ async fn a_stop_ends_the_wait_to_tell_of_the_start() {
 
 fn announcer(client: MockMessagingClient) -> Refresher {
     let id = BusId::given("config-server:native:8888:abc");
-    Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id }
+    Refresher { client: Arc::new(client), id }
 }

@@ -147,7 +147,7 @@ async fn a_save_while_the_broker_takes_nothing_is_told_when_it_does() {
         }
     });
     let id = BusId::given("config-server:test:1:1");
-    let refresher = Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id };
+    let refresher = Refresher { client: Arc::new(client), id };
     let (watch, stop) = (Watch::new(folder.path()), CancellationToken::new());
     let enough = async |count| {
         let enough = async {
@@ -183,7 +183,7 @@ async fn a_burst_of_saves_is_one_refresh_for_each_name() {
         }
     });
     let id = BusId::given("config-server:test:1:1");
-    let refresher = Refresher { client: Arc::new(client), exchange: "springCloudBus".into(), id };
+    let refresher = Refresher { client: Arc::new(client), id };
     let (watch, stop) = (Watch::new(folder.path()), CancellationToken::new());
     let work = async {
         for n in 0..20 {

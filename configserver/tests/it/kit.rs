@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use config_bus::BusId;
-use configserver::{monitor::Refresher, repository::Repository, run, settings::Settings};
+use configserver::{repository::Repository, run, settings::Settings};
+use hops_config::Sources;
 use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient};
-use prometheus_client::registry::Registry;
 use serde_json::{Map, Value};
+use service::{
+    App,
+    startup::{Bootstrapped, Instance},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -50,20 +53,23 @@ impl Answer {
 impl TestServer {
     /// A server with these settings over an empty folder.
     pub(crate) async fn start(settings: Map<String, Value>) -> Self {
-        let settings: Settings = serde_json::from_value(settings.into()).unwrap();
+        let variable = |(key, value): (String, Value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            (format!("APP_{}", key.to_uppercase()), text)
+        };
+        let environment = settings.into_iter().map(variable).collect();
+        let settings = Sources { environment, ..Sources::default() }.load_live::<Settings>().await.unwrap();
         let folder = TempDir::new().unwrap();
         let repository = Repository::open(folder.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let events = Arc::new(Mutex::new(vec![]));
         let client = Arc::new(broker(Arc::clone(&events)));
-        let id = BusId::given(settings.bus_id.as_deref().unwrap_or("config-server:test"));
         let mut running = JoinSet::new();
         running.spawn(async move {
-            let stop = CancellationToken::new();
-            let refresher = Refresher { client, exchange: settings.shared.config_event_bus.clone(), id };
-            let live = settings.into();
-            run(&live, "test", repository, listener, refresher, Registry::default(), stop).await.unwrap();
+            let instance = Instance::named(Some("test"), Path::new("unused")).unwrap();
+            let app = App::new(Bootstrapped { settings, instance, listener, stop: CancellationToken::new() });
+            run(app, repository, client).await.unwrap();
         });
         let server = Self { folder, address, events, _running: running };
         server.started().await;

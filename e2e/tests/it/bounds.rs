@@ -10,10 +10,10 @@ use e2e::{
     wait::{PATIENCE, until, until_true},
 };
 use futures_util::future::join_all;
-use hops_config::{SharedSettings, broker::BrokerUrls};
 use messaging::{
     MessagingClient as _,
-    amqp::{AmqpClient, AmqpOptions},
+    amqp::{AmqpClient, AmqpOptions, Settings},
+    broker::BrokerUrls,
     metrics::Metrics,
     topology::Topology,
 };
@@ -152,14 +152,13 @@ async fn a_broker_that_stays_away_leaves_nothing_behind_in_memory() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
     for (how, port) in [("refuses", free_port()), ("closes", closing.port()), ("is silent", silent_port)] {
-        let settings = SharedSettings {
-            amqp_server_url: BrokerUrls::parse(&format!("amqp://127.0.0.1:{port}")).unwrap(),
-            amqp_connect_timeout: Duration::from_millis(20),
-            amqp_backoff_min: Duration::from_millis(1),
-            amqp_backoff_max: Duration::from_millis(2),
-            ..SharedSettings::default()
+        let amqp_server_url = BrokerUrls::parse(&format!("amqp://127.0.0.1:{port}")).unwrap();
+        let settings = Settings { amqp_server_url, ..Settings::default() };
+        let options = AmqpOptions {
+            connect_timeout: Duration::from_millis(20),
+            backoff: (Duration::from_millis(1), Duration::from_millis(2)),
+            ..AmqpOptions::new(&settings, "test.1", Topology::default()).unwrap()
         };
-        let options = AmqpOptions::new(&settings, "test.1", Topology::default()).unwrap();
         let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
         client.connect();
         until_true("it has tried once", PATIENCE, async || {

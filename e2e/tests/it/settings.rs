@@ -116,7 +116,7 @@ async fn three_vipservices_make_offers_with_a_new_text_without_a_restart() {
     let offers = system.offers(&vips[0]).await;
     assert!(offers.iter().filter(|offer| offer.text == "a weekend").count() == 1, "{offers:?}");
     let said =
-        vips[0].log().filter(|line| line.field("message").ends_with("are new: offer_text, offer_valid_for"));
+        vips[0].log().filter(|line| line.field("message").ends_with("changed: offer_text, offer_valid_for"));
     assert_eq!(said.len(), 1, "names, and no values");
 }
 

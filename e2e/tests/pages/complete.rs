@@ -5,14 +5,13 @@ use std::{
     process::Command,
 };
 
-use documented::DocumentedFields;
 use e2e::{
     binaries::binary,
     fixture::TestSystem,
     process::Service,
     repository::{files, read, root},
 };
-use hops_config::{ServiceSettings, SharedSettings, command};
+use hops_config::{Sections, bootstrap_keys};
 
 use crate::words::{pages, spans};
 
@@ -36,29 +35,29 @@ fn assert_table(heading: &str, expected: &[String]) {
     assert!(rows == expected, "{REFERENCE}, {heading}: its table is to be\n{expected_text}\n");
 }
 
-fn setting(key: &str, doc: &str, live: &[&str]) -> String {
-    let live = if live.contains(&key) { "yes" } else { "" };
+fn setting(key: &str, doc: &str, is_live: bool) -> String {
+    let live = if is_live { "yes" } else { "" };
     format!("| `{key}` | {} | {live} |", doc.replace('\n', " ").replace('|', "\\|"))
 }
 
-fn settings<S: DocumentedFields>(live: &[&str]) -> Vec<String> {
-    let keys = S::FIELD_NAMES.iter().zip(S::FIELD_DOCS.iter()).filter(|(key, _)| **key != "shared");
-    keys.map(|(key, doc)| setting(key, doc, live)).collect()
+/// The rows of a service's own keys.
+fn settings<S: Sections>() -> Vec<String> {
+    let keys = S::keys().into_iter().filter(|key| !service::Settings::keys().contains(key));
+    keys.map(|key| setting(key.name, key.doc, key.is_live)).collect()
 }
 
 #[test]
 fn every_setting_is_in_the_reference() {
-    assert_table("Settings of every service", &settings::<SharedSettings>(SharedSettings::LIVE));
-    assert_table("Settings of the accountservice", &settings::<Account>(Account::LIVE));
-    assert_table("Settings of the vipservice", &settings::<Vip>(Vip::LIVE));
-    assert_table("Settings of the configserver", &settings::<Config>(Config::LIVE));
+    let shared = service::Settings::keys().into_iter();
+    let shared = shared.map(|key| setting(key.name, key.doc, key.is_live)).collect::<Vec<_>>();
+    assert_table("Settings of every service", &shared);
+    assert_table("Settings of the accountservice", &settings::<Account>());
+    assert_table("Settings of the vipservice", &settings::<Vip>());
+    assert_table("Settings of the configserver", &settings::<Config>());
 
-    // What is left of the command line says where the settings are.
-    let others = [Account::FIELD_NAMES, SharedSettings::FIELD_NAMES, &["profile"]].concat();
-    let command = command::<Account>();
-    let left = command.get_arguments().filter(|argument| !others.contains(&argument.get_id().as_str()));
-    let left = left.map(|flag| setting(flag.get_id().as_str(), &flag.get_help().unwrap().to_string(), &[]));
-    assert_table("Where the settings are", &left.collect::<Vec<_>>());
+    let bootstrap = bootstrap_keys::<Account>().into_iter();
+    let bootstrap = bootstrap.map(|key| setting(key.name, key.doc, key.is_live)).collect::<Vec<_>>();
+    assert_table("Where the settings are", &bootstrap);
 }
 
 /// All verbs of a program, each with the words before it, and what its help says of them.

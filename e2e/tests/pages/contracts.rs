@@ -208,9 +208,9 @@ fn asyncapi() -> Value {
 /// All that the two services declare with their default settings, each queue once.
 fn declared() -> Topology {
     let (account, vip) = (AccountSettings::default(), VipSettings::default());
-    let mut topology = vip_queue(account.shared.vip_queue_max_length)
-        .with_retry_queues(&vip.retry_policy())
-        .with_queue(offers(vip.offers_max_bytes))
+    let mut topology = vip_queue(account.vip_queue.vip_queue_max_length)
+        .with_retry_queues(&vip.consumer.retry_policy())
+        .with_queue(offers(vip.offers.offers_max_bytes))
         .with_exchange(SPRING_CLOUD_BUS);
     topology.queues.dedup();
     topology

@@ -18,7 +18,7 @@ use e2e::{
     environment,
     repository::{files, read, root},
 };
-use hops_config::{ServiceSettings, SharedSettings, Sources, command};
+use hops_config::{Sections as _, ServiceSettings, Sources, command};
 use serde_json::Value;
 
 use crate::complete::{help, verbs};
@@ -202,24 +202,17 @@ pub(crate) fn members() -> Vec<Value> {
     members
 }
 
-/// The keys of a service: those of its command line, and those that only a file can set.
-fn keys<S: ServiceSettings>() -> BTreeSet<String> {
-    let flags = command::<S>();
-    let flags = flags.get_arguments().map(|argument| argument.get_id().to_string());
-    flags.chain(S::IN_FILES_ONLY.iter().map(|key| (*key).to_owned())).collect()
-}
-
 #[tokio::test]
 async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
     type Account = accountservice::settings::Settings;
     type Vip = vipservice::settings::Settings;
     type Config = configserver::settings::Settings;
-    async fn load<S: ServiceSettings>(profile: &str) {
+    async fn load<S: ServiceSettings + AsRef<service::Settings>>(profile: &str) {
         let config_repo = Some(root().join("config-repo"));
         let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
         let settings = sources.load::<S>().await.unwrap_or_else(|e| panic!("{profile}: {e}"));
         let name = format!("{} {profile}", S::SERVICE);
-        assert_eq!(settings.shared().server_name.to_lowercase(), name);
+        assert_eq!(settings.as_ref().process.server_name.to_lowercase(), name);
     }
     let mut expected = BTreeSet::new();
     for name in ["application", Account::SERVICE, Vip::SERVICE, Config::SERVICE] {
@@ -233,39 +226,42 @@ async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
         load::<Config>(profile).await;
     }
 
-    let known = [keys::<Account>(), keys::<Vip>(), keys::<Config>()];
-    let secrets = ["amqp_password", "auth_password", "encrypt_key", "management_token", "monitor_secret"];
+    let known = [Account::keys(), Vip::keys(), Config::keys()].concat();
     for file in expected {
         let text = read(format!("config-repo/{file}"));
         assert!(text.starts_with("# "), "{file} says what it is for");
         for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic())) {
             let (key, value) = line.split_once(':').unwrap();
-            assert!(known.iter().any(|keys| keys.contains(key)), "{file}: nobody knows {key}");
-            let is_secret = secrets.contains(&key) || value.contains('@');
+            assert!(known.iter().any(|known| known.name == key), "{file}: nobody knows {key}");
+            let is_secret =
+                known.iter().any(|known| known.name == key && known.is_secret) || value.contains('@');
             assert!(!is_secret || value.contains("{cipher}"), "{file}: no secrets in clear: {key}");
         }
     }
 }
 
 #[test]
+fn a_service_has_few_flags() {
+    fn check<S: ServiceSettings>(most: usize) {
+        // With `--help`, which clap adds.
+        let flags = command::<S>().get_arguments().count() + 1;
+        assert!(flags <= most, "{}: {flags} flags, and at most {most} may be: has one no user?", S::SERVICE);
+    }
+    check::<accountservice::settings::Settings>(30);
+    check::<vipservice::settings::Settings>(40);
+    check::<configserver::settings::Settings>(35);
+}
+
+#[test]
 fn every_live_key_is_a_key_and_its_help_says_that_it_is_live() {
     fn check<S: ServiceSettings>() {
-        let command = command::<S>();
-        let keys = keys::<S>();
-        let (own, shared) = (S::LIVE.iter(), SharedSettings::LIVE.iter());
-        let live: Vec<&str> = own.chain(shared).copied().collect();
-        let set: BTreeSet<_> = live.iter().copied().collect();
-        assert_eq!(set.len(), live.len(), "{}: one is there twice: {live:?}", S::SERVICE);
-        for key in &live {
-            assert!(
-                keys.contains(*key) && !S::IN_FILES_ONLY.contains(key),
-                "{}: {key} is no key",
-                S::SERVICE
-            );
-        }
-        for argument in command.get_arguments() {
+        let known = S::keys();
+        let names: BTreeSet<_> = known.iter().map(|key| key.name).collect();
+        assert_eq!(names.len(), known.len(), "{}: one key is there twice", S::SERVICE);
+        let live: BTreeSet<_> = known.iter().filter(|key| key.is_live).map(|key| key.name).collect();
+        for argument in command::<S>().get_arguments() {
             let (key, help) = (argument.get_id().as_str(), argument.get_help().unwrap().to_string());
-            assert_eq!(help.ends_with("; live"), set.contains(key), "{}: {key}: {help}", S::SERVICE);
+            assert_eq!(help.ends_with("; live"), live.contains(key), "{}: {key}: {help}", S::SERVICE);
         }
     }
     check::<accountservice::settings::Settings>();

@@ -6,7 +6,7 @@ use e2e::{
     binaries::binary,
     repository::{files, read},
 };
-use hops_config::{ServiceSettings, command};
+use hops_config::{ServiceSettings, bootstrap_keys};
 
 use crate::complete::{deploy_verbs, metrics_of_all};
 
@@ -136,9 +136,8 @@ fn every_setting_field_and_function_that_a_page_names_exists() {
 /// The keys of all services, those that say where the settings are included.
 fn keys() -> BTreeSet<String> {
     fn of<S: ServiceSettings>() -> Vec<String> {
-        let command = command::<S>();
-        let flags = command.get_arguments().map(|argument| argument.get_id().to_string());
-        flags.chain(S::IN_FILES_ONLY.iter().map(|key| (*key).to_owned())).collect()
+        let keys = [S::keys(), bootstrap_keys::<S>()].concat().into_iter().map(|key| key.name.to_owned());
+        keys.chain(["profile".to_owned()]).collect()
     }
     let all = [
         of::<accountservice::settings::Settings>(),

@@ -22,7 +22,8 @@ fn with_body(body: &str) -> Message {
 fn consumer(settings: &Settings, client: MockMessagingClient) -> Arc<Consumer> {
     let mut registry = Registry::default();
     let offers = Offers::new(Arc::new(client), "vipservice.1", &mut registry);
-    Arc::new(Consumer::new(&settings.clone().into(), offers, &mut registry))
+    let (rules, settings) = (settings.offer.clone().into(), settings.consumer.clone().into());
+    Arc::new(Consumer::new(&settings, &rules, offers, &mut registry))
 }
 
 /// What becomes of a message, when the broker takes everything.
@@ -111,7 +112,9 @@ async fn a_newer_major_version_waits_for_a_newer_replica() {
 async fn a_no_of_the_rule_is_acked_and_counted_and_nothing_is_appended() {
     let mut client = MockMessagingClient::new();
     client.expect_append().never();
-    let settings = Settings { offer_hours: "9-17".parse().unwrap(), ..Settings::default() };
+    let hours: offer::Hours = "9-17".parse().unwrap();
+    let offer = offer::Settings { offer_hours: hours.into(), ..offer::Settings::default() };
+    let settings = Settings { offer, ..Settings::default() };
     let consumer = consumer(&settings, client);
     assert_eq!(Arc::clone(&consumer).on_message(Delivery::new(notification(), false)).await, Outcome::Ack);
     assert_eq!(consumer.declined.get(), 1);

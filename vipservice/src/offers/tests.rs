@@ -1,7 +1,6 @@
 //! The vipservice behind its router, with a view that was filled by hand.
 
 use axum::{body::Body, http::Request};
-use hops_config::SharedSettings;
 use http_body_util::BodyExt as _;
 use messaging::Message;
 use messaging::Replay;
@@ -21,7 +20,12 @@ impl TestApp {
         let view = Arc::new(View::new(100, &mut Registry::default()));
         let health = Arc::new(Health::default());
         let router = router(Arc::clone(&view));
-        let router = service::http::router(router, &SharedSettings::default(), &health, Registry::default());
+        let router = service::http::router(
+            router,
+            &service::http::Settings::default().into(),
+            &health,
+            Registry::default(),
+        );
         Self { view, router }
     }
 

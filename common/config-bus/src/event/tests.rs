@@ -219,7 +219,7 @@ async fn an_event_is_sent_until_it_is_confirmed_and_only_for_so_long() {
         })
         .returning(|_, _, _| Ok(()));
     let client: Arc<dyn MessagingClient> = Arc::new(client);
-    assert_eq!(send(&client, "springCloudBus", &event, patience).await, Ok(()));
+    assert_eq!(send(&client, &event, patience).await, Ok(()));
 
     let mut client = MockMessagingClient::new();
     client.expect_broadcast().returning(|_, _, _| Err(PublishError::Nacked));
@@ -228,6 +228,6 @@ async fn an_event_is_sent_until_it_is_confirmed_and_only_for_so_long() {
         consuming: LinkStatus::Up,
     });
     let client: Arc<dyn MessagingClient> = Arc::new(client);
-    let why = send(&client, "springCloudBus", &event, patience).await.unwrap_err();
+    let why = send(&client, &event, patience).await.unwrap_err();
     assert!(why.contains("within 3s: connecting: refused"), "{why}");
 }

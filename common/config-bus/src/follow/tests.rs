@@ -4,7 +4,7 @@
 use std::{fs, sync::Mutex};
 
 use documented::DocumentedFields;
-use hops_config::{ConfigServer, Live, SharedSettings, Sources};
+use hops_config::{ConfigServer, Live, Moment, Reloadable, Section, Sources, more_than_zero, secret::Secret};
 use messaging::{ConsumerStateSender, JSON, Message, MockMessagingClient};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -13,25 +13,36 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A service's settings, small.
-#[derive(Debug, Default, Deserialize, Serialize, DocumentedFields)]
+hops_config::sections! {
+    /// A service's settings, small.
+    struct Probe {
+        /// Its only section.
+        own: Own,
+    }
+}
+
+/// The keys of a service.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
-struct Probe {
-    /// The shared part
-    shared: SharedSettings,
-    /// A text of the service's own
-    greeting: String,
+struct Own {
+    /// A text that is live
+    greeting: Reloadable<String>,
     /// A number that is not live
     size: u32,
+    /// A number that nobody sets
+    unset: Reloadable<u32>,
+    /// A secret
+    password: Option<Secret>,
+}
+
+impl Section for Own {
+    fn check(&self, moment: Moment) -> Result<(), String> {
+        more_than_zero([("greeting", self.greeting.at(moment) == "nothing")])
+    }
 }
 
 impl ServiceSettings for Probe {
     const SERVICE: &'static str = "probe";
-    const LIVE: &'static [&'static str] = &["greeting"];
-
-    fn shared(&self) -> &SharedSettings {
-        &self.shared
-    }
 }
 
 fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
@@ -57,6 +68,15 @@ struct Following {
 }
 
 impl Following {
+    fn greeting_live(&self) -> Live<String> {
+        self.live.section(|settings| &settings.own).live(|own, moment| own.greeting.at(moment).clone())
+    }
+
+    /// The greeting at this moment.
+    fn greeting(&self) -> String {
+        self.greeting_live().get()
+    }
+
     async fn new(files: &[(&str, &str)]) -> Self {
         let (folder, sources) = repo(files);
         Self::with(folder, sources).await
@@ -135,13 +155,13 @@ fn refresh(destination: &str) -> Json {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_meant_for_us_brings_the_new_values_to_who_asks_for_them() {
     let following = Following::new(&[("probe.yml", "greeting: old")]).await;
-    let greeting: Live<String> = following.live.live(|settings| settings.greeting.clone());
+    let greeting: Live<String> = following.greeting_live();
     let size = greeting.map(|greeting| greeting.len());
     assert_eq!(greeting.get(), "old");
     following.write("probe.yml", "greeting: newer");
     following.refresh().await;
     assert_eq!((greeting.get().as_str(), size.get()), ("newer", 5));
-    assert_eq!(following.live.now().greeting, "newer");
+    assert_eq!(following.greeting(), "newer");
     assert_eq!(following.live.note().get(), format!("from {}", following.folder.path().display()));
 
     following.write("probe.yml", "greeting: newest");
@@ -171,7 +191,7 @@ async fn a_broadcast_is_meant_for_us_and_an_address_that_only_contains_our_name_
     ] {
         following.hear(&event).await;
         following.settle().await;
-        assert_eq!((following.counts(), following.live.now().greeting.as_str()), (before, "old"), "{event}");
+        assert_eq!((following.counts(), following.greeting().as_str()), (before, "old"), "{event}");
     }
     for (n, destination) in (1..).zip(["**", "*:**", "*", "probe", "probe:dev", "probe:dev:probe.1:**"]) {
         let mut event = refresh(destination);
@@ -180,7 +200,7 @@ async fn a_broadcast_is_meant_for_us_and_an_address_that_only_contains_our_name_
         following.settle().await;
         assert_eq!(following.counts(), (before.0 + n, 0), "{destination}");
     }
-    assert_eq!(following.live.now().greeting, "new");
+    assert_eq!(following.greeting(), "new");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,34 +232,31 @@ async fn many_events_at_once_are_one_reason_to_read_and_each_is_acknowledged() {
     }
     following.settle().await;
     assert!(following.counts().0 >= before + 2);
-
-    following.write("probe.yml", "config_ack: false");
-    following.refresh().await;
     assert_eq!(following.said.lock().unwrap().len(), 20 + EVENTS);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_version_changes_nothing_and_is_shown_until_a_good_one_comes() {
-    let following = Following::new(&[("probe.yml", "greeting: old\nlog_level: info")]).await;
+    let following = Following::new(&[("probe.yml", "greeting: old")]).await;
     let before = following.counts().0;
     for (n, text, says) in [
         (1, "greeting: [", "probe.yml"),
         (2, "greeting: new\nsize: many", "size"),
         (3, "greeting: new\nbroker_url: x", "unknown key `broker_url`"),
-        (4, "greeting: new\nrequest_timeout: 0s", "request_timeout: must be more than 0"),
+        (4, "greeting: nothing", "greeting: must be more than 0"),
         (5, "greeting: ${nothing}", "${nothing}"),
     ] {
         following.write("probe.yml", text);
         following.refresh().await;
-        assert_eq!(following.live.now().greeting, "old", "{text}");
+        assert_eq!(following.greeting(), "old", "{text}");
         let note = following.live.note().get();
-        assert!(note.starts_with("as they were") && note.contains(says), "{text}: {note}");
+        assert!(note.starts_with("unchanged") && note.contains(says), "{text}: {note}");
         assert_eq!(following.counts(), (before, n), "{text}");
     }
     assert!(following.said.lock().unwrap().is_empty(), "what was refused is not acknowledged");
     following.write("probe.yml", "greeting: new");
     following.refresh().await;
-    assert_eq!(following.live.now().greeting, "new");
+    assert_eq!(following.greeting(), "new");
     assert!(following.live.note().get().starts_with("from "));
 }
 
@@ -249,27 +266,27 @@ async fn each_new_connection_is_a_reason_to_read_since_events_meanwhile_are_lost
     assert_eq!(following.counts().0, 1, "once after the first, too: events before it were lost");
     following.write("probe.yml", "greeting: new");
     following.settle().await;
-    assert_eq!(following.live.now().greeting, "old");
+    assert_eq!(following.greeting(), "old");
     for active in [false, true] {
         following.broker.lock().unwrap().as_ref().unwrap().set_active(active);
     }
     following.settle().await;
-    assert_eq!((following.live.now().greeting.as_str(), following.counts().0), ("new", 2));
+    assert_eq!((following.greeting().as_str(), following.counts().0), ("new", 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_not_live_keeps_its_value_and_is_shown_with_the_next_one() {
-    let following = Following::new(&[("probe.yml", "size: 1\namqp_password: hunter2\ngreeting: a")]).await;
-    following.write("probe.yml", "size: 2\namqp_password: hunter3\ngreeting: b");
+    let following = Following::new(&[("probe.yml", "size: 1\npassword: hunter2\ngreeting: a")]).await;
+    following.write("probe.yml", "size: 2\npassword: hunter3\ngreeting: b");
     following.refresh().await;
     let shown = serde_json::to_value(following.live.effective().get()).unwrap();
     let origin = following.folder.path().join("probe.yml").display().to_string();
     assert_eq!(shown["size"], json!({ "value": 1, "origin": origin, "live": false, "atNextStart": 2 }));
     assert_eq!(shown["greeting"], json!({ "value": "b", "origin": origin, "live": true }));
-    assert_eq!(shown["request_timeout"], json!({ "value": "5s", "origin": "default", "live": true }));
-    let origin = shown["amqp_password"]["origin"].clone();
+    assert_eq!(shown["unset"], json!({ "value": 0, "origin": "default", "live": true }));
+    let origin = shown["password"]["origin"].clone();
     let secret = json!({ "value": "***", "origin": origin, "live": false, "atNextStart": "***" });
-    assert_eq!(shown["amqp_password"], secret);
+    assert_eq!(shown["password"], secret);
     assert!(!shown.to_string().contains("hunter"), "{shown}");
 }
 
@@ -280,7 +297,7 @@ async fn who_is_told_to_stop_stops_following() {
     following.subscription.finished().await;
     following.write("probe.yml", "greeting: new");
     following.refresh().await;
-    assert_eq!(following.live.now().greeting, "old");
+    assert_eq!(following.greeting(), "old");
 }
 
 /// In real time: a socket knows no other.
@@ -322,7 +339,7 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
     drop(serving);
     following.hear(&refresh("probe:**")).await;
     until(&|| following.live.note().get().contains("it is asked again")).await;
-    assert_eq!((following.live.now().greeting.as_str(), following.counts()), ("old", (1, 1)));
+    assert_eq!((following.greeting().as_str(), following.counts()), ("old", (1, 1)));
     assert!(following.said.lock().unwrap().is_empty(), "nothing was acted on yet");
 
     // A server whose folder is empty for a moment knows nothing of us.
@@ -330,10 +347,10 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
     let listener = TcpListener::bind(address).await.unwrap();
     let _serving = tokio::task::JoinSet::from_iter([answers(listener, Arc::clone(&sources))]);
     until(&|| following.live.note().get().contains("knows nothing of probe dev")).await;
-    assert_eq!(following.live.now().greeting, "old");
+    assert_eq!(following.greeting(), "old");
 
     *sources.lock().unwrap() = greeting("new");
-    until(&|| following.live.now().greeting == "new").await;
+    until(&|| following.greeting() == "new").await;
     assert_eq!(following.counts(), (2, 2), "as often as it was asked, each reason is counted once");
     assert!(following.live.note().get().starts_with("from "));
     until(&|| following.said.lock().unwrap().len() == 1).await;

@@ -31,17 +31,17 @@ fn all_sources_of_an_answer_count_the_first_the_most() {
     ];
     let probe = composed(&sources, &[]).unwrap();
     assert_eq!(
-        (probe.size, probe.greeting.as_str(), probe.shared.server_port),
+        (probe.own.size, probe.own.greeting(), probe.shared.server_port),
         (4, "of the profile", Some(6767))
     );
-    assert_eq!(probe.guests, [Guest { name: "a".into(), vip: false }]);
-    assert_eq!(probe.shared.request_timeout.as_secs(), 7);
+    assert_eq!(probe.own.guests, [Guest { name: "a".into(), vip: false }]);
+    assert_eq!(probe.shared.request_timeout.at(Moment::NOW).as_secs(), 7);
 
     let variables = [("APP_SIZE", "5"), ("APP_GREETING", ""), ("SIZE", "6")];
     let (given, layers) = ([pair("greeting", "by flag")], answered(&sources));
     let variables: Vec<_> = variables.iter().map(|(name, value)| pair(name, value)).collect();
     let (probe, values) = compose::<Probe>(layers, &variables, &given).unwrap();
-    assert_eq!((probe.size, probe.greeting.as_str()), (5, "by flag"));
+    assert_eq!((probe.own.size, probe.own.greeting()), (5, "by flag"));
     let origin = |key: &str| values.get(key).and_then(Value::origin);
     assert_eq!(origin("size"), Some("APP_SIZE"));
     assert_eq!(origin("greeting"), Some("--greeting"));
@@ -59,9 +59,9 @@ fn a_list_of_a_stronger_source_replaces_the_weaker_one_and_an_empty_one_empties_
     ] {
         let probe =
             composed(&[("file:probe-dev.yml", strong), ("file:probe.yml", weak.clone())], &[]).unwrap();
-        assert_eq!(probe.guests.iter().map(|guest| guest.name.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(probe.own.guests.iter().map(|guest| guest.name.as_str()).collect::<Vec<_>>(), expected);
         assert!(
-            expected.len() == 2 || probe.guests.iter().all(|guest| !guest.vip),
+            expected.len() == 2 || probe.own.guests.iter().all(|guest| !guest.vip),
             "nothing is left of the weaker"
         );
     }
@@ -82,7 +82,7 @@ fn a_key_that_nobody_knows_is_an_error_in_the_services_own_source_and_passed_ove
     // What a file of several documents has in each.
     let of_spring = json!({ "spring.config.activate.on-profile": "dev", "size": 1 });
     let name = "Config resource 'file [/r/probe.yml]' via location 'file:/r/' (document #1)";
-    assert_eq!(composed(&[(name, of_spring)], &[]).unwrap().size, 1);
+    assert_eq!(composed(&[(name, of_spring)], &[]).unwrap().own.size, 1);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn placeholders_stand_for_any_merged_key_and_for_the_environment() {
         "only files have placeholders: {why}"
     );
     let probe = composed(&sources, &[("APP_SERVER_PORT", "7"), variables[1], variables[2]]).unwrap();
-    assert_eq!((probe.greeting.as_str(), probe.size), ("hops on 7, /home/h", 42));
+    assert_eq!((probe.own.greeting(), probe.own.size), ("hops on 7, /home/h", 42));
     assert_eq!(probe.shared.server_name, "g");
 
     let why = composed(&[("file:probe.yml", json!({ "greeting": "${nothing}" }))], &[]).unwrap_err();
@@ -144,7 +144,7 @@ fn placeholders_stand_for_any_merged_key_and_for_the_environment() {
 fn a_bad_value_is_named_with_its_source_and_never_shown_where_it_may_be_a_secret() {
     for (key, value, shown) in [
         ("size", json!("hunter2"), true),
-        ("amqp_server_url", json!("amqp://u:hunter2@h:99999"), false),
+        ("amqp_server_url", json!("http://u:hunter2@h:99999"), false),
         ("amqp_heartbeat", json!("hunter2s"), true),
         ("request_timeout", json!("0s"), false),
         ("guests[1].name", json!("hunter2"), false),

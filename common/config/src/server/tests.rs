@@ -159,7 +159,7 @@ async fn the_service_the_profile_and_the_label_are_asked_for_with_credentials_th
 
     // Who sets a password alone means Spring's `user`.
     let url = format!("http://{}/prefix/", fake.address);
-    let url = ServerUrl::try_from(url).unwrap().with_credentials(None, Some(Secret::new("hunter2")));
+    let url = ServerUrl::try_from(url).unwrap().with_password(Some(Secret::new("hunter2")));
     let alone = ConfigServer { url, ..with.clone() };
     assert_eq!(alone.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
 
@@ -173,8 +173,8 @@ async fn the_service_the_profile_and_the_label_are_asked_for_with_credentials_th
 fn an_address_that_is_none_is_refused_without_its_password() {
     for (text, says) in [
         ("", "http://configserver:8888"),
-        ("configserver:8888", "is no scheme of a config server"),
-        ("ftp://u:hunter2@h", "is no scheme of a config server"),
+        ("configserver:8888", "is not a config server's scheme"),
+        ("ftp://u:hunter2@h", "is not a config server's scheme"),
         ("http://u:hunter2@h:99999", "port"),
         ("http://h?x=1", "drop what follows"),
         ("http://", "host"),

@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use backoff::Backoff;
 use futures_util::StreamExt;
-use hops_config::broker::{BrokerUrl, Login};
 use lapin::Event;
 use tokio::{
     sync::watch,
@@ -16,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{AmqpOptions, dial::dial, fault::Fault, session::Session};
+use crate::broker::{BrokerUrl, Login};
 use crate::{LinkStatus, metrics::Metrics, topology::Queue};
 
 /// After a connection that lived this long, the next wait is short again.
@@ -56,7 +56,7 @@ impl Link {
     }
 
     pub(super) fn limit(&self) -> Duration {
-        self.options.operation_timeout.get()
+        self.options.operation_timeout
     }
 
     /// Waits for a connection; returns `None` once the client is closed.
@@ -149,7 +149,7 @@ impl Link {
 
     async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
         let (connection, socket) = dial(&self.options, address, role).await?;
-        Ok(Session::new(connection, socket, self.options.operation_timeout.clone()))
+        Ok(Session::new(connection, socket, self.options.operation_timeout))
     }
 
     /// Returns the declaration of a queue, if this client declares it.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use hops_config::broker::{BrokerUrl, Login};
+use crate::broker::{BrokerUrl, Login};
 use lapin::{
     Connection, ConnectionProperties,
     tcp::{AsyncTcpStream, OwnedTLSConfig},
@@ -72,7 +72,7 @@ pub(super) async fn dial(
         };
         Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
     };
-    let connection = within(options.connect_timeout.get(), "connecting", connector).await?;
+    let connection = within(options.connect_timeout, "connecting", connector).await?;
     Ok((connection, guard))
 }
 

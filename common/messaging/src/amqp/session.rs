@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use hops_config::Live;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
@@ -23,7 +22,7 @@ use crate::topology::{Argument, Queue, Topology};
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: Connection,
-    limit: Live<Duration>,
+    limit: Duration,
     /// Cancelled when the connection is lost or closed.
     pub(super) lost: CancellationToken,
     blocked: watch::Sender<bool>,
@@ -31,7 +30,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, socket: SocketGuard, limit: Live<Duration>) -> Self {
+    pub(super) fn new(connection: Connection, socket: SocketGuard, limit: Duration) -> Self {
         let (lost, blocked) = (CancellationToken::new(), watch::Sender::new(false));
         Self { connection, limit, lost, blocked, socket }
     }
@@ -47,7 +46,7 @@ impl Session {
             }
             created
         };
-        within(self.limit.get(), "channel.open", create).await
+        within(self.limit, "channel.open", create).await
     }
 
     /// Closes the connection, and shuts its socket down whether or not the broker answers.
@@ -74,7 +73,7 @@ impl Session {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let declare =
                 channel.exchange_declare(short(name)?, ExchangeKind::Topic, options, FieldTable::default());
-            let declared = within(self.limit.get(), &format!("declare of exchange {name}"), declare).await;
+            let declared = within(self.limit, &format!("declare of exchange {name}"), declare).await;
             declared.map_err(Fault::of_declaration)?;
         }
         for queue in &topology.queues {
@@ -96,7 +95,7 @@ impl Session {
             table.insert((*argument).into(), value);
         }
         let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
-        let declared = within(self.limit.get(), &format!("declare of queue {name}"), declare).await;
+        let declared = within(self.limit, &format!("declare of queue {name}"), declare).await;
         Ok(declared.map_err(Fault::of_declaration)?.message_count())
     }
 }

@@ -3,13 +3,10 @@
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
+use crate::startup::Settings;
 
-fn settings(host: &str, port: u16) -> SharedSettings {
-    SharedSettings {
-        server_host: host.parse().unwrap(),
-        server_port: Some(port),
-        ..SharedSettings::default()
-    }
+fn settings(host: &str, port: u16) -> Settings {
+    Settings { server_host: host.parse().unwrap(), server_port: Some(port), ..Settings::default() }
 }
 
 /// Asks a server that answers one request with this text, or says nothing where there is none.
@@ -79,7 +76,7 @@ fn it_asks_where_the_service_listens() {
     {
         assert_eq!(address(&settings(host, port), 1).unwrap().to_string(), expected);
     }
-    let usual = SharedSettings { server_port: None, ..SharedSettings::default() };
+    let usual = Settings { server_port: None, ..Settings::default() };
     assert_eq!(address(&usual, 6868).unwrap().to_string(), "127.0.0.1:6868");
     assert!(address(&settings("0.0.0.0", 0), 1).unwrap_err().contains("--server-port"));
 }

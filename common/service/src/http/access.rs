@@ -1,5 +1,4 @@
-//! Who may use the operator's routes, such as `/settings` and `/encrypt`: whoever has the token, or is on this
-//! machine.
+//! Access to the operators' routes, such as `/settings` and `/encrypt`: a client needs the token, or is on this machine.
 //!
 //! A browser on this machine speaks for any page that it shows, and a proxy for any client of its own: so where the
 //! peer is all that is known, a request that names the page it comes from, a host that is not this machine, or
@@ -8,6 +7,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,16 +18,34 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use hops_config::{SharedSettings, secret::Secret};
+use documented::DocumentedFields;
+use hops_config::{Moment, Section, secret::Secret};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use super::Problem;
 
-/// Who is at the other end of the connection. [`serve`](super::serve) adds it to each request.
+/// The settings of the operators' access.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, DocumentedFields)]
+#[serde(default)]
+pub struct Settings {
+    /// Whoever sends it as a bearer token may use the operators' routes, as everyone on this machine may (default none)
+    pub management_token: Option<Secret>,
+    /// A file that holds that token, such as a Docker secret
+    pub management_token_file: Option<PathBuf>,
+}
+
+impl Section for Settings {
+    fn check(&self, _: Moment) -> Result<(), String> {
+        Access::new(self).map(drop)
+    }
+}
+
+/// The address of the client. [`serve`](super::serve) adds it to each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// What only a browser, or a proxy, adds to a request.
+/// Headers that only a browser or a proxy adds to a request.
 const OF_OTHERS: [HeaderName; 4] =
     [header::ORIGIN, header::FORWARDED, HeaderName::from_static("x-forwarded-for"), header::VIA];
 
@@ -38,24 +56,24 @@ pub struct Access {
 }
 
 impl Access {
-    /// From the settings; reads `management_token_file`.
+    /// Makes the rule of the settings; reads `management_token_file`.
     ///
     /// # Errors
-    /// A file that cannot be read, or a token that is none.
-    pub fn new(settings: &SharedSettings) -> Result<Self, String> {
+    /// A file that cannot be read, or an empty token.
+    pub fn new(settings: &Settings) -> Result<Self, String> {
         let (token, file) = (&settings.management_token, &settings.management_token_file);
         Ok(Self { token: Secret::given_or_in_file("management_token", token.as_ref(), file.as_deref())? })
     }
 
-    /// Puts the rule before `routes`, of which there is at least one: whoever is not allowed is answered 403.
+    /// Puts the rule before `routes`, of which there is at least one. Other clients are answered 403.
     pub fn guard(self, routes: Router) -> Router {
         routes.route_layer(from_fn_with_state(Arc::new(self), guarded))
     }
 
-    /// Whether a request is allowed, for a route that has a further rule.
+    /// Checks a request, for a route that has a further rule.
     ///
     /// # Errors
-    /// The 403, which says what to set.
+    /// The answer 403, with advice on what to set.
     pub fn check(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<(), Problem> {
         let peer = extensions.get::<Peer>().map(|peer| peer.0.ip());
         self.decide(peer, headers).map_err(|why| Problem::new(StatusCode::FORBIDDEN, why))
@@ -113,7 +131,7 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::http::Health;
+    use crate::http::{self, Health};
 
     fn with_token(token: &str) -> Access {
         Access { token: Some(Secret::new(token)) }
@@ -190,10 +208,8 @@ mod tests {
 
     #[test]
     fn an_empty_token_is_refused_and_none_is_ever_shown() {
-        let with = |token: &str| SharedSettings {
-            management_token: Some(Secret::new(token)),
-            ..SharedSettings::default()
-        };
+        let with =
+            |token: &str| Settings { management_token: Some(Secret::new(token)), ..Settings::default() };
         assert!(Access::new(&with("")).unwrap_err().contains("management_token: is empty"));
         assert!(!format!("{:?}", Access::new(&with("s3cret")).unwrap()).contains("s3cret"));
     }
@@ -203,7 +219,8 @@ mod tests {
         let operator = Access::default().guard(Router::new().route("/settings", get(async || "keys")));
         let routes = Router::new().route("/offers", get(async || "offers")).merge(operator);
         let health = Arc::new(Health::default());
-        let router = crate::http::router(routes, &SharedSettings::default(), &health, Registry::default());
+        let router =
+            crate::http::router(routes, &http::Settings::default().into(), &health, Registry::default());
         let status = async |path: &str, peer: &str| {
             let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
             let (mut parts, body) = request.into_parts();

@@ -1,7 +1,7 @@
-//! Is it alive, and can it work?
+//! Liveness and readiness.
 //!
-//! `/livez` answers for the process alone: whoever restarts processes asks it, and a restart does not
-//! bring a broker back. `/readyz` and `/health` answer for the work.
+//! `/livez` answers for the process alone: it is for supervisors, and a restart does not bring a broker back. `/readyz`
+//! and `/health` answer for everything that the service needs.
 
 use std::{
     fmt,
@@ -18,6 +18,7 @@ use axum::{
     response::IntoResponse,
 };
 use hops_config::Live;
+use messaging::MessagingClient;
 use serde_json::{Map, Value, json};
 
 type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
@@ -32,18 +33,18 @@ pub struct Health {
     requests: AtomicUsize,
 }
 
-/// A request that is worked on, for as long as this lives.
+/// A request in flight, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct InHand<'a>(&'a AtomicUsize);
+pub(super) struct InFlight<'a>(&'a AtomicUsize);
 
-impl Drop for InHand<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Health {
-    /// Adds a check: `Ok` and `Err` both say how things are.
+    /// Adds a check. Both `Ok` and `Err` have a detail.
     #[must_use]
     pub fn with(
         mut self,
@@ -54,7 +55,7 @@ impl Health {
         self
     }
 
-    /// Adds a check that is shown and does not decide: the service works without it.
+    /// Adds a check that is shown and never affects readiness: the service works without it.
     #[must_use]
     pub fn with_shown(
         mut self,
@@ -65,14 +66,14 @@ impl Health {
         self
     }
 
-    /// Adds what is no reason to send nobody here, and is shown to who asks for more: `/readyz?verbose`.
+    /// Adds an informational entry. It never affects readiness; `/readyz?verbose` shows it.
     #[must_use]
     pub fn with_note(mut self, name: &'static str, note: Live<String>) -> Self {
         self.notes.push((name, note));
         self
     }
 
-    /// From now on not ready: we are stopping.
+    /// Makes the service not ready, since it is stopping.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }
@@ -81,18 +82,18 @@ impl Health {
         self.draining.load(Ordering::SeqCst)
     }
 
-    pub(super) fn in_hand(&self) -> InHand<'_> {
+    pub(super) fn in_flight(&self) -> InFlight<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InHand(&self.requests)
+        InFlight(&self.requests)
     }
 
-    /// How many requests are worked on at the moment.
+    /// Returns the number of requests in flight.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// The same with the notes.
+    /// Returns the report with the notes.
     fn verbose_report(&self) -> (bool, Value) {
         let (ready, mut report) = self.report();
         let notes = self.notes.iter().map(|(name, note)| ((*name).to_owned(), note.get().into()));
@@ -100,7 +101,7 @@ impl Health {
         (ready, report)
     }
 
-    /// Whether all is well, and each check's word.
+    /// Returns `true` if the service is ready, and the result of each check.
     #[must_use]
     pub fn report(&self) -> (bool, Value) {
         let draining = self.is_draining();
@@ -116,13 +117,21 @@ impl Health {
     }
 }
 
+/// Returns the check of the broker's connections.
+pub fn broker<C: MessagingClient + ?Sized + 'static>(
+    client: &Arc<C>,
+) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
+    let client = Arc::clone(client);
+    move || client.status().check()
+}
+
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Health").field(&self.report().1).finish()
     }
 }
 
-/// Whether a path is asked by those who operate the service: they get an answer under any load.
+/// Returns `true` for a path that operators use: it is answered under any load.
 pub(super) fn is_operation(path: &str) -> bool {
     matches!(path, "/health" | "/livez" | "/readyz" | "/metrics")
 }

@@ -1,9 +1,9 @@
-//! The server: bounded in connections, in the size of a head, and in how long a client may keep it waiting;
-//! stopped without cutting anyone off.
+//! The server. It limits the number of connections, the size of a request's head, and the time that a client may keep it
+//! waiting. It stops without cutting off a request.
 //!
-//! A connection is either worked on, or it waits for its client: for the head of a request, or for the client
-//! to take its answer. Only one that waits is ever closed, when it has waited too long, or the longest of all
-//! and there is no place for a new one: idle clients keep nobody out.
+//! A connection is either busy, with a request in flight, or it waits for its client: for the head of a request, or for
+//! the client to read its answer. The server closes only connections that wait: those that have waited too long, and the
+//! one that has waited longest when a new connection needs its place. So idle clients lock nobody out.
 
 use std::{
     collections::HashMap,
@@ -34,39 +34,38 @@ use super::{Guarded, Peer};
 
 /// The largest head, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
-/// For so long a new connection, or one that was just answered, is not closed for another's sake.
-const FRESH: Duration = Duration::from_millis(100);
-/// Between two looks for a place while there is none.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Between two lines that say that all places are taken.
-const QUIET: Duration = Duration::from_secs(60);
+/// Shortest wait after which a connection may be closed to make room for another.
+const MIN_WAIT: Duration = Duration::from_millis(100);
+/// Time between two attempts to make room while there is none.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Shortest time between two warnings that the limit is reached.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the server holds its clients to.
+/// The server's limits.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// How many connections are open at a time.
+    /// The most connections at a time.
     pub connections: usize,
-    /// How long a client may keep a connection waiting.
+    /// Time limit for a client that keeps a connection waiting.
     pub client_timeout: Live<Duration>,
-    /// How long requests in hand may still take after the stop.
+    /// Time limit for requests in flight after the stop.
     pub finish: Live<Duration>,
 }
 
-/// Serves until `stop`, then finishes the requests in hand: a client that has sent half a request holds
-/// nobody up.
+/// Serves until `stop`, then finishes the requests in flight. A client that has sent half a request delays nothing.
 pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop: CancellationToken) {
     let mut open = Connections::new(router, bounds.clone());
     let accept = async {
-        let mut look = looks(&bounds);
+        let mut poll = polls(&bounds);
         let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = look.tick() => {
+                _ = poll.tick() => {
                     open.close_overdue();
-                    let anew = looks(&bounds);
-                    if anew.period() != look.period() {
-                        look = anew;
+                    let new = polls(&bounds);
+                    if new.period() != poll.period() {
+                        poll = new;
                     }
                     continue;
                 }
@@ -74,16 +73,16 @@ pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop:
             match accepted {
                 Ok((stream, peer)) => {
                     is_failing = false;
-                    open.make_place().await;
+                    open.make_room().await;
                     open.serve(stream, Peer(peer));
                 }
                 Err(error) => {
-                    // Mostly: the machine has no more open files. It passes when connections go.
+                    // Usually the process has no more open files, until connections close.
                     if !std::mem::replace(&mut is_failing, true) {
                         tracing::warn!("cannot accept a connection: {error}");
                     }
                     open.close_longest_waiting();
-                    sleep(FRESH).await;
+                    sleep(MIN_WAIT).await;
                 }
             }
         }
@@ -94,15 +93,15 @@ pub async fn serve(listener: TcpListener, router: Guarded, bounds: Bounds, stop:
     open.tasks.shutdown().await;
 }
 
-/// When to look for clients that have kept the server waiting too long.
-fn looks(bounds: &Bounds) -> Interval {
-    let period = (bounds.client_timeout.get() / 10).clamp(PAUSE, Duration::from_secs(1));
-    let mut looks = interval_at(Instant::now() + period, period);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks
+/// Returns the interval at which connections that have waited too long are closed.
+fn polls(bounds: &Bounds) -> Interval {
+    let period = (bounds.client_timeout.get() / 10).clamp(RETRY_INTERVAL, Duration::from_secs(1));
+    let mut polls = interval_at(Instant::now() + period, period);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    polls
 }
 
-/// The connections that are open.
+/// The open connections.
 struct Connections {
     router: Guarded,
     bounds: Bounds,
@@ -111,13 +110,14 @@ struct Connections {
     tasks: JoinSet<()>,
     by_id: HashMap<task::Id, Arc<State>>,
     start: Instant,
-    told: Option<Instant>,
+    /// The time of the last warning that the limit is reached.
+    warned: Option<Instant>,
 }
 
 impl Connections {
     fn new(router: Guarded, bounds: Bounds) -> Self {
         let mut http = http1::Builder::new();
-        // How long a head may take is our business, since an answer that is not taken is held to the same.
+        // The time limit for a head is ours: hyper has none for an answer that the client does not read.
         http.max_buf_size(HEADER_BYTES).header_read_timeout(None);
         Self {
             router,
@@ -127,7 +127,7 @@ impl Connections {
             tasks: JoinSet::new(),
             by_id: HashMap::new(),
             start: Instant::now(),
-            told: None,
+            warned: None,
         }
     }
 
@@ -150,19 +150,19 @@ impl Connections {
         self.by_id.insert(task.id(), state);
     }
 
-    /// Waits until there is a place for one more, and sees to it that there is.
-    async fn make_place(&mut self) {
+    /// Closes waiting connections until there is room for one more.
+    async fn make_room(&mut self) {
         self.forget_ended();
         while self.tasks.len() >= self.bounds.connections {
-            if self.told.is_none_or(|told| told.elapsed() > QUIET) {
-                self.told = Some(Instant::now());
+            if self.warned.is_none_or(|warned| warned.elapsed() > WARN_INTERVAL) {
+                self.warned = Some(Instant::now());
                 tracing::warn!(
                     "{} connections are open, which is the limit: for each new one the longest idle one is closed",
                     self.tasks.len()
                 );
             }
             self.close_longest_waiting();
-            if let Ok(Some(ended)) = timeout(PAUSE, self.tasks.join_next_with_id()).await {
+            if let Ok(Some(ended)) = timeout(RETRY_INTERVAL, self.tasks.join_next_with_id()).await {
                 self.by_id.remove(&id_of(&ended));
             }
         }
@@ -178,11 +178,11 @@ impl Connections {
     fn close_longest_waiting(&self) {
         let waiting = self.by_id.values().filter(|state| state.waiting_since().is_some());
         if let Some(longest) = waiting.min_by_key(|state| state.waiting_since()) {
-            self.close_after(longest, FRESH);
+            self.close_after(longest, MIN_WAIT);
         }
     }
 
-    /// Closes all that have waited too long.
+    /// Closes the connections that have waited too long.
     fn close_overdue(&mut self) {
         self.forget_ended();
         let limit = self.bounds.client_timeout.get();
@@ -193,36 +193,36 @@ impl Connections {
         if let Some(since) = state.waiting_since()
             && self.start.elapsed() >= Duration::from_micros(since) + limit
         {
-            state.give_up(since);
+            state.close(since);
         }
     }
 }
 
-/// Serves a connection until it ends, or is given up while it waits. What its client has sent by then is looked
-/// at first: where the server is the slow one, the client has not kept it waiting.
+/// Serves a connection until it ends, or until it is closed while it waits. Before that it reads what the client has sent
+/// meanwhile: if the server was slow, the client did not keep it waiting.
 async fn until_closed<E: Display>(connection: impl Future<Output = Result<(), E>>, state: Arc<State>) {
     let mut connection = pin!(connection);
-    let mut is_last_look = false;
+    let mut is_last_poll = false;
     loop {
         tokio::select! {
             biased;
             ended = &mut connection => {
-                // Its errors are the client's: a cut, nonsense.
+                // Its errors are the client's: a lost connection, or bytes that are not HTTP.
                 if let Err(error) = ended {
                     tracing::debug!("connection ended: {error}");
                 }
                 return;
             }
-            () = ready(()), if is_last_look => {
-                if state.is_given_up() {
+            () = ready(()), if is_last_poll => {
+                if state.is_to_close() {
                     return;
                 }
-                is_last_look = false;
+                is_last_poll = false;
             }
-            () = state.told.notified() => {
-                // The runtime asks the system for what has arrived before this goes on.
+            () = state.closing.notified() => {
+                // The runtime polls the system for input before this task goes on.
                 yield_now().await;
-                is_last_look = true;
+                is_last_poll = true;
             }
         }
     }
@@ -235,46 +235,46 @@ fn id_of(ended: &Result<(task::Id, ()), task::JoinError>) -> task::Id {
     }
 }
 
-/// What a connection does. Only its own task changes it, so none is closed with a request in hand.
+/// The state of a connection. Only its own task changes it, so none is closed with a request in flight.
 struct State {
-    /// Since when it waits for its client, in microseconds since the server's start; or [`WORKING`].
+    /// The time from which on it waits for its client, in microseconds since the server's start; or [`BUSY`].
     since: AtomicU64,
-    /// The wait that is to end with it.
-    given_up: AtomicU64,
-    told: Notify,
+    /// The wait at whose end it is to close.
+    last_wait: AtomicU64,
+    closing: Notify,
 }
 
-/// A request is worked on.
-const WORKING: u64 = u64::MAX;
+/// A request is in flight.
+const BUSY: u64 = u64::MAX;
 
 impl State {
     fn new(start: Instant) -> Self {
         let since = AtomicU64::new(micros_since(start));
-        Self { since, given_up: AtomicU64::new(WORKING), told: Notify::new() }
+        Self { since, last_wait: AtomicU64::new(BUSY), closing: Notify::new() }
     }
 
-    /// A request is begun.
+    /// Marks the start of a request.
     fn work(&self) {
-        self.since.store(WORKING, Ordering::Release);
+        self.since.store(BUSY, Ordering::Release);
     }
 
-    /// The request is answered.
+    /// Marks the end of a request.
     fn wait(&self, start: Instant) {
         self.since.store(micros_since(start), Ordering::Release);
     }
 
     fn waiting_since(&self) -> Option<u64> {
-        Some(self.since.load(Ordering::Acquire)).filter(|since| *since != WORKING)
+        Some(self.since.load(Ordering::Acquire)).filter(|since| *since != BUSY)
     }
 
-    /// Tells the connection to end, if it still waits since then.
-    fn give_up(&self, since: u64) {
-        self.given_up.store(since, Ordering::Release);
-        self.told.notify_one();
+    /// Makes the connection close, unless it has become busy meanwhile.
+    fn close(&self, since: u64) {
+        self.last_wait.store(since, Ordering::Release);
+        self.closing.notify_one();
     }
 
-    fn is_given_up(&self) -> bool {
-        self.waiting_since() == Some(self.given_up.load(Ordering::Acquire))
+    fn is_to_close(&self) -> bool {
+        self.waiting_since() == Some(self.last_wait.load(Ordering::Acquire))
     }
 }
 

@@ -34,10 +34,10 @@ impl Answer {
 }
 
 fn app() -> TestApp {
-    app_with(&SharedSettings::default())
+    app_with(&Settings::default().into())
 }
 
-fn app_with(settings: impl Into<Live<Arc<SharedSettings>>>) -> TestApp {
+fn app_with(settings: &LiveSection<Settings>) -> TestApp {
     let routes = Router::new()
         .route("/hello", get(async || "hello"))
         .route("/panic", get(async || -> String { panic!("a bug") }))
@@ -126,10 +126,10 @@ async fn a_new_time_out_counts_from_the_next_request_on() {
     let seconds = Arc::new(AtomicU64::new(5));
     let now = Arc::clone(&seconds);
     let settings = Live::from(()).map(move |()| {
-        let request_timeout = Duration::from_secs(now.load(Ordering::Relaxed));
-        Arc::new(SharedSettings { request_timeout, ..SharedSettings::default() })
+        let request_timeout = Duration::from_secs(now.load(Ordering::Relaxed)).into();
+        Settings { request_timeout, ..Settings::default() }
     });
-    let app = app_with(settings);
+    let app = app_with(&LiveSection::new(settings));
     assert_eq!(app.get("/slow").await.body["detail"], "not done within 5s");
     seconds.store(7, Ordering::Relaxed);
     assert_eq!(app.get("/slow").await.body["detail"], "not done within 7s");
@@ -138,7 +138,7 @@ async fn a_new_time_out_counts_from_the_next_request_on() {
 #[tokio::test]
 async fn notes_are_for_who_asks_for_more_and_make_nobody_unready() {
     let health = Arc::new(Health::default().with_note("settings", String::from("refused: a typo").into()));
-    let router = super::router(Router::new(), &SharedSettings::default(), &health, Registry::default());
+    let router = super::router(Router::new(), &Settings::default().into(), &health, Registry::default());
     let app = TestApp { router, health };
     let ready = app.get("/readyz?verbose").await;
     assert_eq!((ready.status, &ready.body["notes"]["settings"]), (200, &"refused: a typo".into()));
@@ -155,7 +155,8 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn a_body_may_be_as_large_as_is_set() {
     const SIZE: usize = 3 * 1024 * 1024;
-    let app = app_with(&SharedSettings { request_body_limit: SIZE, ..SharedSettings::default() });
+    let app = app();
+    let app = TestApp { router: app.router.with_body_limit(SIZE), ..app };
     let send = async |size: usize| {
         app.send(HttpRequest::post("/length").body(vec![b'a'; size].into()).unwrap()).await
     };
@@ -165,7 +166,7 @@ async fn a_body_may_be_as_large_as_is_set() {
 
 #[tokio::test]
 async fn one_request_too_many_is_answered_503_and_the_operators_are_answered_all_the_same() {
-    let app = app_with(&SharedSettings { request_concurrency: 1, ..SharedSettings::default() });
+    let app = app_with(&Settings { request_concurrency: 1, ..Settings::default() }.into());
     let router = app.router.clone();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move { router.answer(HttpRequest::get("/slow").body(Body::empty()).unwrap()).await });
@@ -193,7 +194,7 @@ async fn while_draining_requests_are_answered_and_connections_end() {
 #[tokio::test]
 async fn readiness_names_the_check_that_fails() {
     let health = Arc::new(Health::default().with("broker", || Err("connecting: refused".into())));
-    let router = super::router(Router::new(), &SharedSettings::default(), &health, Registry::default());
+    let router = super::router(Router::new(), &Settings::default().into(), &health, Registry::default());
     let app = TestApp { router, health };
     let ready = app.get("/readyz").await;
     assert_eq!(

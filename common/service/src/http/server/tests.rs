@@ -3,7 +3,6 @@
 use std::{future::pending, net::SocketAddr};
 
 use axum::{Extension, Router, routing::get};
-use hops_config::SharedSettings;
 use prometheus_client::registry::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::http::{Health, router};
+use crate::http::{Health, Settings, router};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,8 +38,8 @@ async fn server(connections: usize, client_timeout: impl Into<Live<Duration>>) -
         .route("/large", get(async || "x".repeat(1_000_000)))
         .route("/held", get(held))
         .route("/peer", get(async |Extension(peer): Extension<Peer>| format!("you are {}.", peer.0)));
-    let settings = SharedSettings { request_timeout: PATIENCE, ..SharedSettings::default() };
-    let router = router(routes, &settings, &Arc::new(Health::default()), Registry::default());
+    let settings = Settings { request_timeout: PATIENCE.into(), ..Settings::default() };
+    let router = router(routes, &settings.into(), &Arc::new(Health::default()), Registry::default());
     let bounds = Bounds { connections, client_timeout: client_timeout.into(), finish: Duration::ZERO.into() };
     let mut serving = JoinSet::new();
     serving.spawn(serve(listener, router, bounds, CancellationToken::new()));
@@ -154,7 +153,7 @@ async fn while_all_connections_have_a_request_in_hand_a_new_one_waits_and_none_i
     let server = server(2, PATIENCE).await;
     let (mut one, mut two) = (server.send(HELD).await, server.send(HELD).await);
     let mut waiting = server.send(HELLO).await;
-    let early = timeout(3 * FRESH, waiting.read_u8()).await;
+    let early = timeout(3 * MIN_WAIT, waiting.read_u8()).await;
     assert!(early.is_err(), "{early:?}");
 
     server.go.add_permits(2);
@@ -167,7 +166,7 @@ async fn while_all_connections_have_a_request_in_hand_a_new_one_waits_and_none_i
 async fn a_connection_that_is_given_up_is_looked_at_once_more_and_then_closed() {
     let given_up = || {
         let state = Arc::new(State::new(Instant::now()));
-        state.give_up(state.waiting_since().unwrap());
+        state.close(state.waiting_since().unwrap());
         state
     };
     let idle = until_closed(pending::<Result<(), String>>(), given_up());

@@ -1,14 +1,13 @@
-//! Where the broker is, parsed once: whatever a client library would misread is caught here.
+//! The broker's address, parsed once: it catches what a client library would misread.
 //!
 //! The AMQP URI is that of <https://www.rabbitmq.com/docs/uri-spec>. Its two traps: a bare trailing `/`
 //! names the *empty* vhost, not the default one, and lapin takes `[::1]` for `localhost`.
 
 use std::fmt;
 
+use hops_config::secret::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::Url;
-
-use super::secret::Secret;
 
 /// One address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +20,11 @@ pub struct BrokerUrl {
     pub port: u16,
     /// The virtual host, `/` by default.
     pub vhost: String,
-    /// What stood before the `@`.
+    /// The part before the `@`.
     pub credentials: Credentials,
 }
 
-/// Whom the broker lets in, as far as it was said.
+/// Credentials of an address; either part may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
@@ -38,7 +37,7 @@ pub struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerUrls(Vec<BrokerUrl>);
 
-/// Whom the broker lets in.
+/// Complete credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user.
@@ -47,12 +46,12 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// Addresses, each with the login for it: what the client connects with.
+/// Addresses, each with its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker(Vec<(BrokerUrl, Login)>);
 
 impl Broker {
-    /// At least one.
+    /// Returns the addresses, at least one.
     #[must_use]
     pub fn addresses(&self) -> &[(BrokerUrl, Login)] {
         &self.0
@@ -112,11 +111,14 @@ impl<'de> Deserialize<'de> for BrokerUrls {
     }
 }
 
-/// Without credentials, as each address is shown.
+/// With `***` for the credentials of an address that has some.
 impl Serialize for BrokerUrls {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shown: Vec<_> = self.0.iter().map(BrokerUrl::to_string).collect();
-        serializer.serialize_str(&shown.join(", "))
+        let shown = |url: &BrokerUrl| match url.credentials == Credentials::default() {
+            true => url.to_string(),
+            false => url.to_string().replacen("://", "://***@", 1),
+        };
+        serializer.serialize_str(&self.0.iter().map(shown).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -199,7 +201,7 @@ fn decoded(text: &str) -> Result<String, String> {
         .map_err(|_| "a part of the address is not UTF-8 after percent-decoding".into())
 }
 
-/// Without credentials: what may stand in a log.
+/// Without credentials, so that it may be logged.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", if self.tls { "amqps" } else { "amqp" }, self.host, self.port)?;

@@ -1,0 +1,203 @@
+//! A service put together, once for all services: from the command line to the exit code.
+//!
+//! [`Program::run`] reads the command line and runs a verb, or makes an [`App`] and hands it to the service's own code.
+//! That adds its consumers, checks and routes, and [`App::run`] runs them with all that surrounds them.
+
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
+
+use axum::Router;
+use clap::{ArgMatches, Command};
+use config_bus::SPRING_CLOUD_BUS;
+use futures_util::future::LocalBoxFuture;
+use hops_config::{LiveSettings, ServiceSettings, Sources, command};
+use messaging::{
+    MessagingClient, Subscription,
+    amqp::{AmqpClient, AmqpOptions},
+    metrics::Metrics,
+    topology::Topology,
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Settings, healthcheck,
+    http::{self, Access, Health},
+    shutdown::{OutboxOnDisk, Service},
+    startup::{self, Bootstrapped, Failure, Instance},
+};
+
+type Verb = Box<dyn FnOnce(ArgMatches, Sources) -> LocalBoxFuture<'static, Result<(), Failure>>>;
+
+/// Runs a service that has no verbs of its own, to its exit code. `port` is its default, `about` its line in `--help`.
+pub fn main<S>(
+    port: u16,
+    about: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    run: impl AsyncFnOnce(App<S>) -> Result<(), String>,
+) -> ExitCode
+where
+    S: ServiceSettings + AsRef<Settings>,
+{
+    startup::run(S::SERVICE, Program::new(port, about).run(args, environment, run))
+}
+
+/// A service's command line: what it can be asked to do.
+#[expect(missing_debug_implementations, reason = "its verbs are functions; nobody prints it")]
+pub struct Program {
+    port: u16,
+    about: &'static str,
+    configure: fn(Command) -> Command,
+    verbs: Vec<(Command, Verb)>,
+}
+
+impl Program {
+    /// Returns a program that runs a service. `port` is its default, `about` its line in `--help`.
+    #[must_use]
+    pub fn new(port: u16, about: &'static str) -> Self {
+        Self { port, about, configure: |command| command, verbs: vec![] }
+    }
+
+    /// Changes the command line that follows from the settings.
+    #[must_use]
+    pub fn configure(self, configure: fn(Command) -> Command) -> Self {
+        Self { configure, ..self }
+    }
+
+    /// Adds a verb beside `healthcheck`, which every service has.
+    #[must_use]
+    pub fn verb<F>(mut self, command: Command, run: impl FnOnce(ArgMatches, Sources) -> F + 'static) -> Self
+    where
+        F: Future<Output = Result<(), Failure>> + 'static,
+    {
+        self.verbs.push((command, Box::new(|matches, sources| Box::pin(run(matches, sources)))));
+        self
+    }
+
+    /// Runs the verb of the command line, or the service.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence.
+    pub async fn run<S>(
+        self,
+        args: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        run: impl AsyncFnOnce(App<S>) -> Result<(), String>,
+    ) -> Result<(), Failure>
+    where
+        S: ServiceSettings + AsRef<Settings>,
+    {
+        let verbs = self.verbs.iter().map(|(command, _)| command.clone());
+        let command = (self.configure)(command::<S>()).about(self.about);
+        let command = command.subcommands(verbs).subcommand(healthcheck::command());
+        let (sources, mut matches) = Sources::parse::<S>(command, args, environment)?;
+        if let Some((name, arguments)) = matches.remove_subcommand() {
+            let own = self.verbs.into_iter().find(|(command, _)| command.get_name() == name);
+            return match own {
+                Some((_, verb)) => verb(arguments, sources).await,
+                None => healthcheck::of_service::<S>(&arguments, sources, self.port).await,
+            };
+        }
+        match startup::bootstrap::<S>(sources, self.port).await? {
+            Some(bootstrapped) => Ok(run(App::new(bootstrapped)).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A process that is ready to run its service.
+#[derive(Debug)]
+pub struct App<S> {
+    /// Its settings.
+    pub settings: LiveSettings<S>,
+    /// Its name and its folder.
+    pub instance: Instance,
+    /// Its metrics.
+    pub registry: Registry,
+    /// Cancelled by the first stop signal.
+    pub stop: CancellationToken,
+    listener: TcpListener,
+}
+
+/// The parts that a service adds.
+#[expect(missing_debug_implementations, reason = "its parts are traits and futures; nobody prints it")]
+pub struct Parts {
+    /// Its messaging client, connecting already.
+    pub client: Arc<dyn MessagingClient>,
+    /// Its checks.
+    pub health: Arc<Health>,
+    /// Its routes.
+    pub routes: Router,
+    /// Its consumers.
+    pub subscriptions: Vec<Subscription>,
+    /// Its outbox, if it has one.
+    pub outbox: Option<OutboxOnDisk>,
+    /// The largest request body, in bytes.
+    pub body_limit: usize,
+}
+
+impl Parts {
+    /// Returns the parts of a service without routes, consumers and outbox, whose requests have small bodies.
+    #[must_use]
+    pub fn new(client: Arc<dyn MessagingClient>, health: impl Into<Arc<Health>>) -> Self {
+        let (health, routes) = (health.into(), Router::new());
+        Self { client, health, routes, subscriptions: vec![], outbox: None, body_limit: http::BODY_LIMIT }
+    }
+}
+
+impl<S: ServiceSettings + AsRef<Settings>> App<S> {
+    /// Makes an app without metrics yet.
+    #[must_use]
+    pub fn new(bootstrapped: Bootstrapped<S>) -> Self {
+        let Bootstrapped { settings, instance, listener, stop } = bootstrapped;
+        Self { settings, instance, registry: Registry::with_prefix("hops"), stop, listener }
+    }
+
+    /// Connects to the broker, in the background, and declares `topology` there.
+    ///
+    /// # Errors
+    /// Settings of the broker that cannot be used.
+    pub fn connect(&mut self, topology: Topology) -> Result<Arc<AmqpClient>, String> {
+        let started = self.settings.started();
+        let topology = topology.with_exchange(SPRING_CLOUD_BUS);
+        let options = AmqpOptions::new(&(*started).as_ref().broker, &self.instance.name, topology)?;
+        let client = AmqpClient::new(options, Metrics::registered(&mut self.registry));
+        client.connect();
+        Ok(Arc::new(client))
+    }
+
+    /// Returns checks that show where the settings came from; the service adds its own.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::default().with_note("settings", self.settings.note())
+    }
+
+    /// Returns the rule for operators' routes.
+    ///
+    /// # Errors
+    /// A token that cannot be read.
+    pub fn access(&self) -> Result<Access, String> {
+        Access::new(&(*self.settings.started()).as_ref().access)
+    }
+
+    /// Runs the service until the stop signal, then shuts down in order.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, or what was left at the end of the grace period.
+    pub async fn run(mut self, parts: Parts) -> Result<(), String> {
+        let Parts { client, health, routes, mut subscriptions, outbox, body_limit } = parts;
+        let routes = routes.merge(http::effective::router(self.settings.effective(), self.access()?));
+        subscriptions.extend(config_bus::follow(
+            &self.settings,
+            &client,
+            &self.instance.name,
+            &mut self.registry,
+        ));
+        let http = self.settings.section(|settings| &settings.as_ref().http);
+        let router = http::router(routes, &http, &health, self.registry).with_body_limit(body_limit);
+        let shutdown = self.settings.section(|settings| &settings.as_ref().shutdown);
+        let service = Service { listener: self.listener, router, health, client, subscriptions, outbox };
+        service.run(&shutdown, &http, self.stop).await
+    }
+}
