@@ -1,4 +1,4 @@
-//! How fast is it, beside a RabbitMQ on the same cores? `HOPS_BROKER=amqp://... cargo bench -p devbroker --bench throughput`
+//! Throughput, compared with a RabbitMQ on the same cores: `HOPS_BROKER=amqp://... cargo bench -p devbroker --bench throughput`
 //!
 //! Rounds are interleaved, since machines change under long runs: in each, either broker takes a number of persistent
 //! messages into a quorum queue from pipelined, confirmed publishes, and gives them to a consumer that acknowledges each.
@@ -151,7 +151,7 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// What the system says of a process, where it has `/proc`.
+/// Returns the resident memory of a process, where the system has `/proc`.
 fn resident_kib(pid: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

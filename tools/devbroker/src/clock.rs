@@ -1,8 +1,8 @@
-//! The time as the core has it.
+//! The clock of the core.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The time as the core has it: it never goes back while the broker runs.
+/// Clock in Unix milliseconds that never goes back while the broker runs, even if the system's clock does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     started: Instant,
@@ -15,7 +15,7 @@ impl Clock {
         Self { started: Instant::now(), unix_millis: millis(unix) }
     }
 
-    /// Since the start, in milliseconds.
+    /// Returns the milliseconds since the start.
     pub(crate) fn uptime(&self) -> u64 {
         millis(self.started.elapsed())
     }
@@ -26,7 +26,7 @@ impl Clock {
 
     pub(crate) fn at(&self, unix_millis: u64) -> tokio::time::Instant {
         let after = unix_millis.saturating_sub(self.unix_millis);
-        // One millisecond more, so that it is over when we look.
+        // One millisecond more, so that the time has passed when the timer fires.
         (self.started + Duration::from_millis(after + 1)).into()
     }
 }

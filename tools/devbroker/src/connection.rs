@@ -1,8 +1,8 @@
-//! One task per client: the handshake, then frames in and frames out until one of both says goodbye.
+//! The task of a client: the handshake, then reading and writing frames until one side closes the connection.
 //! <https://www.rabbitmq.com/docs/connections>
 //!
-//! It knows the wire and no queue. It puts publishes together (method, header, body), keeps the bounds of the wire, and
-//! does what needs a clock and a socket: heartbeats, and not reading while there is an alarm.
+//! It knows nothing of queues. It assembles publishes from their frames (method, header, body), enforces the limits of frames,
+//! and does what needs a clock and a socket: heartbeats, and blocking publishers during a memory alarm.
 
 mod handshake;
 mod assembly;
@@ -23,19 +23,19 @@ use tokio::{
     time::timeout,
 };
 
-use self::handshake::Agreed;
+use self::handshake::Negotiated;
 use crate::{
     core::{ConnectionId, Peer},
     engine::{Command, Switches},
-    outbox::Outbox,
+    send_buffer::SendBuffer,
 };
 
-/// The handshake has to be over by then.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long what we said last may be on its way.
-const LINGER: Duration = Duration::from_secs(1);
+/// Time limit of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the client to read our last frame before the socket is closed.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What every connection of a broker shares.
+/// State that all connections of a broker share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) commands: mpsc::Sender<Command>,
@@ -46,20 +46,20 @@ pub(crate) struct Shared {
     pub(crate) max_message: u64,
 }
 
-/// A client that has logged in.
+/// A client that is logged in.
 #[derive(Debug)]
 struct Client {
     id: ConnectionId,
-    agreed: Agreed,
-    /// Whether it wants to hear of alarms.
+    negotiated: Negotiated,
+    /// Set if the client wants `connection.blocked`.
     is_blockable: bool,
-    outbox: Arc<Outbox>,
+    send_buffer: Arc<SendBuffer>,
     shared: Shared,
 }
 
-/// Serves one client until it is gone.
+/// Serves one client until it disconnects or is disconnected.
 pub(crate) async fn serve(socket: TcpStream, shared: Shared) {
-    // Without it each small answer waits for the acknowledgment of the one before.
+    // Without it each small answer waits until the client's TCP has acknowledged the one before.
     let _ = socket.set_nodelay(true);
     let address = socket.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     let mut paused = shared.switches.paused.subscribe();
@@ -69,44 +69,50 @@ pub(crate) async fn serve(socket: TcpStream, shared: Shared) {
     let (mut reader, mut writer) = socket.into_split();
     let mut buffer = BytesMut::new();
     let greeted = timeout(
-        HANDSHAKE,
-        handshake::greet(&mut reader, &mut writer, &mut buffer, &shared.node, shared.heartbeat),
+        HANDSHAKE_TIMEOUT,
+        handshake::negotiate(&mut reader, &mut writer, &mut buffer, &shared.node, shared.heartbeat),
     )
     .await;
-    let Ok(Some((peer, agreed))) = greeted else { return linger(reader, writer).await };
-    let connected = connect(Peer { address, ..peer }, agreed, &mut writer, &shared).await;
+    let Ok(Some((peer, negotiated))) = greeted else { return linger(reader, writer).await };
+    let connected = connect(Peer { address, ..peer }, negotiated, &mut writer, &shared).await;
     let Some(client) = connected else { return linger(reader, writer).await };
-    let mut goodbye = false;
+    let mut lingers = false;
     tokio::select! {
         () = client.read(&mut reader, buffer) => {}
-        said = client.write(&mut writer) => goodbye = said,
-        () = client.outbox.dropped.cancelled() => {}
+        needs_linger = client.write(&mut writer) => lingers = needs_linger,
+        () = client.send_buffer.dropped.cancelled() => {}
     }
-    // It may wait for room in the engine's queue: the engine never waits for us.
+    // Waiting for room in the engine's queue is safe here: the engine never waits for a connection.
     let _ = shared.commands.send(Command::Disconnect(client.id)).await;
-    if goodbye {
+    if lingers {
         linger(reader, writer).await;
     }
 }
 
-/// The end of the handshake is the engine's.
-async fn connect(peer: Peer, agreed: Agreed, writer: &mut OwnedWriteHalf, shared: &Shared) -> Option<Client> {
-    let is_blockable = peer.is_capable("connection.blocked");
-    let outbox = Arc::new(Outbox::default());
+/// Registers the client with the engine, and answers `connection.open`.
+async fn connect(
+    peer: Peer,
+    negotiated: Negotiated,
+    writer: &mut OwnedWriteHalf,
+    shared: &Shared,
+) -> Option<Client> {
+    let is_blockable = peer.has_capability("connection.blocked");
+    let send_buffer = Arc::new(SendBuffer::default());
     let (answer, answered) = oneshot::channel();
-    shared.commands.send(Command::Connect(peer, Arc::clone(&outbox), answer)).await.ok()?;
+    shared.commands.send(Command::Connect(peer, Arc::clone(&send_buffer), answer)).await.ok()?;
     match answered.await.ok()? {
         Ok(id) => {
-            let client = Client { id, agreed, is_blockable, outbox, shared: shared.clone() };
-            handshake::say(writer, connection::OpenOk {}).await.map(|()| client)
+            let client = Client { id, negotiated, is_blockable, send_buffer, shared: shared.clone() };
+            handshake::send(writer, connection::OpenOk {}).await.map(|()| client)
         }
-        Err(refusal) => handshake::refuse(writer, &refusal, (10, 40)).await,
+        Err(error) => handshake::fail(writer, &error, (10, 40)).await,
     }
 }
 
-/// Says that nothing follows, and reads what is still coming, so that what was said last is not lost with a reset.
+/// Closes the writing half and reads what still arrives: closing at once would reset the connection, and the client could lose our
+/// last frame.
 async fn linger(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf) {
-    let _ = timeout(LINGER, async {
+    let _ = timeout(LINGER_TIMEOUT, async {
         writer.shutdown().await?;
         let mut rest = [0; 4096];
         while reader.read(&mut rest).await? > 0 {}

@@ -1,23 +1,23 @@
-//! What a broker does, and nothing else: commands in, frames and records out.
+//! The rules of a broker: client input goes in, frames and log records come out.
 //!
-//! Pure: no I/O, no clock, no task. Time is an argument (Unix milliseconds); what is to be sent, what has to be
-//! in the log before, and when to call again come out as values. So every rule here can be tested by a table.
+//! The core is pure: it has no I/O, no clock and no task. The time is an argument (Unix milliseconds); the frames to send, the
+//! records to write before that, and the time of the next timer are values. So a table can test every rule.
 //!
 //! In reading order:
-//! - what there is: `refusal`, the words of a no; `value`; `message`; `exchange`, which says where a message goes;
-//!   `arguments` of queues; `queue` and `stream`, which keep it,
-//! - the way in and out: `client`, what is said; `method`; `channel`, where a client's methods arrive,
-//! - what clients ask for: `equivalent`, what may be asked for twice; `bind`, `declare`, `publish`, `confirm`,
+//! - data: `error`, RabbitMQ's error codes and texts; `value`; `message`; `exchange`, which routes messages; `queue_options`,
+//!   the arguments of queues; `queue` and `stream`, which keep messages; `client`, with its connections, channels and consumers,
+//! - methods: `method`, those that a server sends; `channel`, which dispatches those of a client,
+//! - operations of clients: `equivalent`, which compares repeated declarations; `bind`, `declare`, `publish`, `confirm`,
 //!   `reply_to`, `consume`, `deliver`, `settle`,
-//! - what happens by itself: `death` of messages, and `time`,
-//! - what survives: `record`, a line of the log, and `recover`, the way there and back,
-//! - what an operator sees: `view`.
+//! - events: `dead_letter`, and `time`, which expires messages and queues,
+//! - durability: `record`, an entry of the log, and `recover`, which restores the state from records,
+//! - `view`: what operators see.
 
-pub(crate) mod refusal;
+pub(crate) mod error;
 pub(crate) mod value;
 pub(crate) mod message;
 pub(crate) mod exchange;
-pub(crate) mod arguments;
+pub(crate) mod queue_options;
 mod queue;
 mod stream;
 mod client;
@@ -32,7 +32,7 @@ mod reply_to;
 mod consume;
 mod deliver;
 mod settle;
-pub(crate) mod death;
+pub(crate) mod dead_letter;
 mod time;
 pub(crate) mod record;
 pub(crate) mod recover;
@@ -49,37 +49,37 @@ use amq_protocol::{
 };
 
 pub(crate) use self::{
-    client::{At, Extra, Input, Out, Peer, Publication},
+    client::{ChannelId, DeliveryHeader, Input, Outgoing, Peer, Publication},
     value::{ConnectionId, QueueId},
 };
 use self::{
     client::{Connection, Consumer},
+    error::AmqpError,
     exchange::Exchange,
     message::Entry,
-    method::Say,
+    method::ServerMethod,
     queue::Queue,
     record::Record,
-    refusal::Refusal,
     value::{ConsumerId, Name},
 };
 
-/// Above this, who connects is refused.
-pub(crate) const MOST_CONNECTIONS: usize = 1_000;
-/// A connection with more bytes than this on their way to it gets no deliveries until it reads.
-pub(crate) const MOST_OUTPUT: usize = 512 * 1024;
+/// Most connections at a time.
+pub(crate) const MAX_CONNECTIONS: usize = 1_000;
+/// Unsent bytes at which a connection is stalled: it gets no deliveries until it has read some of them.
+pub(crate) const STALL_BYTES: usize = 512 * 1024;
 
-/// What comes out of a turn, each in its order. The records have to be in the log before a frame is sent.
+/// The output of a turn, in order. The records have to be in the log before a frame is sent.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    pub(crate) frames: Vec<(ConnectionId, Out)>,
+    pub(crate) frames: Vec<(ConnectionId, Outgoing)>,
     pub(crate) records: Vec<Record>,
 }
 
-/// The broker without its wires.
+/// The state of a broker.
 #[derive(Debug, Default)]
 pub(crate) struct Core {
     now: u64,
-    /// Makes the names that it gives unlike those that it gave before a restart.
+    /// Part of generated names, so that they differ from those before a restart.
     nonce: u64,
     next_id: u64,
     vhosts: BTreeSet<Arc<str>>,
@@ -88,13 +88,13 @@ pub(crate) struct Core {
     queues: BTreeMap<QueueId, Queue>,
     connections: BTreeMap<ConnectionId, Connection>,
     consumers: HashMap<ConsumerId, Consumer>,
-    /// Reply addresses of direct reply-to, and whose they are.
-    replies: HashMap<String, At>,
+    /// Addresses of direct reply-to, with the channel that waits for the replies.
+    replies: HashMap<String, ChannelId>,
     timers: BTreeSet<(u64, QueueId)>,
-    /// Queues in which something has changed.
+    /// Queues that have changed since [`Core::update_queues`] ran.
     dirty: BTreeSet<QueueId>,
-    /// Channels whose confirms wait for the end of the turn.
-    confirming: BTreeSet<At>,
+    /// Channels with confirms to send at the end of the turn.
+    confirming: BTreeSet<ChannelId>,
     drop_confirms: u64,
     output: Output,
 }
@@ -104,12 +104,12 @@ impl Core {
         Self { nonce, ..Self::default() }
     }
 
-    /// A client has logged in. Its vhost is made if it is new.
-    pub(crate) fn connect(&mut self, now: u64, peer: Peer) -> Result<ConnectionId, Refusal> {
+    /// Registers a client that has logged in, and creates its vhost if it is new.
+    pub(crate) fn connect(&mut self, now: u64, peer: Peer) -> Result<ConnectionId, AmqpError> {
         self.now = now;
-        if self.connections.len() >= MOST_CONNECTIONS {
-            let why = format!("connection refused: node connection limit ({MOST_CONNECTIONS}) is reached");
-            return Err(Refusal::not_allowed(why));
+        if self.connections.len() >= MAX_CONNECTIONS {
+            let why = format!("connection refused: node connection limit ({MAX_CONNECTIONS}) is reached");
+            return Err(AmqpError::not_allowed(why));
         }
         self.make_vhost(&peer.vhost);
         let id = self.id();
@@ -117,25 +117,25 @@ impl Core {
         Ok(id)
     }
 
-    /// A client is gone, with or without a goodbye.
+    /// Removes a client that has disconnected, and requeues its deliveries.
     pub(crate) fn disconnect(&mut self, now: u64, id: ConnectionId) {
         self.now = now;
         self.release_connection(id);
-        self.tend_all();
+        self.update_queues();
         self.connections.remove(&id);
     }
 
-    /// Does what a client wants.
+    /// Handles what a client has sent.
     pub(crate) fn handle(&mut self, now: u64, id: ConnectionId, input: Input) {
         self.now = now;
         let Some(connection) = self.connections.get(&id) else { return };
         if connection.closing {
             if let Input::Method(0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) = input {
-                self.send(id, Out::Hangup);
+                self.send(id, Outgoing::Shutdown);
             }
             return;
         }
-        let at = |channel| At { connection: id, channel };
+        let at = |channel| ChannelId { connection: id, channel };
         let (at, about, result) = match input {
             Input::Method(channel, method) => {
                 let about = (method.get_amqp_class_id(), method.get_amqp_method_id());
@@ -144,55 +144,55 @@ impl Core {
             Input::Publish(channel, publication) => {
                 (at(channel), (60, 40), self.publish(at(channel), *publication))
             }
-            Input::Wrong(channel, refusal, about) => {
+            Input::Invalid(channel, error, about) => {
                 let deaf = self.channel(at(channel)).is_ok_and(|channel| channel.closing);
-                (at(channel), about, if deaf && !refusal.is_hard() { Ok(()) } else { Err(refusal) })
+                (at(channel), about, if deaf && !error.is_hard() { Ok(()) } else { Err(error) })
             }
         };
-        if let Err(refusal) = result {
-            // So many channels are RabbitMQ's refusal of the connection, not of its `channel.open`.
-            let about = if refusal.code == 530 && about == (20, 10) { (0, 0) } else { about };
-            self.refuse(at, &refusal, about);
+        if let Err(error) = result {
+            // RabbitMQ closes the connection for too many channels without naming `channel.open`.
+            let about = if error.code == 530 && about == (20, 10) { (0, 0) } else { about };
+            self.refuse(at, &error, about);
         }
-        self.tend_all();
+        self.update_queues();
     }
 
-    /// Closes a connection from this side: an operator's wish.
-    pub(crate) fn close_connection(&mut self, now: u64, id: ConnectionId, refusal: &Refusal) -> bool {
+    /// Closes a connection for an operator, or because the broker stops. Returns whether the connection was open.
+    pub(crate) fn close_connection(&mut self, now: u64, id: ConnectionId, error: &AmqpError) -> bool {
         self.now = now;
         let known = self.connections.get(&id).is_some_and(|connection| !connection.closing);
         if known {
-            self.refuse(At { connection: id, channel: 0 }, refusal, (0, 0));
-            self.tend_all();
+            self.refuse(ChannelId { connection: id, channel: 0 }, error, (0, 0));
+            self.update_queues();
         }
         known
     }
 
-    /// How many bytes are still on their way to a connection; with few, it gets deliveries again.
+    /// Notes how many bytes wait in a connection's send buffer. Below the limit, a stalled connection gets deliveries again.
     pub(crate) fn drained(&mut self, now: u64, id: ConnectionId, pending: usize) {
         self.now = now;
         let was_stalled = self.is_stalled(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.output = pending;
-        if was_stalled && pending < MOST_OUTPUT {
+        if was_stalled && pending < STALL_BYTES {
             let consumers = connection.channels.values().flat_map(|channel| channel.consumers.values());
             let queues = consumers.filter_map(|id| self.consumers.get(id)).map(|consumer| consumer.queue);
             self.dirty.extend(queues);
-            self.tend_all();
+            self.update_queues();
         }
     }
 
-    /// Whether a connection gets no deliveries since it does not read them.
+    /// Returns whether a connection gets no deliveries because it does not read.
     pub(crate) fn is_stalled(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.output >= MOST_OUTPUT)
+        self.connections.get(&id).is_some_and(|connection| connection.output >= STALL_BYTES)
     }
 
-    /// Swallows the next confirms.
+    /// Drops the next `count` confirms, for tests of publishers.
     pub(crate) fn drop_confirms(&mut self, count: u64) {
         self.drop_confirms = count;
     }
 
-    /// Ends a turn: what is to be written, and then sent.
+    /// Ends a turn and returns its output.
     pub(crate) fn take_output(&mut self) -> Output {
         for at in std::mem::take(&mut self.confirming) {
             self.flush_confirms(at);
@@ -209,8 +209,8 @@ impl Core {
         }
     }
 
-    /// A name in a connection's vhost.
-    fn name_at(&self, at: At, name: &str) -> Name {
+    /// Returns a name in a connection's vhost.
+    fn name_at(&self, at: ChannelId, name: &str) -> Name {
         let vhost = self.connections.get(&at.connection).map(|connection| &connection.peer.vhost);
         Name { vhost: vhost.map_or_else(|| "".into(), Arc::clone), name: name.to_owned() }
     }
@@ -220,31 +220,31 @@ impl Core {
         self.next_id
     }
 
-    /// A name that the broker gives.
-    fn given_name(&mut self, prefix: &str) -> String {
+    /// Generates a name that is unique over restarts.
+    fn generated_name(&mut self, prefix: &str) -> String {
         let number = self.id();
         format!("{prefix}{:016x}{number:06x}", self.nonce)
     }
 
-    fn send(&mut self, id: ConnectionId, out: Out) {
+    fn send(&mut self, id: ConnectionId, out: Outgoing) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.output += out.cost();
             self.output.frames.push((id, out));
         }
     }
 
-    fn send_method(&mut self, at: At, method: impl Say) {
-        self.send(at.connection, Out::Method(at.channel, method.class()));
+    fn send_method(&mut self, at: ChannelId, method: impl ServerMethod) {
+        self.send(at.connection, Outgoing::Method(at.channel, method.class()));
     }
 
     fn log(&mut self, record: Record) {
         self.output.records.push(record);
     }
 
-    /// A message is done with.
+    /// Logs that an entry has left its queue for good.
     fn remove(&mut self, queue: QueueId, entry: &Entry) {
         if entry.persisted && self.queues.contains_key(&queue) {
-            self.log(Record::Removed { queue, place: entry.place });
+            self.log(Record::Removed { queue, position: entry.position });
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The one task that owns the core: it takes commands in batches, lets the core decide, writes what has to survive
-//! with one write, and only then hands out what is to be sent.
+//! The task that owns the core. In each turn it takes a batch of commands, lets the core decide, appends the records to the log
+//! with one write, and only then hands the frames to the connections.
 //!
-//! Nothing here waits for a client. What goes to one waits in its [`Outbox`]; who does not read gets no more
-//! deliveries, and who lets even answers pile up is dropped.
+//! The engine never waits for a client: frames go into the client's [`SendBuffer`]. A client that does not read gets no more
+//! deliveries, and is disconnected when even the answers to its methods pile up.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,48 +19,48 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    core::{ConnectionId, Core, Input, MOST_OUTPUT, Out, Peer, refusal::Refusal},
-    outbox::Outbox,
+    core::{ConnectionId, Core, Input, Outgoing, Peer, STALL_BYTES, error::AmqpError},
+    send_buffer::SendBuffer,
     store::Store,
 };
 
-/// Commands that may wait for the engine.
-pub(crate) const MOST_COMMANDS: usize = 256;
-/// Commands of one turn.
-const BATCH: usize = 64;
-/// What may wait for a client that does not read, above what deliveries may take.
-const HARD_BOUND: usize = 64 * 1024 * 1024;
+/// Commands that can wait for the engine; senders wait when the queue is full.
+pub(crate) const COMMAND_QUEUE_LENGTH: usize = 256;
+/// Most commands that one turn handles.
+const COMMANDS_PER_TURN: usize = 64;
+/// Size of a send buffer at which its client is disconnected. Deliveries stop at [`STALL_BYTES`], so only answers get it there.
+const DROP_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long clients have for their goodbye when the broker stops.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Time limit for clients to answer `connection.close` when the broker stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the engine is asked to do.
+/// A request to the engine.
 pub(crate) enum Command {
-    /// A client has logged in.
-    Connect(Peer, Arc<Outbox>, oneshot::Sender<Result<ConnectionId, Refusal>>),
-    /// What it wants, and the memory that this takes.
+    /// A client has logged in: who it is, its send buffer, and where the answer goes.
+    Connect(Peer, Arc<SendBuffer>, oneshot::Sender<Result<ConnectionId, AmqpError>>),
+    /// Input of a client, and the permit for the memory that it takes.
     Inputs(ConnectionId, Vec<Input>, OwnedSemaphorePermit),
-    /// It reads again.
+    /// A client that was too slow has room in its send buffer again.
     Drained(ConnectionId),
-    /// It is gone.
+    /// A client has disconnected.
     Disconnect(ConnectionId),
-    /// An operator's question or wish.
-    Ask(Question, oneshot::Sender<Value>),
+    /// An operator's request, and where the answer goes.
+    Query(Query, oneshot::Sender<Value>),
 }
 
-/// What an operator asks or wishes, with the time: the engine's task does it between two turns.
-pub(crate) type Question = Box<dyn FnOnce(&mut Engine, u64) -> Value + Send>;
+/// An operator's request: a function of the engine and the current time, which runs between two commands.
+pub(crate) type Query = Box<dyn FnOnce(&mut Engine, u64) -> Value + Send>;
 
-/// What connections look at by themselves.
+/// Switches of an operator that connections watch without asking the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Switches {
-    /// Publishers are not read from.
+    /// Memory alarm: publishing clients are blocked.
     pub(crate) alarm: watch::Sender<bool>,
-    /// Nobody is read from or written to.
+    /// Nothing is read from any client or written to it.
     pub(crate) paused: watch::Sender<bool>,
 }
 
-/// The core with its log and its clients.
+/// The core with its log and the send buffers of its clients.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) core: Core,
@@ -68,20 +68,20 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) node: String,
     pub(crate) switches: Switches,
-    pub(crate) outboxes: HashMap<ConnectionId, Arc<Outbox>>,
+    pub(crate) send_buffers: HashMap<ConnectionId, Arc<SendBuffer>>,
 }
 
 impl Engine {
-    /// Works until it is stopped, or the disk does not take the log.
+    /// Runs until the broker stops, or the log cannot be written.
     ///
     /// # Errors
-    /// The disk's; what was not written was confirmed to nobody.
+    /// The error of the write to the log. Nothing that depends on it was confirmed.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) -> std::io::Result<()> {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(COMMANDS_PER_TURN);
         let mut again = BTreeSet::new();
         loop {
             let timer = self.core.next_timer().map(|at| self.clock.at(at));
@@ -94,7 +94,7 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = std::future::ready(()), if !again.is_empty() => {}
-                _ = commands.recv_many(&mut batch, BATCH) => {}
+                _ = commands.recv_many(&mut batch, COMMANDS_PER_TURN) => {}
                 () = timer => {}
             }
             let now = self.clock.now();
@@ -105,37 +105,37 @@ impl Engine {
                 self.apply(now, command);
             }
             self.core.tick(now);
-            again = self.hand_out()?;
+            again = self.write_and_send()?;
         }
-        // Who does not answer in time is cut off.
-        match timeout(GOODBYE, self.say_goodbye(&mut commands)).await {
+        // Clients that do not answer in time are disconnected.
+        match timeout(CLOSE_TIMEOUT, self.close_connections(&mut commands)).await {
             Ok(result) => result,
             Err(_) => Ok(()),
         }
     }
 
-    /// Closes all connections as RabbitMQ does, and waits until they are gone.
-    async fn say_goodbye(&mut self, commands: &mut mpsc::Receiver<Command>) -> std::io::Result<()> {
-        let refusal = Refusal::forced("broker forced connection closure with reason 'shutdown'");
-        for id in self.outboxes.keys() {
-            self.core.close_connection(self.clock.now(), *id, &refusal);
+    /// Closes all connections as RabbitMQ does, and waits until the clients have disconnected.
+    async fn close_connections(&mut self, commands: &mut mpsc::Receiver<Command>) -> std::io::Result<()> {
+        let error = AmqpError::forced("broker forced connection closure with reason 'shutdown'");
+        for id in self.send_buffers.keys() {
+            self.core.close_connection(self.clock.now(), *id, &error);
         }
-        self.hand_out()?;
-        while !self.outboxes.is_empty()
+        self.write_and_send()?;
+        while !self.send_buffers.is_empty()
             && let Some(command) = commands.recv().await
         {
             self.apply(self.clock.now(), command);
-            self.hand_out()?;
+            self.write_and_send()?;
         }
         Ok(())
     }
 
     fn apply(&mut self, now: u64, command: Command) {
         match command {
-            Command::Connect(peer, outbox, answer) => {
+            Command::Connect(peer, send_buffer, answer) => {
                 let connected = self.core.connect(now, peer);
                 if let Ok(id) = &connected {
-                    self.outboxes.insert(*id, outbox);
+                    self.send_buffers.insert(*id, send_buffer);
                 }
                 if let Err(Ok(id)) = answer.send(connected) {
                     self.disconnect(now, id);
@@ -148,52 +148,52 @@ impl Engine {
             }
             Command::Drained(id) => self.drained(now, id),
             Command::Disconnect(id) => self.disconnect(now, id),
-            Command::Ask(question, answer) => {
-                let value = question(self, now);
-                // Who asked may have hung up.
+            Command::Query(query, answer) => {
+                let value = query(self, now);
+                // The operator may have disconnected.
                 let _ = answer.send(value);
             }
         }
     }
 
     fn drained(&mut self, now: u64, id: ConnectionId) {
-        if let Some(outbox) = self.outboxes.get(&id) {
-            self.core.drained(now, id, outbox.pending.load(Ordering::Acquire));
+        if let Some(send_buffer) = self.send_buffers.get(&id) {
+            self.core.drained(now, id, send_buffer.pending.load(Ordering::Acquire));
         }
     }
 
     fn disconnect(&mut self, now: u64, id: ConnectionId) {
         self.core.disconnect(now, id);
-        self.outboxes.remove(&id);
+        self.send_buffers.remove(&id);
     }
 
-    /// Writes, then sends. Returns the connections that can take more already.
-    fn hand_out(&mut self) -> std::io::Result<BTreeSet<ConnectionId>> {
+    /// Writes the records of a turn, then hands out its frames. Returns the connections that have room for more deliveries already.
+    fn write_and_send(&mut self) -> std::io::Result<BTreeSet<ConnectionId>> {
         let output = self.core.take_output();
         if let Some(store) = &mut self.store
             && !output.records.is_empty()
         {
             store.append(&output.records)?;
-            if store.is_bloated() {
+            if store.needs_compaction() {
                 store.compact(&self.core);
             }
         }
-        let mut by_connection: HashMap<ConnectionId, Vec<Out>> = HashMap::new();
+        let mut by_connection: HashMap<ConnectionId, Vec<Outgoing>> = HashMap::new();
         for (id, out) in output.frames {
             by_connection.entry(id).or_default().push(out);
         }
         let mut again = BTreeSet::new();
-        for (id, mut outs) in by_connection {
-            let Some(outbox) = self.outboxes.get(&id) else { continue };
-            outbox.push(&mut outs);
-            let pending = outbox.pending.load(Ordering::Acquire);
-            if pending > HARD_BOUND {
-                outbox.dropped.cancel();
+        for (id, mut frames) in by_connection {
+            let Some(send_buffer) = self.send_buffers.get(&id) else { continue };
+            send_buffer.push(&mut frames);
+            let pending = send_buffer.pending.load(Ordering::Acquire);
+            if pending > DROP_BYTES {
+                send_buffer.dropped.cancel();
             }
             if self.core.is_stalled(id) {
-                outbox.stalled.store(true, Ordering::Release);
-                if outbox.pending.load(Ordering::Acquire) < MOST_OUTPUT / 2 {
-                    outbox.stalled.store(false, Ordering::Release);
+                send_buffer.stalled.store(true, Ordering::Release);
+                if send_buffer.pending.load(Ordering::Acquire) < STALL_BYTES / 2 {
+                    send_buffer.stalled.store(false, Ordering::Release);
                     again.insert(id);
                 }
             } else {
@@ -203,7 +203,7 @@ impl Engine {
         Ok(again)
     }
 
-    /// Counts of everything.
+    /// Returns what `GET /status` shows.
     pub(crate) fn status(&self) -> Value {
         let mut status = self.core.status();
         status["node"] = json!(self.node);

@@ -1,16 +1,16 @@
-//! An AMQP 0-9-1 broker for development, to be read: the answer to "what does a broker do?".
+//! An AMQP 0-9-1 broker for development, written to be read: it shows what a broker does.
 //!
-//! In reading order: `core`, what a broker does, without a wire; `engine`, the task that owns it, with its `clock` and
-//! an `outbox` for each client; `store`, its log; `wire` and `connection`, how clients talk with it; `admin`, how
-//! operators do. It answers like RabbitMQ 4.0 where it answers, and `NOT_IMPLEMENTED` elsewhere.
+//! In reading order: `core`, the rules of a broker, without I/O; `engine`, the task that owns the core, with its `clock` and
+//! a `send_buffer` per client; `store`, its log; `wire` and `connection`, the clients' side; `admin`, the operators' side.
+//! It answers like RabbitMQ 4.0; what it does not implement it refuses with `NOT_IMPLEMENTED`.
 //!
-//! It is not for production: no cluster, no TLS, no users, everything in memory, and what was confirmed survives the death
-//! of the process and not of the machine.
+//! It is not for production: it has no cluster, no TLS and no users, keeps everything in memory, and loses confirmed messages
+//! when the machine crashes (not when the process does).
 
 mod core;
 mod engine;
 mod clock;
-mod outbox;
+mod send_buffer;
 mod store;
 mod wire;
 mod connection;
@@ -33,27 +33,27 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     clock::Clock,
     connection::Shared,
-    core::{Core, MOST_CONNECTIONS},
+    core::{Core, MAX_CONNECTIONS},
     engine::{Engine, Switches},
     store::Store,
 };
 
-/// How a broker is started.
+/// Options of a broker. The defaults suit tests: free ports on this machine, and nothing on disk.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where clients connect; port 0 takes a free one.
+    /// Address for clients; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// Where operators ask, over HTTP; `None` for nowhere.
+    /// Address of the HTTP interface for operators; `None` for no such interface.
     pub admin: Option<SocketAddr>,
-    /// The folder of the log; without one, nothing survives the process.
+    /// Folder of the log; `None` keeps everything in memory.
     pub data_dir: Option<PathBuf>,
-    /// Whether to listen elsewhere than on this machine: there are no users and no TLS.
+    /// Allows addresses beyond loopback. Think twice: there are no users and no TLS.
     pub allow_remote: bool,
-    /// The name that clients see.
+    /// Name of the broker, which clients see as `cluster_name`.
     pub node_name: String,
-    /// The heartbeat that is proposed to clients, in seconds.
+    /// Heartbeat interval that the broker proposes to clients, in seconds.
     pub heartbeat: u16,
-    /// Bytes of a message's body.
+    /// Largest body of a message, in bytes.
     pub max_message: u64,
 }
 
@@ -71,7 +71,7 @@ impl Default for Options {
     }
 }
 
-/// A broker that runs; it stops when this is dropped.
+/// A running broker; dropping it stops the broker.
 #[derive(Debug)]
 pub struct DevBroker {
     address: SocketAddr,
@@ -82,16 +82,17 @@ pub struct DevBroker {
 }
 
 impl DevBroker {
-    /// Starts a broker; clients can connect when this returns.
+    /// Starts a broker. Clients can connect as soon as this returns.
     ///
     /// # Errors
-    /// If a port or the folder cannot be used, or the options would open it to the network by accident.
+    /// If a port or the folder cannot be used, or an address is not loopback and [`Options::allow_remote`] is not set.
     pub async fn start(options: Options) -> io::Result<Self> {
         let all = options.admin.into_iter().chain([options.listen]);
         if !options.allow_remote
             && let Some(address) = all.into_iter().find(|address| !address.ip().is_loopback())
         {
-            let why = format!("{address} is not on this machine alone: say --allow-remote if that is meant");
+            let why =
+                format!("{address} is reachable from other machines: pass --allow-remote if you want that");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let listener = bind(options.listen).await?;
@@ -103,7 +104,7 @@ impl DevBroker {
             }
             None => (None, core),
         };
-        let (commands, received) = mpsc::channel(engine::MOST_COMMANDS);
+        let (commands, received) = mpsc::channel(engine::COMMAND_QUEUE_LENGTH);
         let switches = Switches { alarm: watch::Sender::new(false), paused: watch::Sender::new(false) };
         let engine = Engine {
             core,
@@ -111,19 +112,19 @@ impl DevBroker {
             clock,
             node: options.node_name.clone(),
             switches: switches.clone(),
-            outboxes: std::collections::HashMap::new(),
+            send_buffers: std::collections::HashMap::new(),
         };
         let (stop, failed, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let engine = engine.run(received, stop.clone());
-        // Connections outlive the wish to stop by their goodbye. Nothing outlives the engine, however it ends.
-        let gone = CancellationToken::new();
-        let ends = (stop.clone().drop_guard(), gone.clone().drop_guard());
+        // Connections run on after the stop signal until they are closed; when the engine ends, for whatever reason, all tasks end.
+        let ended = CancellationToken::new();
+        let end_guards = (stop.clone().drop_guard(), ended.clone().drop_guard());
         let failure = failed.clone().drop_guard();
         tasks.spawn(async move {
             if engine.await.is_ok() {
                 failure.disarm();
             }
-            drop(ends);
+            drop(end_guards);
         });
         let admin = match options.admin {
             Some(address) => {
@@ -143,35 +144,35 @@ impl DevBroker {
             heartbeat: options.heartbeat,
             max_message: options.max_message,
         };
-        tasks.spawn(accept(listener, shared, stop.clone(), gone, tasks.clone()));
+        tasks.spawn(accept(listener, shared, stop.clone(), ended, tasks.clone()));
         tasks.close();
         Ok(Self { address, admin, stop, failed, tasks })
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as a URL.
+    /// Returns the address for clients as a URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://{}", self.address)
     }
 
-    /// Where operators ask.
+    /// Returns the address of the HTTP interface for operators.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Waits until the broker has stopped by itself: its disk took no more.
+    /// Waits until the broker has stopped by itself, because its log could not be written.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
     }
 
-    /// Stops it, and waits until all is closed.
+    /// Stops the broker, and waits until its connections are closed and its tasks have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -193,26 +194,26 @@ async fn accept(
     listener: TcpListener,
     shared: Shared,
     stop: CancellationToken,
-    gone: CancellationToken,
+    ended: CancellationToken,
     tasks: TaskTracker,
 ) {
-    // Those in a handshake count too: a flood of half-open clients must not take all file descriptors.
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS + 100));
-    let forever = async {
+    // Clients in a handshake count too: a flood of half-open connections must not take all file descriptors.
+    let free_slots = Arc::new(Semaphore::new(MAX_CONNECTIONS + 100));
+    let accept_all = async {
         loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&free_slots).acquire_owned().await else { return };
             let Ok((socket, _)) = listener.accept().await else {
-                // Out of file descriptors, most likely: those who leave make room.
+                // Most likely there is no free file descriptor, and one becomes free when a client disconnects.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (shared, gone) = (shared.clone(), gone.clone());
-            let client = async move { gone.run_until_cancelled(connection::serve(socket, shared)).await };
+            let (shared, ended) = (shared.clone(), ended.clone());
+            let client = async move { ended.run_until_cancelled(connection::serve(socket, shared)).await };
             tasks.spawn(async move {
                 client.await;
-                drop(place);
+                drop(slot);
             });
         }
     };
-    stop.run_until_cancelled(forever).await;
+    stop.run_until_cancelled(accept_all).await;
 }

@@ -1,97 +1,151 @@
-//! The broker as a process: `devbroker [serve]`, and verbs that ask one that runs.
+//! The broker as a process, `devbroker [serve]`, and verbs that talk to a running one.
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Args, Parser, Subcommand};
 use devbroker::{DevBroker, Options};
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \
                       no cluster, no TLS, no users but guest/guest, all messages in memory; it survives kill -9, and \
                       loses data on power loss.";
-/// What the admin port is if nothing else is said.
-const ADMIN_PORT: &str = "15673";
+/// Default of `--admin-port`.
+const ADMIN_PORT: u16 = 15673;
+
+/// An AMQP 0-9-1 broker for development
+#[derive(Debug, Parser)]
+#[command(name = "devbroker", after_help = BANNER, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the broker (the default)
+    Serve(Serve),
+    /// Shows the state of a broker
+    Status(List),
+    /// Lists queues
+    Queues(List),
+    /// Lists connections
+    Connections(List),
+    /// Closes a connection, as an operator may
+    CloseConnection {
+        #[command(flatten)]
+        admin: Admin,
+        /// Id of the connection, as `devbroker connections` shows it
+        id: u64,
+    },
+    /// Blocks publishers, as a broker low on memory does
+    Alarm(Toggle),
+    /// Freezes the broker: sockets stay open, nothing moves
+    Pause(Toggle),
+    /// Drops the next confirms
+    DropConfirms {
+        #[command(flatten)]
+        admin: Admin,
+        /// Number of confirms
+        count: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Port for clients; 0 picks a free one
+    #[arg(long, default_value_t = 5672)]
+    port: u16,
+    /// Port for operators, over HTTP; 0 picks a free one
+    #[arg(long, default_value_t = ADMIN_PORT)]
+    admin_port: u16,
+    /// Folder of the log
+    #[arg(long, default_value = "devbroker-data")]
+    data_dir: PathBuf,
+    /// Keep nothing on disk
+    #[arg(long, conflicts_with = "data_dir")]
+    in_memory: bool,
+    /// Listen on all addresses, without users and TLS
+    #[arg(long)]
+    allow_remote: bool,
+    /// Name of the broker, which clients see
+    #[arg(long, default_value = "devbroker@localhost")]
+    node_name: String,
+}
+
+#[derive(Debug, Args)]
+struct Admin {
+    /// Admin port of the broker
+    #[arg(long, default_value_t = ADMIN_PORT)]
+    admin_port: u16,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    admin: Admin,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Toggle {
+    #[command(flatten)]
+    admin: Admin,
+    #[arg(value_parser = ["on", "off"])]
+    switch: String,
+}
 
 fn main() -> ExitCode {
-    let matches = arguments().get_matches();
-    let result = match matches.subcommand() {
-        None => serve(&matches),
-        Some(("serve", matches)) => serve(matches),
-        Some((verb, matches)) => ask(verb, matches),
+    let arguments = Arguments::parse();
+    let result = match arguments.verb {
+        None => serve(arguments.serve),
+        Some(Verb::Serve(serve_arguments)) => serve(serve_arguments),
+        Some(Verb::Status(list)) => show(&list, "/status"),
+        Some(Verb::Queues(list)) => show(&list, "/queues"),
+        Some(Verb::Connections(list)) => show(&list, "/connections"),
+        Some(Verb::CloseConnection { admin, id }) => change(&admin, &format!("/connections/{id}/close")),
+        Some(Verb::Alarm(Toggle { admin, switch })) => change(&admin, &format!("/alarm/{switch}")),
+        Some(Verb::Pause(Toggle { admin, switch })) => change(&admin, &format!("/pause/{switch}")),
+        Some(Verb::DropConfirms { admin, count }) => change(&admin, &format!("/drop-confirms/{count}")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            let _ = writeln!(std::io::stderr(), "devbroker: {why}");
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "devbroker: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn arguments() -> Command {
-    let port = |name, default, help| {
-        Arg::new(name).long(name).default_value(default).value_parser(value_parser!(u16)).help(help)
-    };
-    let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-    let serving = |command: Command| {
-        command
-            .arg(port("port", "5672", "where clients connect; 0 takes a free one"))
-            .arg(port("admin-port", ADMIN_PORT, "where operators ask over HTTP; 0 takes a free one"))
-            .arg(
-                Arg::new("data-dir")
-                    .long("data-dir")
-                    .default_value("devbroker-data")
-                    .help("the folder of the log"),
-            )
-            .arg(flag("in-memory", "keep nothing on disk").conflicts_with("data-dir"))
-            .arg(flag("allow-remote", "listen on all addresses, without users and TLS"))
-            .arg(Arg::new("node-name").long("node-name").default_value("devbroker@localhost"))
-    };
-    let verb = |name, about| {
-        Command::new(name).about(about).arg(port("admin-port", ADMIN_PORT, "the admin port of the broker"))
-    };
-    let on_off = || Arg::new("switch").required(true).value_parser(["on", "off"]);
-    let number = |name| Arg::new(name).required(true).value_parser(value_parser!(u64));
-    serving(Command::new("devbroker").about("An AMQP 0-9-1 broker for development").after_help(BANNER))
-        .args_conflicts_with_subcommands(true)
-        .subcommand(serving(Command::new("serve").about("Runs the broker (the default)")))
-        .subcommand(verb("status", "Says how a broker is").arg(flag("json", "as JSON")))
-        .subcommand(verb("queues", "Lists queues").arg(flag("json", "as JSON")))
-        .subcommand(verb("connections", "Lists connections").arg(flag("json", "as JSON")))
-        .subcommand(verb("close-connection", "Closes a connection, as an operator may").arg(number("id")))
-        .subcommand(verb("alarm", "Stops publishers, as a broker low on memory does").arg(on_off()))
-        .subcommand(verb("pause", "Freezes the broker: sockets stay open, nothing moves").arg(on_off()))
-        .subcommand(verb("drop-confirms", "Swallows the next confirms").arg(number("count")))
-}
-
-fn serve(matches: &ArgMatches) -> Result<(), String> {
-    let remote = matches.get_flag("allow-remote");
-    let at = |name| {
-        let port = matches.get_one::<u16>(name).copied().unwrap_or(0);
-        SocketAddr::from((if remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }, port))
-    };
-    let word = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+fn serve(arguments: Serve) -> Result<(), String> {
+    let Serve { port, admin_port, data_dir, in_memory, allow_remote, node_name } = arguments;
+    let address = if allow_remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     let options = Options {
-        listen: at("port"),
-        // Its switches would be anybody's.
-        admin: Some((Ipv4Addr::LOCALHOST, at("admin-port").port()).into()),
-        data_dir: (!matches.get_flag("in-memory")).then(|| PathBuf::from(word("data-dir"))),
-        allow_remote: remote,
-        node_name: word("node-name"),
+        listen: (address, port).into(),
+        // Never for other machines: anybody could use its switches.
+        admin: Some((Ipv4Addr::LOCALHOST, admin_port).into()),
+        data_dir: (!in_memory).then_some(data_dir),
+        allow_remote,
+        node_name,
         ..Options::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start its threads: {error}"))?;
+    let runtime = runtime.map_err(|error| format!("cannot start the threads of the broker: {error}"))?;
     runtime.block_on(async {
         let folder = options.data_dir.clone();
         let broker = DevBroker::start(options).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => format!("{error}; another --port or --data-dir, or --port 0, may do"),
+            io::ErrorKind::AddrInUse => {
+                format!("{error}; try another --port or --data-dir, or --port 0 for a free port")
+            }
             _ => error.to_string(),
         })?;
         announce(&broker, folder.as_deref());
@@ -101,16 +155,18 @@ fn serve(matches: &ArgMatches) -> Result<(), String> {
         };
         broker.stop().await;
         if failed {
-            Err("its log could not be written: nothing that rests on it was confirmed".into())
+            Err("the log could not be written, so the broker has stopped; nothing was confirmed that is not in the \
+                 log"
+            .into())
         } else {
             Ok(())
         }
     })
 }
 
-/// Who starts it with port 0 reads the ports here.
+/// Prints the addresses; with port 0 this is how the caller learns them.
 fn announce(broker: &DevBroker, folder: Option<&std::path::Path>) {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     let admin = broker.admin_address().map(|address| format!("http://{address}")).unwrap_or_default();
     let folder = folder.map_or("in memory only".into(), |folder| folder.display().to_string());
     let _ = writeln!(out, "{BANNER}\nready: {} - admin {admin} - data {folder}", broker.url());
@@ -130,24 +186,20 @@ async fn stop_signal() {
     }
 }
 
-fn ask(verb: &str, matches: &ArgMatches) -> Result<(), String> {
-    let port = matches.get_one::<u16>("admin-port").copied().unwrap_or(0);
-    let switch = || matches.get_one::<String>("switch").cloned().unwrap_or_default();
-    let number = |name| matches.get_one::<u64>(name).copied().unwrap_or(0);
-    let (method, path) = match verb {
-        "close-connection" => ("POST", format!("/connections/{}/close", number("id"))),
-        "alarm" | "pause" => ("POST", format!("/{verb}/{}", switch())),
-        "drop-confirms" => ("POST", format!("/drop-confirms/{}", number("count"))),
-        _ => ("GET", format!("/{verb}")),
-    };
-    let answer = http(port, method, &path)?;
-    let mut out = std::io::stdout();
-    let as_json = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
-    let shown = if as_json { format!("{answer:#}") } else { lines(&answer) };
-    writeln!(out, "{shown}").map_err(|error| error.to_string())
+fn show(list: &List, path: &str) -> Result<(), String> {
+    let answer = http(list.admin.admin_port, "GET", path)?;
+    print(&if list.json { format!("{answer:#}") } else { lines(&answer) })
 }
 
-/// One line per row or field.
+fn change(admin: &Admin, path: &str) -> Result<(), String> {
+    print(&lines(&http(admin.admin_port, "POST", path)?))
+}
+
+fn print(text: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())
+}
+
+/// Formats an answer with one line per row or field.
 fn lines(answer: &Value) -> String {
     let pairs = |value: &Value| match value.as_object() {
         Some(fields) => fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
@@ -160,19 +212,23 @@ fn lines(answer: &Value) -> String {
 }
 
 fn http(port: u16, method: &str, path: &str) -> Result<Value, String> {
-    let nobody = |error: std::io::Error| {
-        format!("no devbroker answers on admin port {port} ({error}): is it started?")
+    let no_answer = |error: io::Error| {
+        format!(
+            "no devbroker answers on admin port {port} ({error}); start one with `cargo run -p devbroker`"
+        )
     };
     let limit = Some(Duration::from_secs(5));
-    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(nobody)?;
-    socket.set_read_timeout(limit).and_then(|()| socket.set_write_timeout(limit)).map_err(nobody)?;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(no_answer)?;
+    socket.set_read_timeout(limit).and_then(|()| socket.set_write_timeout(limit)).map_err(no_answer)?;
     let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).map_err(nobody)?;
+    socket.write_all(request.as_bytes()).map_err(no_answer)?;
     let mut answer = String::new();
-    socket.read_to_string(&mut answer).map_err(nobody)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("its answer is no HTTP")?;
+    socket.read_to_string(&mut answer).map_err(no_answer)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the answer on the admin port is not HTTP; another program may use that port")?;
     if head.starts_with("HTTP/1.1 404") {
-        return Err(format!("there is no such thing: {path}"));
+        return Err(format!("not found: {path}"));
     }
     serde_json::from_str(body).map_err(|_| head.lines().next().unwrap_or_default().to_owned())
 }

@@ -1,8 +1,8 @@
-//! The log: everything durable, in one file that only grows, and is written anew when it has grown too much.
+//! The log: all durable state in one append-only file, which is compacted when most of it is obsolete.
 //!
-//! One write for all that one turn of the engine produced, and only then its confirms. What `write` took survives
-//! the broker's `kill -9`; there is no fsync, so a power loss takes what the kernel had not written. A record that is cut off at
-//! the end, as a kill in the middle of a write leaves it, is dropped at the start: nobody was told of it.
+//! The records of one turn of the engine are written together, and its confirms are sent after that. Written records survive
+//! `kill -9` of the broker; there is no fsync, so a power loss takes what the kernel has not written yet. A record that is cut
+//! off at the end, as a kill during a write leaves it, is dropped at the next start: nothing was confirmed for it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,31 +12,31 @@ use std::{
 
 use crate::core::{Core, record::Record, recover::Recovery};
 
-/// What the file begins with.
+/// First bytes of the file, with the version of the format.
 const MAGIC: &[u8; 12] = b"devbroker 3\n";
-/// Before this size it is not written anew.
-const LEAST_TO_COMPACT: u64 = 16 * 1024 * 1024;
-/// How much is read and written at a time.
+/// Size in bytes below which the log is not compacted.
+const MIN_COMPACTION_SIZE: u64 = 16 * 1024 * 1024;
+/// Size of the buffers for reading and writing, in bytes.
 const CHUNK: usize = 1024 * 1024;
 
-/// The log's file.
+/// The log's file, open for appending.
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
     file: File,
     size: u64,
-    /// Its size when it was last written anew.
+    /// Size of the log after the last compaction.
     live: u64,
     buffer: Vec<u8>,
-    /// Held as long as the broker runs: two on one folder would ruin it.
+    /// Locked as long as the broker runs: two brokers would destroy each other's log.
     _lock: File,
 }
 
 impl Store {
-    /// Opens a folder's log, or makes one, and gives an empty core what is in it.
+    /// Opens the log of a folder, or creates it, and restores an empty core from it.
     ///
     /// # Errors
-    /// If the folder cannot be used, another broker uses it, or the file is something else.
+    /// If the folder cannot be used, another broker uses it, or the log has another format or version.
     pub(crate) fn open(folder: &Path, now: u64, core: Core) -> io::Result<(Self, Core)> {
         std::fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
@@ -49,16 +49,16 @@ impl Store {
             load(&path, &mut recovery)?;
         }
         let mut core = recovery.finish(now);
-        // What loading did (dead letters, deletions) is in the snapshot.
+        // What recovery changed (dead letters, deleted queues) is in the snapshot.
         core.take_output();
-        let (file, size) = write_anew(&path, &core.snapshot())?;
+        let (file, size) = write_new_log(&path, &core.snapshot())?;
         Ok((Self { path, file, size, live: size, buffer: vec![], _lock: lock }, core))
     }
 
-    /// Appends records, with one write.
+    /// Appends records with one write.
     ///
     /// # Errors
-    /// If the disk does not take them; nothing that rests on them may be sent then.
+    /// If the write fails. Nothing that depends on these records may be sent then.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         for record in records {
             frame(record, &mut self.buffer);
@@ -70,26 +70,27 @@ impl Store {
         result
     }
 
-    /// Whether most of it is of the past.
-    pub(crate) fn is_bloated(&self) -> bool {
-        self.size > LEAST_TO_COMPACT && self.size > 3 * self.live
+    /// Returns whether most of the log is obsolete.
+    pub(crate) fn needs_compaction(&self) -> bool {
+        self.size > MIN_COMPACTION_SIZE && self.size > 3 * self.live
     }
 
-    /// Writes it anew. If the disk does not take that, the old one is as good, and grows on for a while.
+    /// Replaces the log by a snapshot. If that fails, the old log stays valid and grows on; the next attempt comes when it has
+    /// tripled.
     pub(crate) fn compact(&mut self, core: &Core) {
-        if let Ok((file, size)) = write_anew(&self.path, &core.snapshot()) {
+        if let Ok((file, size)) = write_new_log(&self.path, &core.snapshot()) {
             (self.file, self.size) = (file, size);
         }
         self.live = self.size;
     }
 
-    /// Its size in bytes.
+    /// Returns the size of the log in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 }
 
-/// Length, checksum, record.
+/// Appends a record with its length and its checksum.
 fn frame(record: &Record, buffer: &mut Vec<u8>) {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 8]);
@@ -100,8 +101,8 @@ fn frame(record: &Record, buffer: &mut Vec<u8>) {
     buffer[start + 4..start + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Beside the old one, which is replaced when the new one is whole; returns it with its size.
-fn write_anew(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
+/// Writes a new log beside the old one, and replaces that when the new one is complete. Returns the file and its size.
+fn write_new_log(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&beside)?;
     let mut buffer = MAGIC.to_vec();
@@ -148,8 +149,8 @@ fn load(path: &Path, recovery: &mut Recovery) -> io::Result<()> {
         record.resize(length as usize, 0);
         reader.read_exact(&mut record)?;
         left -= u64::from(length);
-        // After the first record that is not whole there is nothing that was ever answered for.
-        // Nothing is decoded, and no memory taken for it, before its checksum is right.
+        // Nothing after the first incomplete record was ever confirmed.
+        // The checksum comes first: damaged bytes are never decoded, and so cannot claim memory.
         let is_whole = crc32fast::hash(&record) == checksum;
         match is_whole.then(|| Record::read(&record)).flatten() {
             Some(decoded) => recovery.take(decoded),

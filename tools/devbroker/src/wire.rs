@@ -1,7 +1,7 @@
-//! Frames: bytes to inputs and outs to bytes, with the codec that lapin uses.
+//! Decodes and encodes frames, with the codec that lapin uses.
 //!
-//! The codec reads whatever it is given, so what it is given is bounded here first: the size of a frame, and how deep
-//! and how many the values of a header table are (it calls itself for each level).
+//! The codec itself has no limits, so they are checked first: the size of a frame, and the depth and the number of values
+//! of a header table (the codec is recursive).
 
 mod bounds;
 
@@ -11,65 +11,65 @@ use amq_protocol::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::core::{Extra, Out, message::Message, refusal::Refusal};
+use crate::core::{DeliveryHeader, Outgoing, error::AmqpError, message::Message};
 
-/// The largest frame, with its 8 bytes around the payload: RabbitMQ's default.
+/// Largest frame in bytes, including the 8 bytes around the payload: RabbitMQ's default.
 pub(crate) const FRAME_MAX: u32 = 131_072;
-/// What a frame has around its payload: type, channel, size, and the end.
+/// Bytes of a frame around its payload: type, channel, size and end marker.
 pub(crate) const FRAME_OVERHEAD: usize = 8;
-/// How a frame ends.
+/// End marker of every frame.
 const FRAME_END: u8 = 206;
 
-/// What is wrong with a frame, and the class and the method that it is about.
-pub(crate) type Wrong = (Refusal, (u16, u16));
+/// The error of a frame, with the ids of the class and the method that caused it.
+pub(crate) type FrameError = (AmqpError, (u16, u16));
 
-/// Takes the first frame off the bytes: its length and itself; `None` if it is not all there.
+/// Decodes the first frame of the bytes and returns it with its length; `None` if it is not complete yet.
 ///
 /// # Errors
-/// 501 for what is no frame, 502 for one that cannot be read, 540 for a class that is not known.
-pub(crate) fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, Wrong> {
+/// 501 for bytes that are not a frame, 502 for a frame that cannot be decoded, 540 for a prefetch size.
+pub(crate) fn take_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(usize, AMQPFrame)>, FrameError> {
     let Some((head, _)) = bytes.split_at_checked(7) else { return Ok(None) };
     let kind = head[0];
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
     if !matches!(kind, 1 | 2 | 3 | 8) {
-        return Err(no_frame(kind, "unknown_frame"));
+        return Err(frame_error(kind, "unknown_frame"));
     }
     if size + FRAME_OVERHEAD > frame_max as usize {
         let most = frame_max as usize - FRAME_OVERHEAD;
-        return Err(no_frame(kind, &format!("{{frame_too_large,{size},{most}}}")));
+        return Err(frame_error(kind, &format!("{{frame_too_large,{size},{most}}}")));
     }
     let Some(frame) = bytes.get(..size + FRAME_OVERHEAD) else { return Ok(None) };
     let end = frame[size + 7];
     if end != FRAME_END {
-        return Err(no_frame(kind, &format!("{{invalid_frame_end_marker,{end}}}")));
+        return Err(frame_error(kind, &format!("{{invalid_frame_end_marker,{end}}}")));
     }
     let payload = &frame[7..size + 7];
-    // The codec passes over the prefetch size, which nobody has ever implemented.
+    // The codec ignores the prefetch size, which RabbitMQ refuses.
     if let ([0, 60, 0, 10, size @ ..], 1) = (payload, kind)
         && let Some(size) = size.first_chunk().map(|size| u32::from_be_bytes(*size))
         && size != 0
     {
-        return Err((Refusal::not_implemented(format!("prefetch_size!=0 ({size})")), (60, 10)));
+        return Err((AmqpError::not_implemented(format!("prefetch_size!=0 ({size})")), (60, 10)));
     }
     if !bounds::is_within(kind, payload) {
-        return Err((Refusal::syntax("a table is too deep, too large, or no table"), (0, 0)));
+        return Err((AmqpError::syntax("a table is too deep, too large, or no table"), (0, 0)));
     }
     match parse_frame(frame) {
         Ok((_, parsed)) => Ok(Some((frame.len(), parsed))),
-        Err(_) => Err((Refusal::syntax("a frame cannot be read"), (0, 0))),
+        Err(_) => Err((AmqpError::syntax("a frame cannot be read"), (0, 0))),
     }
 }
 
-fn no_frame(kind: u8, why: &str) -> Wrong {
-    (Refusal::frame(format!("type {kind}, all octets = <<>>: {why}")), (0, 0))
+fn frame_error(kind: u8, why: &str) -> FrameError {
+    (AmqpError::frame(format!("type {kind}, all octets = <<>>: {why}")), (0, 0))
 }
 
-/// Writes what a client gets.
-pub(crate) fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
+/// Appends the frames of an outgoing method.
+pub(crate) fn encode(out: &Outgoing, frame_max: u32, buffer: &mut Vec<u8>) {
     match out {
-        Out::Hangup => {}
-        Out::Method(channel, method) => frame(&AMQPFrame::Method(*channel, method.clone()), buffer),
-        Out::Content(channel, method, message, extra) => {
+        Outgoing::Shutdown => {}
+        Outgoing::Method(channel, method) => frame(&AMQPFrame::Method(*channel, method.clone()), buffer),
+        Outgoing::Content(channel, method, message, extra) => {
             frame(&AMQPFrame::Method(*channel, method.clone()), buffer);
             let header = AMQPContentHeader {
                 class_id: 60,
@@ -78,7 +78,7 @@ pub(crate) fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
             };
             frame(&AMQPFrame::Header(*channel, header), buffer);
             for part in message.body.chunks(frame_max as usize - FRAME_OVERHEAD) {
-                // What `AMQPFrame::Body` would write, without a copy of the body before.
+                // Like `AMQPFrame::Body`, without copying the body first.
                 buffer.push(3);
                 buffer.extend_from_slice(&channel.to_be_bytes());
                 buffer.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -89,7 +89,7 @@ pub(crate) fn encode(out: &Out, frame_max: u32, buffer: &mut Vec<u8>) {
     }
 }
 
-/// Writes a heartbeat.
+/// Appends a heartbeat.
 pub(crate) fn encode_heartbeat(buffer: &mut Vec<u8>) {
     frame(&AMQPFrame::Heartbeat, buffer);
 }
@@ -100,29 +100,29 @@ fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
     *buffer = written.into_inner().0;
 }
 
-/// The properties of one delivery: with the header that the broker adds.
-fn properties(message: &Message, extra: Extra) -> BasicProperties {
+/// Returns the properties of one delivery, with the header that the broker adds.
+fn properties(message: &Message, extra: DeliveryHeader) -> BasicProperties {
     let with = |name: &str, value: i64| {
         let mut headers = message.headers();
-        if let Extra::StreamOffset(_) = extra {
+        if let DeliveryHeader::StreamOffset(_) = extra {
             headers = simple(&headers);
         }
         headers.insert(name.into(), AMQPValue::LongLongInt(value));
         message.properties.clone().with_headers(headers)
     };
     match extra {
-        Extra::None => message.properties.clone(),
-        Extra::DeliveryCount(count) => with("x-delivery-count", count.into()),
-        Extra::StreamOffset(offset) => {
+        DeliveryHeader::None => message.properties.clone(),
+        DeliveryHeader::DeliveryCount(count) => with("x-delivery-count", count.into()),
+        DeliveryHeader::StreamOffset(offset) => {
             let properties = with("x-stream-offset", i64::try_from(offset).unwrap_or(i64::MAX));
-            // A stream of RabbitMQ keeps messages in another form, which has no "not said".
+            // RabbitMQ stores stream messages in another format, in which the delivery mode is always set.
             let mode = properties.delivery_mode().unwrap_or(1);
             properties.with_delivery_mode(mode)
         }
     }
 }
 
-/// The headers that come out of RabbitMQ's streams: no tables and no arrays.
+/// Returns the headers that RabbitMQ's streams keep: all but tables and arrays.
 fn simple(headers: &FieldTable) -> FieldTable {
     let simple = |value: &AMQPValue| !matches!(value, AMQPValue::FieldTable(_) | AMQPValue::FieldArray(_));
     let kept = headers.into_iter().filter(|(_, value)| simple(value));
@@ -137,7 +137,7 @@ mod tests {
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
     use super::{
-        bounds::{MOST_LEVELS, MOST_VALUES},
+        bounds::{MAX_TABLE_DEPTH, MAX_TABLE_VALUES},
         *,
     };
 
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn tables_are_taken_up_to_a_depth_and_a_size() {
-        // An array in the innermost takes a level too.
-        assert!(take_frame(&bytes(&declare(nested(MOST_LEVELS - 1))), FRAME_MAX).is_ok());
-        assert!(take_frame(&bytes(&declare(nested(MOST_LEVELS))), FRAME_MAX).is_err());
-        for (count, fits) in [(MOST_VALUES - 1, true), (MOST_VALUES, false)] {
+        // The array in the innermost table is one level more.
+        assert!(take_frame(&bytes(&declare(nested(MAX_TABLE_DEPTH - 1))), FRAME_MAX).is_ok());
+        assert!(take_frame(&bytes(&declare(nested(MAX_TABLE_DEPTH))), FRAME_MAX).is_err());
+        for (count, fits) in [(MAX_TABLE_VALUES - 1, true), (MAX_TABLE_VALUES, false)] {
             let mut table = FieldTable::default();
             table.insert("many".into(), AMQPValue::FieldArray(vec![AMQPValue::Void; count].into()));
             assert_eq!(take_frame(&bytes(&declare(table)), FRAME_MAX).is_ok(), fits, "{count}");
@@ -213,8 +213,8 @@ mod tests {
                 rng.fill_bytes(&mut noise);
             }
             for _ in 0..rng.random_range(0..4) {
-                let place = rng.random_range(0..noise.len().max(1));
-                if let Some(byte) = noise.get_mut(place) {
+                let position = rng.random_range(0..noise.len().max(1));
+                if let Some(byte) = noise.get_mut(position) {
                     *byte = rng.random();
                 }
             }

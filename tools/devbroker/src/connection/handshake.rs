@@ -1,4 +1,4 @@
-//! The beginning of a connection: versions, login, limits, vhost.
+//! The handshake of a connection: version, login, limits and vhost.
 //! <https://www.rabbitmq.com/docs/access-control>, <https://www.rabbitmq.com/docs/heartbeats>
 
 use std::time::Duration;
@@ -15,76 +15,76 @@ use tokio::{
 };
 
 use crate::{
-    core::{Out, Peer, method::Say, refusal::Refusal},
+    core::{Outgoing, Peer, error::AmqpError, method::ServerMethod},
     wire::{self, FRAME_MAX},
 };
 
 const HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
 const CHANNEL_MAX: u16 = 2047;
-/// The smallest frame that AMQP allows to ask for.
+/// Smallest frame size that AMQP allows a client to ask for.
 const FRAME_MIN: u32 = 4096;
-/// The only user, as in a RabbitMQ that was just installed.
+/// The only user and its password, as in a new RabbitMQ.
 const USER: &str = "guest";
 
-/// What was agreed on.
+/// Limits that the client and the broker have negotiated.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Agreed {
+pub(super) struct Negotiated {
     pub(super) channel_max: u16,
     pub(super) frame_max: u32,
     pub(super) heartbeat: Option<Duration>,
 }
 
-/// Comes to an agreement with a client; `None` if there is none, of which the client is told.
-pub(super) async fn greet(
+/// Negotiates with a client. Returns `None` if that fails; the client has been sent the error then.
+pub(super) async fn negotiate(
     reader: &mut OwnedReadHalf,
     writer: &mut OwnedWriteHalf,
     buffer: &mut BytesMut,
     node: &str,
     heartbeat: u16,
-) -> Option<(Peer, Agreed)> {
+) -> Option<(Peer, Negotiated)> {
     while buffer.len() < HEADER.len() {
         if reader.read_buf(buffer).await.ok()? == 0 {
             return None;
         }
         let known = buffer.len().min(HEADER.len());
         if buffer[..known] != HEADER[..known] {
-            // What AMQP wants for another protocol or another version: ours, and the end.
+            // AMQP's answer to another protocol or version: our header, and then the end of the connection.
             let _ = writer.write_all(&HEADER).await;
             return None;
         }
     }
     buffer.advance(HEADER.len());
-    say(writer, start(node)).await?;
-    let connection::AMQPMethod::StartOk(start_ok) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
+    send(writer, start(node)).await?;
+    let connection::AMQPMethod::StartOk(start_ok) = receive(reader, writer, buffer).await? else {
+        return fail(writer, &AmqpError::command_invalid("expected 'connection.start_ok'"), (0, 0)).await;
     };
     let properties = start_ok.client_properties.clone();
     let mut peer =
         Peer { vhost: "".into(), user: USER.into(), address: String::new(), channel_max: 0, properties };
     if !may_log_in(&start_ok) {
-        // To a client that knows no better, the end of the connection says that its login was refused.
-        if start_ok.mechanism.as_str() == "PLAIN" && peer.is_capable("authentication_failure_close") {
+        // A client without this capability learns from the closed connection that its login was refused.
+        if start_ok.mechanism.as_str() == "PLAIN" && peer.has_capability("authentication_failure_close") {
             let why = "Login was refused using authentication mechanism PLAIN. For details see the broker \
                        logfile.";
-            return refuse(writer, &Refusal::access_refused(why), (0, 0)).await;
+            return fail(writer, &AmqpError::access_refused(why), (0, 0)).await;
         }
         return None;
     }
     let tune = connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
-    say(writer, tune).await?;
-    let connection::AMQPMethod::TuneOk(tune_ok) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
+    send(writer, tune).await?;
+    let connection::AMQPMethod::TuneOk(tune_ok) = receive(reader, writer, buffer).await? else {
+        return fail(writer, &AmqpError::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
     };
-    // RabbitMQ 4.0 hangs up without a word on limits beyond its own.
-    let agreed = agree(&tune_ok)?;
-    let connection::AMQPMethod::Open(open) = hear(reader, writer, buffer).await? else {
-        return refuse(writer, &Refusal::command_invalid("expected 'connection.open'"), (0, 0)).await;
+    // RabbitMQ 4.0 disconnects without an error when a client asks for more than was offered.
+    let negotiated = accept_limits(&tune_ok)?;
+    let connection::AMQPMethod::Open(open) = receive(reader, writer, buffer).await? else {
+        return fail(writer, &AmqpError::command_invalid("expected 'connection.open'"), (0, 0)).await;
     };
     if open.virtual_host.as_str().is_empty() {
-        return refuse(writer, &Refusal::not_allowed("vhost  not found"), (10, 40)).await;
+        return fail(writer, &AmqpError::not_allowed("vhost  not found"), (10, 40)).await;
     }
-    (peer.vhost, peer.channel_max) = (open.virtual_host.as_str().into(), agreed.channel_max);
-    Some((peer, agreed))
+    (peer.vhost, peer.channel_max) = (open.virtual_host.as_str().into(), negotiated.channel_max);
+    Some((peer, negotiated))
 }
 
 fn start(node: &str) -> connection::Start {
@@ -117,27 +117,31 @@ fn start(node: &str) -> connection::Start {
     }
 }
 
-/// PLAIN: a zero, the user, a zero, the password.
+/// Checks a PLAIN login: a zero byte, the user, a zero byte, the password.
 fn may_log_in(start_ok: &connection::StartOk) -> bool {
     let guest = format!("\0{USER}\0{USER}");
     start_ok.mechanism.as_str() == "PLAIN" && start_ok.response.as_bytes() == guest.as_bytes()
 }
 
-fn agree(tune_ok: &connection::TuneOk) -> Option<Agreed> {
-    let sensible = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max)
+fn accept_limits(tune_ok: &connection::TuneOk) -> Option<Negotiated> {
+    let is_within_limits = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max)
         && (1..=CHANNEL_MAX).contains(&tune_ok.channel_max);
     let heartbeat = (tune_ok.heartbeat > 0).then(|| Duration::from_secs(tune_ok.heartbeat.into()));
-    sensible.then_some(Agreed { channel_max: tune_ok.channel_max, frame_max: tune_ok.frame_max, heartbeat })
+    is_within_limits.then_some(Negotiated {
+        channel_max: tune_ok.channel_max,
+        frame_max: tune_ok.frame_max,
+        heartbeat,
+    })
 }
 
-pub(super) async fn say(writer: &mut OwnedWriteHalf, method: impl Say) -> Option<()> {
+pub(super) async fn send(writer: &mut OwnedWriteHalf, method: impl ServerMethod) -> Option<()> {
     let mut buffer = vec![];
-    wire::encode(&Out::Method(0, method.class()), FRAME_MAX, &mut buffer);
+    wire::encode(&Outgoing::Method(0, method.class()), FRAME_MAX, &mut buffer);
     writer.write_all(&buffer).await.ok()
 }
 
-/// The next method of the connection; heartbeats may come before.
-async fn hear(
+/// Receives the next method of the connection; heartbeats may come before it.
+async fn receive(
     reader: &mut OwnedReadHalf,
     writer: &mut OwnedWriteHalf,
     buffer: &mut BytesMut,
@@ -149,7 +153,9 @@ async fn hear(
                 match frame {
                     AMQPFrame::Method(0, AMQPClass::Connection(method)) => return Some(method),
                     AMQPFrame::Heartbeat => {}
-                    _ => return refuse(writer, &Refusal::command_invalid("unexpected frame"), (0, 0)).await,
+                    _ => {
+                        return fail(writer, &AmqpError::command_invalid("unexpected frame"), (0, 0)).await;
+                    }
                 }
             }
             Ok(None) => {
@@ -157,17 +163,13 @@ async fn hear(
                     return None;
                 }
             }
-            Err((refusal, about)) => return refuse(writer, &refusal, about).await,
+            Err((error, about)) => return fail(writer, &error, about).await,
         }
     }
 }
 
-/// Says no, after which nothing follows.
-pub(super) async fn refuse<T>(
-    writer: &mut OwnedWriteHalf,
-    refusal: &Refusal,
-    about: (u16, u16),
-) -> Option<T> {
-    let _ = say(writer, refusal.close_of_connection(about)).await;
+/// Sends an error, after which nothing follows.
+pub(super) async fn fail<T>(writer: &mut OwnedWriteHalf, error: &AmqpError, about: (u16, u16)) -> Option<T> {
+    let _ = send(writer, error.close_of_connection(about)).await;
     None
 }

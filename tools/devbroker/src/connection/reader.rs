@@ -1,4 +1,4 @@
-//! What a client says: frames off the socket, as inputs to the engine.
+//! Reads the frames of a client, and passes them to the engine as inputs.
 
 use std::sync::Arc;
 
@@ -11,34 +11,34 @@ use super::{
     assembly::{Assembly, begins_publish},
 };
 use crate::{
-    core::{Input, method::Say as _},
+    core::{Input, method::ServerMethod as _},
     engine::Command,
     wire,
 };
 
-/// How much is read at a time.
-const READ: usize = 64 * 1024;
-/// The unit of the inputs' memory.
+/// Most bytes of one read.
+const READ_SIZE: usize = 64 * 1024;
+/// Unit in which the memory of inputs is counted.
 const KIB: usize = 1024;
-/// Memory of inputs that wait for the engine, in KiB, for all connections.
+/// Memory for inputs that wait for the engine, of all connections together, in KiB.
 pub(crate) const INPUT_KIB: usize = 64 * 1024;
 
 impl Client {
-    /// Reads until the client is gone, or silent for too long. What makes no sense the engine answers, which takes
-    /// no notice of what follows, but for the answer to its `connection.close`.
+    /// Reads until the client disconnects, or misses its heartbeats. The engine answers invalid frames; after that it ignores
+    /// what follows, except for the answer to its `connection.close`.
     pub(super) async fn read(&self, socket: &mut OwnedReadHalf, mut buffer: BytesMut) {
         let mut assembly = Assembly::new(self.shared.max_message);
         let mut paused = self.shared.switches.paused.subscribe();
-        let mut was_wrong = false;
+        let mut was_invalid = false;
         loop {
-            let Some(is_wrong) = self.take_frames(&mut buffer, &mut assembly).await else { return };
-            was_wrong |= is_wrong;
+            let Some(is_invalid) = self.take_frames(&mut buffer, &mut assembly).await else { return };
+            was_invalid |= is_invalid;
             if paused.wait_for(|paused| !paused).await.is_err() {
                 return;
             }
-            buffer.reserve(READ);
+            buffer.reserve(READ_SIZE);
             let reading = socket.read_buf(&mut buffer);
-            let received = match self.agreed.heartbeat {
+            let received = match self.negotiated.heartbeat {
                 Some(heartbeat) => match timeout(heartbeat * 2, reading).await {
                     Ok(received) => received,
                     Err(_) if *paused.borrow() => continue,
@@ -49,27 +49,27 @@ impl Client {
             if matches!(received, Ok(1..)) {
                 continue;
             }
-            if was_wrong {
-                // It says no more, and may still hear why: the writer sees to the end.
+            if was_invalid {
+                // The client has closed its half and may still read our error: the writer ends the connection.
                 let ok = Input::Method(0, connection::CloseOk {}.class());
-                self.hand_in(&mut vec![ok]).await;
+                self.send_inputs(&mut vec![ok]).await;
                 std::future::pending::<()>().await;
             }
             return;
         }
     }
 
-    /// Takes all whole frames; `true` if one of them was none, `None` if there is no engine any more.
+    /// Takes all complete frames. Returns whether one of them was invalid; `None` if the engine has ended.
     async fn take_frames(&self, buffer: &mut BytesMut, assembly: &mut Assembly) -> Option<bool> {
         let mut inputs = vec![];
-        let mut is_wrong = false;
+        let mut is_invalid = false;
         loop {
-            let wrong = match wire::take_frame(buffer, self.agreed.frame_max) {
+            let wrong = match wire::take_frame(buffer, self.negotiated.frame_max) {
                 Ok(None) => break,
                 Ok(Some((length, frame))) => {
                     buffer.advance(length);
                     if begins_publish(&frame) && *self.shared.switches.alarm.borrow() {
-                        self.hand_in(&mut inputs).await?;
+                        self.send_inputs(&mut inputs).await?;
                         self.wait_for_end_of_alarm().await;
                     }
                     assembly.take(frame, &mut inputs)
@@ -79,17 +79,17 @@ impl Client {
                     Err(wrong)
                 }
             };
-            if let Err((refusal, about)) = wrong {
-                inputs.push(Input::Wrong(0, refusal, about));
-                is_wrong = true;
+            if let Err((error, about)) = wrong {
+                inputs.push(Input::Invalid(0, error, about));
+                is_invalid = true;
             }
         }
-        self.hand_in(&mut inputs).await?;
-        Some(is_wrong)
+        self.send_inputs(&mut inputs).await?;
+        Some(is_invalid)
     }
 
-    /// Gives the engine what was read, as soon as there is memory for it.
-    async fn hand_in(&self, inputs: &mut Vec<Input>) -> Option<()> {
+    /// Passes inputs to the engine as soon as there is memory for them.
+    async fn send_inputs(&self, inputs: &mut Vec<Input>) -> Option<()> {
         if inputs.is_empty() {
             return Some(());
         }
@@ -104,16 +104,16 @@ impl Client {
         self.shared.commands.send(command).await.ok()
     }
 
-    /// RabbitMQ tells a publisher of an alarm when it publishes, and reads nothing more from it until it is over
-    /// (<https://www.rabbitmq.com/docs/connection-blocked>). Connections that only consume do not notice.
+    /// Blocks a publisher as RabbitMQ does: it is notified when it publishes, and nothing more is read from it during the alarm
+    /// (<https://www.rabbitmq.com/docs/connection-blocked>). Connections that only consume are not affected.
     async fn wait_for_end_of_alarm(&self) {
         if self.is_blockable {
-            self.outbox.say(connection::Blocked { reason: "low on memory".into() });
+            self.send_buffer.push_method(connection::Blocked { reason: "low on memory".into() });
         }
-        // An error means that the broker stops.
+        // It only fails when the broker stops.
         let _ = self.shared.switches.alarm.subscribe().wait_for(|alarm| !alarm).await;
         if self.is_blockable {
-            self.outbox.say(connection::Unblocked {});
+            self.send_buffer.push_method(connection::Unblocked {});
         }
     }
 }

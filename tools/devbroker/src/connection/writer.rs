@@ -1,4 +1,4 @@
-//! What a client hears: frames onto the socket as the engine hands them out, and heartbeats when there are none.
+//! Writes the frames that the engine hands out, and heartbeats when there are none.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use tokio::{
 };
 
 use super::Client;
-use crate::{core::Out, engine::Command, wire};
+use crate::{core::Outgoing, engine::Command, wire};
 
-/// How long a client has for the answer to our `connection.close`.
-const CLOSE_OK: Duration = Duration::from_secs(5);
-/// How much is encoded before it is written.
-const WRITE: usize = 64 * 1024;
+/// Time limit for a client to answer our `connection.close`.
+const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that are encoded before they are written.
+const WRITE_SIZE: usize = 64 * 1024;
 
 impl Client {
-    /// Writes until the end is said; `true` then, since it has to arrive.
+    /// Writes until the connection ends. Returns whether our last frame still has to reach the client.
     pub(super) async fn write(&self, socket: &mut OwnedWriteHalf) -> bool {
         let mut paused = self.shared.switches.paused.subscribe();
         let mut buffer = Vec::new();
         let mut give_up: Option<Instant> = None;
         let mut last = Instant::now();
         loop {
-            let beat = self.agreed.heartbeat.map(|heartbeat| last + heartbeat / 2);
+            let beat = self.negotiated.heartbeat.map(|heartbeat| last + heartbeat / 2);
             let next = [beat, give_up].into_iter().flatten().min();
             let nothing_to_write = async {
                 match next {
@@ -34,7 +34,7 @@ impl Client {
                 }
             };
             tokio::select! {
-                () = self.outbox.ready.notified() => {}
+                () = self.send_buffer.ready.notified() => {}
                 () = nothing_to_write => {}
             }
             if give_up.is_some_and(|at| at <= Instant::now()) {
@@ -43,19 +43,19 @@ impl Client {
             if paused.wait_for(|paused| !paused).await.is_err() {
                 return false;
             }
-            let outs = self.outbox.take();
-            if outs.is_empty() && beat.is_some_and(|beat| beat <= Instant::now()) {
+            let frames = self.send_buffer.take();
+            if frames.is_empty() && beat.is_some_and(|beat| beat <= Instant::now()) {
                 wire::encode_heartbeat(&mut buffer);
             }
-            let is_end = outs.contains(&Out::Hangup);
-            if outs.iter().any(is_close) {
-                give_up = Some(Instant::now() + CLOSE_OK);
+            let is_end = frames.contains(&Outgoing::Shutdown);
+            if frames.iter().any(is_close) {
+                give_up = Some(Instant::now() + CLOSE_OK_TIMEOUT);
             }
             let mut cost = 0;
-            for out in outs {
+            for out in frames {
                 cost += out.cost();
-                wire::encode(&out, self.agreed.frame_max, &mut buffer);
-                if buffer.len() >= WRITE && !self.flush(socket, &mut buffer, &mut cost).await {
+                wire::encode(&out, self.negotiated.frame_max, &mut buffer);
+                if buffer.len() >= WRITE_SIZE && !self.flush(socket, &mut buffer, &mut cost).await {
                     return false;
                 }
             }
@@ -71,21 +71,21 @@ impl Client {
         }
     }
 
-    /// `false` if nobody is there to read it, or to be told of it.
+    /// Writes the buffer. Returns `false` if the client has disconnected or the engine has ended.
     async fn flush(&self, socket: &mut OwnedWriteHalf, buffer: &mut Vec<u8>, cost: &mut usize) -> bool {
         if socket.write_all(buffer).await.is_err() {
             return false;
         }
         buffer.clear();
-        // A large message need not cost its memory for ever.
-        buffer.shrink_to(2 * WRITE);
-        if self.outbox.written(std::mem::take(cost)) {
+        // Gives back the memory of a large message.
+        buffer.shrink_to(2 * WRITE_SIZE);
+        if self.send_buffer.written(std::mem::take(cost)) {
             return self.shared.commands.send(Command::Drained(self.id)).await.is_ok();
         }
         true
     }
 }
 
-fn is_close(out: &Out) -> bool {
-    matches!(out, Out::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(_))))
+fn is_close(out: &Outgoing) -> bool {
+    matches!(out, Outgoing::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(_))))
 }

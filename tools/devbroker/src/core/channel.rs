@@ -1,4 +1,4 @@
-//! Connections and channels: their state, what each method leads to, and how they end.
+//! Dispatches the methods of clients, and closes channels and connections.
 //! <https://www.rabbitmq.com/docs/channels>
 
 use amq_protocol::protocol::{
@@ -7,14 +7,14 @@ use amq_protocol::protocol::{
 };
 
 use super::{
-    At, ConnectionId, Core, Out, QueueId,
+    ChannelId, ConnectionId, Core, Outgoing, QueueId,
     client::Channel,
-    method::{Answer, answer, unless},
-    refusal::Refusal,
+    error::AmqpError,
+    method::{Answer, answer, answer_unless_nowait},
 };
 
 impl Core {
-    pub(super) fn method(&mut self, at: At, method: AMQPClass) -> Result<(), Refusal> {
+    pub(super) fn method(&mut self, at: ChannelId, method: AMQPClass) -> Result<(), AmqpError> {
         let answer = match method {
             method if at.channel == 0 => self.connection_method(at, &method)?,
             AMQPClass::Channel(method) => self.channel_method(at, &method)?,
@@ -22,12 +22,12 @@ impl Core {
             _ => None,
         };
         if let Some(answer) = answer {
-            self.send(at.connection, Out::Method(at.channel, answer));
+            self.send(at.connection, Outgoing::Method(at.channel, answer));
         }
         Ok(())
     }
 
-    fn answer_to(&mut self, at: At, method: AMQPClass) -> Answer {
+    fn answer_to(&mut self, at: ChannelId, method: AMQPClass) -> Answer {
         match method {
             AMQPClass::Exchange(Exchange::Declare(method)) => self.declare_exchange(at, method),
             AMQPClass::Exchange(Exchange::Delete(method)) => self.delete_exchange(at, &method),
@@ -47,30 +47,30 @@ impl Core {
             AMQPClass::Basic(Basic::Nack(method)) => {
                 self.reject(at, method.delivery_tag, method.multiple, method.requeue)
             }
-            // A client answers our cancel, if it was not told not to.
+            // Some clients answer our `basic.cancel`.
             AMQPClass::Basic(Basic::CancelOk(_)) => Ok(None),
             AMQPClass::Confirm(confirm::AMQPMethod::Select(method)) => {
                 self.channel(at)?.confirms = true;
-                unless(method.nowait, confirm::SelectOk {})
+                answer_unless_nowait(method.nowait, confirm::SelectOk {})
             }
-            other => Err(not_done(&other)),
+            other => Err(unsupported(&other)),
         }
     }
 
-    fn connection_method(&mut self, at: At, method: &AMQPClass) -> Answer {
+    fn connection_method(&mut self, at: ChannelId, method: &AMQPClass) -> Answer {
         match method {
             AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
                 self.release_connection(at.connection);
                 self.send_method(at, connection::CloseOk {});
-                self.send(at.connection, Out::Hangup);
+                self.send(at.connection, Outgoing::Shutdown);
                 Ok(None)
             }
-            AMQPClass::Connection(_) => Err(not_done(method)),
-            _ => Err(Refusal::channel("unexpected method in connection state running")),
+            AMQPClass::Connection(_) => Err(unsupported(method)),
+            _ => Err(AmqpError::channel("unexpected method in connection state running")),
         }
     }
 
-    fn channel_method(&mut self, at: At, method: &channel::AMQPMethod) -> Answer {
+    fn channel_method(&mut self, at: ChannelId, method: &channel::AMQPMethod) -> Answer {
         use channel::AMQPMethod as Method;
         let Some(connection) = self.connections.get_mut(&at.connection) else { return Ok(None) };
         let closing = connection.channels.get(&at.channel).map(|channel| channel.closing);
@@ -78,14 +78,14 @@ impl Core {
             (Method::Open(_), None) => {
                 let (open, most) = (connection.channels.len(), connection.peer.channel_max);
                 if open >= usize::from(most) {
-                    return Err(Refusal::not_allowed(format!(
+                    return Err(AmqpError::not_allowed(format!(
                         "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
                     )));
                 }
                 connection.channels.insert(at.channel, Channel::default());
                 answer(channel::OpenOk {})
             }
-            (Method::Open(_), Some(_)) => Err(Refusal::channel("second 'channel.open' seen")),
+            (Method::Open(_), Some(_)) => Err(AmqpError::channel("second 'channel.open' seen")),
             (Method::CloseOk(_), Some(true)) => {
                 connection.channels.remove(&at.channel);
                 Ok(None)
@@ -97,37 +97,37 @@ impl Core {
                 }
                 answer(channel::CloseOk {})
             }
-            (_, None) => Err(Refusal::channel("expected 'channel.open'")),
+            (_, None) => Err(AmqpError::channel("expected 'channel.open'")),
             (_, Some(true)) => Ok(None),
             (Method::Flow(flow), _) if flow.active => answer(channel::FlowOk { active: true }),
-            (Method::Flow(_), _) => Err(Refusal::not_implemented("active=false")),
-            (other, _) => Err(not_done(&AMQPClass::Channel(other.clone()))),
+            (Method::Flow(_), _) => Err(AmqpError::not_implemented("active=false")),
+            (other, _) => Err(unsupported(&AMQPClass::Channel(other.clone()))),
         }
     }
 
-    /// Says no: closes the channel, or the connection.
-    pub(super) fn refuse(&mut self, at: At, refusal: &Refusal, about: (u16, u16)) {
-        let about = if refusal.code == 541 { (0, 0) } else { about };
-        if at.channel != 0 && !refusal.is_hard() {
+    /// Answers an error: closes the channel or, for a hard error, the connection.
+    pub(super) fn refuse(&mut self, at: ChannelId, error: &AmqpError, about: (u16, u16)) {
+        let about = if error.code == 541 { (0, 0) } else { about };
+        if at.channel != 0 && !error.is_hard() {
             self.release_channel(at);
             if let Ok(channel) = self.channel(at) {
                 *channel = Channel { closing: true, ..Channel::default() };
             }
-            self.send_method(at, refusal.close_of_channel(about));
+            self.send_method(at, error.close_of_channel(about));
         } else {
             self.release_connection(at.connection);
             if let Some(connection) = self.connections.get_mut(&at.connection) {
                 connection.closing = true;
             }
-            self.send_method(At { channel: 0, ..at }, refusal.close_of_connection(about));
+            self.send_method(ChannelId { channel: 0, ..at }, error.close_of_connection(about));
         }
     }
 
-    /// Ends a connection's channels, and deletes its exclusive queues.
+    /// Releases a connection's channels, and deletes its exclusive queues.
     pub(super) fn release_connection(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
         for channel in connection.channels.keys().copied().collect::<Vec<_>>() {
-            self.release_channel(At { connection: id, channel });
+            self.release_channel(ChannelId { connection: id, channel });
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.channels.clear();
@@ -138,8 +138,8 @@ impl Core {
         }
     }
 
-    /// Ends a channel's consumers, and gives back what is not settled.
-    fn release_channel(&mut self, at: At) {
+    /// Removes a channel's consumers, and requeues its unsettled deliveries.
+    fn release_channel(&mut self, at: ChannelId) {
         self.flush_confirms(at);
         self.confirming.remove(&at);
         let Ok(channel) = self.channel(at) else { return };
@@ -155,15 +155,15 @@ impl Core {
         }
     }
 
-    pub(super) fn channel(&mut self, at: At) -> Result<&mut Channel, Refusal> {
+    pub(super) fn channel(&mut self, at: ChannelId) -> Result<&mut Channel, AmqpError> {
         let connection = self.connections.get_mut(&at.connection);
         let channel = connection.and_then(|connection| connection.channels.get_mut(&at.channel));
-        channel.ok_or_else(|| Refusal::channel("expected 'channel.open'"))
+        channel.ok_or_else(|| AmqpError::channel("expected 'channel.open'"))
     }
 }
 
-/// What RabbitMQ does and this broker does not is refused by its name; the rest are a server's own methods.
-fn not_done(method: &AMQPClass) -> Refusal {
+/// Returns the error for a method that this broker does not implement, or that only a server may send.
+fn unsupported(method: &AMQPClass) -> AmqpError {
     let name = match method {
         AMQPClass::Exchange(Exchange::Bind(_)) => "exchange.bind",
         AMQPClass::Exchange(Exchange::Unbind(_)) => "exchange.unbind",
@@ -174,7 +174,7 @@ fn not_done(method: &AMQPClass) -> Refusal {
         AMQPClass::Tx(tx::AMQPMethod::Select(_)) => "tx.select",
         AMQPClass::Tx(tx::AMQPMethod::Commit(_)) => "tx.commit",
         AMQPClass::Tx(tx::AMQPMethod::Rollback(_)) => "tx.rollback",
-        _ => return Refusal::command_invalid("unimplemented method"),
+        _ => return AmqpError::command_invalid("unimplemented method"),
     };
-    Refusal::not_implemented(name)
+    AmqpError::not_implemented(name)
 }

@@ -1,4 +1,4 @@
-//! What a client says and hears, and who it is.
+//! Clients: what they send and get, and the state of their connections, channels and consumers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,27 +9,27 @@ use amq_protocol::{
 use bytes::Bytes;
 
 use super::{
+    error::AmqpError,
     message::{Message, Unacked},
-    refusal::Refusal,
     value::{ConnectionId, ConsumerId, QueueId},
 };
 
-/// A channel of a connection.
+/// Identifies a channel of a connection; channel 0 is the connection itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct At {
+pub(crate) struct ChannelId {
     pub(crate) connection: ConnectionId,
     pub(crate) channel: u16,
 }
 
-/// What a client wants.
+/// Input of a client.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A method on a channel.
     Method(u16, AMQPClass),
     /// A whole message on a channel.
     Publish(u16, Box<Publication>),
-    /// Something that the connection found wrong on a channel, with the class and the method that it was about.
-    Wrong(u16, Refusal, (u16, u16)),
+    /// An error in the frames of a channel, with the ids of the class and the method that caused it.
+    Invalid(u16, AmqpError, (u16, u16)),
 }
 
 /// `basic.publish` with its content.
@@ -40,19 +40,19 @@ pub(crate) struct Publication {
     pub(crate) body: Bytes,
 }
 
-/// What a client gets.
+/// Output to a client.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Out {
+pub(crate) enum Outgoing {
     /// A method on a channel.
     Method(u16, AMQPClass),
     /// A method with content.
-    Content(u16, AMQPClass, Arc<Message>, Extra),
-    /// The end: nothing follows.
-    Hangup,
+    Content(u16, AMQPClass, Arc<Message>, DeliveryHeader),
+    /// The end of the connection: nothing follows.
+    Shutdown,
 }
 
-impl Out {
-    /// What it costs to keep until it is written, in bytes.
+impl Outgoing {
+    /// Returns its approximate memory until it is written, in bytes.
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Content(_, _, message, _) => message.cost(),
@@ -63,7 +63,7 @@ impl Out {
 
 /// A header that the broker adds for one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extra {
+pub(crate) enum DeliveryHeader {
     None,
     /// `x-delivery-count`.
     DeliveryCount(u32),
@@ -71,21 +71,21 @@ pub(crate) enum Extra {
     StreamOffset(u64),
 }
 
-/// Who is on the other end.
+/// A client that has logged in.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) vhost: Arc<str>,
     pub(crate) user: String,
     pub(crate) address: String,
-    /// How many channels were agreed on.
+    /// Most channels, as negotiated.
     pub(crate) channel_max: u16,
-    /// What it says of itself.
+    /// Client properties, as the client sent them.
     pub(crate) properties: FieldTable,
 }
 
 impl Peer {
-    /// Whether it says that it understands something.
-    pub(crate) fn is_capable(&self, of: &str) -> bool {
+    /// Returns whether the client has announced a capability.
+    pub(crate) fn has_capability(&self, of: &str) -> bool {
         match self.properties.inner().get("capabilities") {
             Some(AMQPValue::FieldTable(table)) => table.inner().get(of) == Some(&AMQPValue::Boolean(true)),
             _ => false,
@@ -97,42 +97,42 @@ impl Peer {
 pub(crate) struct Connection {
     pub(crate) peer: Peer,
     pub(crate) channels: BTreeMap<u16, Channel>,
-    /// We said close, and wait for close-ok.
+    /// A close was sent and is not answered yet.
     pub(crate) closing: bool,
-    /// Bytes on their way to it.
+    /// Bytes that wait in its send buffer.
     pub(crate) output: usize,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    /// We said close, and wait for close-ok.
+    /// A close was sent and is not answered yet.
     pub(crate) closing: bool,
-    /// `basic.qos` for new consumers.
+    /// Prefetch of new consumers (`basic.qos`).
     pub(crate) prefetch: u16,
     pub(crate) confirms: bool,
     pub(crate) published: u64,
-    /// Publishes that were taken since the last confirm was sent: first and last.
-    pub(crate) taken: Option<(u64, u64)>,
-    /// A confirm was dropped on purpose, so none may cover several.
-    pub(crate) singly: bool,
+    /// First and last accepted publish that is not confirmed yet.
+    pub(crate) accepted_range: Option<(u64, u64)>,
+    /// Set if each confirm is for one message only, because one was dropped on purpose.
+    pub(crate) confirms_singly: bool,
     pub(crate) last_tag: u64,
     pub(crate) unacked: BTreeMap<u64, Unacked>,
     pub(crate) consumers: BTreeMap<String, ConsumerId>,
-    /// The queue that an empty name means.
+    /// The queue that was declared last, which an empty name stands for.
     pub(crate) last_queue: String,
-    /// The consumer tag and the address of direct reply-to.
+    /// Consumer tag and address of direct reply-to.
     pub(crate) reply: Option<(ShortString, String)>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub(crate) at: At,
+    pub(crate) at: ChannelId,
     pub(crate) queue: QueueId,
     pub(crate) tag: ShortString,
     pub(crate) no_ack: bool,
     pub(crate) prefetch: u16,
     pub(crate) unacked: usize,
-    /// The next offset of a stream.
+    /// Next offset, if the queue is a stream.
     pub(crate) offset: u64,
 }
 

@@ -1,30 +1,31 @@
-//! Confirms: what tells a publisher that the broker is answerable for its message now.
+//! Confirms, which tell a publisher that the broker has taken responsibility for a message.
 //! <https://www.rabbitmq.com/docs/confirms#publisher-confirms>
 
 use amq_protocol::protocol::basic;
 
-use super::{At, Core, refusal::Refusal};
+use super::{ChannelId, Core, error::AmqpError};
 
 impl Core {
-    /// The fate of the channel's next message. Acks are sent at the end of a turn, one for all in a row.
-    pub(super) fn confirm(&mut self, at: At, accepted: bool) -> Result<(), Refusal> {
+    /// Confirms the channel's next message. Acks are sent at the end of a turn, one for all consecutive messages.
+    pub(super) fn confirm(&mut self, at: ChannelId, accepted: bool) -> Result<(), AmqpError> {
         let channel = self.channel(at)?;
         if !channel.confirms {
             return Ok(());
         }
         channel.published += 1;
         let seq = channel.published;
-        let is_next = channel.taken.is_none_or(|(_, last)| last + 1 == seq) && !channel.singly;
+        let is_next =
+            channel.accepted_range.is_none_or(|(_, last)| last + 1 == seq) && !channel.confirms_singly;
         if self.drop_confirms > 0 {
             self.drop_confirms -= 1;
             self.flush_confirms(at);
-            self.channel(at)?.singly = true;
+            self.channel(at)?.confirms_singly = true;
         } else if accepted {
             if !is_next {
                 self.flush_confirms(at);
             }
             let channel = self.channel(at)?;
-            channel.taken = Some((channel.taken.map_or(seq, |(first, _)| first), seq));
+            channel.accepted_range = Some((channel.accepted_range.map_or(seq, |(first, _)| first), seq));
             self.confirming.insert(at);
         } else {
             self.flush_confirms(at);
@@ -34,9 +35,9 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn flush_confirms(&mut self, at: At) {
+    pub(super) fn flush_confirms(&mut self, at: ChannelId) {
         let Ok(channel) = self.channel(at) else { return };
-        if let Some((first, last)) = channel.taken.take() {
+        if let Some((first, last)) = channel.accepted_range.take() {
             let ack = basic::Ack { delivery_tag: last, multiple: last > first };
             self.send_method(at, ack);
         }

@@ -1,32 +1,32 @@
-//! Who wants messages: consumers, their prefetch, and `basic.get`. What they then get is in `deliver`.
+//! Consumers, their prefetch, and `basic.get`. The deliveries themselves are in `deliver`.
 //! <https://www.rabbitmq.com/docs/consumers>, <https://www.rabbitmq.com/docs/consumer-prefetch>
 
 use amq_protocol::protocol::basic;
 
 use super::{
-    At, Core,
-    arguments::Kind,
+    ChannelId, Core,
     client::Consumer,
+    error::AmqpError,
     message::Entry,
-    method::{Answer, Say as _, answer, unless},
+    method::{Answer, ServerMethod as _, answer, answer_unless_nowait},
     queue::Queue,
-    refusal::Refusal,
+    queue_options::QueueKind,
     reply_to::REPLY_TO,
-    value::{ConsumerId, Name, short, to_u32},
+    value::{ConsumerId, Name, short_string, to_u32},
 };
 
 impl Core {
-    pub(super) fn qos(&mut self, at: At, method: &basic::Qos) -> Answer {
+    pub(super) fn qos(&mut self, at: ChannelId, method: &basic::Qos) -> Answer {
         if method.global {
-            return Err(Refusal::not_implemented("basic.qos with global=true"));
+            return Err(AmqpError::not_implemented("basic.qos with global=true"));
         }
         self.channel(at)?.prefetch = method.prefetch_count;
         answer(basic::QosOk {})
     }
 
-    pub(super) fn consume(&mut self, at: At, method: &basic::Consume) -> Answer {
+    pub(super) fn consume(&mut self, at: ChannelId, method: &basic::Consume) -> Answer {
         let tag = match method.consumer_tag.as_str() {
-            "" => short(&self.given_name("amq.ctag-")),
+            "" => short_string(&self.generated_name("amq.ctag-")),
             _ => method.consumer_tag.clone(),
         };
         if method.queue.as_str() == REPLY_TO {
@@ -34,7 +34,7 @@ impl Core {
         }
         let name = self.named_queue(at, &method.queue)?;
         if self.channel(at)?.consumers.contains_key(tag.as_str()) {
-            return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
+            return Err(AmqpError::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
         let queue = self.queue(at, &name)?;
         let prefetch = self.channel(at)?.prefetch;
@@ -47,10 +47,10 @@ impl Core {
             queue.consumers.push_back(id);
         }
         self.dirty.insert(queue);
-        unless(method.nowait, basic::ConsumeOk { consumer_tag: tag })
+        answer_unless_nowait(method.nowait, basic::ConsumeOk { consumer_tag: tag })
     }
 
-    pub(super) fn cancel(&mut self, at: At, method: basic::Cancel) -> Answer {
+    pub(super) fn cancel(&mut self, at: ChannelId, method: basic::Cancel) -> Answer {
         let consumer_tag = method.consumer_tag;
         let channel = self.channel(at)?;
         let consumer = channel.consumers.remove(consumer_tag.as_str());
@@ -60,10 +60,10 @@ impl Core {
         if let Some(consumer) = consumer {
             self.remove_consumer(consumer);
         }
-        unless(method.nowait, basic::CancelOk { consumer_tag })
+        answer_unless_nowait(method.nowait, basic::CancelOk { consumer_tag })
     }
 
-    /// Takes a consumer off its queue; an auto-delete queue goes with its last.
+    /// Removes a consumer, and an auto-delete queue with its last consumer.
     pub(super) fn remove_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.remove(&id) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
@@ -75,17 +75,17 @@ impl Core {
         }
     }
 
-    pub(super) fn get(&mut self, at: At, method: &basic::Get) -> Answer {
+    pub(super) fn get(&mut self, at: ChannelId, method: &basic::Get) -> Answer {
         let name = self.named_queue(at, &method.queue)?;
         let id = self.queue(at, &name)?;
-        let settings = &self.queues[&id].settings;
-        match (settings.kind, settings.single_active) {
-            (Kind::Stream, _) => {
+        let options = &self.queues[&id].options;
+        match (options.kind, options.single_active) {
+            (QueueKind::Stream, _) => {
                 let why = format!("basic.get not supported by stream queues queue {name}");
-                return Err(Refusal::not_implemented(why));
+                return Err(AmqpError::not_implemented(why));
             }
-            (Kind::Quorum, true) => {
-                return Err(Refusal::locked(format!(
+            (QueueKind::Quorum, true) => {
+                return Err(AmqpError::locked(format!(
                     "cannot obtain access to locked queue {name}. basic.get operations are not supported by \
                      quorum queues with single active consumer"
                 )));
@@ -100,7 +100,7 @@ impl Core {
             return answer(basic::GetEmpty {});
         };
         let message_count = to_u32(queue.ready_count());
-        self.hand_over(at, (id, None), entry, method.no_ack, |delivery_tag, entry| {
+        self.send_delivery(at, (id, None), entry, method.no_ack, |delivery_tag, entry| {
             let Entry { redelivered, message, .. } = entry;
             let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
             let redelivered = *redelivered;
@@ -110,8 +110,13 @@ impl Core {
     }
 }
 
-/// Where a new consumer begins, if the queue takes it.
-fn first_offset(queue: &Queue, name: &Name, method: &basic::Consume, prefetch: u16) -> Result<u64, Refusal> {
+/// Returns the offset at which a new consumer begins, or the error if the queue does not accept it.
+fn first_offset(
+    queue: &Queue,
+    name: &Name,
+    method: &basic::Consume,
+    prefetch: u16,
+) -> Result<u64, AmqpError> {
     let argument = |name: &str| method.arguments.inner().get(name);
     for (what, is_used) in [
         ("exclusive consumers", method.exclusive),
@@ -119,23 +124,23 @@ fn first_offset(queue: &Queue, name: &Name, method: &basic::Consume, prefetch: u
         ("x-stream-filter", argument("x-stream-filter").is_some()),
     ] {
         if is_used {
-            return Err(Refusal::not_implemented(what));
+            return Err(AmqpError::not_implemented(what));
         }
     }
     let offset = argument("x-stream-offset");
     match queue.kind() {
-        Kind::Stream if method.no_ack => Err(Refusal::not_implemented(format!(
+        QueueKind::Stream if method.no_ack => Err(AmqpError::not_implemented(format!(
             "automatic acknowledgement not supported by stream queue {name}"
         ))),
-        Kind::Stream if prefetch == 0 => {
+        QueueKind::Stream if prefetch == 0 => {
             let why = format!("consumer prefetch count is not set for stream queue {name}");
-            Err(Refusal::precondition(why))
+            Err(AmqpError::precondition(why))
         }
-        Kind::Stream => queue.stream.start(offset),
+        QueueKind::Stream => queue.stream.start(offset),
         kind if offset.is_some() => {
             let module = kind.module();
             let why = format!("invalid arg 'x-stream-offset' for queue {name} of queue type {module}");
-            Err(Refusal::precondition(why))
+            Err(AmqpError::precondition(why))
         }
         _ => Ok(0),
     }

@@ -1,4 +1,4 @@
-//! Queues: made, compared, emptied, deleted.
+//! Declares, purges and deletes queues.
 
 use amq_protocol::{
     protocol::{basic, queue as q},
@@ -6,35 +6,35 @@ use amq_protocol::{
 };
 
 use super::{
-    At, Core, QueueId,
-    arguments::{Kind, Settings},
-    equivalent::same_queue,
-    method::{Answer, unless},
+    ChannelId, Core, QueueId,
+    equivalent::check_same_queue,
+    error::AmqpError,
+    method::{Answer, answer_unless_nowait},
     queue::Queue,
+    queue_options::{QueueKind, QueueOptions},
     record::Record,
-    refusal::Refusal,
     reply_to::REPLY_TO,
-    value::{Name, short, to_u32},
+    value::{Name, short_string, to_u32},
 };
 
 impl Core {
-    pub(super) fn declare_queue(&mut self, at: At, method: q::Declare) -> Answer {
+    pub(super) fn declare_queue(&mut self, at: ChannelId, method: q::Declare) -> Answer {
         let (nowait, passive) = (method.nowait, method.passive);
         let mut name = self.name_at(at, method.queue.as_str());
         if name.name.starts_with(REPLY_TO) {
             if name.name != REPLY_TO && !self.replies.contains_key(&name.name) {
-                return Err(Refusal::no_queue(&name));
+                return Err(AmqpError::no_queue(&name));
             }
             return declared(nowait, &name, 0, 1);
         }
         let given = name.name.is_empty() && !passive;
         if given {
-            name.name = self.given_name("amq.gen-");
+            name.name = self.generated_name("amq.gen-");
         }
         let id = match self.queue_ids.get(&name) {
             _ if passive => self.queue(at, &name)?,
             Some(id) => {
-                same_queue(&self.queues[id], at, &method)?;
+                check_same_queue(&self.queues[id], at, &method)?;
                 *id
             }
             None => self.make_queue(at, name.clone(), given, method)?,
@@ -43,27 +43,27 @@ impl Core {
         self.dirty.insert(id);
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(None) };
         queue.used_at = self.now;
-        // RabbitMQ does not count who reads a stream.
-        let consumers = if queue.kind() == Kind::Stream { 0 } else { queue.consumers.len() };
+        // RabbitMQ does not count the consumers of a stream.
+        let consumers = if queue.kind() == QueueKind::Stream { 0 } else { queue.consumers.len() };
         declared(nowait, &name, queue.ready_count(), consumers)
     }
 
     fn make_queue(
         &mut self,
-        at: At,
+        at: ChannelId,
         name: Name,
         given: bool,
         method: q::Declare,
-    ) -> Result<QueueId, Refusal> {
+    ) -> Result<QueueId, AmqpError> {
         if name.name.starts_with("amq.") && !given {
-            return Err(Refusal::reserved("queue", &name));
+            return Err(AmqpError::reserved("queue", &name));
         }
-        let settings = Settings::read(&method.arguments, &name)?;
-        if settings.kind != Kind::Classic {
+        let options = QueueOptions::read(&method.arguments, &name)?;
+        if options.kind != QueueKind::Classic {
             if given {
-                let module = settings.kind.module();
+                let module = options.kind.module();
                 let why = format!("Cannot declare a server-named queue for type {module}");
-                return Err(Refusal::precondition(why));
+                return Err(AmqpError::precondition(why));
             }
             let wrong = [
                 (!method.durable, "non-durable"),
@@ -71,10 +71,12 @@ impl Core {
                 (method.exclusive, "exclusive-owner"),
             ];
             if let Some((_, property)) = wrong.into_iter().find(|(wrong, _)| *wrong) {
-                return Err(Refusal::precondition(format!("invalid property '{property}' for queue {name}")));
+                return Err(AmqpError::precondition(format!(
+                    "invalid property '{property}' for queue {name}"
+                )));
             }
         }
-        let mut queue = Queue::new(name.clone(), method.arguments, settings, self.now);
+        let mut queue = Queue::new(name.clone(), method.arguments, options, self.now);
         (queue.durable, queue.auto_delete) = (method.durable, method.auto_delete);
         queue.owner = method.exclusive.then_some(at.connection);
         let id = self.id();
@@ -86,11 +88,11 @@ impl Core {
         Ok(id)
     }
 
-    pub(super) fn delete_queue_method(&mut self, at: At, method: &q::Delete) -> Answer {
+    pub(super) fn delete_queue_method(&mut self, at: ChannelId, method: &q::Delete) -> Answer {
         let name = self.named_queue(at, &method.queue)?;
         let ok = |count| q::DeleteOk { message_count: to_u32(count) };
         if !self.queue_ids.contains_key(&name) {
-            return unless(method.nowait, ok(0));
+            return answer_unless_nowait(method.nowait, ok(0));
         }
         let id = self.queue(at, &name)?;
         let queue = &self.queues[&id];
@@ -98,17 +100,17 @@ impl Core {
             (method.if_unused, "if-unused", "in use", !queue.consumers.is_empty()),
             (method.if_empty, "if-empty", "not empty", queue.ready_count() > 0),
         ] {
-            if asked && queue.kind() == Kind::Quorum {
-                return Err(Refusal::not_implemented(format!(
+            if asked && queue.kind() == QueueKind::Quorum {
+                return Err(AmqpError::not_implemented(format!(
                     "cannot delete queue {name}. queue.delete operations with {flag} flag set are not \
                      supported by quorum queues"
                 )));
             }
-            if asked && is && queue.kind() == Kind::Classic {
-                return Err(Refusal::precondition(format!("queue {name} {state}")));
+            if asked && is && queue.kind() == QueueKind::Classic {
+                return Err(AmqpError::precondition(format!("queue {name} {state}")));
             }
         }
-        // Its consumers are told after the one who wanted it, as RabbitMQ does.
+        // The consumers are notified after the client that deletes the queue, as in RabbitMQ.
         if !method.nowait {
             self.send_method(at, ok(self.queues[&id].ready_count()));
         }
@@ -116,41 +118,41 @@ impl Core {
         Ok(None)
     }
 
-    pub(super) fn purge(&mut self, at: At, method: &q::Purge) -> Answer {
+    pub(super) fn purge(&mut self, at: ChannelId, method: &q::Purge) -> Answer {
         let name = self.named_queue(at, &method.queue)?;
         let id = self.queue(at, &name)?;
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(None) };
-        if queue.kind() == Kind::Stream {
+        if queue.kind() == QueueKind::Stream {
             let why = format!("queue.purge not supported by stream queues queue {name}");
-            return Err(Refusal::not_implemented(why));
+            return Err(AmqpError::not_implemented(why));
         }
         let entries = queue.take_all();
         entries.iter().for_each(|entry| self.remove(id, entry));
-        unless(method.nowait, q::PurgeOk { message_count: to_u32(entries.len()) })
+        answer_unless_nowait(method.nowait, q::PurgeOk { message_count: to_u32(entries.len()) })
     }
 
-    /// A queue that this connection may use.
-    pub(super) fn queue(&self, at: At, name: &Name) -> Result<QueueId, Refusal> {
-        let id = *self.queue_ids.get(name).ok_or_else(|| Refusal::no_queue(name))?;
+    /// Returns a queue that this connection may use.
+    pub(super) fn queue(&self, at: ChannelId, name: &Name) -> Result<QueueId, AmqpError> {
+        let id = *self.queue_ids.get(name).ok_or_else(|| AmqpError::no_queue(name))?;
         match self.queues[&id].owner {
-            Some(owner) if owner != at.connection => Err(Refusal::exclusive(name)),
+            Some(owner) if owner != at.connection => Err(AmqpError::exclusive(name)),
             _ => Ok(id),
         }
     }
 
-    /// An empty name is the queue that was declared last on the channel.
-    pub(super) fn named_queue(&mut self, at: At, name: &ShortString) -> Result<Name, Refusal> {
+    /// Returns the name of a queue; an empty name stands for the queue that was declared last on the channel.
+    pub(super) fn named_queue(&mut self, at: ChannelId, name: &ShortString) -> Result<Name, AmqpError> {
         if !name.as_str().is_empty() {
             return Ok(self.name_at(at, name.as_str()));
         }
         let last = self.channel(at)?.last_queue.clone();
         if last.is_empty() {
-            return Err(Refusal::not_found("no previously declared queue"));
+            return Err(AmqpError::not_found("no previously declared queue"));
         }
         Ok(self.name_at(at, &last))
     }
 
-    /// Deletes a queue with all that is in it; its consumers are told, if they said that they understand it.
+    /// Deletes a queue with its messages, and notifies the consumers that have announced the capability.
     pub(super) fn delete_queue(&mut self, id: QueueId) {
         let Some(queue) = self.queues.remove(&id) else { return };
         self.queue_ids.remove(&queue.name);
@@ -165,7 +167,7 @@ impl Core {
                 channel.consumers.remove(consumer.tag.as_str());
             }
             let connection = self.connections.get(&consumer.at.connection);
-            if connection.is_some_and(|connection| connection.peer.is_capable("consumer_cancel_notify")) {
+            if connection.is_some_and(|connection| connection.peer.has_capability("consumer_cancel_notify")) {
                 let cancel = basic::Cancel { consumer_tag: consumer.tag, nowait: true };
                 self.send_method(consumer.at, cancel);
             }
@@ -175,5 +177,8 @@ impl Core {
 
 fn declared(nowait: bool, name: &Name, messages: usize, consumers: usize) -> Answer {
     let (message_count, consumer_count) = (to_u32(messages), to_u32(consumers));
-    unless(nowait, q::DeclareOk { queue: short(&name.name), message_count, consumer_count })
+    answer_unless_nowait(
+        nowait,
+        q::DeclareOk { queue: short_string(&name.name), message_count, consumer_count },
+    )
 }

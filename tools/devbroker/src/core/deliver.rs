@@ -1,4 +1,4 @@
-//! Messages go out: whose turn it is, and what a delivery leaves in a channel's hand.
+//! Deliveries: which consumer is next, and what its channel keeps until the delivery is settled.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use amq_protocol::{
 };
 
 use super::{
-    At, Core, Extra, MOST_OUTPUT, Out, QueueId,
-    arguments::Kind,
+    ChannelId, Core, DeliveryHeader, Outgoing, QueueId, STALL_BYTES,
     message::{Entry, Message, Unacked},
-    method::Say as _,
+    method::ServerMethod as _,
+    queue_options::QueueKind,
     record::Record,
     value::ConsumerId,
 };
 
 impl Core {
-    /// Delivers as much as consumers will take.
+    /// Delivers messages of a queue as long as a consumer has room.
     pub(super) fn deliver(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
-        if queue.kind() == Kind::Stream {
+        if queue.kind() == QueueKind::Stream {
             queue.consumers.clone().into_iter().for_each(|consumer| self.deliver_stream(id, consumer));
             return;
         }
@@ -28,8 +28,8 @@ impl Core {
             && let Some(queue) = self.queues.get_mut(&id)
             && let Some(entry) = queue.take_first()
         {
-            if !queue.settings.single_active {
-                // Its turn comes again after the others'.
+            if !queue.options.single_active {
+                // Round-robin: this consumer is last now.
                 queue.consumers.retain(|other| *other != consumer);
                 queue.consumers.push_back(consumer);
             }
@@ -37,15 +37,15 @@ impl Core {
         }
     }
 
-    /// Whose turn it is, of those that have room.
+    /// Returns the next consumer that has room.
     fn next_consumer(&self, id: QueueId) -> Option<ConsumerId> {
         let queue = self.queues.get(&id)?;
-        let most = if queue.settings.single_active { 1 } else { usize::MAX };
-        queue.consumers.iter().take(most).copied().find(|consumer| self.may_take(*consumer))
+        let most = if queue.options.single_active { 1 } else { usize::MAX };
+        queue.consumers.iter().take(most).copied().find(|consumer| self.has_room(*consumer))
     }
 
     fn deliver_stream(&mut self, id: QueueId, consumer_id: ConsumerId) {
-        while self.may_take(consumer_id)
+        while self.has_room(consumer_id)
             && let Some(consumer) = self.consumers.get_mut(&consumer_id)
             && let Some(queue) = self.queues.get(&id)
             && let Some((offset, message)) = queue.stream.at_or_after(consumer.offset)
@@ -60,15 +60,15 @@ impl Core {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         consumer.unacked += usize::from(!consumer.no_ack);
         let (at, no_ack, queue, tag) = (consumer.at, consumer.no_ack, consumer.queue, consumer.tag.clone());
-        self.hand_over(at, (queue, Some(id)), entry, no_ack, |delivery_tag, entry| {
+        self.send_delivery(at, (queue, Some(id)), entry, no_ack, |delivery_tag, entry| {
             deliver_method(tag, delivery_tag, entry.redelivered, &entry.message)
         });
     }
 
-    /// Sends a message on a channel, where it stays in hand until it is settled, if it has to be.
-    pub(super) fn hand_over(
+    /// Sends a delivery on a channel, which keeps it as unsettled unless `no_ack` is set.
+    pub(super) fn send_delivery(
         &mut self,
-        at: At,
+        at: ChannelId,
         (id, consumer): (QueueId, Option<ConsumerId>),
         entry: Entry,
         no_ack: bool,
@@ -79,37 +79,37 @@ impl Core {
         let tag = channel.last_tag;
         let (message, method) = (Arc::clone(&entry.message), method(tag, &entry));
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let is_stream = queue.kind() == Kind::Stream;
+        let is_stream = queue.kind() == QueueKind::Stream;
         let extra = match (queue.kind(), entry.delivery_count) {
-            (Kind::Stream, _) => Extra::StreamOffset(entry.place),
-            (Kind::Quorum, count) if count > 0 => Extra::DeliveryCount(count),
-            _ => Extra::None,
+            (QueueKind::Stream, _) => DeliveryHeader::StreamOffset(entry.position),
+            (QueueKind::Quorum, count) if count > 0 => DeliveryHeader::DeliveryCount(count),
+            _ => DeliveryHeader::None,
         };
         if no_ack {
             self.remove(id, &entry);
         } else {
             queue.unacked += usize::from(!is_stream);
             if entry.persisted {
-                self.log(Record::Delivered { queue: id, place: entry.place });
+                self.log(Record::Delivered { queue: id, position: entry.position });
             }
             let unacked = Unacked { queue: id, consumer, entry: (!is_stream).then_some(entry) };
             if let Ok(channel) = self.channel(at) {
                 channel.unacked.insert(tag, unacked);
             }
         }
-        self.send(at.connection, Out::Content(at.channel, method, message, extra));
+        self.send(at.connection, Outgoing::Content(at.channel, method, message, extra));
     }
 
-    /// Whether a consumer has room, and its connection.
-    fn may_take(&self, id: ConsumerId) -> bool {
+    /// Returns whether a consumer and its connection have room for a delivery.
+    fn has_room(&self, id: ConsumerId) -> bool {
         let Some(consumer) = self.consumers.get(&id) else { return false };
         let connection = self.connections.get(&consumer.at.connection);
-        connection.is_some_and(|connection| connection.output < MOST_OUTPUT)
+        connection.is_some_and(|connection| connection.output < STALL_BYTES)
             && (consumer.no_ack || consumer.prefetch == 0 || consumer.unacked < consumer.prefetch.into())
     }
 }
 
-/// `basic.deliver`.
+/// Returns a `basic.deliver` for a message.
 pub(super) fn deliver_method(
     consumer_tag: ShortString,
     delivery_tag: u64,

@@ -1,4 +1,4 @@
-//! Declared again: what has to be the same as it is, and how RabbitMQ names the difference.
+//! Compares repeated declarations with what exists, with RabbitMQ's errors for the differences.
 //! <https://www.rabbitmq.com/docs/queues#property-equivalence>
 
 use std::fmt::Display;
@@ -9,70 +9,74 @@ use amq_protocol::{
 };
 
 use super::{
-    At,
-    arguments::{KNOWN, Settings},
+    ChannelId,
+    error::AmqpError,
     exchange::{ALTERNATE, Exchange, ExchangeKind},
     queue::Queue,
-    refusal::Refusal,
+    queue_options::{ARGUMENTS, QueueOptions},
     value::{Name, is_equal, number, text, type_name},
 };
 
-/// Compares a declaration with the queue that is there, over the arguments that its type knows.
-pub(super) fn same_queue(queue: &Queue, at: At, method: &queue::Declare) -> Result<(), Refusal> {
+/// Compares a declaration with the existing queue, over the arguments that its type has.
+pub(super) fn check_same_queue(
+    queue: &Queue,
+    at: ChannelId,
+    method: &queue::Declare,
+) -> Result<(), AmqpError> {
     if queue.owner != method.exclusive.then_some(at.connection) {
-        return Err(Refusal::exclusive(&queue.name));
+        return Err(AmqpError::exclusive(&queue.name));
     }
     let what = format!("queue {}", queue.name);
-    same_property("durable", queue.durable, method.durable, &what)?;
-    same_property("auto_delete", queue.auto_delete, method.auto_delete, &what)?;
-    Settings::read(&method.arguments, &queue.name)?;
-    // A queue that was declared without a type is a classic one.
+    check_property("durable", queue.durable, method.durable, &what)?;
+    check_property("auto_delete", queue.auto_delete, method.auto_delete, &what)?;
+    QueueOptions::read(&method.arguments, &queue.name)?;
+    // A queue without a type is a classic queue.
     let classic = AMQPValue::LongString("classic".into());
-    for (name, _, known) in KNOWN {
+    for (name, _, known) in ARGUMENTS {
         let default = (name == "x-queue-type").then_some(&classic);
         if known[queue.kind() as usize] {
             let [current, received] =
                 [&queue.arguments, &method.arguments].map(|table| table.inner().get(name).or(default));
-            same_argument(name, current, received, &what)?;
+            check_argument(name, current, received, &what)?;
         }
     }
     Ok(())
 }
 
-/// Compares a declaration with the exchange that is there.
-pub(super) fn same_exchange(
+/// Compares a declaration with the existing exchange.
+pub(super) fn check_same_exchange(
     name: &Name,
     current: &Exchange,
     method: &exchange::Declare,
-) -> Result<(), Refusal> {
+) -> Result<(), AmqpError> {
     let what = format!("exchange {name}");
     ExchangeKind::of(method)?;
-    same_property("type", current.kind_name(), method.kind.as_str(), &what)?;
-    same_property("durable", current.durable, method.durable, &what)?;
-    same_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
+    check_property("type", current.kind_name(), method.kind.as_str(), &what)?;
+    check_property("durable", current.durable, method.durable, &what)?;
+    check_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
     let [current, received] =
         [&current.arguments, &method.arguments].map(|table| table.inner().get(ALTERNATE));
-    same_argument(ALTERNATE, current, received, &what)
+    check_argument(ALTERNATE, current, received, &what)
 }
 
-fn same_property<T: PartialEq + Display + Copy>(
+fn check_property<T: PartialEq + Display + Copy>(
     name: &str,
     current: T,
     received: T,
     what: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), AmqpError> {
     if received == current {
         return Ok(());
     }
     Err(inequivalent(name, what, &format!("'{received}'"), &format!("'{current}'")))
 }
 
-fn same_argument(
+fn check_argument(
     name: &str,
     current: Option<&AMQPValue>,
     received: Option<&AMQPValue>,
     what: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), AmqpError> {
     let shown = |value: &AMQPValue| match value {
         AMQPValue::Boolean(flag) => flag.to_string(),
         value => text(value).or_else(|| number(value).map(|n| n.to_string())).unwrap_or_default(),
@@ -89,8 +93,8 @@ fn same_argument(
     Err(inequivalent(name, what, &received, &current))
 }
 
-fn inequivalent(argument: &str, what: &str, received: &str, current: &str) -> Refusal {
-    Refusal::precondition(format!(
+fn inequivalent(argument: &str, what: &str, received: &str, current: &str) -> AmqpError {
+    AmqpError::precondition(format!(
         "inequivalent arg '{argument}' for {what}: received {received} but current is {current}"
     ))
 }

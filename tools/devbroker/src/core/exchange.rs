@@ -1,4 +1,4 @@
-//! Exchanges and their bindings: which queues a message goes to.
+//! Exchanges and their bindings, which route messages to queues.
 //! <https://www.rabbitmq.com/docs/exchanges>
 
 use amq_protocol::{
@@ -8,25 +8,25 @@ use amq_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    refusal::Refusal,
+    error::AmqpError,
     value::{Name, is_equal, text_of},
 };
 
-/// The four types.
+/// Type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ExchangeKind {
-    /// The routing key is the binding key.
+    /// Routes to the bindings whose key equals the routing key.
     Direct,
-    /// Everything goes everywhere.
+    /// Routes to all bindings.
     Fanout,
-    /// `*` is one word, `#` any number of them.
+    /// Routes by patterns: `*` matches one word, `#` any number of words.
     Topic,
-    /// The headers decide.
+    /// Routes by headers.
     Headers,
 }
 
-/// The types by their names.
-pub(crate) const KINDS: [(&str, ExchangeKind); 4] = [
+/// The exchange types by name, in the order of [`ExchangeKind`].
+pub(crate) const EXCHANGE_TYPES: [(&str, ExchangeKind); 4] = [
     ("direct", ExchangeKind::Direct),
     ("fanout", ExchangeKind::Fanout),
     ("topic", ExchangeKind::Topic),
@@ -34,19 +34,19 @@ pub(crate) const KINDS: [(&str, ExchangeKind); 4] = [
 ];
 
 impl ExchangeKind {
-    /// Reads the type that a declaration names.
-    pub(crate) fn of(method: &Declare) -> Result<Self, Refusal> {
+    /// Returns the type that a declaration asks for.
+    pub(crate) fn of(method: &Declare) -> Result<Self, AmqpError> {
         if method.internal {
-            return Err(Refusal::not_implemented("internal=true"));
+            return Err(AmqpError::not_implemented("internal=true"));
         }
         let name = method.kind.as_str();
-        let kind = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let kind = EXCHANGE_TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let how = if name.is_empty() { "invalid" } else { "unknown" };
-        kind.ok_or_else(|| Refusal::precondition(format!("{how} exchange type '{name}'")))
+        kind.ok_or_else(|| AmqpError::precondition(format!("{how} exchange type '{name}'")))
     }
 }
 
-/// What every vhost has from the start; the one without a name routes to the queue that the key names.
+/// Exchanges that every vhost has. The default exchange, without a name, routes to the queue named by the routing key.
 pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
@@ -56,42 +56,42 @@ pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
     ("amq.match", ExchangeKind::Headers),
 ];
 
-/// The argument that says where a message goes that goes nowhere else.
+/// Argument that names the exchange for messages that reach no queue.
 pub(crate) const ALTERNATE: &str = "alternate-exchange";
 
-/// An exchange.
+/// An exchange with its bindings.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     pub(crate) kind: ExchangeKind,
     pub(crate) durable: bool,
-    /// Whether it goes when its last binding goes.
+    /// Deleted with its last binding.
     pub(crate) auto_delete: bool,
     pub(crate) arguments: FieldTable,
-    /// In the order in which they were made.
+    /// The bindings in the order of their creation.
     pub(crate) bindings: Vec<Binding>,
 }
 
-/// A way from an exchange to a queue.
+/// A binding of a queue to an exchange.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Binding {
     pub(crate) queue: Name,
     pub(crate) key: String,
-    /// What a headers exchange compares.
+    /// Arguments, with which a headers exchange compares the headers.
     pub(crate) arguments: FieldTable,
 }
 
 impl Exchange {
-    /// A durable one.
+    /// Creates a durable exchange without bindings.
     pub(crate) fn new(kind: ExchangeKind, arguments: FieldTable) -> Self {
         Self { kind, durable: true, auto_delete: false, arguments, bindings: vec![] }
     }
 
-    /// The name of its type.
+    /// Returns the name of its type.
     pub(crate) fn kind_name(&self) -> &'static str {
-        KINDS[self.kind as usize].0
+        EXCHANGE_TYPES[self.kind as usize].0
     }
 
-    /// The queues that a message goes to from here.
+    /// Returns the queues to which this exchange routes a message.
     pub(crate) fn matches(&self, key: &str, headers: &FieldTable) -> impl Iterator<Item = &Name> {
         let chosen = move |binding: &&Binding| match self.kind {
             ExchangeKind::Fanout => true,
@@ -103,13 +103,13 @@ impl Exchange {
     }
 }
 
-/// Compares word by word. A table instead of recursion: `#.#.#.#` would take exponential time otherwise.
+/// Matches word by word. It fills a table: with recursion a pattern such as `#.#.#.#` would take exponential time.
 fn topic_matches(pattern: &str, key: &str) -> bool {
     if pattern == "#" || pattern == key && !pattern.contains(['*', '#']) {
         return true;
     }
     let words: Vec<&str> = if key.is_empty() { vec![] } else { key.split('.').collect() };
-    // reached[i]: the pattern so far matches the first i words.
+    // reached[i]: the pattern up to here matches the first i words.
     let mut reached = vec![false; words.len() + 1];
     reached[0] = true;
     if pattern.is_empty() {
@@ -129,8 +129,8 @@ fn topic_matches(pattern: &str, key: &str) -> bool {
     reached[words.len()]
 }
 
-/// `x-match`: `all` (the default), `any`, and the two that look at headers beginning with `x-` as well. An argument
-/// without a value asks only whether the header is there.
+/// Compares headers with the arguments of a binding. `x-match` is `all` (the default) or `any`; `-with-x` includes the headers that
+/// begin with `x-`. An argument without a value matches any header of that name.
 fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
     let mode = text_of(arguments, "x-match").unwrap_or_default();
     let with_x = mode.ends_with("-with-x");

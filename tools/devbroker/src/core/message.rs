@@ -1,4 +1,4 @@
-//! A message, from its publishing to its last settlement; and its entry in one queue.
+//! Messages, their entries in queues, and their deliveries.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{ConsumerId, QueueId};
 
-/// What was published; queues share it.
+/// A published message, which all its queues share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) exchange: ShortString,
@@ -19,7 +19,7 @@ pub(crate) struct Message {
     pub(crate) properties: BasicProperties,
     #[serde(with = "body")]
     pub(crate) body: Bytes,
-    /// Whether its `x-death` is this broker's, and not something a client sent.
+    /// Set if its `x-death` was written by this broker, not by a client.
     pub(crate) dead_lettered: bool,
 }
 
@@ -42,56 +42,56 @@ impl Reason {
     }
 }
 
-/// A message in one queue.
+/// The entry of a message in one queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// Its place in the queue, or its offset in a stream; a message that comes back takes the same place again.
-    pub(crate) place: u64,
+    /// Position in the queue, or offset in the stream. A requeued message keeps its position.
+    pub(crate) position: u64,
     pub(crate) message: Arc<Message>,
-    /// As the queue sees it: 0 where the queue has none.
+    /// Priority within the queue; 0 if the queue has no priorities.
     pub(crate) priority: u8,
-    /// In Unix milliseconds.
+    /// Time of expiry, in Unix milliseconds.
     pub(crate) expires_at: Option<u64>,
-    /// Whether somebody may have seen it before.
+    /// Set if it may have been delivered before.
     pub(crate) redelivered: bool,
-    /// How often it came back: `x-delivery-count` of quorum queues.
+    /// Number of times it was requeued: `x-delivery-count` of quorum queues.
     pub(crate) delivery_count: u32,
-    /// Whether the log has it.
+    /// Set if it is in the log.
     pub(crate) persisted: bool,
 }
 
-/// A delivery that a channel has in hand.
+/// A delivery that is not settled yet.
 #[derive(Debug)]
 pub(crate) struct Unacked {
     pub(crate) queue: QueueId,
     pub(crate) consumer: Option<ConsumerId>,
-    /// `None` for a stream, from which nothing is taken.
+    /// `None` for a stream, which keeps its entries.
     pub(crate) entry: Option<Entry>,
 }
 
 impl Message {
-    /// What it costs to keep, in bytes; headers are counted roughly.
+    /// Returns the approximate memory of the message, in bytes.
     pub(crate) fn cost(&self) -> usize {
         let headers = self.properties.headers().as_ref().map_or(0, |table| table.inner().len());
         256 + headers * 64 + self.body.len()
     }
 
-    /// Whether its publisher wants it to survive a restart.
+    /// Returns whether the publisher asked for persistence.
     pub(crate) fn is_persistent(&self) -> bool {
         *self.properties.delivery_mode() == Some(2)
     }
 
-    /// Its headers, empty if it has none.
+    /// Returns a copy of its headers, which are empty if it has none.
     pub(crate) fn headers(&self) -> FieldTable {
         self.properties.headers().clone().unwrap_or_default()
     }
 }
 
 impl Entry {
-    /// An entry without the marks that only some have.
-    pub(crate) fn new(place: u64, message: &Arc<Message>) -> Self {
+    /// Creates an entry with everything but its position and its message at the default.
+    pub(crate) fn new(position: u64, message: &Arc<Message>) -> Self {
         Self {
-            place,
+            position,
             message: Arc::clone(message),
             priority: 0,
             expires_at: None,
@@ -102,7 +102,8 @@ impl Entry {
     }
 }
 
-/// A body as bytes and not as a list of numbers: `bytes` is built without serde everywhere else.
+/// Serializes a body. The feature `serde` of `bytes` would do the same, and would make every program of the workspace compile its
+/// dependencies a second time.
 mod body {
     use bytes::Bytes;
     use serde::{Deserialize as _, Deserializer, Serializer};

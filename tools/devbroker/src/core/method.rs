@@ -1,18 +1,18 @@
-//! The methods that a server says, each in the enums of its class: `queue::BindOk {}.class()` can be sent.
+//! The methods that a server sends, and their conversion to the codec's enum of all methods.
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 
-use super::refusal::Refusal;
+use super::error::AmqpError;
 
-/// A method that can be sent.
-pub(crate) trait Say {
-    /// The method, in the enum of all.
+/// A method that a server sends.
+pub(crate) trait ServerMethod {
+    /// Wraps the method in the enum of all methods.
     fn class(self) -> AMQPClass;
 }
 
 macro_rules! say {
     ($($class:ident $module:ident: $($method:ident)*;)*) => {$($(
-        impl Say for $module::$method {
+        impl ServerMethod for $module::$method {
             fn class(self) -> AMQPClass {
                 AMQPClass::$class($module::AMQPMethod::$method(self))
             }
@@ -29,14 +29,14 @@ say! {
     Confirm confirm: SelectOk;
 }
 
-/// What a method is answered with, if with anything.
-pub(super) type Answer = Result<Option<AMQPClass>, Refusal>;
+/// The answer to a client's method: another method, nothing, or an error.
+pub(super) type Answer = Result<Option<AMQPClass>, AmqpError>;
 
-pub(super) fn answer(answer: impl Say) -> Answer {
+pub(super) fn answer(answer: impl ServerMethod) -> Answer {
     Ok(Some(answer.class()))
 }
 
-/// The answer, if the client wants one.
-pub(super) fn unless(nowait: bool, answer: impl Say) -> Answer {
+/// Answers unless the client has set `nowait`.
+pub(super) fn answer_unless_nowait(nowait: bool, answer: impl ServerMethod) -> Answer {
     Ok((!nowait).then(|| answer.class()))
 }

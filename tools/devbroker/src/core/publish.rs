@@ -1,4 +1,4 @@
-//! Messages come in: checked, routed, put into queues, returned, confirmed.
+//! Publishing: messages are checked, routed, enqueued, and returned or confirmed.
 //! <https://www.rabbitmq.com/docs/publishers>
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -9,25 +9,25 @@ use amq_protocol::{
 };
 
 use super::{
-    At, Core, Extra, Out, Publication, QueueId,
-    arguments::Kind,
+    ChannelId, Core, DeliveryHeader, Outgoing, Publication, QueueId,
+    error::AmqpError,
     exchange::ALTERNATE,
     message::{Entry, Message},
-    method::Say as _,
-    record::{Place, Record},
-    refusal::Refusal,
+    method::ServerMethod as _,
+    queue_options::QueueKind,
+    record::{Position, Record},
     value::{Name, text_of},
 };
 
 impl Core {
-    pub(super) fn publish(&mut self, at: At, publication: Publication) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, at: ChannelId, publication: Publication) -> Result<(), AmqpError> {
         if self.channel(at)?.closing {
             return Ok(());
         }
         let Publication { method, properties, body } = publication;
         let exchange = self.name_at(at, method.exchange.as_str());
         if !self.exchanges.contains_key(&exchange) {
-            return Err(Refusal::no_exchange(&exchange));
+            return Err(AmqpError::no_exchange(&exchange));
         }
         self.check_publication(at, &method, &properties)?;
         let (exchange, vhost) = (method.exchange, exchange.vhost);
@@ -38,7 +38,7 @@ impl Core {
         let queues = self.route(&vhost, &message);
         self.reply(&message);
         if queues.is_empty() && method.mandatory {
-            // The return goes out before the confirm, and nothing of this channel between them.
+            // The return is sent right before the confirm, so the earlier confirms of the channel go first.
             self.flush_confirms(at);
             let back = basic::Return {
                 reply_code: 312,
@@ -46,19 +46,20 @@ impl Core {
                 exchange: message.exchange.clone(),
                 routing_key: message.routing_key.clone(),
             };
-            let back = Out::Content(at.channel, back.class(), Arc::clone(&message), Extra::None);
+            let back =
+                Outgoing::Content(at.channel, back.class(), Arc::clone(&message), DeliveryHeader::None);
             self.send(at.connection, back);
         }
-        let accepted = self.put_into(&queues, &message, 0);
+        let accepted = self.enqueue(&queues, &message, 0);
         self.confirm(at, accepted)
     }
 
     fn check_publication(
         &self,
-        at: At,
+        at: ChannelId,
         method: &basic::Publish,
         properties: &BasicProperties,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AmqpError> {
         let has = |name| properties.headers().as_ref().is_some_and(|headers| headers.contains_key(name));
         for (name, is_used) in [
             ("immediate=true", method.immediate),
@@ -67,20 +68,20 @@ impl Core {
             ("the header BCC", has("BCC")),
         ] {
             if is_used {
-                return Err(Refusal::not_implemented(name));
+                return Err(AmqpError::not_implemented(name));
             }
         }
         let user = properties.user_id().as_ref().map(|user| user.as_str());
         let login = &self.connections[&at.connection].peer.user;
         match user {
-            Some(user) if user != login => Err(Refusal::precondition(format!(
+            Some(user) if user != login => Err(AmqpError::precondition(format!(
                 "user_id property set to '{user}' but authenticated user was '{login}'"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// The queues that a message reaches from its exchange; if there are none, the alternate exchange is asked.
+    /// Returns the queues to which a message is routed; without any, those of the alternate exchange.
     pub(super) fn route(&self, vhost: &Arc<str>, message: &Message) -> BTreeSet<QueueId> {
         let none = FieldTable::default();
         let (key, headers) = (message.routing_key.as_str(), message.properties.headers());
@@ -107,15 +108,10 @@ impl Core {
         BTreeSet::new()
     }
 
-    /// Puts a message into queues; `false` if one of them would not have it. `count` is what quorum queues go on
-    /// counting from.
-    pub(super) fn put_into(
-        &mut self,
-        queues: &BTreeSet<QueueId>,
-        message: &Arc<Message>,
-        count: u32,
-    ) -> bool {
-        let mut places = vec![];
+    /// Enqueues a message. Returns `false` if one of the queues is full. `count` is the delivery count with which it enters a
+    /// quorum queue.
+    pub(super) fn enqueue(&mut self, queues: &BTreeSet<QueueId>, message: &Arc<Message>, count: u32) -> bool {
+        let mut positions = vec![];
         let mut accepted = true;
         for id in queues {
             let Some(queue) = self.queues.get_mut(id) else { continue };
@@ -124,28 +120,28 @@ impl Core {
                 continue;
             }
             self.dirty.insert(*id);
-            if queue.kind() == Kind::Stream {
+            if queue.kind() == QueueKind::Stream {
                 let offset = queue.stream.append(Arc::clone(message));
-                places.push(Place { queue: *id, place: offset, expires_at: None, returned: None });
+                positions.push(Position { queue: *id, position: offset, expires_at: None, returned: None });
                 continue;
             }
-            let is_quorum = queue.kind() == Kind::Quorum;
+            let is_quorum = queue.kind() == QueueKind::Quorum;
             let delivery_count = if is_quorum { count } else { 0 };
             let entry = Entry {
                 priority: queue.priority_of(message),
-                expires_at: queue.settings.message_ttl.map(|ttl| self.now.saturating_add(ttl)),
+                expires_at: queue.options.message_ttl.map(|ttl| self.now.saturating_add(ttl)),
                 redelivered: delivery_count > 0,
                 delivery_count,
                 persisted: is_quorum || queue.is_persisted() && message.is_persistent(),
-                ..Entry::new(queue.take_place(), message)
+                ..Entry::new(queue.take_position(), message)
             };
             if entry.persisted {
-                places.push(Place::of(*id, &entry));
+                positions.push(Position::of(*id, &entry));
             }
             queue.put(entry);
         }
-        if !places.is_empty() {
-            self.log(Record::Message { places, message: Arc::clone(message) });
+        if !positions.is_empty() {
+            self.log(Record::Message { positions, message: Arc::clone(message) });
         }
         accepted
     }

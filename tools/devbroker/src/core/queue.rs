@@ -1,68 +1,68 @@
-//! A queue: what waits in it, who consumes from it, and in which order.
+//! A queue: its waiting messages, its consumers, and the order of both.
 //!
-//! Classic and quorum queues differ in few places, each marked by `Kind`: a quorum queue counts deliveries and
-//! has two priorities, a classic queue has `x-max-priority` of them. A stream has its entries in a `Stream` instead.
+//! Classic and quorum queues differ in few places, each of which names `QueueKind`: a quorum queue counts redeliveries and
+//! has two priorities, a classic queue has `x-max-priority` of them. A stream keeps its entries in a `Stream` instead.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use amq_protocol::types::FieldTable;
 
 use super::{
-    arguments::{Kind, Settings},
     message::{Entry, Message, Reason},
+    queue_options::{QueueKind, QueueOptions},
     stream::Stream,
     value::{ConnectionId, ConsumerId, Name},
 };
 
-/// Out of three deliveries of a quorum queue two are of high priority, if there are any.
+/// High-priority messages that a quorum queue delivers before one of low priority.
 const HIGH_IN_A_ROW: u8 = 2;
 
-/// Where those stand that came back to a quorum queue: before every priority.
+/// Key of requeued messages of a quorum queue, which come before all priorities.
 const RETURNED: u8 = 0;
 
-/// The lowest priority is the last key.
+/// Key of the lowest priority.
 const LAST: u8 = u8::MAX;
 
-/// A queue.
+/// A queue with its messages.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) name: Name,
     pub(crate) durable: bool,
-    /// Whether it goes with its last consumer.
+    /// Deleted with its last consumer.
     pub(crate) auto_delete: bool,
-    /// The connection that has it for itself.
+    /// The connection of an exclusive queue.
     pub(crate) owner: Option<ConnectionId>,
-    /// Its arguments as they were declared, and as they were read.
+    /// Arguments as they were declared; `options` has them parsed.
     pub(crate) arguments: FieldTable,
-    pub(crate) settings: Settings,
-    /// Who consumes, next first. With `x-single-active-consumer` only the first gets something.
+    pub(crate) options: QueueOptions,
+    /// Consumers, the next one first. With `x-single-active-consumer` only the first gets deliveries.
     pub(crate) consumers: VecDeque<ConsumerId>,
-    /// How many messages are delivered and not settled.
+    /// Number of unsettled deliveries.
     pub(crate) unacked: usize,
-    /// Dead letters that nobody has taken yet (at-least-once).
+    /// Dead letters whose target queue has not taken them yet (`at-least-once`).
     pub(crate) held: VecDeque<(Entry, Reason)>,
     pub(crate) stream: Stream,
-    /// When it was last used, in Unix milliseconds, for `x-expires`.
+    /// Time of the last use in Unix milliseconds, for `x-expires`.
     pub(crate) used_at: u64,
-    /// The time for which a timer is set.
+    /// Time of the timer that is set for it.
     pub(crate) timer: Option<u64>,
-    /// What waits: by priority, the highest first, then by place.
+    /// Waiting messages by priority, the highest first, then by position.
     ready: BTreeMap<(u8, u64), Entry>,
     returned: u64,
-    next_place: u64,
+    next_position: u64,
     high_in_a_row: u8,
 }
 
 impl Queue {
-    pub(crate) fn new(name: Name, arguments: FieldTable, settings: Settings, now: u64) -> Self {
+    pub(crate) fn new(name: Name, arguments: FieldTable, options: QueueOptions, now: u64) -> Self {
         Self {
             name,
             durable: true,
             auto_delete: false,
             owner: None,
             arguments,
-            stream: Stream::new(settings.max_bytes),
-            settings,
+            stream: Stream::new(options.max_bytes),
+            options,
             consumers: VecDeque::new(),
             unacked: 0,
             held: VecDeque::new(),
@@ -70,68 +70,68 @@ impl Queue {
             timer: None,
             ready: BTreeMap::new(),
             returned: 0,
-            next_place: 1,
+            next_position: 1,
             high_in_a_row: 0,
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.settings.kind
+    pub(crate) fn kind(&self) -> QueueKind {
+        self.options.kind
     }
 
-    /// Whether the log has it.
+    /// Returns whether the queue is in the log.
     pub(crate) fn is_persisted(&self) -> bool {
         self.durable && self.owner.is_none()
     }
 
-    /// How many messages wait; of a stream, how many it has.
+    /// Returns the number of waiting messages; of a stream, of all its entries.
     pub(crate) fn ready_count(&self) -> usize {
-        if self.kind() == Kind::Stream { self.stream.len() } else { self.ready.len() }
+        if self.kind() == QueueKind::Stream { self.stream.len() } else { self.ready.len() }
     }
 
-    /// Whether one message more would be too many: `x-max-length` counts those that wait.
+    /// Returns whether `x-max-length` is reached, which counts the waiting messages only.
     pub(crate) fn is_full(&self) -> bool {
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+        self.options.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
     }
 
-    pub(crate) fn take_place(&mut self) -> u64 {
-        self.next_place += 1;
-        self.next_place - 1
+    pub(crate) fn take_position(&mut self) -> u64 {
+        self.next_position += 1;
+        self.next_position - 1
     }
 
-    /// The place of the next message; of a stream, the offset of the first.
-    pub(crate) fn next_place(&self) -> u64 {
-        if self.kind() == Kind::Stream { self.stream.first() } else { self.next_place }
+    /// Returns the position of the next message; of a stream, the offset of its first entry.
+    pub(crate) fn next_position(&self) -> u64 {
+        if self.kind() == QueueKind::Stream { self.stream.first() } else { self.next_position }
     }
 
-    /// Goes on from there, after a restart.
-    pub(crate) fn go_on_from(&mut self, place: u64) {
-        if self.kind() == Kind::Stream {
-            self.stream.begin_at(place);
+    /// Continues from a position after a restart.
+    pub(crate) fn continue_from(&mut self, position: u64) {
+        if self.kind() == QueueKind::Stream {
+            self.stream.begin_at(position);
         } else {
-            self.next_place = self.next_place.max(place);
+            self.next_position = self.next_position.max(position);
         }
     }
 
-    /// The priority that a message has here.
+    /// Returns the priority of a message in this queue.
     pub(crate) fn priority_of(&self, message: &Message) -> u8 {
         let wanted = message.properties.priority().unwrap_or(0);
         match self.kind() {
-            Kind::Classic => wanted.min(self.settings.max_priority),
-            Kind::Quorum => u8::from(wanted > 4),
-            Kind::Stream => 0,
+            QueueKind::Classic => wanted.min(self.options.max_priority),
+            QueueKind::Quorum => u8::from(wanted > 4),
+            QueueKind::Stream => 0,
         }
     }
 
-    /// Puts a message at its place: a new one behind all of its priority, one that comes back where it was.
+    /// Inserts an entry at its position: a new one is the last of its priority, a requeued one is where it was before.
     pub(crate) fn put(&mut self, entry: Entry) {
-        self.ready.insert((LAST - entry.priority, entry.place), entry);
+        self.ready.insert((LAST - entry.priority, entry.position), entry);
     }
 
-    /// Takes back what was delivered: a classic queue at its old place, a quorum queue before all others, in the
-    /// order of its return.
-    pub(crate) fn put_back(&mut self, entry: Entry) {
-        if self.kind() == Kind::Quorum {
+    /// Takes back a delivered message: a classic queue at its old position, a quorum queue before all others, in the
+    /// order of requeueing.
+    pub(crate) fn requeue(&mut self, entry: Entry) {
+        if self.kind() == QueueKind::Quorum {
             self.returned += 1;
             self.ready.insert((RETURNED, self.returned), entry);
         } else {
@@ -139,10 +139,10 @@ impl Queue {
         }
     }
 
-    /// Takes the one that is delivered next.
+    /// Takes the next message to deliver.
     pub(crate) fn take_first(&mut self) -> Option<Entry> {
         let mut key = *self.ready.first_key_value()?.0;
-        if key.0 != RETURNED && self.kind() == Kind::Quorum && self.high_in_a_row >= HIGH_IN_A_ROW {
+        if key.0 != RETURNED && self.kind() == QueueKind::Quorum && self.high_in_a_row >= HIGH_IN_A_ROW {
             key = self.ready.range((LAST, 0)..).next().map_or(key, |(low, _)| *low);
         }
         let entry = self.ready.remove(&key)?;
@@ -150,28 +150,28 @@ impl Queue {
         Some(entry)
     }
 
-    /// Takes the first whose time was over then. Only the head of each priority is looked at, as RabbitMQ does.
+    /// Takes a message that had expired at this time. Only the first of each priority is checked, as in RabbitMQ.
     pub(crate) fn take_expired(&mut self, then: u64) -> Option<Entry> {
         let key = self.heads().find(|(_, entry)| entry.expires_at.is_some_and(|at| at <= then))?.0;
         self.ready.remove(&key)
     }
 
-    /// When the next head expires.
+    /// Returns when the first message of any priority expires.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         self.heads().filter_map(|(_, entry)| entry.expires_at).min()
     }
 
-    /// When it goes because nobody uses it: `x-expires`.
+    /// Returns when the queue expires (`x-expires`) if it stays unused.
     pub(crate) fn unused_until(&self) -> Option<u64> {
-        self.settings.expires.filter(|_| self.consumers.is_empty()).map(|expires| self.used_at + expires)
+        self.options.expires.filter(|_| self.consumers.is_empty()).map(|expires| self.used_at + expires)
     }
 
-    /// Takes all that wait.
+    /// Takes all waiting messages.
     pub(crate) fn take_all(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.ready).into_values().collect()
     }
 
-    /// All that wait, in the order of their delivery.
+    /// Returns all waiting messages in the order of delivery.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.ready.values()
     }

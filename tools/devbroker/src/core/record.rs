@@ -12,8 +12,8 @@ use super::{
     value::{Name, QueueId},
 };
 
-/// One entry of the log. Postcard writes a kind as its place in this list: a change of the list, or of what stands in it, is a
-/// new version of the log's format.
+/// One entry of the log. Postcard writes the index of the variant and then its fields in order: whoever changes either has to raise
+/// the version of the log's format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// Ids up to this one are taken.
@@ -22,7 +22,7 @@ pub(crate) enum Record {
     Exchange { name: Name, kind: ExchangeKind, auto_delete: bool, arguments: FieldTable },
     /// An exchange was deleted.
     ExchangeDeleted { name: Name },
-    /// A queue was declared; `next` is its first free place, or its first offset.
+    /// A queue was declared; `next` is its first free position, or the first offset of a stream.
     Queue { id: QueueId, name: Name, auto_delete: bool, arguments: FieldTable, next: u64 },
     /// A queue was deleted, with its bindings and its messages.
     QueueDeleted { queue: QueueId },
@@ -31,42 +31,42 @@ pub(crate) enum Record {
     /// A binding was removed.
     Unbound { source: Name, binding: Binding },
     /// A message came into queues.
-    Message { places: Vec<Place>, message: Arc<Message> },
+    Message { positions: Vec<Position>, message: Arc<Message> },
     /// A message was delivered from a queue.
-    Delivered { queue: QueueId, place: u64 },
+    Delivered { queue: QueueId, position: u64 },
     /// A message was requeued, for the `count`th time.
-    Returned { queue: QueueId, place: u64, count: u32 },
+    Returned { queue: QueueId, position: u64, count: u32 },
     /// A message is dead, and waits until another queue takes it.
-    Held { queue: QueueId, place: u64, reason: Reason },
+    Held { queue: QueueId, position: u64, reason: Reason },
     /// A message left a queue.
-    Removed { queue: QueueId, place: u64 },
+    Removed { queue: QueueId, position: u64 },
 }
 
-/// Where a message is.
+/// The position of a message in a queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) queue: QueueId,
-    pub(crate) place: u64,
+    pub(crate) position: u64,
     pub(crate) expires_at: Option<u64>,
-    /// How often it came back, if somebody may have seen it before.
+    /// Number of times it was requeued; `None` if it was never delivered.
     pub(crate) returned: Option<u32>,
 }
 
-impl Place {
+impl Position {
     pub(super) fn of(queue: QueueId, entry: &Entry) -> Self {
         let returned = entry.redelivered.then_some(entry.delivery_count);
-        Self { queue, place: entry.place, expires_at: entry.expires_at, returned }
+        Self { queue, position: entry.position, expires_at: entry.expires_at, returned }
     }
 }
 
 impl Record {
-    /// Appends its bytes.
+    /// Appends the encoded record.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let written = postcard::to_extend(self, std::mem::take(out));
         *out = written.expect("BUG: writing to memory cannot fail");
     }
 
-    /// Reads it back; `None` for anything else.
+    /// Decodes a record; `None` if the bytes are not exactly one.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (record, rest) = postcard::take_from_bytes(bytes).ok()?;
         rest.is_empty().then_some(record)
@@ -78,7 +78,7 @@ impl Record {
     }
 
     pub(super) fn of_queue(id: QueueId, queue: &Queue) -> Self {
-        let (name, arguments, next) = (queue.name.clone(), queue.arguments.clone(), queue.next_place());
+        let (name, arguments, next) = (queue.name.clone(), queue.arguments.clone(), queue.next_position());
         Self::Queue { id, name, auto_delete: queue.auto_delete, arguments, next }
     }
 }
@@ -104,9 +104,9 @@ mod tests {
             body: Bytes::from_static(b"body"),
             dead_lettered: true,
         };
-        let places = vec![
-            Place { queue: 1, place: 2, expires_at: None, returned: Some(3) },
-            Place { queue: 3, place: 4, expires_at: Some(5), returned: None },
+        let positions = vec![
+            Position { queue: 1, position: 2, expires_at: None, returned: Some(3) },
+            Position { queue: 3, position: 4, expires_at: Some(5), returned: None },
         ];
         let records = [
             Record::Ids { last: 7 },
@@ -121,11 +121,11 @@ mod tests {
             Record::QueueDeleted { queue: 1 },
             Record::Bound { source: source.clone(), binding: binding.clone() },
             Record::Unbound { source, binding },
-            Record::Message { message: Arc::new(message), places },
-            Record::Delivered { queue: 1, place: 2 },
-            Record::Returned { queue: 1, place: 2, count: 3 },
-            Record::Held { queue: 1, place: 2, reason: Reason::Expired },
-            Record::Removed { queue: 1, place: 3 },
+            Record::Message { message: Arc::new(message), positions },
+            Record::Delivered { queue: 1, position: 2 },
+            Record::Returned { queue: 1, position: 2, count: 3 },
+            Record::Held { queue: 1, position: 2, reason: Reason::Expired },
+            Record::Removed { queue: 1, position: 3 },
         ];
         for record in records {
             let mut bytes = vec![];

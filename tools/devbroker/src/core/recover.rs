@@ -1,7 +1,7 @@
-//! The way to the log and back: the state from records, and all of it as records.
+//! Restores the state of a broker from the records of its log, and writes it as a snapshot of records.
 //!
 //! Durable queues, exchanges and bindings survive, persistent messages in classic queues, and all messages in quorum
-//! queues and streams. A message that was delivered and not settled comes back `redelivered`, and counted.
+//! queues and streams. An unsettled delivery is requeued: `redelivered`, and counted by quorum queues.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,14 +10,14 @@ use std::{
 
 use super::{
     Core, QueueId,
-    arguments::{Kind, Settings},
     exchange::{Binding, Exchange, PREDECLARED},
     message::{Entry, Message, Reason},
     queue::Queue,
-    record::{Place, Record},
+    queue_options::{QueueKind, QueueOptions},
+    record::{Position, Record},
 };
 
-/// The broker while its log is read: messages are not in their queues before it is known what became of them.
+/// A broker whose log is being read. Messages enter their queues at the end, when their later records are known.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     core: Core,
@@ -32,12 +32,12 @@ struct Recovered {
 }
 
 impl Recovery {
-    /// Begins with an empty broker.
+    /// Starts with an empty core.
     pub(crate) fn new(core: Core) -> Self {
         Self { core, entries: HashMap::new() }
     }
 
-    /// Takes one record; those that mean nothing any more are passed over.
+    /// Applies one record; those of deleted queues and exchanges are skipped.
     pub(crate) fn take(&mut self, record: Record) {
         let core = &mut self.core;
         match record {
@@ -48,11 +48,11 @@ impl Recovery {
             }
             Record::ExchangeDeleted { name } => core.remove_exchange(&name),
             Record::Queue { id, name, auto_delete, arguments, next } => {
-                let Ok(settings) = Settings::read(&arguments, &name) else { return };
+                let Ok(options) = QueueOptions::read(&arguments, &name) else { return };
                 core.make_vhost(&name.vhost);
-                let mut queue = Queue::new(name.clone(), arguments, settings, core.now);
+                let mut queue = Queue::new(name.clone(), arguments, options, core.now);
                 queue.auto_delete = auto_delete;
-                queue.go_on_from(next);
+                queue.continue_from(next);
                 core.queue_ids.insert(name, id);
                 core.queues.insert(id, queue);
                 core.next_id = core.next_id.max(id);
@@ -70,50 +70,54 @@ impl Recovery {
             Record::Unbound { source, binding } => {
                 core.remove_bindings(|name, other| *name == source && *other == binding);
             }
-            Record::Message { message, places } => {
-                places.into_iter().for_each(|place| self.take_message(&place, &message));
+            Record::Message { message, positions } => {
+                positions.into_iter().for_each(|position| self.take_message(&position, &message));
             }
-            Record::Delivered { queue, place } => self.change(queue, place, |it| it.is_delivered = true),
-            Record::Returned { queue, place, count } => self.change(queue, place, |it| {
+            Record::Delivered { queue, position } => {
+                self.change(queue, position, |it| it.is_delivered = true)
+            }
+            Record::Returned { queue, position, count } => self.change(queue, position, |it| {
                 it.is_delivered = false;
                 (it.entry.delivery_count, it.entry.redelivered) = (count, true);
             }),
-            Record::Held { queue, place, reason } => self.change(queue, place, |it| it.held = Some(reason)),
-            Record::Removed { queue, place } => {
-                self.entries.get_mut(&queue).and_then(|entries| entries.remove(&place));
+            Record::Held { queue, position, reason } => {
+                self.change(queue, position, |it| it.held = Some(reason))
+            }
+            Record::Removed { queue, position } => {
+                self.entries.get_mut(&queue).and_then(|entries| entries.remove(&position));
             }
         }
-        // What is in the log already need not be written again.
+        // These records are in the log already.
         self.core.output.records.clear();
     }
 
-    fn take_message(&mut self, place: &Place, message: &Arc<Message>) {
-        let Some(queue) = self.core.queues.get_mut(&place.queue) else { return };
-        if queue.kind() == Kind::Stream {
+    fn take_message(&mut self, position: &Position, message: &Arc<Message>) {
+        let Some(queue) = self.core.queues.get_mut(&position.queue) else { return };
+        if queue.kind() == QueueKind::Stream {
             queue.stream.append(Arc::clone(message));
             return;
         }
-        // Whatever became of it, its place is not given again while the log speaks of it.
-        queue.go_on_from(place.place + 1);
+        // Its position is not used again while the log mentions it.
+        queue.continue_from(position.position + 1);
         let entry = Entry {
             priority: queue.priority_of(message),
-            expires_at: place.expires_at,
-            redelivered: place.returned.is_some(),
-            delivery_count: place.returned.unwrap_or(0),
+            expires_at: position.expires_at,
+            redelivered: position.returned.is_some(),
+            delivery_count: position.returned.unwrap_or(0),
             persisted: true,
-            ..Entry::new(place.place, message)
+            ..Entry::new(position.position, message)
         };
         let recovered = Recovered { entry, is_delivered: false, held: None };
-        self.entries.entry(place.queue).or_default().insert(place.place, recovered);
+        self.entries.entry(position.queue).or_default().insert(position.position, recovered);
     }
 
-    fn change(&mut self, queue: QueueId, place: u64, change: impl FnOnce(&mut Recovered)) {
-        if let Some(recovered) = self.entries.get_mut(&queue).and_then(|entries| entries.get_mut(&place)) {
+    fn change(&mut self, queue: QueueId, position: u64, change: impl FnOnce(&mut Recovered)) {
+        if let Some(recovered) = self.entries.get_mut(&queue).and_then(|entries| entries.get_mut(&position)) {
             change(recovered);
         }
     }
 
-    /// The log is read: every message goes where it was.
+    /// Puts every message into its queue, at the end of the log.
     pub(crate) fn finish(self, now: u64) -> Core {
         let Self { mut core, entries } = self;
         core.now = now;
@@ -126,7 +130,7 @@ impl Recovery {
                 }
                 if is_delivered {
                     entry.redelivered = true;
-                    entry.delivery_count += u32::from(queue.kind() == Kind::Quorum);
+                    entry.delivery_count += u32::from(queue.kind() == QueueKind::Quorum);
                 }
                 queue.put(entry);
             }
@@ -135,13 +139,13 @@ impl Recovery {
             queue.used_at = now;
             core.dirty.insert(*id);
         }
-        core.tend_all();
+        core.update_queues();
         core
     }
 }
 
 impl Core {
-    /// All that has to survive, as the shortest log that says it.
+    /// Returns all durable state as the shortest log of it.
     pub(crate) fn snapshot(&self) -> Vec<Record> {
         let mut records = vec![Record::Ids { last: self.next_id }];
         let mut unacked: HashMap<QueueId, Vec<&Entry>> = HashMap::new();
@@ -151,23 +155,23 @@ impl Core {
         }
         for (id, queue) in self.queues.iter().filter(|(_, queue)| queue.is_persisted()) {
             records.push(Record::of_queue(*id, queue));
-            records.extend(queue.stream.iter().map(|(place, message)| Record::Message {
-                places: vec![Place { queue: *id, place, expires_at: None, returned: None }],
+            records.extend(queue.stream.iter().map(|(position, message)| Record::Message {
+                positions: vec![Position { queue: *id, position, expires_at: None, returned: None }],
                 message: Arc::clone(message),
             }));
             let message = |entry: &Entry| Record::Message {
-                places: vec![Place::of(*id, entry)],
+                positions: vec![Position::of(*id, entry)],
                 message: Arc::clone(&entry.message),
             };
             let waiting = queue.entries().filter(|entry| entry.persisted);
             records.extend(waiting.map(message));
             let delivered = unacked.remove(id).unwrap_or_default();
             for entry in delivered.into_iter().filter(|entry| entry.persisted) {
-                let delivered = Record::Delivered { queue: *id, place: entry.place };
+                let delivered = Record::Delivered { queue: *id, position: entry.position };
                 records.extend([message(entry), delivered]);
             }
             for (entry, reason) in queue.held.iter().filter(|(entry, _)| entry.persisted) {
-                let held = Record::Held { queue: *id, place: entry.place, reason: *reason };
+                let held = Record::Held { queue: *id, position: entry.position, reason: *reason };
                 records.extend([message(entry), held]);
             }
         }

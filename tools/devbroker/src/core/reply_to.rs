@@ -1,4 +1,4 @@
-//! Direct reply-to: a reply goes to the channel that asked, past all queues.
+//! Direct reply-to: a reply goes to the channel of its request, without a queue.
 //! <https://www.rabbitmq.com/docs/direct-reply-to>
 
 use std::sync::Arc;
@@ -6,43 +6,52 @@ use std::sync::Arc;
 use amq_protocol::{protocol::basic, types::ShortString};
 
 use super::{
-    At, Core, Extra, Out,
+    ChannelId, Core, DeliveryHeader, Outgoing,
     deliver::deliver_method,
+    error::AmqpError,
     message::Message,
-    method::{Answer, unless},
-    refusal::Refusal,
-    value::short,
+    method::{Answer, answer_unless_nowait},
+    value::short_string,
 };
 
-/// The pseudo-queue of replies.
+/// Name of the pseudo-queue for replies.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 impl Core {
-    pub(super) fn consume_replies(&mut self, at: At, tag: ShortString, method: &basic::Consume) -> Answer {
+    pub(super) fn consume_replies(
+        &mut self,
+        at: ChannelId,
+        tag: ShortString,
+        method: &basic::Consume,
+    ) -> Answer {
         if !method.no_ack {
-            return Err(Refusal::precondition("reply consumer cannot acknowledge"));
+            return Err(AmqpError::precondition("reply consumer cannot acknowledge"));
         }
         if self.channel(at)?.reply.is_some() {
-            return Err(Refusal::precondition("reply consumer already set"));
+            return Err(AmqpError::precondition("reply consumer already set"));
         }
-        let address = self.given_name(&format!("{REPLY_TO}."));
+        let address = self.generated_name(&format!("{REPLY_TO}."));
         self.channel(at)?.reply = Some((tag.clone(), address.clone()));
         self.replies.insert(address, at);
-        unless(method.nowait, basic::ConsumeOk { consumer_tag: tag })
+        answer_unless_nowait(method.nowait, basic::ConsumeOk { consumer_tag: tag })
     }
 
-    /// The address in a request is that of this channel's consumer.
-    pub(super) fn set_reply_address(&mut self, at: At, message: &mut Message) -> Result<(), Refusal> {
+    /// Replaces the pseudo-queue in a request by the address of this channel.
+    pub(super) fn set_reply_address(
+        &mut self,
+        at: ChannelId,
+        message: &mut Message,
+    ) -> Result<(), AmqpError> {
         if message.properties.reply_to().as_ref().is_some_and(|to| to.as_str() == REPLY_TO) {
             let reply = self.channel(at)?.reply.as_ref();
             let (_, address) =
-                reply.ok_or_else(|| Refusal::precondition("fast reply consumer does not exist"))?;
-            message.properties = message.properties.clone().with_reply_to(short(address));
+                reply.ok_or_else(|| AmqpError::precondition("fast reply consumer does not exist"))?;
+            message.properties = message.properties.clone().with_reply_to(short_string(address));
         }
         Ok(())
     }
 
-    /// Hands a reply to the channel that waits for it, if it is one. RabbitMQ 4.0 calls it unroutable all the same.
+    /// Delivers a message that is a reply to the channel that waits for it. RabbitMQ 4.0 still treats it as unroutable.
     pub(super) fn reply(&mut self, message: &Arc<Message>) {
         if !message.exchange.as_str().is_empty() {
             return;
@@ -52,6 +61,9 @@ impl Core {
         let Some((tag, _)) = channel.reply.clone() else { return };
         channel.last_tag += 1;
         let deliver = deliver_method(tag, channel.last_tag, false, message);
-        self.send(at.connection, Out::Content(at.channel, deliver, Arc::clone(message), Extra::None));
+        self.send(
+            at.connection,
+            Outgoing::Content(at.channel, deliver, Arc::clone(message), DeliveryHeader::None),
+        );
     }
 }

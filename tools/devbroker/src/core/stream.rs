@@ -1,27 +1,27 @@
-//! A stream: a log with offsets, from which reading takes nothing away.
+//! A stream: an append-only log with offsets, whose entries stay when they are read.
 //! <https://www.rabbitmq.com/docs/streams#consuming>
 //!
-//! RabbitMQ reads a stream in chunks and begins at a chunk's start, so that `last` may give entries from before; here
-//! a chunk is one entry. It is kept in memory. There are no offsets that are times, and no retention by age.
+//! RabbitMQ reads a stream in chunks and starts at the beginning of one, so `last` may deliver earlier entries; here
+//! a chunk is one entry. The stream is kept in memory. Offsets by time and retention by age are not implemented.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use amq_protocol::types::AMQPValue;
 
 use super::{
+    error::AmqpError,
     message::Message,
-    refusal::Refusal,
     value::{number, text},
 };
 
-/// What a stream keeps at most, whatever its arguments say, since it is kept in memory.
-const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// Largest size of a stream in bytes, whatever its arguments say, because it is kept in memory.
+const MAX_STREAM_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The entries of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     entries: VecDeque<Arc<Message>>,
-    /// The offset of the first entry that it still has.
+    /// Offset of the oldest entry.
     first: u64,
     bytes: u64,
     max_bytes: u64,
@@ -29,10 +29,10 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(max_bytes: Option<u64>) -> Self {
-        Self { max_bytes: max_bytes.unwrap_or(MOST_BYTES).min(MOST_BYTES), ..Self::default() }
+        Self { max_bytes: max_bytes.unwrap_or(MAX_STREAM_BYTES).min(MAX_STREAM_BYTES), ..Self::default() }
     }
 
-    /// Begins at this offset, after a restart.
+    /// Continues from an offset after a restart.
     pub(crate) fn begin_at(&mut self, offset: u64) {
         self.first = offset;
     }
@@ -45,12 +45,12 @@ impl Stream {
         self.first
     }
 
-    /// The offset that the next entry gets.
+    /// Returns the offset of the next entry.
     fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    /// Appends, and lets go of the oldest if there is too much, never of the last. Returns the offset.
+    /// Appends a message and returns its offset. Above the limit the oldest entries are dropped, but never the last one.
     pub(crate) fn append(&mut self, message: Arc<Message>) -> u64 {
         self.bytes += message.cost() as u64;
         self.entries.push_back(message);
@@ -61,20 +61,20 @@ impl Stream {
         self.end() - 1
     }
 
-    /// The entry at this offset, or the first after it that is still there; `None` at the end.
+    /// Returns the entry at an offset, or the oldest one if that is newer; `None` at the end.
     pub(crate) fn at_or_after(&self, offset: u64) -> Option<(u64, &Arc<Message>)> {
         let offset = offset.max(self.first);
         let index = usize::try_from(offset - self.first).ok()?;
         self.entries.get(index).map(|message| (offset, message))
     }
 
-    /// All entries with their offsets.
+    /// Returns all entries with their offsets.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Arc<Message>)> {
         (self.first..).zip(&self.entries)
     }
 
-    /// Where a consumer begins: `x-stream-offset`. RabbitMQ answers 541 to a value that means nothing.
-    pub(crate) fn start(&self, offset: Option<&AMQPValue>) -> Result<u64, Refusal> {
+    /// Returns the offset at which a consumer begins (`x-stream-offset`). Like RabbitMQ it answers 541 to an invalid value.
+    pub(crate) fn start(&self, offset: Option<&AMQPValue>) -> Result<u64, AmqpError> {
         let Some(value) = offset else { return Ok(self.end()) };
         if let Some(n) = number(value) {
             return Ok(u64::try_from(n).unwrap_or(0));
@@ -83,13 +83,13 @@ impl Stream {
             Some("first") => Ok(self.first),
             Some("last") => Ok(self.end().saturating_sub(1)),
             Some("next") => Ok(self.end()),
-            _ if is_time(value) => Err(Refusal::not_implemented("x-stream-offset of a time")),
-            _ => Err(Refusal::internal()),
+            _ if is_time(value) => Err(AmqpError::not_implemented("x-stream-offset of a time")),
+            _ => Err(AmqpError::internal()),
         }
     }
 }
 
-/// A timestamp, or an age such as `1h`.
+/// Returns whether a value is a timestamp, or an age such as `1h`.
 fn is_time(value: &AMQPValue) -> bool {
     let is_age = |text: String| text.strip_suffix(['Y', 'M', 'D', 'h', 'm', 's']).is_some_and(is_digits);
     matches!(value, AMQPValue::Timestamp(_)) || text(value).is_some_and(is_age)

@@ -2,7 +2,7 @@
 
 mod delivery;
 mod deaths;
-mod refusals;
+mod errors;
 mod fuzz;
 
 use amq_protocol::{
@@ -27,7 +27,7 @@ struct Bench {
     log: Vec<Record>,
 }
 
-/// What a client saw, short: `deliver 1 body`, `ack 1`, `nack 2`, `return body`, `close 404`.
+/// The frames that a client got, in short: `deliver 1 body`, `ack 1`, `nack 2`, `return body`, `close 404`.
 type Seen = Vec<String>;
 
 impl Bench {
@@ -125,9 +125,9 @@ impl Bench {
         let mut core = recovered(2, self.now, &self.log);
         core.take_output();
         // The snapshot says the same as the long log.
-        let short = recovered(2, self.now, &core.snapshot());
+        let short_string = recovered(2, self.now, &core.snapshot());
         let view = |core: &Core| core.queues_view(None);
-        assert_eq!(view(&short), view(&core));
+        assert_eq!(view(&short_string), view(&core));
         let client = connect(&mut core);
         core.take_output();
         Self { core, client, now: self.now, log: self.log }
@@ -160,15 +160,15 @@ fn connect(core: &mut Core) -> ConnectionId {
     client
 }
 
-fn shown(out: &Out) -> Option<String> {
+fn shown(out: &Outgoing) -> Option<String> {
     match out {
-        Out::Content(_, AMQPClass::Basic(method), message, extra) => {
+        Outgoing::Content(_, AMQPClass::Basic(method), message, extra) => {
             let body = String::from_utf8_lossy(&message.body);
             let again = |redelivered: bool| if redelivered { " again" } else { "" };
             let extra = match extra {
-                Extra::None => String::new(),
-                Extra::DeliveryCount(count) => format!(" count {count}"),
-                Extra::StreamOffset(offset) => format!(" offset {offset}"),
+                DeliveryHeader::None => String::new(),
+                DeliveryHeader::DeliveryCount(count) => format!(" count {count}"),
+                DeliveryHeader::StreamOffset(offset) => format!(" offset {offset}"),
             };
             Some(match method {
                 Basic::Deliver(it) => {
@@ -179,18 +179,20 @@ fn shown(out: &Out) -> Option<String> {
                 _ => format!("returned {body}"),
             })
         }
-        Out::Method(_, AMQPClass::Basic(Basic::Ack(ack))) => {
+        Outgoing::Method(_, AMQPClass::Basic(Basic::Ack(ack))) => {
             Some(format!("ack {}{}", ack.delivery_tag, if ack.multiple { " and before" } else { "" }))
         }
-        Out::Method(_, AMQPClass::Basic(Basic::Nack(nack))) => Some(format!("nack {}", nack.delivery_tag)),
-        Out::Method(_, AMQPClass::Basic(Basic::GetEmpty(_))) => Some("nothing".into()),
-        Out::Method(_, AMQPClass::Basic(Basic::Cancel(it))) => {
+        Outgoing::Method(_, AMQPClass::Basic(Basic::Nack(nack))) => {
+            Some(format!("nack {}", nack.delivery_tag))
+        }
+        Outgoing::Method(_, AMQPClass::Basic(Basic::GetEmpty(_))) => Some("nothing".into()),
+        Outgoing::Method(_, AMQPClass::Basic(Basic::Cancel(it))) => {
             Some(format!("{} is cancelled", it.consumer_tag))
         }
-        Out::Method(_, AMQPClass::Channel(channel::AMQPMethod::Close(it))) => {
+        Outgoing::Method(_, AMQPClass::Channel(channel::AMQPMethod::Close(it))) => {
             Some(format!("close {}", it.reply_code))
         }
-        Out::Method(_, AMQPClass::Connection(connection::AMQPMethod::Close(it))) => {
+        Outgoing::Method(_, AMQPClass::Connection(connection::AMQPMethod::Close(it))) => {
             Some(format!("hang up {} {}", it.reply_code, it.reply_text))
         }
         _ => None,

@@ -1,15 +1,15 @@
-//! What time does: messages expire, unused queues go, held dead letters are tried again.
+//! Timers: messages and unused queues expire, and held dead letters are retried.
 //! <https://www.rabbitmq.com/docs/ttl>
 
-use super::{Core, QueueId, death::TRY_AGAIN, message::Reason};
+use super::{Core, QueueId, dead_letter::HELD_RETRY_MILLIS, message::Reason};
 
 impl Core {
-    /// When [`Core::tick`] has to be called next, in Unix milliseconds.
+    /// Returns when [`Core::tick`] has to be called next, in Unix milliseconds.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Does what is due.
+    /// Handles the timers that are due, and updates the queues that have changed.
     pub(crate) fn tick(&mut self, now: u64) {
         self.now = now;
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
@@ -23,13 +23,13 @@ impl Core {
                 self.dirty.insert(id);
             }
         }
-        self.tend_all();
+        self.update_queues();
     }
 
-    /// Brings all queues in order in which something has changed.
-    pub(super) fn tend_all(&mut self) {
+    /// Expires and delivers messages of all queues that have changed, and sets their timers.
+    pub(super) fn update_queues(&mut self) {
         while let Some(id) = self.dirty.pop_first() {
-            // What expires in this very millisecond may still be delivered: with a TTL of 0 that is the only way.
+            // A message that expires in this millisecond may still be delivered: with a TTL of 0 there is no other chance.
             self.drop_expired(id, self.now.saturating_sub(1));
             self.deliver(id);
             self.drop_expired(id, self.now);
@@ -43,10 +43,10 @@ impl Core {
         }
     }
 
-    /// Sees to it that the next thing that time does to a queue happens in time.
+    /// Sets the timer of a queue to its next expiry or retry.
     fn set_timer(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let held = (!queue.held.is_empty()).then_some(self.now + TRY_AGAIN);
+        let held = (!queue.held.is_empty()).then_some(self.now + HELD_RETRY_MILLIS);
         let next = [queue.next_expiry(), queue.unused_until(), held].into_iter().flatten().min();
         if let Some(next) = next.filter(|next| queue.timer.is_none_or(|timer| *next < timer)) {
             self.timers.extend([(next, id)]);

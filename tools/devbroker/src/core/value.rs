@@ -1,4 +1,4 @@
-//! Ids and names, and AMQP values as numbers and texts.
+//! Ids and names, and conversions of AMQP values.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ pub(crate) type QueueId = u64;
 /// Identifies a consumer, as long as the broker runs.
 pub(crate) type ConsumerId = u64;
 
-/// The name of a queue or an exchange, shown as error texts have it.
+/// The name of a queue or an exchange; `Display` has the form of RabbitMQ's error texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Name {
     pub(crate) vhost: Arc<str>,
@@ -25,7 +25,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// A whole number of any AMQP type.
+/// Returns a value of any of AMQP's integer types.
 pub(crate) fn number(value: &AMQPValue) -> Option<i64> {
     match *value {
         AMQPValue::ShortShortInt(n) => Some(n.into()),
@@ -39,7 +39,7 @@ pub(crate) fn number(value: &AMQPValue) -> Option<i64> {
     }
 }
 
-/// A text of either AMQP type.
+/// Returns a value of either of AMQP's string types.
 pub(crate) fn text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(text.to_string()),
@@ -48,22 +48,22 @@ pub(crate) fn text(value: &AMQPValue) -> Option<String> {
     }
 }
 
-/// The text of a table's field.
+/// Returns the text of a table's field.
 pub(crate) fn text_of(table: &FieldTable, field: &str) -> Option<String> {
     table.inner().get(field).and_then(text)
 }
 
-/// A name that may come from a long string: cut to what a short string holds.
-pub(crate) fn short(name: &str) -> ShortString {
+/// Converts a text to a short string, which holds at most 255 bytes; the rest is cut off.
+pub(crate) fn short_string(name: &str) -> ShortString {
     ShortString::try_new(&name[..name.floor_char_boundary(255)]).unwrap_or_default()
 }
 
-/// Counts on the wire have 32 bits.
+/// Converts a count to the 32 bits that AMQP has for it.
 pub(crate) fn to_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// RabbitMQ's name of a value's type, as its error texts have it.
+/// Returns the name of a value's type in RabbitMQ's error texts.
 pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
     match value {
         AMQPValue::Boolean(_) => "bool",
@@ -86,7 +86,7 @@ pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
     }
 }
 
-/// Numbers are equal whatever their types are.
+/// Compares two values; integers are equal whatever their types are.
 pub(crate) fn is_equal(one: &AMQPValue, other: &AMQPValue) -> bool {
     one == other || number(one).is_some() && number(one) == number(other)
 }

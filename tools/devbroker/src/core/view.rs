@@ -1,17 +1,17 @@
-//! What an operator may see.
+//! The JSON that operators see.
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use super::{
     Core,
-    arguments::Kind,
     queue::Queue,
+    queue_options::QueueKind,
     value::{Name, number, text, text_of},
 };
 
 impl Core {
-    /// Counts of everything.
+    /// Returns the counts of the broker.
     pub(crate) fn status(&self) -> Value {
         json!({
             "connections": self.connections.len(),
@@ -24,7 +24,7 @@ impl Core {
         })
     }
 
-    /// The queues, of one vhost or of all, with RabbitMQ's columns.
+    /// Returns the queues of one vhost or of all, with RabbitMQ's columns.
     pub(crate) fn queues_view(&self, vhost: Option<&str>) -> Value {
         let queues = self.queue_ids.values().filter_map(|id| self.queues.get(id));
         let queues = queues.filter(|queue| vhost.is_none_or(|vhost| *queue.name.vhost == *vhost));
@@ -44,13 +44,13 @@ impl Core {
                 "messages_unacknowledged": unacked,
                 "messages_dead_letters_held": held,
                 "consumers": queue.consumers.len(),
-                "first_offset": (queue.kind() == Kind::Stream).then(|| queue.stream.first()),
+                "first_offset": (queue.kind() == QueueKind::Stream).then(|| queue.stream.first()),
             })
         });
         view.collect()
     }
 
-    /// The first waiting messages of a queue, left where they are.
+    /// Returns the first `count` waiting messages of a queue without taking them; `null` if there is no such queue.
     pub(crate) fn peek(&self, vhost: &str, queue: &str, count: usize) -> Value {
         let name = Name { vhost: vhost.into(), name: queue.into() };
         let Some(queue) = self.queue_ids.get(&name).and_then(|id| self.queues.get(id)) else {
@@ -77,7 +77,7 @@ impl Core {
         view.collect()
     }
 
-    /// The connections, oldest first.
+    /// Returns the connections, the oldest first.
     pub(crate) fn connections_view(&self) -> Value {
         let view = self.connections.iter().map(|(id, connection)| {
             let channels = connection.channels.values();
@@ -102,7 +102,7 @@ fn table(table: &FieldTable) -> Value {
     Value::Object(table.into_iter().map(|(name, value)| (name.to_string(), plain(value))).collect())
 }
 
-/// An AMQP value as JSON without the names of the types.
+/// Converts an AMQP value to JSON, without its type.
 fn plain(value: &AMQPValue) -> Value {
     use AMQPValue as V;
     if let Some(text) = text(value) {

@@ -1,18 +1,18 @@
-//! The bounds of header tables, checked before they are built: the codec calls itself for each level, and a table of a
-//! few kilobytes can have more levels than the stack has room for.
+//! Checks the size of header tables before they are decoded: the codec is recursive, and a table of a few kilobytes can have
+//! more levels than the stack has room for.
 
-/// Tables in tables.
-pub(super) const MOST_LEVELS: usize = 32;
-/// Values of one table, with those of the tables in it.
-pub(super) const MOST_VALUES: usize = 4_096;
+/// Most levels of tables within tables.
+pub(super) const MAX_TABLE_DEPTH: usize = 32;
+/// Most values of a table, including those of the tables in it.
+pub(super) const MAX_TABLE_VALUES: usize = 4_096;
 
-/// Whether the table of a frame, if it has one, is one, and not too deep or too large.
+/// Returns whether a frame has no table, or a valid one within the limits.
 pub(super) fn is_within(kind: u8, payload: &[u8]) -> bool {
-    let mut values = MOST_VALUES;
-    table_of(kind, payload).is_none_or(|table| check_table(table, MOST_LEVELS, &mut values).is_some())
+    let mut values = MAX_TABLE_VALUES;
+    table_of(kind, payload).is_none_or(|table| check_table(table, MAX_TABLE_DEPTH, &mut values).is_some())
 }
 
-/// Where the table of a method or a content header begins, if it has one.
+/// Returns the bytes from the table of a method or a content header on, if it has one.
 fn table_of(kind: u8, payload: &[u8]) -> Option<&[u8]> {
     let short = |at: usize| Some(u16::from_be_bytes([*payload.get(at)?, *payload.get(at + 1)?]));
     let after = |mut at: usize, strings: usize, bits: usize| {
@@ -42,7 +42,7 @@ fn table_of(kind: u8, payload: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Walks over a table without building it; `None` if it will not do.
+/// Measures a table without decoding it; `None` if it is invalid or exceeds a limit.
 fn check_table(bytes: &[u8], levels: usize, values: &mut usize) -> Option<usize> {
     let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let content = bytes.get(4..4 + length)?;

@@ -1,4 +1,4 @@
-//! What a queue is declared with: what is checked, and what has to be the same when it is declared again.
+//! Arguments of queues: their checks, and their equivalence in repeated declarations.
 
 use amq_protocol::protocol::queue;
 use lapin::types::AMQPValue;

@@ -46,7 +46,7 @@ async fn at_least_once_keeps_what_cannot_be_delivered() {
     }
 }
 
-/// How the project's messages wait: a quorum queue with a time to live whose dead go back to work.
+/// Declares a retry queue as the services use it: a quorum queue with a TTL, which dead-letters back to the work queue.
 #[tokio::test]
 async fn a_quorum_queue_as_a_place_to_wait() {
     let client = Client::new().await;

@@ -1,4 +1,4 @@
-//! Who gets what: consumers, their prefetch, their turns and their end.
+//! Consumers: their deliveries, their order, and their cancellation.
 
 use amq_protocol::protocol::{AMQPClass, basic};
 use e2e::wait::until_true;

@@ -1,4 +1,4 @@
-//! What becomes of messages that nobody takes: where they go, and the story that they carry.
+//! Dead letters: their routing, and their failure history.
 
 use lapin::{
     BasicProperties, ExchangeKind,

@@ -1,4 +1,4 @@
-//! How queues end, and who hears of it.
+//! Deleted queues, and who is notified of them.
 
 use amq_protocol::protocol::{AMQPClass, basic, queue};
 use lapin::{

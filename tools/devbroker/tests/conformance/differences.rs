@@ -29,7 +29,7 @@ impl Broker {
 
 /// One answer of one broker that is not the reference's.
 pub(crate) struct Difference {
-    /// What a test calls it.
+    /// Key under which a test asks for it.
     pub(crate) key: &'static str,
     /// Whose answer it is.
     pub(crate) on: Broker,
@@ -320,7 +320,7 @@ const fn on_dev(key: &'static str, answer: &'static str, reason: &'static str) -
     Difference { key, on: Broker::Dev, answer, reason }
 }
 
-/// What a broker answers instead of the reference's answer; `None` where it has to answer the same.
+/// Returns the difference that a broker may have; `None` if it has to answer like the reference.
 pub(crate) fn allowed(broker: Broker, key: &str) -> Option<&'static Difference> {
     DIFFERENCES.iter().find(|difference| difference.on == broker && difference.key == key)
 }
@@ -344,7 +344,7 @@ fn every_difference_is_listed_once_and_looked_for_by_a_test() {
     }
 }
 
-/// Whether a text is what a format string makes.
+/// Returns whether a format string can produce a text.
 fn matches(format: &str, text: &str) -> bool {
     let Some((start, rest)) = format.split_once('{') else { return format == text };
     let end = rest.rsplit_once('}').map_or("", |(_, end)| end);

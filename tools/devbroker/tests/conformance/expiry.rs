@@ -1,4 +1,4 @@
-//! What goes by itself: messages and queues with a time to live.
+//! Messages and queues with a time to live.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 
 use crate::kit::{Client, body, in_time, number, publish};
 
-/// What not every broker knows: the time to live of one message.
+/// Property that not every broker implements: the time to live of one message.
 const EXPIRATION: &str = "a message's expiration";
 
 fn expiring(milliseconds: &str) -> BasicProperties {

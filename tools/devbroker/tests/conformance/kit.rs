@@ -1,4 +1,4 @@
-//! What the tests are written with: a [`Client`] is lapin's, a [`Wire`] sees and sends every frame itself.
+//! Helpers of the tests: a [`Client`] is lapin's, a [`Wire`] sends and receives every frame itself.
 //!
 //! Every test has a virtual host of its own. No call waits longer than [`LIMIT`]; a broker that owes an answer that long fails the test.
 

@@ -1,21 +1,21 @@
-//! What a client can see of a broker, written against AMQP 0-9-1 alone: nothing of this project is under test here but
+//! The behavior of a broker as a client sees it, written against AMQP 0-9-1 alone: nothing of this project is under test here but
 //! `tools/devbroker`, and the client is not the project's.
 //!
-//! RabbitMQ 4.0 is the reference. `HOPS_BROKER` names the broker to be held against it, and without it that is devbroker.
-//! Where another one may answer otherwise, [`differences`] says so with the reason, and a difference that has gone is
-//! a failure like a new one.
+//! RabbitMQ 4.0 is the reference. `HOPS_BROKER` names the broker to compare with it; by default that is devbroker.
+//! Where another broker may answer differently, [`differences`] lists that with the reason. A difference that is listed and no
+//! longer exists fails a test like a new one.
 //!
-//! - `kit`: a connection of lapin's with short names for what a test does, and one that sees every frame,
+//! - `kit`: a client of lapin's with short names, and one that sends and receives every frame itself,
 //! - `differences`: the allowed ones,
-//! - `negotiation`, `frames`, `channels`: connections and channels, and how they end,
-//! - `queues`, `arguments`, `deleting`, `exchanges`, `routing`: what can be declared, and where messages go,
-//! - `publishing`, `confirms`: what comes out is what went in, and when the broker says that it has it,
-//! - `consuming`, `prefetch`, `settling`, `ordering`: who gets what, how much, how often, in which order,
-//! - `expiry`, `limits`: what queues give up by themselves,
-//! - `dead_letters`, `death_stories`, `at_least_once`: what becomes of messages that nobody takes,
-//! - `quorum`, `streams`, `stream_rules`: what these kinds of queue do otherwise,
+//! - `negotiation`, `frames`, `channels`: connections and channels, and how they are closed,
+//! - `queues`, `arguments`, `deleting`, `exchanges`, `routing`: declarations, and where messages go,
+//! - `publishing`, `confirms`: messages are delivered unchanged, and confirmed when the broker has them,
+//! - `consuming`, `prefetch`, `settling`, `ordering`: deliveries, and their order,
+//! - `expiry`, `limits`: messages that queues drop or dead-letter by themselves,
+//! - `dead_letters`, `death_stories`, `at_least_once`: dead letters and their failure history,
+//! - `quorum`, `streams`, `stream_rules`: where these types of queue differ,
 //! - `reply_to`: requests and their replies,
-//! - `pika`: a client that nobody here wrote, with its typical programs.
+//! - `pika`: a client from outside this project, with its typical programs.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 

@@ -1,4 +1,4 @@
-//! How much a consumer has in hand, and whose turn it is.
+//! Prefetch of consumers, and the order in which they get deliveries.
 
 use amq_protocol::protocol::{AMQPClass, basic};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions};

@@ -1,4 +1,4 @@
-//! What comes out is what went in.
+//! Published messages are delivered unchanged.
 
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame},

@@ -1,4 +1,4 @@
-//! What quorum queues do otherwise than classic ones: what they refuse, and how often they deliver.
+//! Quorum queues where they differ from classic ones: refused arguments, and delivery limits.
 
 use lapin::{
     options::{BasicNackOptions, BasicRejectOptions, QueueDeclareOptions},

@@ -1,4 +1,4 @@
-//! What a stream refuses, and what it does to what it holds. How it is read is in `streams`.
+//! Operations that a stream refuses, and its retention. Reading is in `streams`.
 
 use amq_protocol::protocol::{basic, queue};
 use e2e::wait::until_true;
@@ -218,7 +218,7 @@ async fn a_message_without_delivery_mode_comes_out_of_a_stream() {
     client.answers("delivery mode out of a stream", delivery.properties.delivery_mode(), Some(1));
 }
 
-/// What a header's value is when it comes out again, or how it is refused.
+/// Returns a header's value as it is delivered, or the error with which it is refused.
 #[tokio::test]
 async fn headers_come_out_of_a_stream() {
     let client = stream_of(0).await;

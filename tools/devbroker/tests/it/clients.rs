@@ -1,4 +1,4 @@
-//! What clients meet.
+//! Clients over sockets.
 
 use crate::kit::*;
 use devbroker::Options;

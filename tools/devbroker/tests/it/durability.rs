@@ -1,4 +1,4 @@
-//! What survives.
+//! Durability: restarts, kills and damaged logs.
 
 use std::collections::BTreeSet;
 

@@ -74,7 +74,7 @@ impl Raw {
         (&self.0).write_all(&bytes(frame)).unwrap();
     }
 
-    /// What the broker still says until it hangs up.
+    /// Returns what the broker still sends until it closes the connection.
     fn rest(mut self) -> Vec<AMQPFrame> {
         let _ = self.0.shutdown(Shutdown::Write);
         let mut rest = vec![];
@@ -128,8 +128,8 @@ fn noise(rng: &mut StdRng) -> Vec<u8> {
     let mut bytes = bytes(&frame);
     match rng.random_range(0..4) {
         0 => {
-            let place = rng.random_range(0..bytes.len());
-            bytes[place] = rng.random();
+            let position = rng.random_range(0..bytes.len());
+            bytes[position] = rng.random();
         }
         1 => bytes.truncate(rng.random_range(0..bytes.len())),
         _ => {}

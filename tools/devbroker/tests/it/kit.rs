@@ -1,4 +1,4 @@
-//! What the tests are written with.
+//! Helpers of the tests.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -24,7 +24,7 @@ pub(crate) use amqp::{
     types::{AMQPValue, FieldTable},
 };
 
-/// What works comes sooner, on a loaded machine too.
+/// Time limit of every step; a working broker is faster, even on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn broker(options: Options) -> DevBroker {
@@ -54,7 +54,7 @@ pub(crate) async fn declare(channel: &Channel, name: &str, kind: &str) {
     in_time(channel.queue_declare(name.into(), options, arguments)).await.unwrap();
 }
 
-/// How many messages wait.
+/// Returns the number of waiting messages.
 pub(crate) async fn ready(channel: &Channel, name: &str) -> u32 {
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     in_time(channel.queue_declare(name.into(), options, FieldTable::default())).await.unwrap().message_count()

@@ -1,4 +1,4 @@
-//! What operators ask and wish.
+//! The HTTP interface and the verbs for operators.
 
 use std::time::Duration;
 

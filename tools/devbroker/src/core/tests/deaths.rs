@@ -70,9 +70,9 @@ fn deaths_are_counted_by_queue_and_reason_and_the_latest_stands_first() {
         body: Bytes::new(),
         dead_lettered: false,
     };
-    let once = death::died(&start, "a", Reason::Expired, 1_000);
-    let twice = death::died(&once, "b", Reason::Rejected, 2_000);
-    let thrice = death::died(&twice, "a", Reason::Expired, 3_000);
+    let once = dead_letter::with_death(&start, "a", Reason::Expired, 1_000);
+    let twice = dead_letter::with_death(&once, "b", Reason::Rejected, 2_000);
+    let thrice = dead_letter::with_death(&twice, "a", Reason::Expired, 3_000);
     let headers = thrice.headers();
     let headers = headers.inner();
     for (name, value) in [

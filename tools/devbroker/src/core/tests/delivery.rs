@@ -1,4 +1,4 @@
-//! Who gets what, in which order, and what comes back.
+//! Deliveries: their consumers, their order, and requeueing.
 
 use super::*;
 

@@ -156,12 +156,12 @@ fn clients_that_do_anything_break_nothing() {
                 let close_ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
                 let open = channel::AMQPMethod::Open(channel::Open {});
                 if core
-                    .channel(At { connection: client, channel: number })
+                    .channel(ChannelId { connection: client, channel: number })
                     .is_ok_and(|channel| channel.closing)
                 {
                     core.handle(now, client, Input::Method(number, AMQPClass::Channel(close_ok)));
                 }
-                if core.channel(At { connection: client, channel: number }).is_err() {
+                if core.channel(ChannelId { connection: client, channel: number }).is_err() {
                     core.handle(now, client, Input::Method(number, AMQPClass::Channel(open)));
                 }
             }
@@ -184,11 +184,13 @@ fn clients_that_do_anything_break_nothing() {
         let durable = |core: &Core| {
             let view = core.snapshot();
             let queues = view.iter().filter(|record| matches!(record, Record::Queue { .. })).count();
-            let places = view.iter().flat_map(|record| match record {
-                Record::Message { places, .. } => places.iter().map(|at| (at.queue, at.place)).collect(),
+            let positions = view.iter().flat_map(|record| match record {
+                Record::Message { positions, .. } => {
+                    positions.iter().map(|at| (at.queue, at.position)).collect()
+                }
                 _ => vec![],
             });
-            let messages: BTreeSet<_> = places.collect();
+            let messages: BTreeSet<_> = positions.collect();
             (queues, messages)
         };
         core.tick(now);

@@ -55,18 +55,18 @@ impl Client {
         self.place.answers(key, found, reference);
     }
 
-    /// Whether the broker does what a method asks for; see [`Place::does`].
+    /// Returns whether the broker implements what a method asks for; see [`Place::does`].
     pub(crate) async fn does(&self, key: &str, call: impl Call, reference: &str) -> bool {
         let answer = self.wire().await.outcome(call).await;
         self.place.does(key, answer, reference)
     }
 
-    /// Whether the broker makes a queue with these arguments.
+    /// Returns whether the broker declares a queue with these arguments.
     pub(crate) async fn makes<const N: usize>(&self, key: &str, arguments: [(&str, AMQPValue); N]) -> bool {
         self.does(key, declare("probe", arguments), "queue.declare-ok").await
     }
 
-    /// Whether the broker takes a message with these properties.
+    /// Returns whether the broker accepts a message with these properties.
     pub(crate) async fn takes(&self, key: &str, properties: BasicProperties) -> bool {
         let mut wire = self.wire().await;
         wire.publish(basic::Publish { mandatory: false, ..publish("", "nobody") }, properties, b"").await;
@@ -181,7 +181,7 @@ impl Client {
         bodies
     }
 
-    /// How many messages are ready and how many consumers there are, as a passive declaration counts them; on a channel of its own.
+    /// Returns the numbers of ready messages and of consumers from a passive declaration, on a channel of its own.
     pub(crate) async fn counts(&self, queue: &str) -> Option<(u32, u32)> {
         let channel = self.another_channel().await;
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -256,7 +256,7 @@ impl Subscription {
         }
     }
 
-    /// Whether a delivery has come by now. The broker sends what it has to a channel in order, so a call that was answered
+    /// Returns whether a delivery has arrived by now. The broker sends what it has to a channel in order, so a call that was answered
     /// after a moment's patience is later than what was on its way.
     pub(crate) async fn is_silent(&mut self) -> bool {
         in_time(self.channel.basic_qos(1, BasicQosOptions::default())).await.is_ok()

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Call, Place, in_time, table, text};
 
-/// What came from the broker.
+/// A frame from the broker.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Frame {
     /// A method and its channel.
@@ -288,7 +288,7 @@ impl Wire {
         }
     }
 
-    /// What comes until the broker hangs up, as bytes.
+    /// Returns all bytes until the broker closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.buffer);
         let _ = in_time(self.stream.read_to_end(&mut rest)).await;

@@ -1,55 +1,55 @@
-//! The `x-` arguments of queues: which a type knows, and what they may be.
+//! The `x-` arguments of queues: which queue type has which, and their valid values.
 //!
-//! An argument that only says how a cluster keeps a queue (`x-quorum-initial-group-size`) is taken and does nothing;
-//! one that RabbitMQ does not know is ignored, as there; one that would have to do something is refused by its name.
+//! Arguments that only concern a cluster (`x-quorum-initial-group-size`) are accepted and have no effect; arguments that
+//! RabbitMQ does not know are ignored, as there; arguments that this broker does not implement are refused by name.
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{
-    refusal::Refusal,
+    error::AmqpError,
     value::{Name, number, text, text_of, type_name},
 };
 
-/// What kind of queue it is: <https://www.rabbitmq.com/docs/queues>.
+/// Type of a queue: <https://www.rabbitmq.com/docs/queues>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A queue, durable or not.
+pub(crate) enum QueueKind {
+    /// A plain queue, durable or not.
     Classic,
-    /// A durable queue that counts deliveries.
+    /// A durable queue that counts redeliveries.
     Quorum,
-    /// A log that is read and not consumed.
+    /// An append-only log, whose entries stay when they are read.
     Stream,
 }
 
-/// The kinds: their names, and RabbitMQ's module of each, which is in its error texts.
-const KINDS: [(Kind, &str, &str); 3] = [
-    (Kind::Classic, "classic", "rabbit_classic_queue"),
-    (Kind::Quorum, "quorum", "rabbit_quorum_queue"),
-    (Kind::Stream, "stream", "rabbit_stream_queue"),
+/// The queue types with their names, and RabbitMQ's module of each, which its error texts mention.
+const QUEUE_TYPES: [(QueueKind, &str, &str); 3] = [
+    (QueueKind::Classic, "classic", "rabbit_classic_queue"),
+    (QueueKind::Quorum, "quorum", "rabbit_quorum_queue"),
+    (QueueKind::Stream, "stream", "rabbit_stream_queue"),
 ];
 
-impl Kind {
-    /// The value of `x-queue-type`.
+impl QueueKind {
+    /// Returns the value of `x-queue-type`.
     pub(crate) fn name(self) -> &'static str {
-        KINDS[self as usize].1
+        QUEUE_TYPES[self as usize].1
     }
 
     pub(crate) fn module(self) -> &'static str {
-        KINDS[self as usize].2
+        QUEUE_TYPES[self as usize].2
     }
 }
 
-/// A queue's arguments, read.
+/// The options of a queue, parsed from its arguments.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) kind: Kind,
-    /// `x-expires`, in milliseconds without use.
+pub(crate) struct QueueOptions {
+    pub(crate) kind: QueueKind,
+    /// `x-expires`: how long the queue may be unused, in milliseconds.
     pub(crate) expires: Option<u64>,
     /// `x-message-ttl`, in milliseconds.
     pub(crate) message_ttl: Option<u64>,
     pub(crate) dead_letter_exchange: Option<String>,
     pub(crate) dead_letter_key: Option<String>,
-    /// `x-dead-letter-strategy: at-least-once`, in force only with `reject-publish`, as in RabbitMQ.
+    /// `x-dead-letter-strategy: at-least-once`, which has an effect only with `reject-publish`, as in RabbitMQ.
     pub(crate) at_least_once: bool,
     pub(crate) max_length: Option<u64>,
     /// `x-max-length-bytes` of a stream.
@@ -57,32 +57,32 @@ pub(crate) struct Settings {
     /// `x-max-priority` of a classic queue.
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
-    /// RabbitMQ 4.0's default is 20, and below 0 there is none.
+    /// `x-delivery-limit` of a quorum queue: 20 by default as in RabbitMQ 4.0; a negative number means no limit.
     pub(crate) delivery_limit: Option<u32>,
 }
 
-/// How a value is checked.
+/// Check of an argument's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Check {
-    /// From, up to.
+    /// An integer in this range.
     Whole(i64, i64),
     Text,
-    /// One of these, or else this error.
+    /// One of these words; otherwise this error.
     OneOf(&'static [&'static str], &'static str),
     Flag,
-    /// RabbitMQ does not look.
+    /// Anything: RabbitMQ does not check it.
     Any,
 }
 
-/// The longest time that RabbitMQ takes: ten years, in milliseconds.
+/// Longest time that RabbitMQ accepts: ten years, in milliseconds.
 const TEN_YEARS: i64 = 315_360_000_000;
 const COUNT: Check = Check::Whole(0, i64::MAX);
 const STRATEGIES: Check = Check::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy");
 const OVERFLOWS: Check =
     Check::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"], "invalid_overflow");
 
-/// In RabbitMQ's order of checking, with the types that know the argument: classic, quorum, stream.
-pub(super) const KNOWN: [(&str, Check, [bool; 3]); 17] = [
+/// The known arguments in the order in which RabbitMQ checks them, each with the queue types that have it: classic, quorum, stream.
+pub(super) const ARGUMENTS: [(&str, Check, [bool; 3]); 17] = [
     ("x-expires", Check::Whole(1, TEN_YEARS), [true, true, false]),
     ("x-message-ttl", Check::Whole(0, TEN_YEARS), [true, true, false]),
     ("x-dead-letter-exchange", Check::Text, [true, true, false]),
@@ -102,20 +102,20 @@ pub(super) const KNOWN: [(&str, Check, [bool; 3]); 17] = [
     ("x-delivery-limit", Check::Any, [false, true, false]),
 ];
 
-impl Settings {
-    /// Reads and checks the arguments of a declaration.
-    pub(crate) fn read(arguments: &FieldTable, queue: &Name) -> Result<Self, Refusal> {
+impl QueueOptions {
+    /// Parses the arguments of a declaration.
+    pub(crate) fn read(arguments: &FieldTable, queue: &Name) -> Result<Self, AmqpError> {
         let invalid = |name: &str, why: &str| {
-            Refusal::precondition(format!("invalid arg '{name}' for queue {queue}{why}"))
+            AmqpError::precondition(format!("invalid arg '{name}' for queue {queue}{why}"))
         };
         let get = |name: &str| arguments.inner().get(name);
         let kind = read_kind(get("x-queue-type")).map_err(|why| invalid("x-queue-type", &why))?;
         if let Some(value) = get("x-dead-letter-exchange").filter(|value| text(value).is_none()) {
             let of = type_name(value);
             let why = format!("invalid type '{of}' for arg 'x-dead-letter-exchange' in queue {queue}");
-            return Err(Refusal::precondition(why));
+            return Err(AmqpError::precondition(why));
         }
-        for (name, check, known) in KNOWN {
+        for (name, check, known) in ARGUMENTS {
             let Some(value) = get(name) else { continue };
             if !known[kind as usize] {
                 return Err(invalid(name, &format!(" of queue type {}", kind.module())));
@@ -126,8 +126,8 @@ impl Settings {
             return Err(invalid("x-dead-letter-routing-key", ": routing_key_but_no_dlx_defined"));
         }
         let rejects = text_of(arguments, "x-overflow").as_deref() == Some("reject-publish");
-        if let Some(name) = not_done(kind, arguments, rejects) {
-            return Err(Refusal::not_implemented(name));
+        if let Some(name) = unsupported(kind, arguments, rejects) {
+            return Err(AmqpError::not_implemented(name));
         }
         let count = |name| get(name).and_then(number).and_then(|n| u64::try_from(n).ok());
         let strategy = text_of(arguments, "x-dead-letter-strategy");
@@ -143,29 +143,29 @@ impl Settings {
             max_priority: count("x-max-priority").and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
             single_active: matches!(get("x-single-active-consumer"), Some(AMQPValue::Boolean(true))),
             delivery_limit: match (kind, get("x-delivery-limit").and_then(number)) {
-                (Kind::Quorum, limit) => u32::try_from(limit.unwrap_or(20)).ok(),
+                (QueueKind::Quorum, limit) => u32::try_from(limit.unwrap_or(20)).ok(),
                 _ => None,
             },
         })
     }
 }
 
-/// What RabbitMQ does with these arguments and this broker does not.
-fn not_done(kind: Kind, arguments: &FieldTable, rejects: bool) -> Option<&'static str> {
+/// Returns the first argument that RabbitMQ implements and this broker does not.
+fn unsupported(kind: QueueKind, arguments: &FieldTable, rejects: bool) -> Option<&'static str> {
     let has = |name| arguments.contains_key(name);
     let table = [
         ("x-max-age", has("x-max-age")),
-        ("x-max-length-bytes", has("x-max-length-bytes") && kind != Kind::Stream),
+        ("x-max-length-bytes", has("x-max-length-bytes") && kind != QueueKind::Stream),
         ("x-overflow other than reject-publish", has("x-overflow") && !rejects),
         ("x-max-length without x-overflow=reject-publish", has("x-max-length") && !rejects),
     ];
     table.into_iter().find(|(_, is_asked_for)| *is_asked_for).map(|(name, _)| name)
 }
 
-fn read_kind(value: Option<&AMQPValue>) -> Result<Kind, String> {
-    let Some(value) = value else { return Ok(Kind::Classic) };
+fn read_kind(value: Option<&AMQPValue>) -> Result<QueueKind, String> {
+    let Some(value) = value else { return Ok(QueueKind::Classic) };
     let name = text(value).ok_or_else(|| format!(": {{unacceptable_type,{}}}", type_name(value)))?;
-    let kind = KINDS.iter().find(|kind| kind.1 == name).map(|kind| kind.0);
+    let kind = QUEUE_TYPES.iter().find(|kind| kind.1 == name).map(|kind| kind.0);
     kind.ok_or_else(|| format!(": \"unsupported queue type '{name}'\""))
 }
 

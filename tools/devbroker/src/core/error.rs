@@ -1,24 +1,24 @@
-//! What the broker says when it says no: RabbitMQ's codes and RabbitMQ's words.
+//! The errors that the broker sends, with RabbitMQ's codes and texts.
 //!
-//! Clients branch on the code and people search for the words, so both are RabbitMQ 4.0's, as it was asked
-//! (<https://www.rabbitmq.com/docs/channels#error-handling>). Texts that more than one method says stand here.
+//! Clients branch on the code and people search for the text, so both are those of RabbitMQ 4.0
+//! (<https://www.rabbitmq.com/docs/channels#error-handling>). Texts of more than one method stand here.
 
 use amq_protocol::{
     protocol::{channel, connection},
     types::ShortString,
 };
 
-use super::value::{Name, short};
+use super::value::{Name, short_string};
 
-/// A refusal: a code, and a text that begins with the code's name.
+/// An AMQP error, which closes a channel or a connection: a code, and a text that begins with the code's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// AMQP's reply code.
+pub(crate) struct AmqpError {
+    /// Reply code of AMQP.
     pub(crate) code: u16,
     text: String,
 }
 
-/// One constructor per code: the text follows the code's name.
+/// Defines one constructor per code.
 macro_rules! codes {
     ($($code:literal $name:literal $constructor:ident;)*) => {
         $(pub(crate) fn $constructor(text: impl AsRef<str>) -> Self {
@@ -27,7 +27,7 @@ macro_rules! codes {
     };
 }
 
-impl Refusal {
+impl AmqpError {
     codes! {
         320 "CONNECTION_FORCED" forced;
         403 "ACCESS_REFUSED" access_refused;
@@ -44,7 +44,7 @@ impl Refusal {
         540 "NOT_IMPLEMENTED" not_implemented;
     }
 
-    /// 541, which RabbitMQ sends without a word more.
+    /// Creates error 541, which RabbitMQ sends without a text.
     pub(crate) fn internal() -> Self {
         Self { code: 541, text: "INTERNAL_ERROR".into() }
     }
@@ -57,7 +57,7 @@ impl Refusal {
         Self::not_found(format!("no exchange {name}"))
     }
 
-    /// Another connection has the queue for itself.
+    /// Creates the error for a queue that is exclusive to another connection.
     pub(crate) fn exclusive(name: &Name) -> Self {
         Self::locked(format!(
             "cannot obtain exclusive access to locked queue {name}. It could be originally declared on another \
@@ -65,31 +65,31 @@ impl Refusal {
         ))
     }
 
-    /// Only the broker gives names that begin so.
+    /// Creates the error for a name with the prefix that is reserved for the broker.
     pub(crate) fn reserved(what: &str, name: &Name) -> Self {
         Self::access_refused(format!("{what} name '{}' contains reserved prefix 'amq.*'", name.name))
     }
 
-    /// `connection.close` with it, about a class and a method.
+    /// Returns a `connection.close` with this error, caused by a class and a method.
     pub(crate) fn close_of_connection(&self, (class_id, method_id): (u16, u16)) -> connection::Close {
         connection::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
     }
 
-    /// `channel.close` with it, about a class and a method.
+    /// Returns a `channel.close` with this error, caused by a class and a method.
     pub(crate) fn close_of_channel(&self, (class_id, method_id): (u16, u16)) -> channel::Close {
         channel::Close { reply_code: self.code, reply_text: self.reply_text(), class_id, method_id }
     }
 
-    /// The text as it is sent, at most 255 bytes: RabbitMQ ends a long one with three dots.
+    /// Returns the text to send, at most 255 bytes; like RabbitMQ it ends a longer one with three dots.
     fn reply_text(&self) -> ShortString {
         if self.text.len() <= 255 {
-            return short(&self.text);
+            return short_string(&self.text);
         }
         let end = self.text.floor_char_boundary(252);
-        short(&format!("{}...", &self.text[..end]))
+        short_string(&format!("{}...", &self.text[..end]))
     }
 
-    /// Whether it ends the connection, and not just the channel.
+    /// Returns whether it closes the connection, not only the channel: AMQP's hard errors.
     pub(crate) fn is_hard(&self) -> bool {
         !(403..=406).contains(&self.code)
     }

@@ -1,4 +1,4 @@
-//! What is not done at all.
+//! Features that are not implemented.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Dead letters: what becomes of a message that expired, was rejected, or came back too often.
+//! Dead-letters messages that expired, were rejected, or were requeued too often.
 //! <https://www.rabbitmq.com/docs/dlx>
 //!
-//! `at-least-once` (quorum queues): the message stays, held, until its next queue has it
-//! (<https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>). RabbitMQ tries again every three minutes,
+//! With `at-least-once` (quorum queues) the message is held in its queue until the target queue has it
+//! (<https://www.rabbitmq.com/docs/quorum-queues#dead-lettering>). RabbitMQ retries every three minutes,
 //! this broker every second.
 
 use std::{
@@ -14,27 +14,27 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{
     Core, QueueId,
-    arguments::Kind,
     message::{Entry, Message, Reason},
+    queue_options::QueueKind,
     record::Record,
-    value::{number, short, text_of},
+    value::{number, short_string, text_of},
 };
 
-/// How long a held dead letter waits for the next try, in milliseconds.
-pub(super) const TRY_AGAIN: u64 = 1_000;
+/// Interval between two attempts to dead-letter a held message, in milliseconds.
+pub(super) const HELD_RETRY_MILLIS: u64 = 1_000;
 
-/// How many may fail before a try is over; the next of them may have another target.
-const TRIES: usize = 32;
+/// Failures that end an attempt. It goes on after the first, because the next message may have another target.
+const MAX_FAILED_RETRIES: usize = 32;
 
 impl Core {
-    /// Sends a message on its way, or lets it go if the queue has none.
+    /// Dead-letters an entry that was taken from its queue; without a dead-letter exchange the message is dropped.
     pub(super) fn dead_letter(&mut self, id: QueueId, entry: Entry, reason: Reason) {
         if self.try_dead_letter(id, &entry, reason) {
             self.remove(id, &entry);
             return;
         }
         if entry.persisted {
-            self.log(Record::Held { queue: id, place: entry.place, reason });
+            self.log(Record::Held { queue: id, position: entry.position, reason });
         }
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.held.push_back((entry, reason));
@@ -42,12 +42,12 @@ impl Core {
         }
     }
 
-    /// Tries those again that were held.
+    /// Retries the held messages of a queue.
     pub(super) fn retry_held(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let mut held = std::mem::take(&mut queue.held);
         let mut still = VecDeque::new();
-        while still.len() < TRIES
+        while still.len() < MAX_FAILED_RETRIES
             && let Some((entry, reason)) = held.pop_front()
         {
             if self.try_dead_letter(id, &entry, reason) {
@@ -62,36 +62,36 @@ impl Core {
         }
     }
 
-    /// `true` if it is in another queue, or rightly nowhere; `false` if it has to be kept and tried again.
+    /// Routes a dead letter. Returns `false` if the message has to be held and retried.
     fn try_dead_letter(&mut self, id: QueueId, entry: &Entry, reason: Reason) -> bool {
         let Some(queue) = self.queues.get(&id) else { return true };
-        let Some(exchange) = &queue.settings.dead_letter_exchange else { return true };
-        let mut message = died(&entry.message, &queue.name.name, reason, self.now);
-        message.exchange = short(exchange);
-        if let Some(key) = &queue.settings.dead_letter_key {
-            message.routing_key = short(key);
+        let Some(exchange) = &queue.options.dead_letter_exchange else { return true };
+        let mut message = with_death(&entry.message, &queue.name.name, reason, self.now);
+        message.exchange = short_string(exchange);
+        if let Some(key) = &queue.options.dead_letter_key {
+            message.routing_key = short_string(key);
         }
         let reached = self.route(&queue.name.vhost, &message);
         let deaths = deaths(&message);
         let goes_round = |to: &QueueId| is_cycle(&deaths, &self.queues[to].name.name);
         let targets: BTreeSet<QueueId> = reached.iter().copied().filter(|to| !goes_round(to)).collect();
         let is_full = |to: &QueueId| self.queues[to].is_full();
-        if queue.settings.at_least_once && (reached.is_empty() || targets.iter().any(is_full)) {
+        if queue.options.at_least_once && (reached.is_empty() || targets.iter().any(is_full)) {
             return false;
         }
-        // RabbitMQ 4.0 takes the count along from one quorum queue to the next, and counts the rejection.
+        // RabbitMQ 4.0 carries the count over from one quorum queue to the next, and counts a rejection.
         let count = match queue.kind() {
-            Kind::Quorum => entry.delivery_count + u32::from(reason == Reason::Rejected),
+            QueueKind::Quorum => entry.delivery_count + u32::from(reason == Reason::Rejected),
             _ => 0,
         };
-        self.put_into(&targets, &Arc::new(message), count);
+        self.enqueue(&targets, &Arc::new(message), count);
         true
     }
 }
 
-/// The message with this death in its headers, as RabbitMQ 4.0 writes them: `x-death` has an entry per queue and
-/// reason, the latest first, with a count. One that a client made up is replaced.
-pub(super) fn died(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
+/// Returns the message with this death in its headers, as RabbitMQ 4.0 writes them: `x-death` has an entry per queue and
+/// reason, the latest first, with a count. An `x-death` that a client has written is replaced.
+pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
     let word = |text: &str| AMQPValue::LongString(text.into());
     let reason = reason.name();
     let mut deaths = deaths(message);
@@ -100,7 +100,7 @@ pub(super) fn died(message: &Message, queue: &str, reason: Reason, now: u64) -> 
         its_queue.as_deref() == Some(queue) && its_reason.as_deref() == Some(reason)
     };
     let mut death = match deaths.iter().position(same) {
-        Some(place) => deaths.remove(place),
+        Some(position) => deaths.remove(position),
         None => {
             let keys = vec![word(message.routing_key.as_str())];
             let mut death = FieldTable::default();
@@ -121,15 +121,15 @@ pub(super) fn died(message: &Message, queue: &str, reason: Reason, now: u64) -> 
     let last = [("exchange", message.exchange.as_str()), ("queue", queue), ("reason", reason)];
     for (name, value) in last {
         if !message.dead_lettered {
-            headers.insert(short(&format!("x-first-death-{name}")), word(value));
+            headers.insert(short_string(&format!("x-first-death-{name}")), word(value));
         }
-        headers.insert(short(&format!("x-last-death-{name}")), word(value));
+        headers.insert(short_string(&format!("x-last-death-{name}")), word(value));
     }
     let properties = message.properties.clone().with_headers(headers);
     Message { properties, dead_lettered: true, ..message.clone() }
 }
 
-/// The deaths in a message's headers, latest first; what a client made up does not count.
+/// Returns the entries of `x-death`, the latest first, if this broker wrote them.
 fn deaths(message: &Message) -> Vec<FieldTable> {
     let headers = message.properties.headers().as_ref();
     match headers.and_then(|headers| headers.inner().get("x-death")) {
@@ -144,8 +144,8 @@ fn deaths(message: &Message) -> Vec<FieldTable> {
     }
 }
 
-/// A message that would come to a queue in which it has died before, with no client's rejection since then, goes in
-/// circles and is dropped.
+/// Returns whether a dead letter goes in circles, and is to be dropped: it has died in this queue before, and no client has
+/// rejected it since then.
 fn is_cycle(deaths: &[FieldTable], queue: &str) -> bool {
     let is = |death: &FieldTable, field, value| text_of(death, field).as_deref() == Some(value);
     let Some(last) = deaths.iter().position(|death| is(death, "queue", queue)) else { return false };
