@@ -1,0 +1,58 @@
+//! Dead letters over HTTP, behind the service's router.
+
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt as _;
+use messaging::BrowseError;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use service::http::Health;
+
+use super::*;
+
+async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
+    let health = Arc::new(Health::default());
+    let router = service::http::router(
+        http::router(letters),
+        &service::http::Settings::default().into(),
+        &health,
+        Registry::default(),
+    );
+    let response = router.answer(Request::get(path).body(Body::empty()).unwrap()).await;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn over_http_they_are_listed_as_in_a_shell() {
+    let broker = Broker::with(["1", "2"].map(|id| dead_message(id, "no")));
+    let expected = json!(broker.list(&Filter::All, 1).await);
+    assert_eq!(get(broker.letters(|_| Ok(())), "/dead-letters?limit=1").await, (200, expected));
+    for limit in ["0", "1001", "-1", "x"] {
+        assert_eq!(
+            get(broker.letters(|_| Ok(())), &format!("/dead-letters?limit={limit}")).await.0,
+            400,
+            "{limit}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn while_the_broker_is_away_or_they_cannot_be_browsed_the_answer_is_503() {
+    let mut away = MockMessagingClient::new();
+    let connecting = LinkStatus::Connecting(Some("amqp://inside:5672: refused".into()));
+    let status = BrokerStatus { publishing: connecting.clone(), consuming: connecting };
+    away.expect_status().returning(move || status.clone());
+    let mut browser = MockQueueBrowser::new();
+    browser.expect_browse().never();
+    let (status, problem) = get(dead_letters(Arc::new(away), browser), "/dead-letters").await;
+    assert_eq!((status, &problem["detail"]), (503, &"the broker is not connected: see /readyz".into()));
+
+    let mut busy = MockMessagingClient::new();
+    let up = BrokerStatus { publishing: LinkStatus::Up, consuming: LinkStatus::Up };
+    busy.expect_status().returning(move || up.clone());
+    let mut browser = MockQueueBrowser::new();
+    browser.expect_browse().returning(|queue| Err(BrowseError::Busy(queue.into())));
+    let (status, problem) = get(dead_letters(Arc::new(busy), browser), "/dead-letters").await;
+    assert_eq!(status, 503, "{problem}");
+}
