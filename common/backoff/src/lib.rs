@@ -23,7 +23,7 @@ impl Backoff {
 
     /// Draws the next wait, and doubles the ceiling.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.ceiling.mul_f64(rand::random::<f64>());
+        let wait = self.ceiling.mul_f64(fastrand::f64());
         self.ceiling = (self.ceiling * 2).min(self.max);
         wait
     }

@@ -5,6 +5,7 @@ mod lines;
 mod comments;
 mod modules;
 mod crates;
+mod compiled_once;
 
 use std::{
     collections::BTreeSet,
@@ -120,7 +121,8 @@ fn the_tables_of_the_walk_name_its_files() {
 
 #[test]
 fn members_take_their_lints_and_their_versions_from_the_workspace() {
-    for member in members() {
+    let members = members();
+    for member in &members {
         let path = member["manifest_path"].as_str().unwrap();
         let manifest = read(path);
         assert!(manifest.contains("[lints]\nworkspace = true\n"), "{path}: lints");
@@ -133,6 +135,12 @@ fn members_take_their_lints_and_their_versions_from_the_workspace() {
                 section = line;
             } else if section.ends_with("dependencies]") && !line.is_empty() && !line.starts_with('#') {
                 assert!(line.contains("workspace = true"), "{path}: {section} {line}");
+                let name = line.split(['.', ' ']).next().unwrap();
+                let is_ours = members.iter().any(|member| member["name"] == name);
+                assert!(
+                    is_ours || !line.contains("features"),
+                    "{path}: {line}: features of {name} are chosen in the workspace's manifest, so that it is compiled once"
+                );
             }
         }
     }
@@ -187,7 +195,7 @@ fn every_failpoint_is_in_the_crash_table() {
     }
 }
 
-fn cargo(arguments: &[&str]) -> String {
+pub(crate) fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(environment::cargo()).args(arguments).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
