@@ -12,8 +12,8 @@ use super::source::{Source, Token, shipped};
 
 /// Crates whose modules may still form cycles, with the reason.
 const CYCLIC: [(&str, &str); 2] = [
-    ("common/config", "its parts move to the owners of the settings"),
-    ("common/service", "the start and the stop of a service are being taken apart"),
+    ("common/config", "settings are applied while they are read again, and read while they are shown"),
+    ("common/service", "a start ends early at a stop, and a stop has the exit codes of the start"),
 ];
 
 /// A module's or an item's place in its crate; empty for the crate itself.
