@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, ServiceSettings};
+use hops_config::{InvalidValue, Moment, Section, ServiceSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, AccountId};
@@ -48,16 +48,16 @@ impl Default for Accounts {
 }
 
 impl Section for Accounts {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         self.check_unique()
     }
 }
 
 impl Accounts {
-    fn check_unique(&self) -> Result<(), String> {
+    fn check_unique(&self) -> Result<(), InvalidValue> {
         let mut seen = HashSet::new();
         match self.accounts.iter().find(|account| !seen.insert(&account.id)) {
-            Some(duplicate) => Err(format!("accounts: {} is there twice", duplicate.id)),
+            Some(duplicate) => Err(InvalidValue::new("accounts", format!("{} is there twice", duplicate.id))),
             None => Ok(()),
         }
     }
@@ -83,6 +83,6 @@ mod tests {
     fn an_account_that_is_listed_twice_is_named() {
         let mut settings = Accounts::default();
         settings.accounts.push(settings.accounts[7].clone());
-        assert_eq!(settings.check_unique().unwrap_err(), "accounts: 10007 is there twice");
+        assert_eq!(settings.check_unique().unwrap_err().to_string(), "accounts: 10007 is there twice");
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of the answers. In brackets what Spring calls a key, where it has one.
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, secret::Secret};
+use hops_config::{InvalidValue, Moment, Section, secret::Secret};
 use indexmap::IndexMap;
 use properties::flatten;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub struct Settings {
     pub add_label_locations: bool,
     /// The label of a request that names none (default master) [...server.native.default-label]
     pub default_label: String,
-    /// The version in each answer; in a file or the environment only, since `--version` would be mistaken (default none) [...server.native.version]
+    /// The version in each answer (default none) [...server.native.version]
     pub version: Option<String>,
     /// Values that win over every file: a map, or in the environment its JSON (default none) [...server.overrides]
     pub overrides: Overrides,
@@ -42,15 +42,18 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         let is_segment =
             |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         let segments = self.prefix.strip_prefix('/').map(|rest| rest.split('/').all(is_segment));
         if !self.prefix.is_empty() && segments != Some(true) {
-            return Err("prefix: write it as in /config".into());
+            return Err(InvalidValue::new("prefix", "write it as in /config"));
         }
         if !is_place(&self.default_label) {
-            return Err("default_label: is a folder below config_repo, without `..` and `#`".into());
+            return Err(InvalidValue::new(
+                "default_label",
+                "is a folder below config_repo, without `..` and `#`",
+            ));
         }
         Ok(())
     }

@@ -5,7 +5,6 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -20,7 +19,10 @@ use axum::{
 };
 use clap::Command;
 use documented::DocumentedFields;
-use hops_config::{Section, secret::Secret};
+use hops_config::{
+    Section,
+    secret::{Secret, SecretFile},
+};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,7 +39,7 @@ pub struct Settings {
     /// The password of `{cipher}` values (default none) [encrypt.key]
     pub encrypt_key: Option<Secret>,
     /// A file that holds that password, such as a Docker secret
-    pub encrypt_key_file: Option<PathBuf>,
+    pub encrypt_key_file: Option<SecretFile>,
     /// The salt of the password, in hexadecimal (default deadbeef) [encrypt.salt]
     pub encrypt_salt: String,
     /// true: values are decrypted before they are sent; false: clients decrypt them (default true)
@@ -68,7 +70,7 @@ impl Settings {
     /// # Errors
     /// A key or a salt that cannot be used, or a file that cannot be read.
     pub fn decryption(&self) -> Result<Decryption, String> {
-        let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_deref());
+        let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_ref());
         let password = Secret::given_or_in_file("encrypt_key", password, file)?;
         let key = password.map(|password| Key::derive(password.expose(), &self.encrypt_salt));
         let key = key.transpose().map_err(|e| e.to_string())?;

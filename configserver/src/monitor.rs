@@ -7,7 +7,7 @@
 
 pub mod push;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -20,7 +20,10 @@ use config_bus::{self, BusId, Change, Event};
 use documented::DocumentedFields;
 use futures_util::future::join_all;
 use hmac::{Hmac, Mac as _};
-use hops_config::{Section, secret::Secret};
+use hops_config::{
+    InvalidValue, Section,
+    secret::{Secret, SecretFile},
+};
 use messaging::MessagingClient;
 use serde::{Deserialize, Serialize};
 use service::http::{Access, Problem};
@@ -43,7 +46,7 @@ pub struct Settings {
     /// rights of an operator)
     pub monitor_secret: Option<Secret>,
     /// A file that holds that secret, such as a Docker secret
-    pub monitor_secret_file: Option<PathBuf>,
+    pub monitor_secret_file: Option<SecretFile>,
     /// The server's name on the bus (default config-server:PROFILE:INSTANCE:RANDOM) [spring.cloud.bus.id]
     pub bus_id: Option<String>,
 }
@@ -55,8 +58,8 @@ impl Settings {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn secret(&self) -> Result<Option<Secret>, String> {
-        let (secret, file) = (self.monitor_secret.as_ref(), self.monitor_secret_file.as_deref());
+    pub fn secret(&self) -> Result<Option<Secret>, InvalidValue> {
+        let (secret, file) = (self.monitor_secret.as_ref(), self.monitor_secret_file.as_ref());
         Secret::given_or_in_file("monitor_secret", secret, file)
     }
 }

@@ -1,6 +1,6 @@
 //! From a request to an answer: the one place where Spring's rules meet HTTP and the folder.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -11,7 +11,10 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use documented::DocumentedFields;
-use hops_config::{Section, secret::Secret};
+use hops_config::{
+    Section,
+    secret::{Secret, SecretFile},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::http::Health;
@@ -44,7 +47,7 @@ pub struct Settings {
     /// The user's password: once it is set, only clients that send it get configuration (default none)
     pub auth_password: Option<Secret>,
     /// A file that holds the password, such as a Docker secret
-    pub auth_password_file: Option<PathBuf>,
+    pub auth_password_file: Option<SecretFile>,
 }
 
 impl Default for Settings {
@@ -97,7 +100,7 @@ impl Server {
         decryption: Decryption,
         repository: Repository,
     ) -> Result<Self, String> {
-        let (password, file) = (access.auth_password.as_ref(), access.auth_password_file.as_deref());
+        let (password, file) = (access.auth_password.as_ref(), access.auth_password_file.as_ref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
         let authorization = password.map(|password| {
             Secret::new(STANDARD.encode(format!("{}:{}", access.auth_username, password.expose())))

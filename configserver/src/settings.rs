@@ -27,7 +27,7 @@ hops_config::sections! {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "configserver";
-    const IN_FILES_ONLY: &'static [&'static str] = &["overrides", "version"];
+    const IN_FILES_ONLY: &'static [&'static str] = &["overrides"];
     // What it serves to others is not checked before it serves: a mistake there must not keep it from starting.
     const READS_APPLICATION_FILES: bool = false;
     const DEFAULT_FOLDER: Option<&'static str> = Some(FOLDER);

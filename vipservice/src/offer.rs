@@ -6,7 +6,7 @@ use std::{str::FromStr, time::Duration};
 
 use contracts::VipNotification;
 use documented::DocumentedFields;
-use hops_config::{Moment, Reloadable, Section};
+use hops_config::{InvalidValue, Moment, Reloadable, Section};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -34,14 +34,14 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
         let OfferRules { text, valid_for, .. } = self.rules(moment);
         if text.trim().is_empty() {
-            return Err("offer_text: must not be empty".into());
+            return Err(InvalidValue::new("offer_text", "must not be empty"));
         }
         if valid_for.is_zero() || valid_for > TEN_YEARS {
-            return Err("offer_valid_for: must be more than 0s and at most ten years".into());
+            return Err(InvalidValue::new("offer_valid_for", "must be more than 0s and at most ten years"));
         }
         Ok(())
     }

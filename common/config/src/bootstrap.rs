@@ -7,8 +7,8 @@ use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Section, more_than_zero,
-    secret::Secret,
+    InvalidValue, Section, more_than_zero,
+    secret::{Secret, SecretFile},
     server::{ConfigServer, REQUEST_TIMEOUT, ServerUrl},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Bootstrap {
     /// The password of the config server's user, who stands in its address, as in "http://user@configserver:8888"
     pub(super) config_password: Option<Secret>,
     /// A file that holds the password, such as a Docker secret
-    pub(super) config_password_file: Option<PathBuf>,
+    pub(super) config_password_file: Option<SecretFile>,
     /// PEM file with the authority that signed the config server's certificate, for https:// (default: the system's)
     pub(super) config_ca_file: Option<PathBuf>,
     /// Time limit for waiting for the config server at the start (default 60s)
@@ -58,10 +58,10 @@ impl Bootstrap {
     ///
     /// # Errors
     /// The key that is wrong, and what to write.
-    pub(super) fn server(self) -> Result<Option<ConfigServer>, String> {
+    pub(super) fn server(self) -> Result<Option<ConfigServer>, InvalidValue> {
         let Some(url) = self.config_server else { return Ok(None) };
         more_than_zero([("config_patience", self.config_patience.is_zero())])?;
-        let (password, file) = (self.config_password.as_ref(), self.config_password_file.as_deref());
+        let (password, file) = (self.config_password.as_ref(), self.config_password_file.as_ref());
         let password = Secret::given_or_in_file("config_password", password, file)?;
         let url = url.with_password(password);
         Ok(Some(ConfigServer {

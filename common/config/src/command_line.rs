@@ -32,8 +32,8 @@ pub fn command<S: ServiceSettings>() -> Command {
         .args(with_flags(bootstrap_keys::<S>()).into_iter().map(argument))
         .args(with_flags(settable::<S>()).into_iter().map(argument))
         .after_help(
-            "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no flag, \
-             since everyone on the machine can read a command line: set APP_<KEY> or the key's _file. A live key takes \
+            "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no \
+             flag, since everyone on the machine can read a command line: set APP_<KEY> or APP_<KEY>_FILE. A live key takes \
              effect while the service runs, when the bus announces that the settings have changed.",
         )
 }
@@ -63,7 +63,7 @@ impl Sources {
         let bootstrap: Bootstrap = read(layers)?;
         let sources = Self {
             config_repo: bootstrap.config_repo.clone().or_else(default_folder::<S>),
-            server: bootstrap.server().map_err(SettingsError::Invalid)?,
+            server: bootstrap.server().map_err(|error| SettingsError::Invalid(error.into()))?,
             profile: text("profile").unwrap_or_default(),
             environment: variables,
             flags: given(with_flags(settable::<S>())),
@@ -88,9 +88,9 @@ pub fn bootstrap_keys<S: ServiceSettings>() -> Vec<Key> {
     keys.filter(|key| S::READS_APPLICATION_FILES || key.name == "config_repo").collect()
 }
 
-/// Returns the keys that have flags: all but secrets.
+/// Returns the keys that have flags.
 fn with_flags(keys: Vec<Key>) -> Vec<Key> {
-    keys.into_iter().filter(|key| !key.is_secret).collect()
+    keys.into_iter().filter(|key| key.has_flag).collect()
 }
 
 /// Returns a variable that is UTF-8; no other can be a key.
@@ -104,7 +104,7 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
         Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
             let key = flag.trim_start_matches("--").replace('-', "_");
             let keys = [settable::<S>(), bootstrap_keys::<S>()].concat();
-            if keys.iter().any(|known| known.is_secret && known.name == key) {
+            if keys.iter().any(|known| !known.has_flag && known.name == key) {
                 return SettingsError::SecretFlag { key };
             }
             let nearest = nearest(&key, &with_flags(keys).iter().map(|key| key.name).collect());

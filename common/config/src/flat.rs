@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use config::{Map, Value, ValueKind};
 use properties::{Nesting, Node, nest, root};
 
+use crate::InvalidValue;
+
 /// Scalars by flat key, each with its origin.
 pub(super) type Flat = BTreeMap<String, Value>;
 
@@ -38,12 +40,12 @@ fn node(value: Value, origin: &String) -> Node<Value> {
 ///
 /// # Errors
 /// A key that cannot be part of a tree, after the first part of it.
-pub(super) fn tree(flat: &Flat, lists: &[&str]) -> Result<Map<String, Value>, String> {
+pub(super) fn tree(flat: &Flat, lists: &[&str]) -> Result<Map<String, Value>, InvalidValue> {
     let entries = flat.iter().map(|(key, value)| {
         let is_empty_list = lists.contains(&key.as_str()) && value.kind == ValueKind::from("");
         (key.as_str(), if is_empty_list { Node::List(vec![]) } else { Node::Scalar(value.clone()) })
     });
-    let tree = nest(entries, Nesting::Strict).map_err(|e| format!("{}: {e}", root(e.key())))?;
+    let tree = nest(entries, Nesting::Strict).map_err(|e| InvalidValue::new(root(e.key()), e.to_string()))?;
     Ok(tree.into_iter().map(|(key, node)| (key, value(node))).collect())
 }
 

@@ -13,7 +13,7 @@ use properties::{
 };
 
 use super::{
-    Section, Sections, ServiceSettings, SettingsError, Unreadable,
+    InvalidValue, Section, Sections, ServiceSettings, SettingsError,
     flat::{Flat, tree},
     live::Moment,
     names, nearest,
@@ -95,9 +95,9 @@ pub(super) fn compose<S: ServiceSettings>(
     });
     let resolved = resolved.collect::<Result<Flat, SettingsError>>()?;
     let flat = merge([resolved].into_iter().chain(over));
-    let values = tree(&flat, S::IN_FILES_ONLY).map_err(|why| invalid(&why, &flat))?;
-    let settings = S::read(&values).map_err(|e| unreadable(&e, &values))?;
-    settings.check(Moment::NOW).map_err(|why| invalid(&why, &flat))?;
+    let values = tree(&flat, S::IN_FILES_ONLY).map_err(|error| invalid(&error, &flat))?;
+    let settings = S::read(&values).map_err(|error| invalid(&error, &flat))?;
+    settings.check(Moment::NOW).map_err(|error| invalid(&error, &flat))?;
     Ok((settings, values))
 }
 
@@ -107,8 +107,8 @@ pub(super) fn compose<S: ServiceSettings>(
 /// The first error, with its key and its source.
 pub(super) fn read<T: Section>(layers: impl IntoIterator<Item = Flat>) -> Result<T, SettingsError> {
     let flat = merge(layers);
-    let values = tree(&flat, &[]).map_err(|why| invalid(&why, &flat))?;
-    T::read(&values).map_err(|e| unreadable(&e, &values))
+    let values = tree(&flat, &[]).map_err(|error| invalid(&error, &flat))?;
+    T::read(&values).map_err(|error| invalid(&error, &flat))
 }
 
 /// Returns the error for the first key that nobody reads, in a file that only this service reads.
@@ -147,17 +147,11 @@ fn variable(key: &str, variables: &[(String, String)]) -> Option<String> {
     find(key).or_else(|| find(&upper))
 }
 
-/// Returns the error with its key and its source. A type's error quotes the value, unless it may hold a secret.
-fn unreadable(error: &Unreadable, values: &Map<String, Value>) -> SettingsError {
-    let origin = values.get(root(&error.key)).and_then(Value::origin);
-    SettingsError::Invalid(origin.map_or(error.to_string(), |origin| format!("{origin}: {error}")))
-}
-
-/// Adds to the error of a check, which begins with the key, where that key was set.
-fn invalid(text: &str, values: &Flat) -> SettingsError {
-    let key = text.split_once(':').map_or(text, |(key, _)| key);
-    let set = values.iter().find(|(set, _)| root(set) == key).and_then(|(_, value)| value.origin());
-    SettingsError::Invalid(set.map_or(text.to_owned(), |origin| format!("{origin}: {text}")))
+/// Adds to an error where its key was set. A type's error quotes the value, unless it may hold a secret.
+fn invalid(error: &InvalidValue, values: &Flat) -> SettingsError {
+    let root_key = root(error.key());
+    let set = values.iter().find(|(set, _)| root(set) == root_key).and_then(|(_, value)| value.origin());
+    SettingsError::Invalid(set.map_or(error.to_string(), |origin| format!("{origin}: {error}")))
 }
 
 #[cfg(test)]

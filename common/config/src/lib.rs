@@ -44,7 +44,7 @@ pub use self::{
     live::{Live, LiveSection, LiveSettings, Moment},
     reload::Reloaded,
     reloadable::Reloadable,
-    section::{Key, Section, Sections, Unreadable, more_than_zero},
+    section::{InvalidValue, Key, Section, Sections, more_than_zero},
     server::{ConfigServer, ServerUrl},
     sources::Sources,
 };
@@ -86,7 +86,7 @@ pub enum SettingsError {
     #[error("{0}")]
     Invalid(String),
     /// A secret on the command line, which everyone on the machine can read.
-    #[error("command line --{}: a secret has no flag: set APP_{} or {key}_file", key.replace('_', "-"), key.to_uppercase())]
+    #[error("command line --{}: a secret has no flag: set APP_{} in the environment", key.replace('_', "-"), key.to_uppercase())]
     SecretFlag {
         /// The secret's key.
         key: String,

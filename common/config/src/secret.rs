@@ -1,13 +1,25 @@
 //! Values that are used and never shown.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::shown::HIDDEN;
+use crate::{InvalidValue, shown::HIDDEN};
 
-/// The name by which this type is found in a section.
+/// The names by which these types are found in a section.
 pub(super) const TYPE: &str = "Secret";
+pub(super) const FILE_TYPE: &str = "SecretFile";
+
+/// A file that holds a secret, such as a Docker secret. Like the secret itself it is set in the environment or in a file
+/// of settings, and not on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct SecretFile(PathBuf);
+
+impl<T: Into<PathBuf>> From<T> for SecretFile {
+    fn from(path: T) -> Self {
+        Self(path.into())
+    }
+}
 
 /// A password or a key, such as a broker's. It can be used, and it cannot be printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -34,19 +46,21 @@ impl Secret {
     pub fn given_or_in_file(
         key: &str,
         given: Option<&Self>,
-        file: Option<&Path>,
-    ) -> Result<Option<Self>, String> {
+        file: Option<&SecretFile>,
+    ) -> Result<Option<Self>, InvalidValue> {
+        let invalid = |why: &str| Err(InvalidValue::new(key, why));
         let secret = match (given, file) {
-            (Some(_), Some(_)) => return Err(format!("{key} and {key}_file are both set: keep one")),
+            (Some(_), Some(_)) => return invalid(&format!("{key}_file is set, too: keep one of both")),
             (given, None) => given.cloned(),
-            (None, Some(path)) => {
-                let text = fs::read_to_string(path)
-                    .map_err(|e| format!("{key}_file: cannot read {}: {e}", path.display()))?;
+            (None, Some(SecretFile(path))) => {
+                let text = fs::read_to_string(path).map_err(|e| {
+                    InvalidValue::new(format!("{key}_file"), format!("cannot read {}: {e}", path.display()))
+                })?;
                 Some(Self::new(text.trim_end_matches(['\r', '\n'])))
             }
         };
         match &secret {
-            Some(secret) if secret.0.is_empty() => Err(format!("{key}: is empty")),
+            Some(secret) if secret.0.is_empty() => invalid("is empty"),
             _ => Ok(secret),
         }
     }

@@ -17,15 +17,15 @@ use crate::{live::Moment, reloadable, secret};
 /// the help text, and its `Default` the values of keys that nobody sets.
 ///
 /// A field's type decides how its key is treated: a [`Reloadable`](crate::Reloadable) takes effect while the service
-/// runs, and a [`Secret`](crate::secret::Secret) is never shown and has no flag.
+/// runs, and a [`Secret`](crate::secret::Secret) is never shown and, like its file, has no flag.
 pub trait Section:
     Clone + Default + DeserializeOwned + DocumentedFields + Serialize + Send + Sync + 'static
 {
     /// Checks rules that a value's type cannot state.
     ///
     /// # Errors
-    /// A sentence that begins with the key, followed by a colon, and says what to write.
-    fn check(&self, _: Moment) -> Result<(), String> {
+    /// The first value that breaks a rule.
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         Ok(())
     }
 }
@@ -39,13 +39,13 @@ pub trait Sections: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// The first value that does not have its key's type.
-    fn read(values: &Map<String, Value>) -> Result<Self, Unreadable>;
+    fn read(values: &Map<String, Value>) -> Result<Self, InvalidValue>;
 
     /// Checks each section.
     ///
     /// # Errors
     /// Those of [`Section::check`].
-    fn check(&self, moment: Moment) -> Result<(), String>;
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue>;
 
     /// Returns the values by key, as operators may see them.
     fn shown(&self) -> serde_json::Map<String, Json>;
@@ -62,16 +62,35 @@ pub struct Key {
     pub is_live: bool,
     /// `true` if the value is a secret.
     pub is_secret: bool,
+    /// `true` if it can be set on the command line: neither a secret nor the file of one.
+    pub has_flag: bool,
 }
 
-/// A value that does not have its key's type.
-#[derive(Debug, thiserror::Error)]
+/// A value that does not have its key's type, or breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {why}")]
-pub struct Unreadable {
-    /// The key.
-    pub key: String,
-    /// What is wrong with the value.
-    pub why: String,
+pub struct InvalidValue {
+    key: String,
+    why: String,
+}
+
+impl InvalidValue {
+    /// Makes the error of a key. `why` says what is wrong and what to write.
+    pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { key: key.into(), why: why.into() }
+    }
+
+    /// Returns the key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl From<InvalidValue> for String {
+    fn from(error: InvalidValue) -> Self {
+        error.to_string()
+    }
 }
 
 impl<T: Section> Sections for T {
@@ -79,22 +98,23 @@ impl<T: Section> Sections for T {
         let fields = Self::FIELD_NAMES.iter().copied().zip(Self::FIELD_DOCS.iter().copied());
         let key = |(name, doc)| {
             let types = newtypes::<Self>(name);
-            let [is_live, is_secret] = [reloadable::TYPE, secret::TYPE].map(|name| types.contains(name));
-            Key { name, doc, is_live, is_secret }
+            let is = |newtype| types.contains(newtype);
+            let (is_live, is_secret) = (is(reloadable::TYPE), is(secret::TYPE));
+            Key { name, doc, is_live, is_secret, has_flag: !is_secret && !is(secret::FILE_TYPE) }
         };
         fields.map(key).collect()
     }
 
-    fn read(values: &Map<String, Value>) -> Result<Self, Unreadable> {
+    fn read(values: &Map<String, Value>) -> Result<Self, InvalidValue> {
         let own = values.iter().filter(|(key, _)| Self::FIELD_NAMES.contains(&key.as_str()));
         let own: Map<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
         serde_path_to_error::deserialize(Value::new(None, own)).map_err(|error| {
             let key = error.path().to_string();
-            Unreadable { key, why: reason(error.into_inner()) }
+            InvalidValue { key, why: reason(error.into_inner()) }
         })
     }
 
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         Section::check(self, moment)
     }
 
@@ -164,11 +184,11 @@ macro_rules! sections {
                 [$(<$section as $crate::Sections>::keys()),+].concat()
             }
 
-            fn read(values: &$crate::Values) -> Result<Self, $crate::Unreadable> {
+            fn read(values: &$crate::Values) -> Result<Self, $crate::InvalidValue> {
                 Ok(Self { $($field: $crate::Sections::read(values)?,)+ })
             }
 
-            fn check(&self, moment: $crate::Moment) -> Result<(), String> {
+            fn check(&self, moment: $crate::Moment) -> Result<(), $crate::InvalidValue> {
                 $($crate::Sections::check(&self.$field, moment)?;)+
                 Ok(())
             }
@@ -228,10 +248,10 @@ impl IntoDeserializer<'_> for Recorder<'_> {
 /// Returns an error for the first key that is zero where zero would mean "never" or "without limit".
 ///
 /// # Errors
-/// The sentence with its name.
-pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), String> {
+/// The error of that key.
+pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), InvalidValue> {
     match keys.into_iter().find(|(_, is_zero)| *is_zero) {
-        Some((key, _)) => Err(format!("{key}: must be more than 0")),
+        Some((key, _)) => Err(InvalidValue::new(key, "must be more than 0")),
         None => Ok(()),
     }
 }

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::{secret::Secret, *};
+use super::{
+    secret::{Secret, SecretFile},
+    *,
+};
 
 crate::sections! {
     /// A service's settings, small.
@@ -77,10 +80,10 @@ impl Default for Shared {
 }
 
 impl Section for Shared {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         more_than_zero([("request_timeout", self.request_timeout.at(moment).is_zero())])?;
         match self.amqp_heartbeat < *self.request_timeout.at(moment) {
-            true => Err("amqp_heartbeat: must not be shorter than request_timeout".into()),
+            true => Err(InvalidValue::new("amqp_heartbeat", "must not be shorter than request_timeout")),
             false => Ok(()),
         }
     }
@@ -234,12 +237,12 @@ fn a_secret_comes_from_a_file_or_by_itself_and_not_in_both_ways() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("password");
     fs::write(&file, "s3cret\n").unwrap();
-    let secret = Secret::new("other");
+    let (secret, file) = (Secret::new("other"), SecretFile::from(file));
     let read = |given, file| Secret::given_or_in_file("the_password", given, file);
-    assert_eq!(read(None, Some(file.as_path())).unwrap().unwrap().expose(), "s3cret");
+    assert_eq!(read(None, Some(&file)).unwrap().unwrap().expose(), "s3cret");
     assert_eq!(read(Some(&secret), None).unwrap(), Some(secret.clone()));
-    assert!(read(Some(&secret), Some(file.as_path())).unwrap_err().contains("both set"));
-    assert!(read(Some(&Secret::new("")), None).unwrap_err().contains("is empty"));
+    assert!(read(Some(&secret), Some(&file)).unwrap_err().to_string().contains("keep one of both"));
+    assert!(read(Some(&Secret::new("")), None).unwrap_err().to_string().contains("is empty"));
 }
 
 #[test]

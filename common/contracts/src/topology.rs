@@ -1,7 +1,7 @@
 //! The queue of notifications and the stream of offers, with every argument.
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, more_than_zero};
+use hops_config::{InvalidValue, Moment, Section, more_than_zero};
 use messaging::topology::{Queue, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         more_than_zero([("vip_queue_max_length", self.vip_queue_max_length == 0)])
     }
 }

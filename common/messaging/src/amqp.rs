@@ -44,10 +44,8 @@ use super::{
 /// elsewhere.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Time limit for connecting and the handshake together: a broker that is there answers within milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The first and the longest wait before another attempt to connect. Each wait is drawn from zero to its limit.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Limit of the first wait before another attempt to connect: each wait is drawn from zero to its limit.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The client's configuration.
 #[derive(Debug, Clone)]
@@ -87,10 +85,10 @@ impl AmqpOptions {
             topology,
             broker,
             ca: settings.ca()?,
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: settings.amqp_connect_timeout,
             operation_timeout: settings.amqp_operation_timeout,
             heartbeat: settings.amqp_heartbeat,
-            backoff: BACKOFF,
+            backoff: (FIRST_BACKOFF.min(settings.amqp_backoff_max), settings.amqp_backoff_max),
         })
     }
 }

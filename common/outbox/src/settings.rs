@@ -1,7 +1,7 @@
 //! The outbox's key.
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, more_than_zero};
+use hops_config::{InvalidValue, Moment, Section, more_than_zero};
 use serde::{Deserialize, Serialize};
 
 /// The settings of the outbox.
@@ -19,7 +19,7 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         more_than_zero([("outbox_max", self.outbox_max == 0)])
     }
 }

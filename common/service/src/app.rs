@@ -178,7 +178,7 @@ impl<S: ServiceSettings + AsRef<Settings>> App<S> {
     /// # Errors
     /// A token that cannot be read.
     pub fn access(&self) -> Result<Access, String> {
-        Access::new(&(*self.settings.started()).as_ref().access)
+        Ok(Access::new(&(*self.settings.started()).as_ref().access)?)
     }
 
     /// Runs the service until the stop signal, then shuts down in order.

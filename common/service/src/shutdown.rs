@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use documented::DocumentedFields;
-use hops_config::{LiveSection, Moment, Reloadable, Section};
+use hops_config::{InvalidValue, LiveSection, Moment, Reloadable, Section};
 use messaging::{MessagingClient, Subscription};
 use outbox::{self, Outbox};
 use serde::{Deserialize, Serialize};
@@ -47,10 +47,13 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         match self.shutdown_grace.at(moment) > self.shutdown_linger.at(moment) {
             true => Ok(()),
-            false => Err("shutdown_grace: must be longer than shutdown_linger, which is a part of it".into()),
+            false => Err(InvalidValue::new(
+                "shutdown_grace",
+                "must be longer than shutdown_linger, which is a part of it",
+            )),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contracts::topology::VIP_QUEUE;
 use documented::DocumentedFields;
-use hops_config::{LiveSection, Moment, Reloadable, Section, more_than_zero};
+use hops_config::{InvalidValue, LiveSection, Moment, Reloadable, Section, more_than_zero};
 use humantime_serde::re::humantime;
 use messaging::{ConsumeOptions, retry::RetryPolicy};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         more_than_zero([
             ("consumer_prefetch", self.consumer_prefetch == 0),
             ("handler_timeout", self.handler_timeout.at(moment).is_zero()),

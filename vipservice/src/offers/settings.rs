@@ -1,7 +1,7 @@
 //! The keys that say how many offers are kept.
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, more_than_zero};
+use hops_config::{InvalidValue, Moment, Section, more_than_zero};
 use serde::{Deserialize, Serialize};
 
 /// The settings of the offers.
@@ -21,7 +21,7 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         more_than_zero([
             ("offers_max", self.offers_max == 0),
             ("offers_max_bytes", self.offers_max_bytes == 0),

@@ -4,7 +4,9 @@
 use std::{fs, sync::Mutex};
 
 use documented::DocumentedFields;
-use hops_config::{ConfigServer, Live, Moment, Reloadable, Section, Sources, more_than_zero, secret::Secret};
+use hops_config::{
+    ConfigServer, InvalidValue, Live, Moment, Reloadable, Section, Sources, more_than_zero, secret::Secret,
+};
 use messaging::{ConsumerStateSender, JSON, Message, MockMessagingClient};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -36,7 +38,7 @@ struct Own {
 }
 
 impl Section for Own {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         more_than_zero([("greeting", self.greeting.at(moment) == "nothing")])
     }
 }

@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, more_than_zero, secret::Secret};
+use hops_config::{
+    InvalidValue, Moment, Section, more_than_zero,
+    secret::{Secret, SecretFile},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::{Broker, BrokerUrls, Credentials};
@@ -19,9 +22,9 @@ pub struct Settings {
     /// The user's password
     pub amqp_password: Option<Secret>,
     /// A file that holds the user's name, such as a Docker secret
-    pub amqp_username_file: Option<PathBuf>,
+    pub amqp_username_file: Option<SecretFile>,
     /// A file that holds the password, such as a Docker secret
-    pub amqp_password_file: Option<PathBuf>,
+    pub amqp_password_file: Option<SecretFile>,
     /// PEM file with the authority that signed the broker's certificate, for amqps:// (default: the system's)
     pub amqp_ca_file: Option<PathBuf>,
     /// Interval of heartbeats; a dead connection is detected after two (default 10s)
@@ -30,6 +33,12 @@ pub struct Settings {
     /// Time limit for a request to the broker, a confirm included (default 10s)
     #[serde(with = "humantime_serde")]
     pub amqp_operation_timeout: Duration,
+    /// Time limit for connecting and the handshake together (default 5s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_connect_timeout: Duration,
+    /// The longest wait before another attempt to connect; the first is at most 100ms (default 10s)
+    #[serde(with = "humantime_serde")]
+    pub amqp_backoff_max: Duration,
 }
 
 impl Default for Settings {
@@ -43,16 +52,24 @@ impl Default for Settings {
             amqp_ca_file: None,
             amqp_heartbeat: Duration::from_secs(10),
             amqp_operation_timeout: Duration::from_secs(10),
+            amqp_connect_timeout: Duration::from_secs(5),
+            amqp_backoff_max: Duration::from_secs(10),
         }
     }
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
-        more_than_zero([("amqp_operation_timeout", self.amqp_operation_timeout.is_zero())])?;
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
+        more_than_zero([
+            ("amqp_operation_timeout", self.amqp_operation_timeout.is_zero()),
+            ("amqp_connect_timeout", self.amqp_connect_timeout.is_zero()),
+            ("amqp_backoff_max", self.amqp_backoff_max.is_zero()),
+        ])?;
         match self.amqp_heartbeat.as_secs() {
             1..=600 => Ok(()),
-            _ => Err("amqp_heartbeat: must be between 1s and 10min (5s to 20s is usual)".into()),
+            _ => {
+                Err(InvalidValue::new("amqp_heartbeat", "must be between 1s and 10min (5s to 20s is usual)"))
+            }
         }
     }
 }
@@ -65,10 +82,9 @@ impl Settings {
     pub fn broker(&self) -> Result<Broker, String> {
         let username = self.amqp_username.clone().map(Secret::new);
         let read = Secret::given_or_in_file;
-        let username = read("amqp_username", username.as_ref(), self.amqp_username_file.as_deref())?;
+        let username = read("amqp_username", username.as_ref(), self.amqp_username_file.as_ref())?;
         let username = username.map(|username| username.expose().to_owned());
-        let password =
-            read("amqp_password", self.amqp_password.as_ref(), self.amqp_password_file.as_deref())?;
+        let password = read("amqp_password", self.amqp_password.as_ref(), self.amqp_password_file.as_ref())?;
         self.amqp_server_url.with_credentials(&Credentials { username, password })
     }
 
@@ -96,7 +112,7 @@ mod tests {
         let settings = Settings {
             amqp_server_url: BrokerUrls::parse("amqp://rabbitmq").unwrap(),
             amqp_username: Some("007".into()),
-            amqp_password_file: Some(file),
+            amqp_password_file: Some(file.into()),
             ..Settings::default()
         };
         let login = settings.broker().unwrap().addresses()[0].1.clone();
@@ -104,7 +120,7 @@ mod tests {
         assert!(!format!("{:?}", settings.broker()).contains("s3cret"));
 
         let both = Settings { amqp_password: Some(Secret::new("other")), ..settings };
-        assert!(both.broker().unwrap_err().contains("both set"));
+        assert!(both.broker().unwrap_err().contains("keep one of both"));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -19,7 +18,10 @@ use axum::{
     response::Response,
 };
 use documented::DocumentedFields;
-use hops_config::{Moment, Section, secret::Secret};
+use hops_config::{
+    InvalidValue, Moment, Section,
+    secret::{Secret, SecretFile},
+};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -32,11 +34,11 @@ pub struct Settings {
     /// Whoever sends it as a bearer token may use the operators' routes, as everyone on this machine may (default none)
     pub management_token: Option<Secret>,
     /// A file that holds that token, such as a Docker secret
-    pub management_token_file: Option<PathBuf>,
+    pub management_token_file: Option<SecretFile>,
 }
 
 impl Section for Settings {
-    fn check(&self, _: Moment) -> Result<(), String> {
+    fn check(&self, _: Moment) -> Result<(), InvalidValue> {
         Access::new(self).map(drop)
     }
 }
@@ -60,9 +62,9 @@ impl Access {
     ///
     /// # Errors
     /// A file that cannot be read, or an empty token.
-    pub fn new(settings: &Settings) -> Result<Self, String> {
+    pub fn new(settings: &Settings) -> Result<Self, InvalidValue> {
         let (token, file) = (&settings.management_token, &settings.management_token_file);
-        Ok(Self { token: Secret::given_or_in_file("management_token", token.as_ref(), file.as_deref())? })
+        Ok(Self { token: Secret::given_or_in_file("management_token", token.as_ref(), file.as_ref())? })
     }
 
     /// Puts the rule before `routes`, of which there is at least one. Other clients are answered 403.
@@ -210,7 +212,7 @@ mod tests {
     fn an_empty_token_is_refused_and_none_is_ever_shown() {
         let with =
             |token: &str| Settings { management_token: Some(Secret::new(token)), ..Settings::default() };
-        assert!(Access::new(&with("")).unwrap_err().contains("management_token: is empty"));
+        assert!(Access::new(&with("")).unwrap_err().to_string().contains("management_token: is empty"));
         assert!(!format!("{:?}", Access::new(&with("s3cret")).unwrap()).contains("s3cret"));
     }
 

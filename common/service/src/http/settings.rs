@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use documented::DocumentedFields;
-use hops_config::{Moment, Reloadable, Section, more_than_zero};
+use hops_config::{InvalidValue, Moment, Reloadable, Section, more_than_zero};
 use serde::{Deserialize, Serialize};
 
 /// The settings of the HTTP server.
@@ -31,7 +31,7 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
-    fn check(&self, moment: Moment) -> Result<(), String> {
+    fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
         more_than_zero([
             ("request_timeout", self.request_timeout.at(moment).is_zero()),
             ("request_concurrency", self.request_concurrency == 0),
@@ -39,7 +39,7 @@ impl Section for Settings {
         ])?;
         match self.request_concurrency {
             0..=1_000_000 => Ok(()),
-            _ => Err("request_concurrency: must not be more than 1000000".into()),
+            _ => Err(InvalidValue::new("request_concurrency", "must not be more than 1000000")),
         }
     }
 }
