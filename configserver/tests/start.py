@@ -11,20 +11,19 @@ import sys
 import tempfile
 
 KEYS = {
-    "spring.cloud.config.server.accept-empty": "accept-empty",
+    "spring.cloud.config.server.accept-empty": "accept_empty",
     "spring.cloud.config.server.prefix": "prefix",
-    "spring.cloud.config.server.native.add-label-locations": "add-label-locations",
-    "spring.cloud.config.server.native.default-label": "default-label",
+    "spring.cloud.config.server.native.add-label-locations": "add_label_locations",
+    "spring.cloud.config.server.native.default-label": "default_label",
     "spring.cloud.config.server.native.version": "version",
-    "spring.cloud.config.server.encrypt.enabled": "encrypt-enabled",
-    "spring.cloud.config.server.encrypt.prefix-invalid-properties": "encrypt-prefix-invalid",
-    "encrypt.prefix-invalid-properties": "encrypt-prefix-invalid",
-    "encrypt.key": "encrypt-key",
-    "encrypt.salt": "encrypt-salt",
-    "spring.cloud.bus.id": "bus-id",
-    "spring.cloud.config.monitor.endpoint.path": "monitor-prefix",
-    "spring.security.user.name": "auth-username",
-    "spring.security.user.password": "auth-password",
+    "spring.cloud.config.server.encrypt.enabled": "encrypt_enabled",
+    "spring.cloud.config.server.encrypt.prefix-invalid-properties": "encrypt_prefix_invalid",
+    "encrypt.prefix-invalid-properties": "encrypt_prefix_invalid",
+    "encrypt.key": "encrypt_key",
+    "encrypt.salt": "encrypt_salt",
+    "spring.cloud.bus.id": "bus_id",
+    "spring.security.user.name": "auth_username",
+    "spring.security.user.password": "auth_password",
 }
 OVERRIDES = "spring.cloud.config.server.overrides."
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -40,9 +39,10 @@ for key, value in json.loads(settings).items():
     if key.startswith(OVERRIDES):
         overrides[key.removeprefix(OVERRIDES).removeprefix("[").removesuffix("]")] = value
     elif key in KEYS:
-        arguments += [f"--{KEYS[key]}", str(value)]
+        # The environment, since secrets have no flag.
+        os.environ[f"APP_{KEYS[key]}".upper()] = str(value)
     else:
         print(f"passed over: {key}", file=sys.stderr)
 if overrides:
-    arguments += ["--overrides", json.dumps(overrides)]
+    os.environ["APP_OVERRIDES"] = json.dumps(overrides)
 os.execv(binary, arguments)
