@@ -48,6 +48,8 @@ use crate::{
 
 /// The default port.
 const PORT: u16 = 8888;
+/// The help of `--config-repo`, which is more to this service than to others.
+const FOLDER_HELP: &str = "The folder that is served (default config-repo)";
 /// Beginning of its name on the bus, as with Spring's.
 const BUS_NAME: &str = "config-server";
 /// The largest request body, in bytes: after a push, a repository's host sends `/monitor` the name of each changed file.
@@ -63,17 +65,9 @@ pub async fn start(
 ) -> Result<(), Failure> {
     let [encrypt, decrypt] = encryption::commands();
     Program::new(PORT, "Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
-        .configure(|command| {
-            command.mut_arg("config_repo", |argument| {
-                argument.help("The folder that is served (default config-repo)")
-            })
-        })
-        .verb(encrypt, async |_, sources: Sources| {
-            Ok(encryption::run("encrypt", &sources.load::<Settings>().await?.encryption)?)
-        })
-        .verb(decrypt, async |_, sources: Sources| {
-            Ok(encryption::run("decrypt", &sources.load::<Settings>().await?.encryption)?)
-        })
+        .configure(|command| command.mut_arg("config_repo", |folder| folder.help(FOLDER_HELP)))
+        .verb(encrypt, |_, sources| crypt("encrypt", sources))
+        .verb(decrypt, |_, sources| crypt("decrypt", sources))
         .verb(refresh::command(), refresh::run)
         .run(args, environment, async |mut app: App<Settings>| {
             let folder = app.settings.config_repo().unwrap_or(settings::FOLDER.as_ref());
@@ -82,6 +76,10 @@ pub async fn start(
             run(app, repository, client).await
         })
         .await
+}
+
+async fn crypt(verb: &'static str, sources: Sources) -> Result<(), Failure> {
+    Ok(encryption::run(verb, &sources.load::<Settings>().await?.encryption)?)
 }
 
 /// Runs the service until the stop signal.
@@ -105,12 +103,8 @@ pub async fn run(
 
     let access = app.access()?;
     let monitor = Monitor { refresher, access: access.clone(), secret: settings.monitor.secret()? };
-    let server = Arc::new(Server::new(
-        &settings.answers,
-        &settings.access,
-        settings.encryption.decryption()?,
-        repository,
-    )?);
+    let decryption = settings.encryption.decryption()?;
+    let server = Arc::new(Server::new(&settings.answers, &settings.access, decryption, repository)?);
     let folder = CachedCheck::new({
         let server = Arc::clone(&server);
         move || server.check()
