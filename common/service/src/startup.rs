@@ -13,7 +13,7 @@ use std::{
 use documented::DocumentedFields;
 use hops_config::{LiveSettings, Section, ServiceSettings, SettingsError, Sources};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ pub struct Settings {
     /// The name shown in the log when the settings are loaded (default: the service's)
     pub server_name: String,
     /// The address to listen on (default "127.0.0.1": this machine only; "0.0.0.0" in a container)
+    #[serde(deserialize_with = "ip_address")]
     pub server_host: IpAddr,
     /// The port to listen on; 0 takes a free one and prints it (default: the service's own)
     pub server_port: Option<u16>,
@@ -48,6 +49,12 @@ impl Default for Settings {
 }
 
 impl Section for Settings {}
+
+/// Reads an address; the error quotes the text, which that of `IpAddr` does not.
+fn ip_address<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not an IP address, such as 127.0.0.1")))
+}
 
 /// The exit code, for scripts and supervisors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -183,7 +183,10 @@ async fn a_folder_that_is_not_writable_is_one_sentence_with_a_way_out() {
     if rustix::process::geteuid().is_root() {
         // Root may write everywhere, so this runs as the user nobody.
         let hops = copy.path().join("hops");
-        fs::copy(env!("CARGO_BIN_EXE_hops"), &hops).unwrap();
+        // Not by this process: while it writes, a program that another test starts would hold the file open, too, and a
+        // file that is open for writing cannot be run.
+        let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_hops")).arg(&hops).status();
+        assert!(copied.unwrap().success());
         for path in [copy.path(), checkout.path(), &hops] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
