@@ -42,7 +42,7 @@ mod tests {
     /// Returns the answers' settings with one variable of the environment, or the error.
     async fn load(name: &str, value: &str) -> Result<answers::Settings, String> {
         let sources = Sources { environment: vec![(name.into(), value.into())], ..Sources::default() };
-        sources.load::<Settings>().await.map(|settings| settings.answers).map_err(|e| e.to_string())
+        sources.load::<Settings>().await.map(|settings| settings.answers.clone()).map_err(|e| e.to_string())
     }
 
     #[tokio::test]

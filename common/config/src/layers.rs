@@ -15,8 +15,8 @@ use properties::{
 use super::{
     InvalidValue, Section, Sections, ServiceSettings, SettingsError,
     flat::{Flat, tree},
-    live::Moment,
     names, nearest,
+    reloadable::Moment,
 };
 
 /// The prefix of keys whose values Spring's server cannot decrypt.

@@ -8,21 +8,26 @@
 //! passed over where several services read: in `application*.yml` and in the environment.
 //!
 //! In reading order:
+//! - `error`: a value that is not valid, and a failure to load settings
+//! - [`reloadable`]: the type of values that change while a service runs
+//! - [`secret`]: values that are used and never shown
+//! - `section`: the keys of one owner, and services composed of them
 //! - `command_line`: flags, and what else `main` hands over
 //! - `bootstrap`: where the files are
 //! - `sources`: the files of a folder, or a server's answer
 //! - `server` and `answer`: a request to a config server, and its answer
-//! - `layers`: what was read becomes one struct, or an error with its key and its source; pure
+//! - `layers`: all that was read becomes one struct, or an error with its key and its source; pure
 //! - `flat`: flat keys and trees, by the rules of the crate `properties`
-//! - `section`: the keys of one owner, and services composed of them
 //! - [`live`]: settings that change while a service runs
-//! - [`reloadable`]: the type of their values
 //! - `reload`: they are read again, and applied or refused as a whole
 //! - [`shown`]: the view that operators get
-//! - [`secret`]: values that are used and never shown
 //!
 //! It knows no key but those that say where the files are: each owner brings its own [`Section`].
 
+mod error;
+pub mod reloadable;
+pub mod secret;
+mod section;
 mod command_line;
 mod bootstrap;
 mod sources;
@@ -30,21 +35,19 @@ mod server;
 mod answer;
 mod layers;
 mod flat;
-mod section;
 pub mod live;
-pub mod reloadable;
 mod reload;
 pub mod shown;
-pub mod secret;
 
 use std::collections::BTreeSet;
 
 pub use self::{
     command_line::{bootstrap_keys, command},
-    live::{Live, LiveSection, LiveSettings, Moment},
+    error::{InvalidValue, SettingsError, more_than_zero},
+    live::{Live, LiveSection, LiveSettings},
     reload::Reloaded,
-    reloadable::Reloadable,
-    section::{InvalidValue, Key, Section, Sections, more_than_zero},
+    reloadable::{Moment, Reloadable},
+    section::{Key, Section, Sections},
     server::{ConfigServer, ServerUrl},
     sources::Sources,
 };
@@ -67,47 +70,6 @@ pub trait ServiceSettings: Sections {
 
     /// The folder of its files where config_repo is not set, if there is one of this name.
     const DEFAULT_FOLDER: Option<&'static str> = None;
-}
-
-/// A failure to load settings. Each names the key and where it was set.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A key that nobody reads.
-    #[error("{origin}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
-    UnknownKey {
-        /// The key as it was written.
-        key: String,
-        /// The file.
-        origin: String,
-        /// The known key that looks most like it.
-        nearest: Option<String>,
-    },
-    /// A value or a file that cannot be read, or values that break a rule.
-    #[error("{0}")]
-    Invalid(String),
-    /// A secret on the command line, which everyone on the machine can read.
-    #[error("command line --{}: a secret has no flag: set APP_{} in the environment", key.replace('_', "-"), key.to_uppercase())]
-    SecretFlag {
-        /// The secret's key.
-        key: String,
-    },
-    /// A flag that nobody reads; the fields are those of the unknown key.
-    #[error("command line {flag}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
-    UnknownFlag {
-        /// The flag as it was written.
-        flag: String,
-        /// The key it would be.
-        key: String,
-        /// The known key that looks most like it.
-        nearest: Option<String>,
-    },
-    /// clap's answer to the command line: help, or an error such as a flag without its value.
-    #[error("{0}")]
-    Usage(clap::Error),
-}
-
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"))
 }
 
 /// Returns the names of a service's keys.

@@ -3,22 +3,15 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use config::{Map, Value};
+use config::Map;
 use tokio::sync::watch;
 
 use super::{
-    ServiceSettings, Sources,
+    ServiceSettings, SettingsError, Sources,
+    reloadable::Moment,
     shown::{Effective, effective},
     sources::Loaded,
 };
-
-/// Proof that a value is used at this moment and not kept: with it a [`Reloadable`](crate::Reloadable) opens.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment(());
-
-impl Moment {
-    pub(super) const NOW: Self = Self(());
-}
 
 /// A value that may change while the service runs: call [`get`](Self::get) where it is used.
 pub struct Live<T>(Arc<dyn Fn() -> T + Send + Sync>);
@@ -96,52 +89,38 @@ impl<T: Clone + Send + Sync + 'static> From<T> for LiveSection<T> {
 
 type OnApply = Arc<dyn Fn() + Send + Sync>;
 
-/// A service's settings, as they are and as they were at its start.
+/// The settings of a service, as they are and as they were at its start.
 pub struct LiveSettings<S> {
     pub(super) sources: Arc<Sources>,
-    /// A warning for the person who started the service.
-    warning: Option<String>,
     /// Called with each new version.
     pub(super) on_apply: Option<OnApply>,
     pub(super) state: Arc<watch::Sender<State<S>>>,
 }
 
-/// One version of the settings, applied as a whole.
-pub(super) struct Version<S> {
-    pub(super) settings: Arc<S>,
-    /// Values by key, each with its origin; secrets are in clear.
-    pub(super) values: Map<String, Value>,
-    pub(super) is_known: bool,
-}
-
 pub(super) struct State<S> {
     /// The version whose values apply for keys that are not live, as long as the process runs.
-    pub(super) started: Arc<Version<S>>,
-    pub(super) now: Arc<Version<S>>,
+    pub(super) started: Arc<Loaded<S>>,
+    pub(super) now: Arc<Loaded<S>>,
     /// The reason why the last reload was refused.
     pub(super) refused: Option<String>,
     /// The reason that was logged last.
     pub(super) logged: Option<String>,
 }
 
-impl<S: ServiceSettings> Version<S> {
-    pub(super) fn new(loaded: Loaded<S>) -> Arc<Self> {
-        let Loaded { settings, values, is_known, .. } = loaded;
-        Arc::new(Self { settings: Arc::new(settings), values, is_known })
-    }
-}
-
 impl<S: ServiceSettings> LiveSettings<S> {
-    pub(super) fn new(sources: Sources, mut loaded: Loaded<S>) -> Self {
-        let warning = loaded.warning.take();
-        let version = Version::new(loaded);
-        let state = State { started: Arc::clone(&version), now: version, refused: None, logged: None };
-        Self {
-            sources: Arc::new(sources),
-            warning,
-            on_apply: None,
-            state: Arc::new(watch::Sender::new(state)),
-        }
+    /// Loads settings that can be reloaded while the service runs: see [`reload`](Self::reload).
+    ///
+    /// # Errors
+    /// As [`Sources::load`].
+    pub async fn load(sources: Sources) -> Result<Self, SettingsError> {
+        let loaded = sources.load_first().await?;
+        Ok(Self::new(sources, loaded))
+    }
+
+    fn new(sources: Sources, loaded: Loaded<S>) -> Self {
+        let started = Arc::new(loaded);
+        let state = State { now: Arc::clone(&started), started, refused: None, logged: None };
+        Self { sources: Arc::new(sources), on_apply: None, state: Arc::new(watch::Sender::new(state)) }
     }
 
     /// Returns the settings as they were at the start.
@@ -205,7 +184,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
     /// Logs where the settings of the service, which calls itself `name`, came from.
     pub fn announce(&self, name: &str) {
         tracing::info!(profile = self.sources.profile, "settings for {name} from {}", self.sources.origin());
-        if let Some(warning) = &self.warning {
+        if let Some(warning) = &self.state.borrow().started.warning {
             tracing::warn!("{warning}");
         }
     }
@@ -214,7 +193,10 @@ impl<S: ServiceSettings> LiveSettings<S> {
 /// Settings that never change.
 impl<S: ServiceSettings> From<S> for LiveSettings<S> {
     fn from(settings: S) -> Self {
-        Self::new(Sources::default(), Loaded { settings, values: Map::new(), is_known: false, warning: None })
+        Self::new(
+            Sources::default(),
+            Loaded { settings: Arc::new(settings), values: Map::new(), is_known: false, warning: None },
+        )
     }
 }
 
@@ -223,7 +205,6 @@ impl<S> Clone for LiveSettings<S> {
     fn clone(&self) -> Self {
         Self {
             sources: Arc::clone(&self.sources),
-            warning: self.warning.clone(),
             on_apply: self.on_apply.clone(),
             state: Arc::clone(&self.state),
         }

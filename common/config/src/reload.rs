@@ -4,12 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    LiveSettings, ServiceSettings,
-    live::{State, Version},
-    server::Failed,
-    shown::changed,
-};
+use super::{LiveSettings, ServiceSettings, live::State, server::Failed, shown::changed, sources::Loaded};
 
 /// The outcome of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +31,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
                 (format!("{}; it is asked again", self.sources.unknown::<S>()), false)
             }
             Ok(loaded) => {
-                let new = Version::new(loaded);
+                let new = Arc::new(loaded);
                 let mut changes = Changes::default();
                 state.send_modify(|state| changes = apply(state, new));
                 if let Some(on_apply) = &self.on_apply {
@@ -64,7 +59,7 @@ struct Changes {
     at_next_start: Vec<&'static str>,
 }
 
-fn apply<S: ServiceSettings>(state: &mut State<S>, new: Arc<Version<S>>) -> Changes {
+fn apply<S: ServiceSettings>(state: &mut State<S>, new: Arc<Loaded<S>>) -> Changes {
     let (live, other): (Vec<_>, Vec<_>) = changed(&state.now, &new).into_iter().partition(|key| key.is_live);
     let pending = changed(&state.started, &new);
     let at_next_start = other.into_iter().filter(|key| pending.contains(key));
@@ -99,7 +94,7 @@ mod tests {
     fn what_has_changed_is_logged_by_name_and_of_a_key_that_is_not_live_once() {
         let version = |text: &str| {
             let (_folder, sources) = repo(&[("probe.yml", text)]);
-            Version::new(sources.load_again::<Probe>().now_or_never().unwrap().unwrap())
+            Arc::new(sources.load_again::<Probe>().now_or_never().unwrap().unwrap())
         };
         let started = version("size: 1\namqp_password: a");
         let mut state = State { started: Arc::clone(&started), now: started, refused: None, logged: None };

@@ -2,10 +2,16 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::live::Moment;
-
 /// The name by which this type is found in a section.
 pub(super) const TYPE: &str = "Reloadable";
+
+/// Proof that a value is used at this moment and not kept: with it a [`Reloadable`](crate::Reloadable) opens.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(());
+
+impl Moment {
+    pub(super) const NOW: Self = Self(());
+}
 
 /// A setting that takes effect while the service runs. It opens for a [`Moment`] only, so that no copy of an older
 /// value is in use: see [`LiveSection::live`](crate::LiveSection::live).

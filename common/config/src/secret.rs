@@ -4,8 +4,10 @@ use std::{fmt, fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{InvalidValue, shown::HIDDEN};
+use crate::InvalidValue;
 
+/// Text that is shown instead of a secret.
+pub(super) const HIDDEN: &str = "***";
 /// The names by which these types are found in a section.
 pub(super) const TYPE: &str = "Secret";
 pub(super) const FILE_TYPE: &str = "SecretFile";

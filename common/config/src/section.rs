@@ -11,7 +11,11 @@ use serde::{
 };
 use serde_json::Value as Json;
 
-use crate::{live::Moment, reloadable, secret};
+use crate::{
+    InvalidValue,
+    reloadable::{self, Moment},
+    secret,
+};
 
 /// The keys of one owner, such as the HTTP server or the broker's client. Its fields are the keys, their doc comments
 /// the help text, and its `Default` the values of keys that nobody sets.
@@ -66,33 +70,6 @@ pub struct Key {
     pub has_flag: bool,
 }
 
-/// A value that does not have its key's type, or breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {why}")]
-pub struct InvalidValue {
-    key: String,
-    why: String,
-}
-
-impl InvalidValue {
-    /// Makes the error of a key. `why` says what is wrong and what to write.
-    pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { key: key.into(), why: why.into() }
-    }
-
-    /// Returns the key.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-}
-
-impl From<InvalidValue> for String {
-    fn from(error: InvalidValue) -> Self {
-        error.to_string()
-    }
-}
-
 impl<T: Section> Sections for T {
     fn keys() -> Vec<Key> {
         let fields = Self::FIELD_NAMES.iter().copied().zip(Self::FIELD_DOCS.iter().copied());
@@ -110,7 +87,7 @@ impl<T: Section> Sections for T {
         let own: Map<_, _> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
         serde_path_to_error::deserialize(Value::new(None, own)).map_err(|error| {
             let key = error.path().to_string();
-            InvalidValue { key, why: reason(error.into_inner()) }
+            InvalidValue::new(key, reason(error.into_inner()))
         })
     }
 
@@ -242,16 +219,5 @@ impl IntoDeserializer<'_> for Recorder<'_> {
 
     fn into_deserializer(self) -> Self {
         self
-    }
-}
-
-/// Returns an error for the first key that is zero where zero would mean "never" or "without limit".
-///
-/// # Errors
-/// The error of that key.
-pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), InvalidValue> {
-    match keys.into_iter().find(|(_, is_zero)| *is_zero) {
-        Some((key, _)) => Err(InvalidValue::new(key, "must be more than 0")),
-        None => Ok(()),
     }
 }

@@ -7,10 +7,7 @@ use config::Value;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::{Key, ServiceSettings, live::Version};
-
-/// Text that is shown instead of a secret.
-pub(super) const HIDDEN: &str = "***";
+use super::{Key, ServiceSettings, secret::HIDDEN, sources::Loaded};
 
 /// All keys of a service, each with its effective value.
 #[derive(Debug, Serialize)]
@@ -31,7 +28,7 @@ struct Entry {
     at_next_start: Option<Json>,
 }
 
-pub(super) fn effective<S: ServiceSettings>(started: &Version<S>, now: &Version<S>) -> Effective {
+pub(super) fn effective<S: ServiceSettings>(started: &Loaded<S>, now: &Loaded<S>) -> Effective {
     let (before, after) = (started.settings.shown(), now.settings.shown());
     let pending = changed(started, now);
     let entry = |key: Key| {
@@ -46,9 +43,9 @@ pub(super) fn effective<S: ServiceSettings>(started: &Version<S>, now: &Version<
 }
 
 /// Returns the keys whose values differ.
-pub(super) fn changed<S: ServiceSettings>(before: &Version<S>, after: &Version<S>) -> Vec<Key> {
+pub(super) fn changed<S: ServiceSettings>(before: &Loaded<S>, after: &Loaded<S>) -> Vec<Key> {
     let (old, new) = (before.settings.shown(), after.settings.shown());
-    let raw = |version: &Version<S>, key: &Key| version.values.get(key.name).map(|value| value.kind.clone());
+    let raw = |version: &Loaded<S>, key: &Key| version.values.get(key.name).map(|value| value.kind.clone());
     let is_changed = |key: &Key| {
         let (old, new) = (old.get(key.name), new.get(key.name));
         // Two secrets look the same.

@@ -4,13 +4,13 @@ use std::{
     fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use config::{File, FileFormat, Map, Source as _, Value};
 
 use super::{
-    ConfigServer, LiveSettings, ServiceSettings, SettingsError,
+    ConfigServer, ServiceSettings, SettingsError,
     flat::flatten,
     layers::{Layer, compose},
     server::Failed,
@@ -38,9 +38,9 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Settings as they were read.
+/// One version of the settings, which is applied as a whole.
 pub(super) struct Loaded<S> {
-    pub(super) settings: S,
+    pub(super) settings: Arc<S>,
     /// Values by key, each with its origin; secrets are in clear.
     pub(super) values: Map<String, Value>,
     /// `true` if there was a file, or the server had one.
@@ -54,21 +54,12 @@ impl Sources {
     ///
     /// # Errors
     /// The first error, with its key and its source; or advice about a config server that cannot be reached.
-    pub async fn load<S: ServiceSettings>(&self) -> Result<S, SettingsError> {
+    pub async fn load<S: ServiceSettings>(&self) -> Result<Arc<S>, SettingsError> {
         Ok(self.load_first::<S>().await?.settings)
     }
 
-    /// Loads settings that can be reloaded while the service runs: see [`LiveSettings::reload`].
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub async fn load_live<S: ServiceSettings>(self) -> Result<LiveSettings<S>, SettingsError> {
-        let loaded = self.load_first::<S>().await?;
-        Ok(LiveSettings::new(self, loaded))
-    }
-
     /// Loads at the start of a process, which may wait for its config server, or start without it.
-    async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
+    pub(super) async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
         let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
         let last_reason = Mutex::new(String::new());
         // The log is not set up yet. Each reason is written once.
@@ -125,7 +116,7 @@ impl Sources {
     ) -> Result<Loaded<S>, SettingsError> {
         let is_known = !layers.is_empty();
         let (settings, values) = compose::<S>(layers, &self.environment, &self.flags)?;
-        Ok(Loaded { settings, values, is_known, warning })
+        Ok(Loaded { settings: Arc::new(settings), values, is_known, warning })
     }
 
     /// Returns the layers of the folder, the weakest first, in Spring's order: the file of a profile wins over one

@@ -135,7 +135,7 @@ pub(super) fn repo(files: &[(&str, &str)]) -> (TempDir, Sources) {
 }
 
 /// Without a server nothing is waited for.
-fn load(sources: &Sources) -> Result<Probe, SettingsError> {
+fn load(sources: &Sources) -> Result<std::sync::Arc<Probe>, SettingsError> {
     sources.load().now_or_never().expect("nothing is waited for")
 }
 

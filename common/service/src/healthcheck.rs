@@ -52,11 +52,11 @@ where
     S: ServiceSettings + AsRef<crate::Settings>,
 {
     if verb.get_flag("settings") {
-        let _: S = sources.load().await?;
+        sources.load::<S>().await?;
         return Ok(());
     }
-    let settings: S = Sources { server: None, ..sources }.load().await?;
-    Ok(run(verb, &settings.as_ref().process, port).await?)
+    let settings = Sources { server: None, ..sources }.load::<S>().await?;
+    Ok(run(verb, &(*settings).as_ref().process, port).await?)
 }
 
 /// Sends the request and prints the result in one line. `port` is the service's default.

@@ -1,6 +1,8 @@
 //! What surrounds every service: start, HTTP around the handlers, health, telemetry, shutdown.
 //!
 //! In reading order:
+//! - `exit`: the exit codes
+//! - [`signals`]: SIGTERM and SIGINT
 //! - [`startup`]: from the command line to a listening process with a name of its own
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
 //! - [`healthcheck`]: a service asks itself how it is
@@ -10,6 +12,8 @@
 //!
 //! It knows no service, and nothing in it reads the environment: `main` hands it over.
 
+mod exit;
+pub mod signals;
 pub mod startup;
 pub mod http;
 pub mod healthcheck;

@@ -12,14 +12,13 @@ use outbox::{self, Outbox};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     http::{self, Health},
-    startup::{self, Exit},
+    startup,
 };
 
 /// Time limit for the relay when all else is done; the other messages stay on disk.
@@ -84,42 +83,6 @@ pub struct OutboxOnDisk {
     pub store: sled::Db,
     /// The store's folder.
     pub folder: PathBuf,
-}
-
-/// The first SIGTERM or SIGINT cancels the token; a second ends the process at once, with code 130.
-///
-/// # Errors
-/// The system's, if signals cannot be listened to.
-pub fn signals() -> std::io::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
-    let listen = async move {
-        for first in [true, false] {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            if first {
-                tracing::info!("{name}: finishing work in flight; once more to stop at once");
-                stopping.cancel();
-            }
-        }
-        tracing::warn!("a second signal: stopping at once");
-        exit_at_once();
-    };
-    spawn_until_exit(listen);
-    Ok(stop)
-}
-
-#[expect(clippy::disallowed_methods, reason = "it listens until the process ends, and nobody waits for it")]
-fn spawn_until_exit(listen: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(listen);
-}
-
-#[expect(clippy::exit, reason = "whoever signals twice has decided that nothing is worth waiting for")]
-fn exit_at_once() -> ! {
-    std::process::exit(Exit::AtOnce as i32)
 }
 
 impl Service {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
-use crate::{shutdown, telemetry};
+use crate::{exit::Exit, signals, telemetry};
 
 /// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
 const OWN_FILES: usize = 64;
@@ -54,25 +54,6 @@ impl Section for Settings {}
 fn ip_address<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not an IP address, such as 127.0.0.1")))
-}
-
-/// The exit code, for scripts and supervisors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Success, or an orderly shutdown.
-    Done = 0,
-    /// It could not start, or work was left at the end of the grace period.
-    Failed = 1,
-    /// The command line was wrong.
-    Usage = 2,
-    /// A second stop signal.
-    AtOnce = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// Time after which an idle thread for blocking work exits.
@@ -190,9 +171,11 @@ where
     S: ServiceSettings + AsRef<crate::Settings>,
 {
     // First of all, since a config server may be waited for.
-    let stop = shutdown::signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let stop = signals::listen().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let (profile, given) = (sources.profile.clone(), sources.instance_name().map(str::to_owned));
-    let Some(loaded) = stop.run_until_cancelled(sources.load_live::<S>()).await else { return Ok(None) };
+    let Some(loaded) = stop.run_until_cancelled(LiveSettings::<S>::load(sources)).await else {
+        return Ok(None);
+    };
     let live = loaded?;
     let started = live.started();
     let crate::Settings { process, .. } = (*started).as_ref();

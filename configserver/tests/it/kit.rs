@@ -8,7 +8,7 @@ use std::{
 };
 
 use configserver::{repository::Repository, run, settings::Settings};
-use hops_config::Sources;
+use hops_config::{LiveSettings, Sources};
 use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient};
 use serde_json::{Map, Value};
 use service::{
@@ -58,7 +58,8 @@ impl TestServer {
             (format!("APP_{}", key.to_uppercase()), text)
         };
         let environment = settings.into_iter().map(variable).collect();
-        let settings = Sources { environment, ..Sources::default() }.load_live::<Settings>().await.unwrap();
+        let sources = Sources { environment, ..Sources::default() };
+        let settings = LiveSettings::<Settings>::load(sources).await.unwrap();
         let folder = TempDir::new().unwrap();
         let repository = Repository::open(folder.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

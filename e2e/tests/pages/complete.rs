@@ -166,7 +166,7 @@ pub(crate) fn deploy_verbs() -> Vec<String> {
 
 /// Those of the services.
 fn exit_codes() -> BTreeSet<u32> {
-    let code = read("common/service/src/startup.rs");
+    let code = read("common/service/src/exit.rs");
     let list = code.split_once("enum Exit {").and_then(|(_, after)| after.split_once('}')).unwrap().0;
     let codes: BTreeSet<_> =
         list.lines().filter_map(|line| line.split_once(" = ")?.1.strip_suffix(',')?.parse().ok()).collect();

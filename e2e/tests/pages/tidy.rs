@@ -220,7 +220,7 @@ async fn every_file_of_config_repo_is_read_and_has_known_keys_and_no_secrets() {
         let sources = Sources { config_repo, profile: profile.into(), ..Sources::default() };
         let settings = sources.load::<S>().await.unwrap_or_else(|e| panic!("{profile}: {e}"));
         let name = format!("{} {profile}", S::SERVICE);
-        assert_eq!(settings.as_ref().process.server_name.to_lowercase(), name);
+        assert_eq!((*settings).as_ref().process.server_name.to_lowercase(), name);
     }
     let mut expected = BTreeSet::new();
     for name in ["application", Account::SERVICE, Vip::SERVICE, Config::SERVICE] {

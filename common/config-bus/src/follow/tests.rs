@@ -91,7 +91,7 @@ impl Following {
     }
 
     async fn without_settling(folder: TempDir, sources: Sources) -> Self {
-        let live = sources.load_live::<Probe>().await.unwrap();
+        let live = LiveSettings::<Probe>::load(sources).await.unwrap();
         let handler = Arc::new(Mutex::new(None));
         let broker = Arc::new(Mutex::new(None));
         let said = Arc::new(Mutex::new(vec![]));
@@ -360,7 +360,7 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
 
 #[tokio::test]
 async fn settings_that_come_from_nothing_that_could_change_are_not_followed() {
-    let live = Sources::default().load_live::<Probe>().await.unwrap();
+    let live = LiveSettings::<Probe>::load(Sources::default()).await.unwrap();
     let client: Arc<dyn MessagingClient> = Arc::new(MockMessagingClient::new());
     assert!(follow(&live, &client, "probe.1", &mut Registry::default()).is_none());
     assert!(follow(&LiveSettings::from(Probe::default()), &client, "p", &mut Registry::default()).is_none());
