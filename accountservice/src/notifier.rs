@@ -1,4 +1,4 @@
-//! Hop 4, notify: a VIP's read becomes a message in the outbox, on disk.
+//! Hop 4, notify: the read of a VIP's account becomes a message in the outbox, on disk.
 //!
 //! It does no messaging: whether and when the broker gets the message is the outbox's business.
 
@@ -11,7 +11,7 @@ use outbox::{Outbox, OutboxError};
 
 use crate::account::Account;
 
-/// Tells of VIPs' reads.
+/// Writer of notifications: one for each read of a VIP's account.
 #[derive(Debug, Clone)]
 pub struct Notifier {
     outbox: Arc<Outbox>,
@@ -24,10 +24,11 @@ impl Notifier {
         Self { outbox }
     }
 
-    /// Puts a notification into the outbox if the account is a VIP's. `Ok` means: if so, it is on disk.
+    /// Puts a notification into the outbox if the account is a VIP's. `Ok` means that it is on disk, or that the
+    /// account is not a VIP's.
     ///
     /// # Errors
-    /// The outbox is full, or cannot be written.
+    /// The outbox is full or cannot be written, or the message is invalid.
     pub async fn notify_if_vip(
         &self,
         account: &Account,

@@ -1,7 +1,7 @@
 //! Hop 7, consumer: a delivery becomes an outcome.
 //!
-//! Every error becomes `Ack`, `Retry` or `DeadLetter` here, in one place. Failures of the broker are none of them:
-//! publishing repeats until the broker confirms.
+//! Every result becomes `Ack`, `Retry` or `DeadLetter` here, in one place. If the broker fails, the client publishes
+//! again, and there is no outcome yet; a publish fails only when the service stops, or when no broker can take the offer.
 
 mod settings;
 
@@ -21,14 +21,14 @@ use crate::{
     offers::Offers,
 };
 
-/// Why a delivery was not handled; one variant per decision.
+/// Reasons for which a delivery is not handled.
 #[derive(Debug)]
 enum Failed {
     /// It has a major version that this replica does not read; another may.
     OtherVersion(String),
     /// No replica can ever read it.
     Poison(String),
-    /// The offer cannot be published, or the service is stopping.
+    /// No broker can take the offer, or the service is stopping.
     Unpublished(PublishError),
 }
 

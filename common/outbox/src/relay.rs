@@ -1,4 +1,4 @@
-//! Hop 5's other half: from the outbox to the broker. It keeps no order, and it never stops trying.
+//! Hop 5's other half: from the outbox to the broker. It keeps no order, and it repeats until the broker confirms.
 
 use backoff::Backoff;
 use contracts::RequestContext;
@@ -11,15 +11,15 @@ use super::{Entry, Outbox};
 /// Most messages in flight: two full batches of the publisher.
 const MAX_IN_FLIGHT: usize = 1000;
 
-/// Publishes the messages in the outbox and removes those that are confirmed, until it is dropped. A message that is
-/// not confirmed stays, and is published again after a back-off, with the same id.
+/// Publishes the messages in the outbox and removes those that are confirmed, until the caller cancels it. A message
+/// that is not confirmed stays, and is published again after a back-off, with the same id; an invalid one is parked.
 pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
     let mut backoff = Backoff::default();
     let mut newest = None;
     loop {
         let failure = pass(outbox, client, &mut newest).await;
         tracing::warn!("{} waiting in the outbox: {}", outbox.len(), failure.why);
-        // After few confirms the wait stays long: a full queue would be flooded with all others again.
+        // If most failed, the queue is probably full: a short wait would send the whole outbox to it again.
         if failure.confirmed >= failure.failed {
             backoff.reset();
         }
@@ -102,7 +102,7 @@ async fn until_done(outbox: &Outbox, change: impl Fn() -> Result<(), sled::Error
     }
 }
 
-/// Publishes one message, and logs the hop's line the first time.
+/// Publishes one message, and logs the hop's line the first time in this process.
 async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
     let Entry { queue, message } = entry;
     let context = RequestContext::of(&message);
