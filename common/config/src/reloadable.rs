@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The name by which this type is found in a section.
 pub(super) const TYPE: &str = "Reloadable";
 
-/// Proof that a value is used at this moment and not kept: with it a [`Reloadable`](crate::Reloadable) opens.
+/// Proof that a value is used at this moment and not kept: with it a [`Reloadable`] opens.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment(());
 
