@@ -18,7 +18,7 @@ hops_config::sections! {
         pub outbox: outbox::Settings,
         /// The queue that notifications go to.
         pub vip_queue: contracts::topology::Settings,
-        /// What every service has.
+        /// The keys of every service.
         pub service: service::Settings,
     }
 }

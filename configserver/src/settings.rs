@@ -20,7 +20,7 @@ hops_config::sections! {
         pub monitor: monitor::Settings,
         /// The watcher.
         pub watch: watch::Settings,
-        /// What every service has.
+        /// The keys of every service.
         pub service: service::Settings,
     }
 }

@@ -15,7 +15,7 @@ hops_config::sections! {
         pub offers: offers::Settings,
         /// The work queue.
         pub vip_queue: contracts::topology::Settings,
-        /// What every service has.
+        /// The keys of every service.
         pub service: service::Settings,
     }
 }

@@ -36,7 +36,7 @@ pub struct VipNotification {
     pub read_at: Timestamp,
 }
 
-/// How a message's `type` compares with the type that a reader understands, such as `vip.notification.v1`.
+/// Result of comparing a message's `type` with the type that a reader understands, such as `vip.notification.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The reader's type. A minor version, as in `v1.2`, adds fields; the others keep their meaning.

@@ -33,7 +33,7 @@ use crate::{
 /// it may have to ask the broker. The command's name in messages is `options.instance`.
 ///
 /// # Errors
-/// What is missing on the command line, or what failed; what was done before is printed.
+/// An incomplete command line, or the failure; everything done before it is printed.
 pub async fn run(
     matches: &ArgMatches,
     options: AmqpOptions,
@@ -125,7 +125,7 @@ async fn confirm(letters: &DeadLetters, filter: &Filter) -> Result<bool, String>
     Ok(confirmed)
 }
 
-/// What a redrive leads to.
+/// Describes the expected outcome of a redrive.
 fn outlook(EffectState { name, exists }: EffectState) -> String {
     match exists {
         Some(true) => format!("; its {name} exists already, and this makes no second one"),

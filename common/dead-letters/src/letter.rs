@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 pub struct DeadLetter {
     /// Its message id, or one derived from its content if it has none. Duplicates share it.
     pub id: String,
-    /// Why it was dead-lettered.
+    /// Reason for which it was dead-lettered.
     pub reason: String,
     /// Number of attempts.
     pub attempts: u32,
@@ -66,7 +66,7 @@ pub trait Effect: Send + Sync {
 pub struct EffectState {
     /// Name of the effect.
     pub name: &'static str,
-    /// Whether it exists; `None` if that is unknown.
+    /// `true` if it exists; `None` if that is unknown.
     pub exists: Option<bool>,
 }
 
@@ -94,7 +94,7 @@ fn message_id(message: &Message) -> String {
     format!("no-id-{hash:016x}")
 }
 
-/// Why the broker itself has dead-lettered a message, by its own headers.
+/// Returns the reason for which the broker itself dead-lettered a message, from its headers.
 fn broker_reason(message: &Message) -> String {
     let header = |name: &str| message.headers.get(name).map(String::as_str);
     match header("x-last-death-reason").or_else(|| header("x-first-death-reason")) {

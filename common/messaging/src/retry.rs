@@ -47,7 +47,7 @@ pub struct FailureHistory {
     pub attempts: u32,
     /// The failures, oldest first.
     pub failures: Vec<Failure>,
-    /// Why it was dead-lettered.
+    /// Reason for which it was dead-lettered.
     pub reason: Option<String>,
 }
 
