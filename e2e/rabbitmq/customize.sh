@@ -12,6 +12,7 @@ case $found in
 esac
 
 install -D -m 0644 "$here/10-defaults.conf" "$root/etc/rabbitmq/conf.d/10-defaults.conf"
+install -m 0644 "$here/advanced.config" "$root/etc/rabbitmq/advanced.config"
 echo '[rabbitmq_management,rabbitmq_prometheus].' > "$root/etc/rabbitmq/enabled_plugins"
 
 install -m 0755 "$here/as-rabbitmq.sh" "$root/usr/local/bin/rabbitmq-server"

@@ -79,8 +79,9 @@ async fn publish_poison(system: &TestSystem) -> BTreeMap<String, &'static str> {
 /// Waits until exactly these requests have a dead letter, each with its own reason.
 async fn until_dead(system: &TestSystem, reasons: &BTreeMap<String, &'static str>) -> Vec<StoredMessage> {
     let count = u32::try_from(reasons.len()).unwrap();
-    // What comes back from a rung and finds the queue full, RabbitMQ offers again after up to three minutes.
-    until_true("the poison is with the dead", 4 * PATIENCE, async || {
+    // A message that comes back from a retry queue and finds the work queue full, RabbitMQ sends again after three minutes, or as
+    // long as e2e/rabbitmq/advanced.config says; and then it may be full again, of those that were sent again with it.
+    until_true("the poison is with the dead", 15 * PATIENCE, async || {
         system.vhost().ready("vip_queue.dead").await >= Some(count)
     })
     .await;
