@@ -25,10 +25,10 @@ pub fn binary(name: &str) -> PathBuf {
     one_of(BINARIES.get_or_init(|| build_and_copy("shipped", &[])), name)
 }
 
-/// The same in the build that a test can end at chosen places: `messaging::failpoint`. That one is never shipped.
+/// The same in the build that a test can end at chosen places: the crate `failpoint`. That one is never shipped.
 pub fn binary_with_failpoints(name: &str) -> PathBuf {
     static BINARIES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    let features = ["--features=messaging/failpoints"];
+    let features = ["--features=failpoint/armed"];
     let build_both = || {
         let copies = build_and_copy("with-failpoints", &features);
         // The last build is what stands in the target folder: it shall be the one that can be shipped.

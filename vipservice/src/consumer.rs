@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use contracts::{Kind, RequestContext, VIP_NOTIFICATION, VipNotification};
 use hops_config::{Live, LiveSection};
-use messaging::{
-    Delivery, Handler, JSON, Message, Outcome, PublishError, failpoint, handler, metrics::counter,
-};
+use messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError, handler, metrics::counter};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
 

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use hops_config::Live;
 use messaging::{
-    BrowseSession, Message, MessagingClient, PublishError, QueueBrowser, failpoint, header,
+    BrowseSession, Message, MessagingClient, PublishError, QueueBrowser, header,
     retry::{RetryPolicy, without_history},
 };
 use serde::Serialize;

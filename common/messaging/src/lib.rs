@@ -23,7 +23,6 @@ pub mod topology;
 pub mod broker;
 pub mod amqp;
 pub mod metrics;
-pub mod failpoint;
 #[cfg(any(test, feature = "mock"))]
 mod mock;
 

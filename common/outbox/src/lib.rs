@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use messaging::{Message, PublishError, failpoint, metrics::gauge};
+use messaging::{Message, PublishError, metrics::gauge};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio::sync::{Notify, watch};
 

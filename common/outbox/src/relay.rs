@@ -3,7 +3,7 @@
 use backoff::Backoff;
 use contracts::RequestContext;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use messaging::{MessagingClient, PublishError, failpoint};
+use messaging::{MessagingClient, PublishError};
 use tracing::Instrument as _;
 
 use super::{Entry, Outbox};

@@ -63,7 +63,7 @@ impl Launch {
         self
     }
 
-    /// Failpoint of its first life, such as `outbox-flushed@20=kill`; see `messaging::failpoint`.
+    /// Failpoint of its first life, such as `outbox-flushed@20=kill`; see the crate `failpoint`.
     pub fn failpoint(self, failpoint: &str) -> Self {
         Self { failpoint: Some(failpoint.to_owned()), ..self }
     }

@@ -1,6 +1,6 @@
 //! Every row of the crash table in `docs/GUARANTEES.md`: a process that dies exactly there, under load, and what is left.
 //!
-//! The places are `messaging::failpoint`s. Each test holds the sets against each other, and where its row has an effect that can be
+//! The places are failpoints. Each test holds the sets against each other, and where its row has an effect that can be
 //! seen, shows it: otherwise the place could be passed without a trace.
 
 use std::collections::BTreeMap;

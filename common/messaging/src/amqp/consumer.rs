@@ -32,7 +32,7 @@ use super::{
     wire::to_message,
 };
 use crate::{
-    ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError, failpoint,
+    ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError,
     metrics::Metrics,
     panic_text,
     retry::{Failure, RetryPolicy},

@@ -29,7 +29,7 @@ use super::{
     session::Session,
     wire::to_properties,
 };
-use crate::{Message, PublishError, failpoint, metrics::Metrics};
+use crate::{Message, PublishError, metrics::Metrics};
 
 /// Most messages in flight on one channel.
 const MAX_BATCH: usize = 500;

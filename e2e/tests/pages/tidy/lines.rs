@@ -5,13 +5,14 @@ use std::io::{self, Write as _};
 use super::source::{Source, shipped};
 
 /// Subjects, each with its folders and the most lines of code that they may have.
-const BUDGETS: [(&str, &[&str], usize); 11] = [
+const BUDGETS: [(&str, &[&str], usize); 12] = [
     ("accountservice", &["accountservice/"], 500),
     ("vipservice", &["vipservice/"], 750),
+    ("failpoint", &["common/failpoint/"], 60),
     ("contracts", &["common/contracts/"], 290),
     ("outbox", &["common/outbox/"], 330),
     // 1,900 and the broker's address and settings, the interface for browsing, and failures as types.
-    ("messaging", &["common/messaging/"], 2320),
+    ("messaging", &["common/messaging/"], 2260),
     // 1,080 and what the services gave up: five sections of settings, and the kit that puts a service together.
     ("service", &["common/service/"], 1520),
     // 1,500 and the sections' types, which replace a list of names in each service.

@@ -1,18 +1,18 @@
 //! Places where a test may kill this process, as `kill -9` does, or make it panic or stall.
 //!
-//! Only a build with the feature `failpoints` has them; in any other [`reach`] does nothing, and no shipped binary has
+//! Only a build with the feature `armed` has them; in any other [`reach`] does nothing, and no shipped binary has
 //! that feature. They are where a crash is worst: between two steps that belong together. The crash table in
 //! `docs/GUARANTEES.md` has one row for each.
 
 /// Marks a place, by its name.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(feature = "armed"))]
 #[inline]
 pub fn reach(_place: &str) {}
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "armed")]
 pub use self::armed::reach;
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "armed")]
 mod armed {
     use std::{
         sync::{
