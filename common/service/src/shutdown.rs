@@ -16,10 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    http::{self, Health},
-    startup,
-};
+use crate::http::{self, Health};
 
 /// Time limit for the relay when all else is done; the other messages stay on disk.
 const OUTBOX_DRAIN: Duration = Duration::from_secs(3);
@@ -113,7 +110,7 @@ impl Service {
             request_timeout.get().min(grace.saturating_sub(linger) / 2)
         };
         let bounds = http::Bounds {
-            connections: startup::affordable_connections(CONNECTION_LIMIT),
+            connections: accept::affordable_connections(CONNECTION_LIMIT),
             client_timeout: http.live(|http, moment| *http.client_timeout.at(moment)),
             finish: settings.live(finish),
         };

@@ -12,15 +12,11 @@ use std::{
 
 use documented::DocumentedFields;
 use hops_config::{LiveSettings, Section, ServiceSettings, SettingsError, Sources};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
 use crate::{exit::Exit, signals, telemetry};
-
-/// Open files that are no connections of clients: the store, the broker, the log, and room to accept one more.
-const OWN_FILES: usize = 64;
 
 /// The settings of the process.
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
@@ -78,7 +74,7 @@ impl From<String> for Failure {
 
 /// Runs a service to its end and returns the exit code, for `main`.
 pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
-    raise_file_limit();
+    accept::raise_file_limit();
     // A thread that has looked up a name, and has nothing more to do, goes soon.
     let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build();
     let runtime = match runtime {
@@ -91,34 +87,6 @@ pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) ->
     // All that matters is finished; a name that is still being looked up must not hold the process.
     runtime.shutdown_background();
     report(service, ended)
-}
-
-/// Raises the limit of open files to the hard limit: each connection is one, and the usual 1024 are few.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // If that fails, `affordable_connections` logs it.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// Returns `wanted`, or the number of connections for which this process may have open files; then it logs a warning.
-#[must_use]
-pub fn affordable_connections(wanted: usize) -> usize {
-    let files = getrlimit(Resource::Nofile).current;
-    let affordable = affordable(wanted, files);
-    if affordable < wanted {
-        tracing::warn!(
-            "this process may have only {} open files: at most {affordable} connections at a time instead of {wanted}; \
-             raise its hard limit (`ulimit -Hn`)",
-            files.unwrap_or_default(),
-        );
-    }
-    affordable
-}
-
-fn affordable(connections: usize, files: Option<u64>) -> usize {
-    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    connections.min(files.saturating_sub(OWN_FILES)).max(1)
 }
 
 /// Prints an error to standard error and returns the exit code. Help goes to standard output and is no error.
@@ -292,19 +260,6 @@ mod tests {
     fn in_a_container_it_is_the_hosts_name() {
         let instance = Instance::new("s", "test", None, Path::new("data")).unwrap();
         assert!(!instance.name.is_empty() && !instance.name.starts_with("s."));
-    }
-
-    #[test]
-    fn there_are_never_more_connections_than_open_files() {
-        for (wanted, files, expected) in [
-            (10_000, Some(20_000), 10_000),
-            (10_000, None, 10_000),
-            (10_000, Some(1024), 960),
-            (100, Some(256), 100),
-            (100, Some(10), 1),
-        ] {
-            assert_eq!(affordable(wanted, files), expected, "{wanted} of {files:?}");
-        }
     }
 
     #[test]

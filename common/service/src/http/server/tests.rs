@@ -1,12 +1,17 @@
 //! The server over real sockets: who is closed, when, and who is not.
 
-use std::{future::pending, net::SocketAddr};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use axum::{Extension, Router, routing::get};
 use prometheus_client::registry::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     sync::Semaphore,
+    task::JoinSet,
 };
 
 use super::*;
@@ -127,60 +132,4 @@ async fn a_client_that_does_not_take_its_answer_is_closed() {
     // That the server has closed is seen by sending: what it had written is not taken until then.
     let sent = async { while taking_nothing.write_all(HELLO).await.is_ok() {} };
     timeout(PATIENCE, sent).await.expect("the server closes the connection");
-}
-
-#[tokio::test]
-async fn when_all_places_are_taken_the_longest_idle_connection_goes_for_a_new_one() {
-    let server = server(3, PATIENCE).await;
-    let mut in_hand = server.send(HELD).await;
-    let mut oldest = server.connect().await;
-    let mut younger = server.connect().await;
-    younger.write_all(HELLO).await.unwrap();
-    answer(&mut younger, "hello").await;
-
-    let mut newest = server.send(HELLO).await;
-    answer(&mut newest, "hello").await;
-
-    closed(&mut oldest).await;
-    younger.write_all(HELLO).await.unwrap();
-    answer(&mut younger, "hello").await;
-    server.go.add_permits(1);
-    answer(&mut in_hand, "held").await;
-}
-
-#[tokio::test]
-async fn while_all_connections_have_a_request_in_hand_a_new_one_waits_and_none_is_closed() {
-    let server = server(2, PATIENCE).await;
-    let (mut one, mut two) = (server.send(HELD).await, server.send(HELD).await);
-    let mut waiting = server.send(HELLO).await;
-    let early = timeout(3 * MIN_WAIT, waiting.read_u8()).await;
-    assert!(early.is_err(), "{early:?}");
-
-    server.go.add_permits(2);
-    answer(&mut one, "held").await;
-    answer(&mut two, "held").await;
-    answer(&mut waiting, "hello").await;
-}
-
-#[tokio::test]
-async fn a_connection_that_is_given_up_is_looked_at_once_more_and_then_closed() {
-    let given_up = || {
-        let state = Arc::new(State::new(Instant::now()));
-        state.close(state.waiting_since().unwrap());
-        state
-    };
-    let idle = until_closed(pending::<Result<(), String>>(), given_up());
-    timeout(PATIENCE, idle).await.expect("it is closed");
-
-    let (state, mut is_answered) = (given_up(), false);
-    let connection = async {
-        // The request is there already, and the runtime has yet to ask the system for it.
-        yield_now().await;
-        state.work();
-        yield_now().await;
-        is_answered = true;
-        Ok::<_, String>(())
-    };
-    until_closed(connection, Arc::clone(&state)).await;
-    assert!(is_answered);
 }

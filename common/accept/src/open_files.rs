@@ -1,0 +1,53 @@
+//! The limit of open files: each connection is one.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Open files that are no connections of clients: stores, connections to other servers, the log, and room to accept one
+/// more.
+const OTHER_FILES: usize = 64;
+
+/// Raises the limit of open files to the hard limit, since the usual 1024 are few.
+pub fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If that fails, `affordable_connections` logs it.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Returns `wanted`, or the number of connections for which this process may have open files; then it logs a warning.
+#[must_use]
+pub fn affordable_connections(wanted: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    let affordable = affordable(wanted, files);
+    if affordable < wanted {
+        tracing::warn!(
+            "this process may have only {} open files: at most {affordable} connections at a time instead of {wanted}; \
+             raise its hard limit (`ulimit -Hn`)",
+            files.unwrap_or_default(),
+        );
+    }
+    affordable
+}
+
+fn affordable(connections: usize, files: Option<u64>) -> usize {
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    connections.min(files.saturating_sub(OTHER_FILES)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_never_more_connections_than_open_files() {
+        for (wanted, files, expected) in [
+            (10_000, Some(20_000), 10_000),
+            (10_000, None, 10_000),
+            (10_000, Some(1024), 960),
+            (100, Some(256), 100),
+            (100, Some(10), 1),
+        ] {
+            assert_eq!(affordable(wanted, files), expected, "{wanted} of {files:?}");
+        }
+    }
+}
