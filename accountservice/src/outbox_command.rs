@@ -15,7 +15,8 @@ use messaging::{
 use outbox::{Outbox, relay};
 use prometheus_client::registry::Registry;
 use service::{
-    startup::{Failure, Instance},
+    Instance,
+    startup::Failure,
     telemetry::{self, LogLevel},
 };
 use tokio::time::timeout;

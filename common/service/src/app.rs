@@ -21,10 +21,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Settings, healthcheck,
+    Instance, Settings, healthcheck,
     http::{self, Access, Health},
     shutdown::{OutboxOnDisk, Service},
-    startup::{self, Bootstrapped, Failure, Instance},
+    signals,
+    startup::{self, Failure},
+    telemetry,
 };
 
 type Verb = Box<dyn FnOnce(ArgMatches, Sources) -> LocalBoxFuture<'static, Result<(), Failure>>>;
@@ -99,8 +101,8 @@ impl Program {
                 None => healthcheck::of_service::<S>(&arguments, sources, self.port).await,
             };
         }
-        match startup::bootstrap::<S>(sources, self.port).await? {
-            Some(bootstrapped) => Ok(run(App::new(bootstrapped)).await?),
+        match App::bootstrap(sources, self.port).await? {
+            Some(app) => Ok(run(app).await?),
             None => Ok(()),
         }
     }
@@ -147,10 +149,38 @@ impl Parts {
 }
 
 impl<S: ServiceSettings + AsRef<Settings>> App<S> {
-    /// Makes an app without metrics yet.
+    /// Loads the settings, opens the log, and listens where the settings say, or on the service's default `port`. Returns
+    /// `None` if a stop signal arrived during start-up.
+    async fn bootstrap(sources: Sources, port: u16) -> Result<Option<Self>, Failure> {
+        // First of all, since a config server may be waited for.
+        let stop = signals::listen().map_err(|e| format!("cannot listen to signals: {e}"))?;
+        let (profile, given) = (sources.profile.clone(), sources.instance_name().map(str::to_owned));
+        let Some(loaded) = stop.run_until_cancelled(LiveSettings::<S>::load(sources)).await else {
+            return Ok(None);
+        };
+        let live = loaded?;
+        let started = live.started();
+        let Settings { process, .. } = (*started).as_ref();
+        let log = live.section(|settings| &settings.as_ref().log);
+        let instance = Instance::new(S::SERVICE, &profile, given.as_deref(), &process.data_dir)?;
+        let level = log.live(|log, moment| *log.log_level.at(moment));
+        let filter = telemetry::init(S::SERVICE, &instance.name, level.get(), log.started().log_format);
+        let live = live.on_apply(move || filter.set(level.get()));
+        let listener = startup::listen(S::SERVICE, process, port).await?;
+        live.announce(
+            Some(process.server_name.as_str()).filter(|name| !name.is_empty()).unwrap_or(S::SERVICE),
+        );
+        Ok(Some(Self::new(live, instance, listener, stop)))
+    }
+
+    /// Makes an app of a process that is ready to run its service. It has no metrics yet.
     #[must_use]
-    pub fn new(bootstrapped: Bootstrapped<S>) -> Self {
-        let Bootstrapped { settings, instance, listener, stop } = bootstrapped;
+    pub fn new(
+        settings: LiveSettings<S>,
+        instance: Instance,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Self {
         Self { settings, instance, registry: Registry::with_prefix("hops"), stop, listener }
     }
 

@@ -3,7 +3,8 @@
 //! In reading order:
 //! - `exit`: the exit codes
 //! - [`signals`]: SIGTERM and SIGINT
-//! - [`startup`]: from the command line to a listening process with a name of its own
+//! - [`startup`]: a process, its threads, its port and its exit code
+//! - [`instance`]: its name and the folder of its data
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
 //! - [`healthcheck`]: a service asks itself how it is
 //! - [`telemetry`]: log lines for people and for machines
@@ -15,13 +16,17 @@
 mod exit;
 pub mod signals;
 pub mod startup;
+pub mod instance;
 pub mod http;
 pub mod healthcheck;
 pub mod telemetry;
 pub mod shutdown;
 pub mod app;
 
-pub use self::app::{App, Parts, Program, main};
+pub use self::{
+    app::{App, Parts, Program, main},
+    instance::Instance,
+};
 
 hops_config::sections! {
     /// The settings that every service has.

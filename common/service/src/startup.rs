@@ -1,22 +1,20 @@
-//! From the command line to a listening process with a name of its own; every failure is one line that
-//! says what is wrong and what to type.
+//! A process: its threads, its port and its exit code; every failure is one line that says what is wrong and what to
+//! type.
 
 use std::{
-    fs::{self, File, TryLockError},
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use documented::DocumentedFields;
-use hops_config::{LiveSettings, Section, ServiceSettings, SettingsError, Sources};
+use hops_config::{Section, SettingsError};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
-use tokio_util::sync::CancellationToken;
 
-use crate::{exit::Exit, signals, telemetry};
+use crate::exit::Exit;
 
 /// The settings of the process.
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
@@ -77,15 +75,13 @@ pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) ->
     accept::raise_file_limit();
     // A thread that has looked up a name, and has nothing more to do, goes soon.
     let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return report(service, Err(Failure::Other(format!("no threads can be started: {error}"))));
-        }
-    };
-    let ended = runtime.block_on(started);
-    // All that matters is finished; a name that is still being looked up must not hold the process.
-    runtime.shutdown_background();
+    let runtime = runtime.map_err(|error| Failure::Other(format!("no threads can be started: {error}")));
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(started);
+        // All that matters is finished; a name that is still being looked up must not hold the process.
+        runtime.shutdown_background();
+        ended
+    });
     report(service, ended)
 }
 
@@ -116,111 +112,11 @@ fn one_line(usage: &str) -> String {
     text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
 }
 
-/// A process that is ready to run its service.
-#[derive(Debug)]
-pub struct Bootstrapped<S> {
-    /// Its settings.
-    pub settings: LiveSettings<S>,
-    /// Its name and its folder.
-    pub instance: Instance,
-    /// The socket that it listens on.
-    pub listener: TcpListener,
-    /// Cancelled by the first stop signal.
-    pub stop: CancellationToken,
-}
-
-/// Loads the settings, opens the log, and listens where the settings say, or on the service's default `port`. Returns
-/// `None` if a stop signal arrived during start-up.
+/// Listens where the settings say, or on the service's default `port`.
 ///
 /// # Errors
-/// The settings', the instance's, or what is in the way of the port, with the command that works.
-pub async fn bootstrap<S>(sources: Sources, port: u16) -> Result<Option<Bootstrapped<S>>, Failure>
-where
-    S: ServiceSettings + AsRef<crate::Settings>,
-{
-    // First of all, since a config server may be waited for.
-    let stop = signals::listen().map_err(|e| format!("cannot listen to signals: {e}"))?;
-    let (profile, given) = (sources.profile.clone(), sources.instance_name().map(str::to_owned));
-    let Some(loaded) = stop.run_until_cancelled(LiveSettings::<S>::load(sources)).await else {
-        return Ok(None);
-    };
-    let live = loaded?;
-    let started = live.started();
-    let crate::Settings { process, .. } = (*started).as_ref();
-    let log = live.section(|settings| &settings.as_ref().log);
-    let instance = Instance::new(S::SERVICE, &profile, given.as_deref(), &process.data_dir)?;
-    let level = log.live(|log, moment| *log.log_level.at(moment));
-    let filter = telemetry::init(S::SERVICE, &instance.name, level.get(), log.started().log_format);
-    let live = live.on_apply(move || filter.set(level.get()));
-    let listener = listen(S::SERVICE, process, port).await?;
-    live.announce(Some(process.server_name.as_str()).filter(|name| !name.is_empty()).unwrap_or(S::SERVICE));
-    Ok(Some(Bootstrapped { settings: live, instance, listener, stop }))
-}
-
-/// The identity of this process.
-#[derive(Debug)]
-pub struct Instance {
-    /// A name such as `vipservice.2`: it is in every log line, in `servedBy`, and at the broker.
-    pub name: String,
-    /// The folder of its data.
-    pub folder: PathBuf,
-    /// The lock on the number, for as long as the process lives.
-    _number: Option<File>,
-}
-
-impl Instance {
-    /// Takes the name that was given; else, in profile `dev`, the service's name with the first number that is free
-    /// on this machine; else, in a container, the host's name.
-    ///
-    /// # Errors
-    /// An invalid name, or a folder that cannot be written.
-    pub fn new(service: &str, profile: &str, given: Option<&str>, data: &Path) -> Result<Self, String> {
-        if given.is_some() || profile != "dev" {
-            return Self::named(given, data);
-        }
-        let (number, lock) = first_free(service, data).map_err(|e| {
-            format!("data_dir: cannot write {}: {e}; choose another with --data-dir DIR", data.display())
-        })?;
-        let name = format!("{service}.{number}");
-        Ok(Self { folder: data.join(&name), name, _number: Some(lock) })
-    }
-
-    /// Returns the instance of this name, or of the host's name, whether or not it runs.
-    ///
-    /// # Errors
-    /// An invalid name.
-    pub fn named(given: Option<&str>, data: &Path) -> Result<Self, String> {
-        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let name = given.map_or_else(host, str::to_owned);
-        if !is_name(&name) {
-            return Err(format!(
-                "INSTANCE_NAME: `{name}` is not a valid instance name: use 1 to 64 of A-Z a-z 0-9 . _ -"
-            ));
-        }
-        Ok(Self { folder: data.join(&name), name, _number: None })
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
-}
-
-/// Takes the first number whose lock is free. The kernel frees a lock when its process ends, however it ends.
-fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
-    fs::create_dir_all(data)?;
-    for number in 1.. {
-        let file = File::create(data.join(format!("{service}.{number}.lock")))?;
-        match file.try_lock() {
-            Ok(()) => return Ok((number, file)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Err(io::Error::other("no number is free"))
-}
-
-async fn listen(service: &str, settings: &Settings, port: u16) -> Result<TcpListener, String> {
+/// What is in the way of the port, with the command that works.
+pub(crate) async fn listen(service: &str, settings: &Settings, port: u16) -> Result<TcpListener, String> {
     let (host, port) = (settings.server_host, settings.server_port.unwrap_or(port));
     TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -236,31 +132,6 @@ async fn listen(service: &str, settings: &Settings, port: u16) -> Result<TcpList
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn instances_on_one_machine_are_numbered_and_a_number_is_free_again() {
-        let data = tempfile::TempDir::new().unwrap();
-        let new = || Instance::new("vipservice", "dev", None, data.path()).unwrap();
-        let (first, second) = (new(), new());
-        assert_eq!((first.name.as_str(), second.name.as_str()), ("vipservice.1", "vipservice.2"));
-        drop(first);
-        assert_eq!(new().name, "vipservice.1");
-    }
-
-    #[test]
-    fn a_given_name_is_used_and_one_that_is_no_name_is_refused() {
-        let named = |name| Instance::new("s", "dev", Some(name), Path::new("data"));
-        assert_eq!(named("accountservice.7").unwrap().folder, Path::new("data/accountservice.7"));
-        for bad in ["", "..", ".hidden", "a/b", "a b", &"x".repeat(65)] {
-            assert!(named(bad).unwrap_err().contains("INSTANCE_NAME"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn in_a_container_it_is_the_hosts_name() {
-        let instance = Instance::new("s", "test", None, Path::new("data")).unwrap();
-        assert!(!instance.name.is_empty() && !instance.name.starts_with("s."));
-    }
 
     #[test]
     fn a_wrong_command_line_is_one_line() {

@@ -11,10 +11,7 @@ use configserver::{repository::Repository, run, settings::Settings};
 use hops_config::{LiveSettings, Sources};
 use messaging::{BrokerStatus, LinkStatus, Message, MockMessagingClient};
 use serde_json::{Map, Value};
-use service::{
-    App,
-    startup::{Bootstrapped, Instance},
-};
+use service::{App, Instance};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -69,7 +66,7 @@ impl TestServer {
         let mut running = JoinSet::new();
         running.spawn(async move {
             let instance = Instance::named(Some("test"), Path::new("unused")).unwrap();
-            let app = App::new(Bootstrapped { settings, instance, listener, stop: CancellationToken::new() });
+            let app = App::new(settings, instance, listener, CancellationToken::new());
             run(app, repository, client).await.unwrap();
         });
         let server = Self { folder, address, events, _running: running };
