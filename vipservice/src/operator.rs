@@ -8,12 +8,13 @@ use contracts::topology::{OFFERS, VIP_QUEUE};
 use dead_letters::letter::Effect;
 use hops_config::Sources;
 use messaging::{
-    BrowseError, MessagingClient as _, QueueBrowser as _, Replay,
+    MessagingClient as _, Replay,
     amqp::{AmqpClient, AmqpOptions},
     retry::RetryPolicy,
     topology::Topology,
 };
 use prometheus_client::registry::Registry;
+use queue_browser::{BrowseError, QueueBrowser as _};
 use service::startup::Failure;
 use tokio::time::{sleep, timeout};
 

@@ -7,8 +7,9 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     routing::get,
 };
-use messaging::{LinkStatus, QueueBrowser, Subscription, metrics::gauge, retry::RetryPolicy};
+use messaging::{LinkStatus, Subscription, metrics::gauge, retry::RetryPolicy};
 use prometheus_client::registry::Registry;
+use queue_browser::QueueBrowser;
 use serde::Deserialize;
 use service::http::Problem;
 use tokio::{sync::Mutex, time::sleep};

@@ -16,9 +16,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use hops_config::Live;
 use messaging::{
-    BrowseSession, Message, MessagingClient, PublishError, QueueBrowser, header,
+    Message, MessagingClient, PublishError, header,
     retry::{RetryPolicy, without_history},
 };
+use queue_browser::{BrowseSession, QueueBrowser};
 use serde::Serialize;
 use tokio::time::timeout;
 

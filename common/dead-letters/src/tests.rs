@@ -5,9 +5,8 @@ mod over_http;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
-use messaging::{
-    BrokerStatus, LinkStatus, MockBrowseSession, MockMessagingClient, MockQueueBrowser, retry::Failure,
-};
+use messaging::{BrokerStatus, LinkStatus, MockMessagingClient, retry::Failure};
+use queue_browser::{MockBrowseSession, MockQueueBrowser};
 use serde_json::json;
 
 use super::*;

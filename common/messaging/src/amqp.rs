@@ -11,7 +11,8 @@
 //! - `publisher`: batches of confirmed publishes
 //! - `consumer`: deliveries to a handler, settled by hand
 //! - `stream`: a stream, read from its first entry on
-//! - `browse`: the messages in a queue, put back after they were read
+//!
+//! A crate above that has requests of its own for the broker finds what it needs in [`Link`] and [`Session`].
 //!
 //! lapin's own recovery (`enable_auto_recover`) is not used: with the connection cut in the middle of a
 //! burst it deadlocks. Here each connection is new, and so are its channels and consumers.
@@ -25,19 +26,23 @@ mod wire;
 mod publisher;
 mod consumer;
 mod stream;
-mod browse;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::settings::Settings;
-use self::{connection::Link, publisher::Publisher};
+use self::publisher::Publisher;
+pub use self::{
+    connection::Link,
+    fault::{Fault, close_channel, short},
+    session::Session,
+    settings::Settings,
+    wire::to_message,
+};
 use super::{
-    BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, ConsumerStateSender, Handler, Message,
-    MessagingClient, PublishError, QueueBrowser, StreamReader, Subscription, broker::Broker,
-    metrics::Metrics, topology::Topology,
+    BrokerStatus, ConsumeOptions, ConsumerStateSender, Handler, Message, MessagingClient, PublishError,
+    StreamReader, Subscription, broker::Broker, metrics::Metrics, topology::Topology,
 };
 
 /// Largest body that is published, in bytes. RabbitMQ 4 accepts 16 MiB, 3.x more; content of that size belongs
@@ -116,13 +121,20 @@ impl AmqpClient {
         Self { options, metrics, publishing, consuming, publisher, stop, tasks: TaskTracker::new() }
     }
 
-    fn consumer(
-        &self,
-        source: consumer::Source,
-        options: ConsumeOptions,
-        handler: Handler,
-    ) -> consumer::Consumer {
-        consumer::Consumer {
+    /// Returns the connection that consumes, for requests that have no place in [`MessagingClient`].
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.consuming
+    }
+
+    /// Returns the tasks for which [`MessagingClient::close`] waits.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn consume(&self, source: consumer::Source, options: ConsumeOptions, handler: Handler) -> Subscription {
+        let consumer = consumer::Consumer {
             link: self.consuming.clone(),
             publisher: self.publisher.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -130,7 +142,8 @@ impl AmqpClient {
             source,
             options,
             handler,
-        }
+        };
+        self.start(|stop, state| consumer.run(stop, state))
     }
 
     /// Runs a consumer in the background until it is cancelled or the client is closed.
@@ -188,12 +201,11 @@ impl MessagingClient for AmqpClient {
         handler: Handler,
     ) -> Subscription {
         let source = consumer::Source::Exchange(exchange.to_owned(), binding_key.to_owned());
-        self.start(|stop, state| self.consumer(source, options, handler).run(stop, state))
+        self.consume(source, options, handler)
     }
 
     fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription {
-        let source = consumer::Source::Queue(queue.to_owned());
-        self.start(|stop, state| self.consumer(source, options, handler).run(stop, state))
+        self.consume(consumer::Source::Queue(queue.to_owned()), options, handler)
     }
 
     fn replay(&self, stream: &str, reader: StreamReader) -> Subscription {
@@ -210,16 +222,5 @@ impl MessagingClient for AmqpClient {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-#[async_trait]
-impl QueueBrowser for AmqpClient {
-    async fn browse(&self, queue: &str) -> Result<Box<dyn BrowseSession>, BrowseError> {
-        browse::browse(&self.consuming, queue, &self.tasks).await
-    }
-
-    async fn count_ready(&self, queue: &str) -> Result<u32, BrowseError> {
-        browse::count_ready(&self.consuming, queue).await
     }
 }

@@ -3,7 +3,7 @@
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What the series does not have: every publish is confirmed, every delivery is
 //! acknowledged by hand, `broadcast` reaches whoever listens, and `append` and `replay` are for streams.
-//! Operators' tools, which browse queues, have an interface of their own: [`QueueBrowser`]. In reading order:
+//! In reading order:
 //! - this file: the interface, its errors, and the outcome of a delivery
 //! - [`Message`] and [`Delivery`]: what is published, and what arrives
 //! - [`Subscription`]: a consumer that was started
@@ -17,7 +17,6 @@
 mod message;
 mod subscription;
 mod status;
-mod browse;
 pub mod retry;
 pub mod topology;
 pub mod broker;
@@ -35,10 +34,9 @@ use jiff::Timestamp;
 use serde::Serializer;
 
 #[cfg(any(test, feature = "mock"))]
-pub use self::mock::{MockBrowseSession, MockMessagingClient, MockQueueBrowser};
+pub use self::mock::MockMessagingClient;
 use self::retry::RetryPolicy;
 pub use self::{
-    browse::{BrowseError, BrowseSession, QueueBrowser},
     message::{Delivery, JSON, Message, header},
     status::{BrokerStatus, LinkStatus},
     subscription::{ConsumerStateSender, Subscription},

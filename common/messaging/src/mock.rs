@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    BrokerStatus, BrowseError, BrowseSession, ConsumeOptions, Handler, Message, MessagingClient,
-    PublishError, QueueBrowser, StreamReader, Subscription,
+    BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader, Subscription,
 };
 
 mockall::mock! {
@@ -23,29 +22,5 @@ mockall::mock! {
         fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
         fn status(&self) -> BrokerStatus;
         async fn close(&self);
-    }
-}
-
-mockall::mock! {
-    #[derive(Debug)]
-    pub QueueBrowser {}
-
-    #[async_trait]
-    impl QueueBrowser for QueueBrowser {
-        async fn browse(&self, queue: &str) -> Result<Box<dyn BrowseSession>, BrowseError>;
-        async fn count_ready(&self, queue: &str) -> Result<u32, BrowseError>;
-    }
-}
-
-mockall::mock! {
-    #[derive(Debug)]
-    pub BrowseSession {}
-
-    #[async_trait]
-    impl BrowseSession for BrowseSession {
-        async fn next(&mut self) -> Result<Option<Message>, BrowseError>;
-        fn remaining(&self) -> u32;
-        async fn remove(&mut self) -> Result<(), BrowseError>;
-        async fn close(&mut self) -> Result<(), BrowseError>;
     }
 }

@@ -399,12 +399,13 @@ fn nothing_is_left_to_be_done_and_no_test_is_skipped() {
 }
 
 #[test]
-fn types_of_the_amqp_library_stay_in_the_adapter() {
+fn types_of_the_amqp_library_stay_in_the_adapters() {
     let lapin = concat!("lapin", "::");
     // Tests, tools and examples speak AMQP for themselves.
     let is_service =
         |path: &String| !["e2e/", "tools/", "examples/"].iter().any(|folder| path.starts_with(folder));
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
-    let is_adapter = |path: &String| path.starts_with("common/messaging/src/amqp");
+    let adapters = ["common/messaging/src/amqp", "common/queue-browser/src/amqp"];
+    let is_adapter = |path: &String| adapters.iter().any(|adapter| path.starts_with(adapter));
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
 }

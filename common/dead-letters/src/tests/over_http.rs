@@ -2,8 +2,8 @@
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt as _;
-use messaging::BrowseError;
 use prometheus_client::registry::Registry;
+use queue_browser::BrowseError;
 use serde_json::Value;
 use service::http::Health;
 

@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One of the client's two connections, as a role.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub struct Link {
     role: &'static str,
     options: Arc<AmqpOptions>,
     metrics: Arc<Metrics>,
@@ -55,7 +55,9 @@ impl Link {
         self.state.borrow().status.clone()
     }
 
-    pub(super) fn limit(&self) -> Duration {
+    /// Returns the operation time-out.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
         self.options.operation_timeout
     }
 
@@ -66,19 +68,22 @@ impl Link {
         self.stop.run_until_cancelled(up).await?.ok()?.session.clone()
     }
 
-    /// Waits for a connection, at most for the operation time-out, and not while a person has to act. `Err` says in
-    /// which state the connection is instead.
-    pub(super) async fn session_in_time(&self) -> Result<Arc<Session>, String> {
+    /// Waits for a connection, at most for the operation time-out, and not while a person has to act.
+    ///
+    /// # Errors
+    /// The state in which the connection is instead.
+    pub async fn session_in_time(&self) -> Result<Arc<Session>, Fault> {
         let mut state = self.state.subscribe();
         let decided = state.wait_for(|state| {
             state.session.is_some() || matches!(state.status, LinkStatus::Refused(_) | LinkStatus::Closed)
         });
         let _ = timeout(self.limit(), decided).await;
         let session = self.state.borrow().session.clone();
-        session.ok_or_else(|| match self.status() {
+        let why = || match self.status() {
             status @ LinkStatus::Connecting(_) => format!("no broker within {:?}: {status}", self.limit()),
             status => format!("no broker: {status}"),
-        })
+        };
+        session.ok_or_else(|| Fault::Transient(why()))
     }
 
     /// Connects, and connects again after each loss, until the client is closed.
@@ -136,7 +141,10 @@ impl Link {
     }
 
     /// Dials a connection for one task, with nothing declared; the task closes it.
-    pub(super) async fn dial_another(&self, role: &str) -> Result<Session, Fault> {
+    ///
+    /// # Errors
+    /// The fault of the last address.
+    pub async fn dial_another(&self, role: &str) -> Result<Session, Fault> {
         let mut failed = Fault::Transient("no address is configured".into());
         for address in self.options.broker.addresses() {
             match self.dial(address, role).await {
@@ -153,7 +161,8 @@ impl Link {
     }
 
     /// Returns the declaration of a queue, if this client declares it.
-    pub(super) fn declared(&self, queue: &str) -> Option<&Queue> {
+    #[must_use]
+    pub fn declared(&self, queue: &str) -> Option<&Queue> {
         self.options.topology.queues.iter().find(|declared| declared.name == queue)
     }
 

@@ -109,38 +109,18 @@ impl Consumer {
     }
 
     async fn open(&self, session: &Session) -> Result<(Channel, lapin::Consumer), Fault> {
-        let limit = self.link.limit();
         let channel = session.channel().await?;
         let queue = match &self.source {
             Source::Queue(name) => short(name)?,
-            Source::Exchange(exchange, key) => self.own_queue(&channel, exchange, key).await?,
+            Source::Exchange(exchange, key) => own_queue(session, &channel, exchange, key).await?,
         };
         let qos = channel.basic_qos(self.options.prefetch, BasicQosOptions::default());
-        within(limit, "basic.qos", qos).await?;
+        session.request("basic.qos", qos).await?;
         let tag = short(&format!("{}-{}", self.name, Uuid::now_v7()))?;
         let consume =
             channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
-        let deliveries = within(limit, "basic.consume", consume).await?;
+        let deliveries = session.request("basic.consume", consume).await?;
         Ok((channel, deliveries))
-    }
-
-    /// Declares a queue for this connection only. Its name is new each time: an exclusive queue with a fixed name is
-    /// still locked by the old connection when a client reconnects quickly.
-    async fn own_queue(&self, channel: &Channel, exchange: &str, key: &str) -> Result<ShortString, Fault> {
-        let limit = self.link.limit();
-        // Checked first: a queue that cannot be bound would stay until the connection ends, one for each attempt.
-        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        let check =
-            channel.exchange_declare(short(exchange)?, ExchangeKind::Topic, passive, FieldTable::default());
-        within(limit, "exchange.declare (passive)", check).await?;
-        let name = short(&format!("{exchange}.anonymous.{}", Uuid::now_v7()))?;
-        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-        let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
-        within(limit, "queue.declare", declare).await?;
-        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bind = channel.queue_bind(name.clone(), short(exchange)?, short(key)?, options, arguments);
-        within(limit, "queue.bind", bind).await?;
-        Ok(name)
     }
 
     async fn consume(
@@ -293,4 +273,27 @@ impl Consumer {
     async fn settle(&self, settlement: impl Future<Output = lapin::Result<bool>>) -> bool {
         matches!(within(self.link.limit(), "settlement", settlement).await, Ok(true))
     }
+}
+
+/// Declares a queue for this connection only. Its name is new each time: an exclusive queue with a fixed name is
+/// still locked by the old connection when a client reconnects quickly.
+async fn own_queue(
+    session: &Session,
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+) -> Result<ShortString, Fault> {
+    // Checked first: a queue that cannot be bound would stay until the connection ends, one for each attempt.
+    let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let check =
+        channel.exchange_declare(short(exchange)?, ExchangeKind::Topic, passive, FieldTable::default());
+    session.request("exchange.declare (passive)", check).await?;
+    let name = short(&format!("{exchange}.anonymous.{}", Uuid::now_v7()))?;
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let declare = channel.queue_declare(name.clone(), options, FieldTable::default());
+    session.request("queue.declare", declare).await?;
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let bind = channel.queue_bind(name.clone(), short(exchange)?, short(key)?, options, arguments);
+    session.request("queue.bind", bind).await?;
+    Ok(name)
 }

@@ -15,7 +15,7 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no connection, or why a request on it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// A person has to act: the broker refuses who we are or what we declare.
     Refused(String),
     /// 404: the queue or the exchange does not exist.
@@ -86,12 +86,15 @@ pub(super) async fn within<T>(
 }
 
 /// Closes a channel, unless that takes long.
-pub(super) async fn close_channel(channel: &Channel) {
+pub async fn close_channel(channel: &Channel) {
     let _ = within(CLOSE_TIMEOUT, "channel.close", channel.close(200, "done".into())).await;
 }
 
 /// Converts a name to AMQP's short string; lapin's own conversion panics above 255 bytes.
-pub(super) fn short(text: &str) -> Result<ShortString, Fault> {
+///
+/// # Errors
+/// [`Fault::Refused`] for a longer name.
+pub fn short(text: &str) -> Result<ShortString, Fault> {
     ShortString::try_new(text)
         .map_err(|_| Fault::Refused(format!("the name {text:.20}... is over 255 bytes")))
 }

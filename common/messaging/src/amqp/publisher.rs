@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     connection::Link,
-    fault::{Fault, close_channel, short, within},
+    fault::{Fault, close_channel, short},
     session::Session,
     wire::to_properties,
 };
@@ -132,7 +132,7 @@ impl PublishChannel {
     async fn open(&self, session: &Session) -> Result<Channel, Fault> {
         let channel = session.channel().await?;
         let select = channel.confirm_select(ConfirmSelectOptions::default());
-        within(self.link.limit(), "confirm.select", select).await?;
+        session.request("confirm.select", select).await?;
         Ok(channel)
     }
 

@@ -20,7 +20,7 @@ use crate::topology::{Argument, Queue, Topology};
 
 /// One connection, from its handshake to its loss.
 #[derive(Debug)]
-pub(super) struct Session {
+pub struct Session {
     pub(super) connection: Connection,
     limit: Duration,
     /// Cancelled when the connection is lost or closed.
@@ -36,7 +36,10 @@ impl Session {
     }
 
     /// Opens a channel.
-    pub(super) async fn channel(&self) -> Result<Channel, Fault> {
+    ///
+    /// # Errors
+    /// [`Fault`], as of [`request`](Self::request).
+    pub async fn channel(&self) -> Result<Channel, Fault> {
         let create = async {
             let created = self.connection.create_channel().await;
             // lapin never reuses the number of a channel that the broker has closed. When all are used up, the
@@ -46,11 +49,23 @@ impl Session {
             }
             created
         };
-        within(self.limit, "channel.open", create).await
+        self.request("channel.open", create).await
+    }
+
+    /// Runs a request to the broker within the operation time-out. `what` names it in the error.
+    ///
+    /// # Errors
+    /// [`Fault`]: the broker's refusal, or no answer in time.
+    pub async fn request<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Fault> {
+        within(self.limit, what, request).await
     }
 
     /// Closes the connection, and shuts its socket down whether or not the broker answers.
-    pub(super) async fn close(&self) {
+    pub async fn close(&self) {
         let _ = within(CLOSE_TIMEOUT, "connection.close", self.connection.close(200, "done".into())).await;
         self.socket.shutdown();
     }
@@ -73,7 +88,7 @@ impl Session {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let declare =
                 channel.exchange_declare(short(name)?, ExchangeKind::Topic, options, FieldTable::default());
-            let declared = within(self.limit, &format!("declare of exchange {name}"), declare).await;
+            let declared = self.request(&format!("declare of exchange {name}"), declare).await;
             declared.map_err(Fault::of_declaration)?;
         }
         for queue in &topology.queues {
@@ -84,7 +99,10 @@ impl Session {
     }
 
     /// Declares a queue; returns how many messages are ready in it.
-    pub(super) async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<u32, Fault> {
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if the queue exists with other arguments; otherwise as of [`request`](Self::request).
+    pub async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<u32, Fault> {
         let Queue { name, arguments } = queue;
         let mut table = FieldTable::default();
         for (argument, value) in arguments {
@@ -95,7 +113,7 @@ impl Session {
             table.insert((*argument).into(), value);
         }
         let declare = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table);
-        let declared = within(self.limit, &format!("declare of queue {name}"), declare).await;
+        let declared = self.request(&format!("declare of queue {name}"), declare).await;
         Ok(declared.map_err(Fault::of_declaration)?.message_count())
     }
 }

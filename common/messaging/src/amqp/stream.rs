@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::Link,
-    fault::{Fault, close_channel, short, within},
+    fault::{Fault, close_channel, short},
     session::Session,
     wire::{to_message, to_number},
 };
@@ -91,7 +91,7 @@ async fn follow(
             AMQPValue::LongString("first".into())
         }
     };
-    let mut entries = Entries::open(link, session, stream, start).await?;
+    let mut entries = Entries::open(session, stream, start).await?;
     state.set_active(true);
     let mut known = progress.position.clone();
     loop {
@@ -123,10 +123,10 @@ async fn last_offset(
     stream: &str,
     seen_before: bool,
 ) -> Result<Option<u64>, Fault> {
-    let mut entries = Entries::open(link, session, stream, AMQPValue::LongString("last".into())).await?;
+    let mut entries = Entries::open(session, stream, AMQPValue::LongString("last".into())).await?;
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
-    let count = within(link.limit(), "queue.declare", declare).await?.message_count();
+    let count = session.request("queue.declare", declare).await?.message_count();
     // The count lags behind: more than zero is right, zero may be wrong.
     let sure = count > 0 || seen_before;
     let mut deadline = Instant::now() + if sure { link.limit() } else { LAST_CHUNK_TIMEOUT };
@@ -147,21 +147,20 @@ async fn last_offset(
 struct Entries {
     channel: Channel,
     consumer: lapin::Consumer,
-    limit: Duration,
     unacked: u32,
 }
 
 impl Entries {
-    async fn open(link: &Link, session: &Session, stream: &str, start: AMQPValue) -> Result<Self, Fault> {
+    async fn open(session: &Session, stream: &str, start: AMQPValue) -> Result<Self, Fault> {
         let channel = session.channel().await?;
-        let limit = link.limit();
-        within(limit, "basic.qos", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+        let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+        session.request("basic.qos", qos).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), start);
         let tag = ShortString::default();
         let consume = channel.basic_consume(short(stream)?, tag, BasicConsumeOptions::default(), arguments);
-        let consumer = within(limit, "basic.consume", consume).await?;
-        Ok(Self { channel, consumer, limit, unacked: 0 })
+        let consumer = session.request("basic.consume", consume).await?;
+        Ok(Self { channel, consumer, unacked: 0 })
     }
 
     async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
@@ -176,7 +175,7 @@ impl Entries {
         self.unacked += 1;
         if self.unacked >= ACK_EVERY {
             let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
-            within(self.limit, "basic.ack", ack).await?;
+            session.request("basic.ack", ack).await?;
             self.unacked = 0;
         }
         let headers = delivery.properties.headers().as_ref();

@@ -40,7 +40,9 @@ pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault>
     Ok(properties)
 }
 
-pub(super) fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
+/// Reads a message out of its properties.
+#[must_use]
+pub fn to_message(properties: &BasicProperties, body: Vec<u8>) -> Message {
     let table = properties.headers().iter().flat_map(|table| table.inner());
     let mut headers: BTreeMap<_, _> =
         table.filter_map(|(name, value)| Some((name.to_string(), to_text(value)?))).collect();

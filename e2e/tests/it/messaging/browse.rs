@@ -1,6 +1,6 @@
 //! Browsing a queue: what it shows, and that it leaves everything as it was.
 
-use messaging::{BrowseError, BrowseSession, QueueBrowser as _};
+use queue_browser::{BrowseError, BrowseSession, QueueBrowser as _};
 
 use super::*;
 

@@ -5,14 +5,15 @@ use std::io::{self, Write as _};
 use super::source::{Source, shipped};
 
 /// Subjects, each with its folders and the most lines of code that they may have.
-const BUDGETS: [(&str, &[&str], usize); 13] = [
+const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("accountservice", &["accountservice/"], 500),
     ("vipservice", &["vipservice/"], 750),
     ("failpoint", &["common/failpoint/"], 60),
     ("contracts", &["common/contracts/"], 290),
     ("outbox", &["common/outbox/"], 330),
-    // 1,900 and the broker's address and settings, the interface for browsing, and failures as types.
-    ("messaging", &["common/messaging/"], 2260),
+    // 1,900 and the broker's address and settings.
+    ("messaging", &["common/messaging/"], 2090),
+    ("queue-browser", &["common/queue-browser/"], 190),
     // 1,080 and what the services gave up: five sections of settings, and the kit that puts a service together. Its accept
     // loop is a crate of its own.
     ("service", &["common/service/"], 1320),
@@ -39,7 +40,7 @@ fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
     };
     let mut table = "\nlines outside of tests         all    code  budget\n".to_owned();
     let mut over = vec![];
-    for (name, folders, budget) in BUDGETS {
+    for &(name, folders, budget) in BUDGETS {
         let [all, code] = lines(folders);
         table += &format!("{name:<25} {all:>9} {code:>7} {budget:>7}\n");
         if code > budget {

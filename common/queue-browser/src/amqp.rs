@@ -1,4 +1,4 @@
-//! Browsing a queue: `basic.get` without an acknowledgment, on a connection of its own.
+//! Browsing over AMQP: `basic.get` without an acknowledgment, on a connection of its own.
 //!
 //! What a channel holds goes back to its queue when the channel closes, however it ends. Meanwhile its messages are
 //! hidden from all others, and two sessions at a time would each show a part and call it the whole. So a session
@@ -16,45 +16,42 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
+use messaging::{
+    Message,
+    amqp::{AmqpClient, Fault, Link, Session, close_channel, short, to_message},
+};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{
-    connection::Link,
-    fault::{Fault, close_channel, short, within},
-    session::Session,
-    wire::to_message,
-};
-use crate::{BrowseError, BrowseSession, Message};
+use super::{BrowseError, BrowseSession, QueueBrowser};
+
+#[async_trait]
+impl QueueBrowser for AmqpClient {
+    async fn browse(&self, queue: &str) -> Result<Box<dyn BrowseSession>, BrowseError> {
+        let (lock, tasks) = (Lock::acquire(self.link(), queue).await?, self.tasks().clone());
+        Ok(Box::new(AmqpBrowseSession { lock: Some(lock), remaining: None, last: None, tasks }))
+    }
+
+    async fn count_ready(&self, queue: &str) -> Result<u32, BrowseError> {
+        count_ready(self.link(), queue).await.map_err(|fault| browse_error(fault, queue))
+    }
+}
 
 /// Counts the messages that are ready in a queue. A queue that this client declares is declared again, so that a
 /// missing one closes no channel; any other has to exist.
-pub(super) async fn count_ready(link: &Link, queue: &str) -> Result<u32, BrowseError> {
-    let session = link.session_in_time().await.map_err(BrowseError::Unavailable)?;
-    let count = async {
-        let channel = session.channel().await?;
-        let count = match link.declared(queue) {
-            Some(declared) => session.declare_queue(&channel, declared).await?,
-            None => {
-                let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-                let declare = channel.queue_declare(short(queue)?, passive, FieldTable::default());
-                within(link.limit(), "queue.declare", declare).await?.message_count()
-            }
-        };
-        close_channel(&channel).await;
-        Ok(count)
+async fn count_ready(link: &Link, queue: &str) -> Result<u32, Fault> {
+    let session = link.session_in_time().await?;
+    let channel = session.channel().await?;
+    let count = match link.declared(queue) {
+        Some(declared) => session.declare_queue(&channel, declared).await?,
+        None => {
+            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+            let declare = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+            session.request("queue.declare", declare).await?.message_count()
+        }
     };
-    count.await.map_err(|fault| browse_error(fault, queue))
-}
-
-/// Begins to browse a queue. `tasks` tracks the end of a session that was dropped.
-pub(super) async fn browse(
-    link: &Link,
-    queue: &str,
-    tasks: &TaskTracker,
-) -> Result<Box<dyn BrowseSession>, BrowseError> {
-    let lock = Lock::acquire(link, queue).await?;
-    Ok(Box::new(AmqpBrowseSession { lock: Some(lock), remaining: None, last: None, tasks: tasks.clone() }))
+    close_channel(&channel).await;
+    Ok(count)
 }
 
 struct AmqpBrowseSession {
@@ -124,7 +121,6 @@ impl Drop for AmqpBrowseSession {
 struct Lock {
     session: Session,
     channel: Channel,
-    limit: Duration,
     queue: ShortString,
     /// How many messages the channel holds.
     held: u32,
@@ -133,15 +129,15 @@ struct Lock {
 impl Lock {
     /// Waits for the broker, and then for others that browse the queue, each for the operation time-out.
     async fn acquire(link: &Link, queue: &str) -> Result<Self, BrowseError> {
-        let limit = link.limit();
-        link.session_in_time().await.map_err(BrowseError::Unavailable)?;
         let failed = |fault| browse_error(fault, queue);
+        let (name, limit) = (short(queue).map_err(failed)?, link.limit());
+        link.session_in_time().await.map_err(failed)?;
         let session = link.dial_another("browsing").await.map_err(failed)?;
         let mut is_taken = false;
         let take_turns = async {
             let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
             loop {
-                match declare_lock(&session, queue, limit).await {
+                match declare_lock(&session, queue).await {
                     // Somebody has it, or is just releasing it.
                     Err(Fault::Locked(_)) => is_taken = true,
                     decided => return decided,
@@ -150,9 +146,7 @@ impl Lock {
             }
         };
         let refused = match timeout(limit, take_turns).await {
-            Ok(Ok(channel)) => {
-                return Ok(Self { session, channel, limit, queue: short(queue).map_err(failed)?, held: 0 });
-            }
+            Ok(Ok(channel)) => return Ok(Self { session, channel, queue: name, held: 0 }),
             Ok(Err(fault)) => failed(fault),
             Err(_) if is_taken => BrowseError::Busy(queue.into()),
             Err(_) => BrowseError::Unavailable(format!("the broker does not answer within {limit:?}")),
@@ -167,7 +161,7 @@ impl Lock {
         what: &str,
         request: impl Future<Output = lapin::Result<T>>,
     ) -> Result<T, BrowseError> {
-        within(self.limit, what, request).await.map_err(|fault| browse_error(fault, self.queue.as_str()))
+        self.session.request(what, request).await.map_err(|fault| browse_error(fault, self.queue.as_str()))
     }
 
     /// Puts everything back before the lock is released: closing the channel would do both at once, and the next
@@ -185,11 +179,11 @@ impl Lock {
 }
 
 /// Returns a channel of a connection that has the lock, unless another has it.
-async fn declare_lock(session: &Session, queue: &str, limit: Duration) -> Result<Channel, Fault> {
+async fn declare_lock(session: &Session, queue: &str) -> Result<Channel, Fault> {
     let (name, channel) = (short(&format!("{queue}.look"))?, session.channel().await?);
     let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
     let declare = channel.queue_declare(name, options, FieldTable::default());
-    within(limit, "queue.declare", declare).await?;
+    session.request("queue.declare", declare).await?;
     Ok(channel)
 }
 

@@ -1,11 +1,20 @@
 //! Browsing a queue, for operators' tools: message by message; what is not removed stays in the queue.
+//!
+//! Services consume, so this is an interface of its own beside [`MessagingClient`](messaging::MessagingClient).
+//! - this file: the interface and its errors
+//! - `amqp`: the same over an [`AmqpClient`](messaging::amqp::AmqpClient)
+
+mod amqp;
+#[cfg(any(test, feature = "mock"))]
+mod mock;
 
 use async_trait::async_trait;
+use messaging::Message;
 
-use super::Message;
+#[cfg(any(test, feature = "mock"))]
+pub use self::mock::{MockBrowseSession, MockQueueBrowser};
 
-/// Access to the messages in a queue without consuming them. Only operators' tools need it, so it is an interface
-/// of its own beside [`MessagingClient`](super::MessagingClient).
+/// Access to the messages in a queue without consuming them.
 #[async_trait]
 pub trait QueueBrowser: Send + Sync {
     /// Begins to browse a queue. It waits for a connection, and for others that browse the same queue, each for
