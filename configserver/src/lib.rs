@@ -70,7 +70,7 @@ pub async fn start(
         .verb(decrypt, |_, sources| crypt("decrypt", sources))
         .verb(refresh::command(), refresh::run)
         .run(args, environment, async |mut app: App<Settings>| {
-            let folder = app.settings.config_repo().unwrap_or(settings::FOLDER.as_ref());
+            let folder = app.settings.sources().config_repo.as_deref().unwrap_or(settings::FOLDER.as_ref());
             let repository = Repository::open(folder)?;
             let client = app.connect(Topology::default())?;
             run(app, repository, client).await
@@ -94,7 +94,7 @@ pub async fn run(
     let (settings, stop) = (app.settings.started(), app.stop.clone());
     let id = match &settings.monitor.bus_id {
         Some(id) => BusId::given(id),
-        None => BusId::new(BUS_NAME, app.settings.profile(), &app.instance.name),
+        None => BusId::new(BUS_NAME, &app.settings.sources().profile, &app.instance.name),
     };
     let refresher = Refresher { client: Arc::clone(&client), id };
     let watch = settings.watch.watch.then(|| Watch::new(&repository.folder()));

@@ -56,10 +56,10 @@ pub fn follow<S: ServiceSettings>(
     let reloads = counter(registry, "settings_reloads", help);
     let help = "Settings that were read again and refused: those before them go on";
     let refusals = counter(registry, "settings_refusals", help);
-    if !live.can_change() {
+    if !live.sources().can_change() {
         return None;
     }
-    let id = BusId::new(S::SERVICE, live.profile(), instance);
+    let id = BusId::new(S::SERVICE, &live.sources().profile, instance);
     let (sender, events) = mpsc::channel(EVENTS);
     let options = ConsumeOptions { prefetch: 10, handler_timeout: ACK.into(), retry_policy: None };
     let bus = client.subscribe(SPRING_CLOUD_BUS, EVERYTHING, options, handler(id.clone(), sender));

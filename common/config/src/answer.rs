@@ -3,7 +3,9 @@
 //!
 //! Pure. A newer server may say more than is read here, and an older one less.
 
-use config::{Map, Value, ValueKind};
+use config::ValueKind;
+use indexmap::IndexMap;
+use properties::Node;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -20,7 +22,7 @@ struct Environment {
 #[derive(Deserialize)]
 struct PropertySource {
     name: String,
-    source: serde_json::Map<String, Json>,
+    source: IndexMap<String, Node<Json>>,
 }
 
 /// Reads the answer for `service`: all property sources as layers, the weakest first.
@@ -39,29 +41,22 @@ pub(super) fn read(body: &[u8], service: &str) -> Result<Vec<Layer>, String> {
     }
     let layers = answer.property_sources.into_iter().rev().map(|PropertySource { name, source }| {
         let origin = shown(&name);
-        let values: Map<_, _> = source.into_iter().map(|(key, json)| (key, value(json))).collect();
-        let values = flatten(values, &origin).map_err(|why| format!("{origin}: {why}"))?;
+        let values = flatten(source, &origin, scalar).map_err(|why| format!("{origin}: {why}"))?;
         Ok(Layer { is_own: is_own(&name, service), origin, values })
     });
     layers.collect()
 }
 
-fn value(json: Json) -> Value {
-    let kind = match json {
-        Json::Null => ValueKind::Nil,
+fn scalar(json: Json) -> ValueKind {
+    match json {
         Json::Bool(yes) => yes.into(),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+        Json::String(text) => text.into(),
+        number => match (number.as_i64(), number.as_u64()) {
             (Some(number), _) => number.into(),
             (None, Some(number)) => number.into(),
-            (None, None) => number.as_f64().map_or(ValueKind::Nil, ValueKind::from),
+            (None, None) => number.as_f64().into(),
         },
-        Json::String(text) => text.into(),
-        Json::Array(list) => ValueKind::Array(list.into_iter().map(value).collect()),
-        Json::Object(table) => {
-            ValueKind::Table(table.into_iter().map(|(key, json)| (key, value(json))).collect())
-        }
-    };
-    Value::new(None, kind)
+    }
 }
 
 /// Whether a source is the service's own file, whose every key it has to know. Servers name sources as they

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     InvalidValue, Section, more_than_zero,
     secret::{Secret, SecretFile},
-    server::{ConfigServer, REQUEST_TIMEOUT, ServerUrl},
+    server::{ConfigServer, ServerUrl},
 };
 
 /// Its fields are flags and `APP_` variables, as the settings themselves are; no file can set them.
@@ -67,7 +67,6 @@ impl Bootstrap {
         Ok(Some(ConfigServer {
             url,
             label: self.config_label,
-            timeout: REQUEST_TIMEOUT,
             patience: self.config_patience,
             fail_fast: self.config_fail_fast,
             ca_file: self.config_ca_file,

@@ -3,12 +3,13 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Command, error::ContextKind};
+use properties::merge;
 
 use super::{
     Key, Sections as _, ServiceSettings, SettingsError, Sources,
     bootstrap::Bootstrap,
+    error::unknown_key,
     layers::{environment, flags, read},
-    nearest,
 };
 
 /// Returns the command line of a service: `--profile`, where the settings are, and a flag for each key.
@@ -60,10 +61,10 @@ impl Sources {
         let variables: Vec<_> = variables.into_iter().filter_map(utf8).collect();
         let known = bootstrap_keys::<S>().iter().map(|key| key.name).collect();
         let layers = [environment(&variables, &known), flags(&given(with_flags(bootstrap_keys::<S>())))];
-        let bootstrap: Bootstrap = read(layers)?;
+        let (bootstrap, _) = read::<Bootstrap>(&merge(layers), &[])?;
         let sources = Self {
             config_repo: bootstrap.config_repo.clone().or_else(default_folder::<S>),
-            server: bootstrap.server().map_err(|error| SettingsError::Invalid(error.into()))?,
+            server: bootstrap.server()?,
             profile: text("profile").unwrap_or_default(),
             environment: variables,
             flags: given(with_flags(settable::<S>())),
@@ -105,10 +106,10 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
             let key = flag.trim_start_matches("--").replace('-', "_");
             let keys = [settable::<S>(), bootstrap_keys::<S>()].concat();
             if keys.iter().any(|known| !known.has_flag && known.name == key) {
-                return SettingsError::SecretFlag { key };
+                return SettingsError::SecretFlag(key);
             }
-            let nearest = nearest(&key, &with_flags(keys).iter().map(|key| key.name).collect());
-            SettingsError::UnknownFlag { flag, key, nearest }
+            let known = with_flags(keys).iter().map(|key| key.name).collect();
+            SettingsError::UnknownFlag(format!("{flag}: {}", unknown_key(&key, &known)))
         }
         _ => SettingsError::Usage(error),
     }

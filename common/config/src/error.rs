@@ -1,5 +1,7 @@
 //! Errors of settings: of one value, and of all.
 
+use std::collections::BTreeSet;
+
 /// A value that does not have its key's type, or breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {why}")]
@@ -41,40 +43,32 @@ pub fn more_than_zero<const N: usize>(keys: [(&str, bool); N]) -> Result<(), Inv
 /// A failure to load settings. Each names the key and where it was set.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A key that nobody reads.
-    #[error("{origin}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
-    UnknownKey {
-        /// The key as it was written.
-        key: String,
-        /// The file.
-        origin: String,
-        /// The known key that looks most like it.
-        nearest: Option<String>,
-    },
-    /// A value or a file that cannot be read, or values that break a rule.
+    /// A key that nobody reads, a value or a file that cannot be read, or values that break a rule.
     #[error("{0}")]
     Invalid(String),
     /// A secret on the command line, which everyone on the machine can read.
-    #[error("command line --{}: a secret has no flag: set APP_{} in the environment", key.replace('_', "-"), key.to_uppercase())]
-    SecretFlag {
-        /// The secret's key.
-        key: String,
-    },
-    /// A flag that nobody reads; the fields are those of the unknown key.
-    #[error("command line {flag}: unknown key `{key}`{}", hint(.nearest.as_deref()))]
-    UnknownFlag {
-        /// The flag as it was written.
-        flag: String,
-        /// The key it would be.
-        key: String,
-        /// The known key that looks most like it.
-        nearest: Option<String>,
-    },
+    #[error("command line --{}: a secret has no flag: set APP_{} in the environment", .0.replace('_', "-"), .0.to_uppercase())]
+    SecretFlag(String),
+    /// A flag that nobody reads.
+    #[error("command line {0}")]
+    UnknownFlag(String),
     /// clap's answer to the command line: help, or an error such as a flag without its value.
     #[error("{0}")]
     Usage(clap::Error),
 }
 
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"))
+impl From<InvalidValue> for SettingsError {
+    fn from(error: InvalidValue) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+/// Describes a key that nobody reads, with the known key that looks most like it.
+pub(super) fn unknown_key(key: &str, known: &BTreeSet<&str>) -> String {
+    // Pairs of letters in common find `amqp_server_url` for `broker_url`, where edit distance does not.
+    let likeness = |other: &str| strsim::sorensen_dice(key, other);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let hint =
+        nearest.filter(|other| likeness(other) > 0.3).map(|other| format!(": did you mean `{other}`?"));
+    format!("unknown key `{key}`{}", hint.unwrap_or_default())
 }

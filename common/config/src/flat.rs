@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use config::{Map, Value, ValueKind};
+use indexmap::IndexMap;
 use properties::{Nesting, Node, nest, root};
 
 use crate::InvalidValue;
@@ -14,29 +15,21 @@ use crate::InvalidValue;
 /// Scalars by flat key, each with its origin.
 pub(super) type Flat = BTreeMap<String, Value>;
 
-/// Brings nested values into flat form.
+/// Brings a tree into flat form, whose values `kind` makes of the tree's.
 ///
 /// # Errors
 /// A value that is nested too deep, by its key.
-pub(super) fn flatten(values: Map<String, Value>, origin: &str) -> Result<Flat, String> {
+pub(super) fn flatten<V: Clone + From<&'static str>>(
+    tree: IndexMap<String, Node<V>>,
+    origin: &str,
+    kind: impl Fn(V) -> ValueKind,
+) -> Result<Flat, String> {
     let origin = origin.to_owned();
-    let tree = values.into_iter().map(|(key, value)| (key, node(value, &origin))).collect();
-    let flat = properties::flatten(tree, &Value::new(Some(&origin), "")).map_err(|e| e.to_string())?;
-    Ok(flat.into_iter().collect())
+    let flat = properties::flatten(tree, &V::from("")).map_err(|e| e.to_string())?;
+    Ok(flat.into_iter().map(|(key, value)| (key, Value::new(Some(&origin), kind(value)))).collect())
 }
 
-fn node(value: Value, origin: &String) -> Node<Value> {
-    match value.kind {
-        ValueKind::Table(table) => {
-            Node::Map(table.into_iter().map(|(name, value)| (name, node(value, origin))).collect())
-        }
-        ValueKind::Array(list) => Node::List(list.into_iter().map(|value| node(value, origin)).collect()),
-        ValueKind::Nil => Node::Null,
-        scalar => Node::Scalar(Value::new(Some(origin), scalar)),
-    }
-}
-
-/// Returns the tree of flat keys. A key in `lists` whose value is empty is an empty list.
+/// Returns the tree of flat keys, each with its origin. A key in `lists` whose value is empty is an empty list.
 ///
 /// # Errors
 /// A key that cannot be part of a tree, after the first part of it.
@@ -46,24 +39,24 @@ pub(super) fn tree(flat: &Flat, lists: &[&str]) -> Result<Map<String, Value>, In
         (key.as_str(), if is_empty_list { Node::List(vec![]) } else { Node::Scalar(value.clone()) })
     });
     let tree = nest(entries, Nesting::Strict).map_err(|e| InvalidValue::new(root(e.key()), e.to_string()))?;
-    Ok(tree.into_iter().map(|(key, node)| (key, value(node))).collect())
+    let with_origin = |(key, node): (String, _)| {
+        let value = Value::new(origin(flat, &key).map(str::to_owned).as_ref(), value(node).kind);
+        (key, value)
+    };
+    Ok(tree.into_iter().map(with_origin).collect())
 }
 
-/// Returns the value of a tree, with the origin of the first scalar in it.
+/// Returns the origin of the value of a tree, which is that of its first scalar.
+pub(super) fn origin<'a>(flat: &'a Flat, key: &str) -> Option<&'a str> {
+    flat.iter().find(|(set, _)| root(set) == key).and_then(|(_, value)| value.origin())
+}
+
 fn value(node: Node<Value>) -> Value {
-    let origin = |first: Option<&Value>| first.and_then(Value::origin).map(str::to_owned);
     match node {
         Node::Null => Value::new(None, ValueKind::Nil),
         Node::Scalar(value) => value,
-        Node::List(list) => {
-            let list: Vec<_> = list.into_iter().map(value).collect();
-            Value::new(origin(list.first()).as_ref(), list)
-        }
-        Node::Map(map) => {
-            let map: Vec<_> = map.into_iter().map(|(name, node)| (name, value(node))).collect();
-            let origin = origin(map.first().map(|(_, value)| value));
-            Value::new(origin.as_ref(), ValueKind::Table(map.into_iter().collect()))
-        }
+        Node::List(list) => list.into_iter().map(value).collect::<Vec<_>>().into(),
+        Node::Map(map) => map.into_iter().map(|(key, node)| (key, value(node))).collect::<Map<_, _>>().into(),
     }
 }
 

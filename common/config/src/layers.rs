@@ -1,11 +1,8 @@
 //! Layers become one struct, or an error that names the key and where it was set. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::BTreeSet;
 
-use config::{Map, Value};
+use config::{Map, Value, ValueKind};
 use properties::{
     merge,
     placeholders::{Resolver, Rules},
@@ -13,9 +10,10 @@ use properties::{
 };
 
 use super::{
-    InvalidValue, Section, Sections, ServiceSettings, SettingsError,
-    flat::{Flat, tree},
-    names, nearest,
+    InvalidValue, Sections, ServiceSettings, SettingsError,
+    error::unknown_key,
+    flat::{Flat, origin, tree},
+    names,
     reloadable::Moment,
 };
 
@@ -25,20 +23,12 @@ const INVALID: &str = "invalid.";
 const OF_SPRING: &str = "spring";
 
 /// The values from one source.
-#[derive(Clone)]
 pub(super) struct Layer {
     /// The file, or the server's name for it.
     pub(super) origin: String,
     /// `true` if the service is its only reader.
     pub(super) is_own: bool,
     pub(super) values: Flat,
-}
-
-/// Without the values, which may be secrets.
-impl fmt::Debug for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Layer").field(&self.origin).field(&self.values.keys()).finish()
-    }
 }
 
 /// Returns the variables that set keys. An empty one, as in `APP_X: ${X:-}`, does not.
@@ -68,76 +58,77 @@ pub(super) fn compose<S: ServiceSettings>(
     given: &[(String, String)],
 ) -> Result<(S, Map<String, Value>), SettingsError> {
     let known = names::<S>();
-    let over = [environment(variables, &known), flags(given)];
-    if let Some(unknown) =
-        layers.iter().filter(|layer| layer.is_own).find_map(|own| first_unknown_key(own, &known))
-    {
-        return Err(unknown);
-    }
-    reject_undecrypted(&layers, &over, &known)?;
-    let files = merge(layers.into_iter().map(|layer| layer.values));
-    let all = merge([files.clone()].into_iter().chain(over.clone()));
+    layers.iter().filter(|layer| layer.is_own).try_for_each(|own| reject_unknown_key(own, &known))?;
+    let over = merge([environment(variables, &known), flags(given)]);
+    let files = layers.into_iter().map(|layer| with_undecrypted(layer.values));
+    let all = merge(files.chain([over.clone()]));
     let look_up = |key: &str| match all.get(key) {
         Some(value) => value.clone().into_string().ok(),
         None => variable(key, variables),
     };
-    let files = files.into_iter().filter(|(key, _)| known.contains(root(key)));
-    let resolved = files.map(|(key, value)| {
-        let Ok(text) = value.clone().into_string() else { return Ok((key, value)) };
-        if !text.contains("${") {
-            return Ok((key, value));
-        }
-        let origin = value.origin().unwrap_or_default().to_owned();
-        let text = Resolver::new(&look_up, Rules::CLIENT)
-            .resolve(&text)
-            .map_err(|why| SettingsError::Invalid(format!("{origin}: {}: {why}", root(&key))))?;
-        Ok((key, Value::new(Some(&origin), text)))
+    let own = all.iter().filter(|(key, _)| known.contains(root(key)));
+    let resolved = own.map(|(key, value)| {
+        let mut value = value.clone();
+        let why = match &value.kind {
+            ValueKind::Nil => format!(
+                "the config server cannot decrypt it: encrypt it with the key that the server has, or set APP_{}",
+                root(key).to_uppercase()
+            ),
+            ValueKind::String(text) if text.contains("${") && !over.contains_key(key) => {
+                match Resolver::new(&look_up, Rules::CLIENT).resolve(text) {
+                    Ok(text) => {
+                        value.kind = text.into();
+                        return Ok((key.clone(), value));
+                    }
+                    Err(why) => why.to_string(),
+                }
+            }
+            _ => return Ok((key.clone(), value)),
+        };
+        let origin = value.origin().unwrap_or_default();
+        Err(SettingsError::Invalid(format!("{origin}: {}: {why}", root(key))))
     });
-    let resolved = resolved.collect::<Result<Flat, SettingsError>>()?;
-    let flat = merge([resolved].into_iter().chain(over));
-    let values = tree(&flat, S::IN_FILES_ONLY).map_err(|error| invalid(&error, &flat))?;
-    let settings = S::read(&values).map_err(|error| invalid(&error, &flat))?;
-    settings.check(Moment::NOW).map_err(|error| invalid(&error, &flat))?;
-    Ok((settings, values))
+    read(&resolved.collect::<Result<_, _>>()?, S::IN_FILES_ONLY)
 }
 
-/// Reads one section from layers that have no placeholders; its rules are its owner's to check.
+/// Reads sections from values without placeholders, and checks them. A key in `lists` whose value is empty is an empty
+/// list.
 ///
 /// # Errors
 /// The first error, with its key and its source.
-pub(super) fn read<T: Section>(layers: impl IntoIterator<Item = Flat>) -> Result<T, SettingsError> {
-    let flat = merge(layers);
-    let values = tree(&flat, &[]).map_err(|error| invalid(&error, &flat))?;
-    T::read(&values).map_err(|error| invalid(&error, &flat))
+pub(super) fn read<S: Sections>(
+    flat: &Flat,
+    lists: &[&str],
+) -> Result<(S, Map<String, Value>), SettingsError> {
+    let invalid = |error: InvalidValue| {
+        let set = origin(flat, root(error.key()));
+        SettingsError::Invalid(set.map_or(error.to_string(), |origin| format!("{origin}: {error}")))
+    };
+    let values = tree(flat, lists).map_err(invalid)?;
+    let settings = S::read(&values).map_err(invalid)?;
+    settings.check(Moment::NOW).map_err(invalid)?;
+    Ok((settings, values))
 }
 
-/// Returns the error for the first key that nobody reads, in a file that only this service reads.
-fn first_unknown_key(layer: &Layer, known: &BTreeSet<&str>) -> Option<SettingsError> {
+/// Returns an error for the first key that nobody reads, in a file that only this service reads.
+fn reject_unknown_key(own: &Layer, known: &BTreeSet<&str>) -> Result<(), SettingsError> {
     let is_known =
         |key: &str| known.contains(root(key)) || root(key) == OF_SPRING || key.starts_with(INVALID);
-    let key = layer.values.keys().find(|key| !is_known(key))?;
-    let (key, origin) = (key.clone(), layer.origin.clone());
-    let nearest = nearest(&key, known);
-    Some(SettingsError::UnknownKey { key, origin, nearest })
-}
-
-/// Returns an error for a value that the server cannot decrypt: without it, the value of a weaker layer would apply.
-fn reject_undecrypted(layers: &[Layer], over: &[Flat], known: &BTreeSet<&str>) -> Result<(), SettingsError> {
-    let mut broken = BTreeMap::new();
-    for layer in layers {
-        broken.retain(|key, _| !layer.values.keys().any(|set| root(set) == *key));
-        let invalid = layer.values.keys().filter_map(|key| Some(root(key.strip_prefix(INVALID)?)));
-        broken.extend(invalid.filter(|key| known.contains(key)).map(|key| (key, layer.origin.as_str())));
-    }
-    let is_set_above = |key: &str| over.iter().any(|layer| layer.contains_key(key));
-    match broken.into_iter().find(|(key, _)| !is_set_above(key)) {
-        Some((key, origin)) => Err(SettingsError::Invalid(format!(
-            "{origin}: {key}: the config server cannot decrypt it: encrypt it with the key that the server has, or \
-             set APP_{}",
-            key.to_uppercase()
-        ))),
+    match own.values.keys().find(|key| !is_known(key)) {
+        Some(key) => Err(SettingsError::Invalid(format!("{}: {}", own.origin, unknown_key(key, known)))),
         None => Ok(()),
     }
+}
+
+/// Sets each key that the server cannot decrypt to nil, which no file does, since null is an empty text there: otherwise
+/// the value of a weaker layer would apply.
+fn with_undecrypted(mut values: Flat) -> Flat {
+    let invalid: Flat = values.extract_if(.., |key, _| key.starts_with(INVALID)).collect();
+    values.extend(invalid.into_iter().map(|(key, mut value)| {
+        value.kind = ValueKind::Nil;
+        (key[INVALID.len()..].to_owned(), value)
+    }));
+    values
 }
 
 /// Returns the variable for a placeholder, by its name or by Spring's name for it: `SERVER_PORT` for `server.port`.
@@ -145,13 +136,6 @@ fn variable(key: &str, variables: &[(String, String)]) -> Option<String> {
     let upper = key.replace(['.', '-', '['], "_").replace(']', "").to_uppercase();
     let find = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     find(key).or_else(|| find(&upper))
-}
-
-/// Adds to an error where its key was set. A type's error quotes the value, unless it may hold a secret.
-fn invalid(error: &InvalidValue, values: &Flat) -> SettingsError {
-    let root_key = root(error.key());
-    let set = values.iter().find(|(set, _)| root(set) == root_key).and_then(|(_, value)| value.origin());
-    SettingsError::Invalid(set.map_or(error.to_string(), |origin| format!("{origin}: {error}")))
 }
 
 #[cfg(test)]

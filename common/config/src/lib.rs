@@ -77,13 +77,5 @@ fn names<S: Sections>() -> BTreeSet<&'static str> {
     S::keys().into_iter().map(|key| key.name).collect()
 }
 
-/// Returns the known key that looks most like this one.
-fn nearest(key: &str, known: &BTreeSet<&str>) -> Option<String> {
-    // Pairs of letters in common find `amqp_server_url` for `broker_url`, where edit distance does not.
-    let likeness = |other: &str| strsim::sorensen_dice(key, other);
-    let nearest = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.filter(|other| likeness(other) > 0.3).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests;

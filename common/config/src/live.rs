@@ -1,7 +1,7 @@
 //! Settings that change while a service runs: they travel through a watch channel, and nothing keeps a copy. `reload`
 //! replaces them.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use config::Map;
 use tokio::sync::watch;
@@ -89,7 +89,9 @@ impl<T: Clone + Send + Sync + 'static> From<T> for LiveSection<T> {
 
 type OnApply = Arc<dyn Fn() + Send + Sync>;
 
-/// The settings of a service, as they are and as they were at its start.
+/// The settings of a service, as they are and as they were at its start. A clone has the same settings: a reload through
+/// one changes all.
+#[derive(Clone)]
 pub struct LiveSettings<S> {
     pub(super) sources: Arc<Sources>,
     /// Called with each new version.
@@ -101,10 +103,8 @@ pub(super) struct State<S> {
     /// The version whose values apply for keys that are not live, as long as the process runs.
     pub(super) started: Arc<Loaded<S>>,
     pub(super) now: Arc<Loaded<S>>,
-    /// The reason why the last reload was refused.
+    /// The reason why the last reload was refused, which is logged once.
     pub(super) refused: Option<String>,
-    /// The reason that was logged last.
-    pub(super) logged: Option<String>,
 }
 
 impl<S: ServiceSettings> LiveSettings<S> {
@@ -119,7 +119,7 @@ impl<S: ServiceSettings> LiveSettings<S> {
 
     fn new(sources: Sources, loaded: Loaded<S>) -> Self {
         let started = Arc::new(loaded);
-        let state = State { now: Arc::clone(&started), started, refused: None, logged: None };
+        let state = State { now: Arc::clone(&started), started, refused: None };
         Self { sources: Arc::new(sources), on_apply: None, state: Arc::new(watch::Sender::new(state)) }
     }
 
@@ -163,22 +163,10 @@ impl<S: ServiceSettings> LiveSettings<S> {
         Self { on_apply: Some(Arc::new(apply)), ..self }
     }
 
-    /// Returns whether a file or a config server can change them.
+    /// Returns the sources that the settings are loaded from.
     #[must_use]
-    pub fn can_change(&self) -> bool {
-        self.sources.can_change()
-    }
-
-    /// Returns the folder whose files are read, if there is one.
-    #[must_use]
-    pub fn config_repo(&self) -> Option<&Path> {
-        self.sources.config_repo.as_deref()
-    }
-
-    /// Returns the profile whose files are read.
-    #[must_use]
-    pub fn profile(&self) -> &str {
-        &self.sources.profile
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Logs where the settings of the service, which calls itself `name`, came from.
@@ -197,17 +185,6 @@ impl<S: ServiceSettings> From<S> for LiveSettings<S> {
             Sources::default(),
             Loaded { settings: Arc::new(settings), values: Map::new(), is_known: false, warning: None },
         )
-    }
-}
-
-/// A clone has the same settings: a reload through one changes all.
-impl<S> Clone for LiveSettings<S> {
-    fn clone(&self) -> Self {
-        Self {
-            sources: Arc::clone(&self.sources),
-            on_apply: self.on_apply.clone(),
-            state: Arc::clone(&self.state),
-        }
     }
 }
 

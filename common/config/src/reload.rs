@@ -43,11 +43,11 @@ impl<S: ServiceSettings> LiveSettings<S> {
             Err(Failed::Refused(why)) => (why, true),
             Err(Failed::Later(why)) => (format!("{why}; it is asked again"), false),
         };
-        let is_news = state.borrow().logged.as_ref() != Some(&why);
+        let is_news = state.borrow().refused.as_ref() != Some(&why);
         if is_news {
             tracing::warn!("settings could not be read again, nothing has changed: {why}");
         }
-        state.send_modify(|state| (state.refused, state.logged) = (Some(why.clone()), Some(why)));
+        state.send_modify(|state| state.refused = Some(why));
         if is_refused { Reloaded::Refused } else { Reloaded::Unavailable { is_news } }
     }
 }
@@ -67,7 +67,7 @@ fn apply<S: ServiceSettings>(state: &mut State<S>, new: Arc<Loaded<S>>) -> Chang
         live: live.iter().map(|key| key.name).collect(),
         at_next_start: at_next_start.map(|key| key.name).collect(),
     };
-    (state.now, state.refused, state.logged) = (new, None, None);
+    (state.now, state.refused) = (new, None);
     changes
 }
 
@@ -97,7 +97,7 @@ mod tests {
             Arc::new(sources.load_again::<Probe>().now_or_never().unwrap().unwrap())
         };
         let started = version("size: 1\namqp_password: a");
-        let mut state = State { started: Arc::clone(&started), now: started, refused: None, logged: None };
+        let mut state = State { started: Arc::clone(&started), now: started, refused: None };
         for (text, live, at_next_start) in [
             (
                 "size: 1\namqp_password: a\ngreeting: b\nlog_level: debug",

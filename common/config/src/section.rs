@@ -35,7 +35,7 @@ pub trait Section:
 }
 
 /// One section or several: a [`Section`], or a struct that [`sections!`](crate::sections) has composed.
-pub trait Sections: Send + Sync + Sized + 'static {
+pub trait Sections: Clone + Send + Sync + 'static {
     /// Returns the keys in the order of the fields.
     fn keys() -> Vec<Key>;
 

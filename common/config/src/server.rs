@@ -4,9 +4,10 @@
 //! While the server may be starting, the request is repeated for a limited time. An answer that a person has to act on
 //! ends that at once. Its credentials are never printed.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{error::Error as _, fmt, iter, path::PathBuf, time::Duration};
 
 use backoff::Backoff;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, ClientBuilder, StatusCode, header, redirect::Policy};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -15,7 +16,7 @@ use url::Url;
 use super::{answer, layers::Layer, secret::Secret};
 
 /// Time limit for one request, as in Spring's clients.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes: some ten thousand keys.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// The first and the longest wait between two requests, as in Spring's clients.
@@ -29,8 +30,6 @@ pub struct ConfigServer {
     pub url: ServerUrl,
     /// A branch, a tag or a commit; without one, the server's default.
     pub label: Option<String>,
-    /// Time limit for one request.
-    pub timeout: Duration,
     /// Time limit for all requests at the start.
     pub patience: Duration,
     /// `true` if a service exits without its server.
@@ -42,18 +41,14 @@ pub struct ConfigServer {
 /// The server's address. It is printed without credentials.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServerUrl {
-    url: Url,
-    username: Option<String>,
-    password: Option<Secret>,
-}
+pub struct ServerUrl(Url);
 
 impl TryFrom<String> for ServerUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         const LIKE: &str = "an address looks like http://configserver:8888";
-        let mut url = Url::parse(&text).map_err(|e| format!("{e}: {LIKE}"))?;
+        let url = Url::parse(&text).map_err(|e| format!("{e}: {LIKE}"))?;
         match url.scheme() {
             "http" => {}
             "https" if cfg!(feature = "tls") => {}
@@ -67,13 +62,7 @@ impl TryFrom<String> for ServerUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(format!("drop what follows the ? or #: {LIKE}"));
         }
-        let decoded =
-            |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-        let username = Some(decoded(url.username())).filter(|name| !name.is_empty());
-        let password = url.password().map(decoded).map(Secret::new);
-        // Neither fails for an address that has a host, and each of these schemes has one.
-        let _ = (url.set_username(""), url.set_password(None));
-        Ok(Self { url, username, password })
+        Ok(Self(url))
     }
 }
 
@@ -85,13 +74,22 @@ impl From<ServerUrl> for String {
 
 impl ServerUrl {
     /// Returns the address with this password instead of its own, if there is one.
-    pub(super) fn with_password(self, password: Option<Secret>) -> Self {
-        Self { password: password.or(self.password), ..self }
+    pub(super) fn with_password(mut self, password: Option<Secret>) -> Self {
+        if let Some(password) = password {
+            let encoded = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC).to_string();
+            // It does not fail for an address that has a host, and each of these schemes has one.
+            let _ = self.0.set_password(Some(&encoded));
+        }
+        self
     }
 
-    /// Returns the address of a service's settings. As in Spring, a slash in a label is written `(_)`.
+    /// Returns the address of a service's settings, with the credentials. As in Spring, a slash in a label is written
+    /// `(_)`, and a password alone is that of `user`.
     fn of(&self, service: &str, profile: &str, label: Option<&str>) -> Url {
-        let mut url = self.url.clone();
+        let mut url = self.0.clone();
+        if url.username().is_empty() && url.password().is_some() {
+            let _ = url.set_username("user");
+        }
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty()
                 .extend([service, profile])
@@ -103,7 +101,9 @@ impl ServerUrl {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str().trim_end_matches('/'))
+        let mut shown = self.0.clone();
+        let _ = (shown.set_username(""), shown.set_password(None));
+        f.write_str(shown.as_str().trim_end_matches('/'))
     }
 }
 
@@ -136,15 +136,14 @@ impl ConfigServer {
         &self,
         service: &str,
         profile: &str,
-        patience: Duration,
-        on_retry: &(dyn Fn(&str) + Sync),
+        mut on_retry: impl FnMut(&str) + Send,
     ) -> Result<Vec<Layer>, Failed> {
         let client = self.client(service)?;
-        let end = Instant::now() + patience;
+        let end = Instant::now() + self.patience;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let limit = self.timeout.min(left).max(Duration::from_millis(100));
+            let limit = REQUEST_TIMEOUT.min(left).max(Duration::from_millis(100));
             let why = match self.ask(&client, service, profile, limit).await {
                 Err(Failed::Later(why)) => why,
                 decided => return decided,
@@ -160,7 +159,7 @@ impl ConfigServer {
 
     /// Sends one request.
     pub(super) async fn fetch_once(&self, service: &str, profile: &str) -> Result<Vec<Layer>, Failed> {
-        self.ask(&self.client(service)?, service, profile, self.timeout).await
+        self.ask(&self.client(service)?, service, profile, REQUEST_TIMEOUT).await
     }
 
     fn client(&self, service: &str) -> Result<Client, Failed> {
@@ -183,7 +182,7 @@ impl ConfigServer {
                 let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| broken(&e))?;
                 Ok(client.tls_certs_only(authorities))
             }
-            None if self.url.url.scheme() == "https" => Ok(client),
+            None if self.url.0.scheme() == "https" => Ok(client),
             // Without TLS, a machine without authorities is fine.
             None => Ok(client.tls_certs_only([])),
         }
@@ -203,14 +202,9 @@ impl ConfigServer {
         limit: Duration,
     ) -> Result<Vec<Layer>, Failed> {
         let url = self.url.of(service, profile, self.label.as_deref());
-        let later = |e: reqwest::Error| Failed::Later(with_causes(&e.without_url()));
+        let later = |e: reqwest::Error| Failed::Later(root_cause(&e.without_url()));
         // Newer servers have another format for clients that name it.
-        let mut request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");
-        let (username, password) = (self.url.username.as_deref(), self.url.password.as_ref());
-        if username.is_some() || password.is_some() {
-            // The default of Spring's servers and clients.
-            request = request.basic_auth(username.unwrap_or("user"), password.map(Secret::expose));
-        }
+        let request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");
         let mut response = request.send().await.map_err(later)?;
         judge(response.status(), url.path())?;
         let mut body = vec![];
@@ -241,16 +235,10 @@ fn judge(status: StatusCode, path: &str) -> Result<(), Failed> {
     }
 }
 
-/// Returns the error's text with its causes: the outermost error has no detail.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // The last one is the system's.
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
+/// Returns the text of the innermost cause, which is the system's: the outermost error has no detail.
+fn root_cause(error: &reqwest::Error) -> String {
+    let causes = iter::successors(error.source(), |&cause| cause.source());
+    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

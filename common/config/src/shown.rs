@@ -49,17 +49,8 @@ pub(super) fn changed<S: ServiceSettings>(before: &Loaded<S>, after: &Loaded<S>)
     let is_changed = |key: &Key| {
         let (old, new) = (old.get(key.name), new.get(key.name));
         // Two secrets look the same.
+        let hides = |value: &Json| value.to_string().contains(HIDDEN);
         old != new || new.is_some_and(hides) && raw(before, key) != raw(after, key)
     };
     S::keys().into_iter().filter(is_changed).collect()
-}
-
-/// Returns `true` if a part of the value is a secret.
-fn hides(value: &Json) -> bool {
-    match value {
-        Json::String(text) => text.contains(HIDDEN),
-        Json::Array(list) => list.iter().any(hides),
-        Json::Object(map) => map.values().any(hides),
-        _ => false,
-    }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use config::{File, FileFormat, Map, Source as _, Value};
@@ -61,16 +61,15 @@ impl Sources {
     /// Loads at the start of a process, which may wait for its config server, or start without it.
     pub(super) async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
         let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
-        let last_reason = Mutex::new(String::new());
+        let mut last_reason = String::new();
         // The log is not set up yet. Each reason is written once.
         let on_retry = |why: &str| {
-            let mut last_reason = last_reason.lock().unwrap_or_else(PoisonError::into_inner);
-            if *last_reason != why {
-                let _ = writeln!(std::io::stderr(), "{}: waiting for {server}: {why}", S::SERVICE);
-                *last_reason = why.to_owned();
+            if last_reason != why {
+                let _ = writeln!(io::stderr(), "{}: waiting for {server}: {why}", S::SERVICE);
+                why.clone_into(&mut last_reason);
             }
         };
-        match server.fetch(S::SERVICE, &self.profile, server.patience, &on_retry).await {
+        match server.fetch(S::SERVICE, &self.profile, on_retry).await {
             Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>())),
             Ok(layers) => self.compose(layers, None),
             Err(Failed::Later(why)) if !server.fail_fast => {
@@ -148,7 +147,8 @@ impl Sources {
     }
 
     /// Returns `true` if a file or a config server can change the settings.
-    pub(super) fn can_change(&self) -> bool {
+    #[must_use]
+    pub fn can_change(&self) -> bool {
         self.server.is_some() || self.config_repo.is_some()
     }
 
@@ -171,8 +171,9 @@ fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, SettingsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SettingsError::Invalid(format!("{origin}: {error}"))),
     }
-    let values = File::from(path).format(FileFormat::Yaml).collect().map_err(|e| e.to_string());
-    let values = values.and_then(|values| flatten(values, &origin));
+    let tree = File::from(path).format(FileFormat::Yaml).collect();
+    let tree = tree.and_then(|tree| Value::from(tree).try_deserialize()).map_err(|e| e.to_string());
+    let values = tree.and_then(|tree| flatten(tree, &origin, |value: Value| value.kind));
     let values = values.map_err(|why| SettingsError::Invalid(format!("{origin}: {why}")))?;
     Ok(Some(Layer { origin, is_own, values }))
 }

@@ -295,7 +295,6 @@ async fn without_its_server_a_service_goes_on_with_what_it_has() {
     let server = ConfigServer {
         url: format!("http://{closed}").try_into().unwrap(),
         label: None,
-        timeout: Duration::from_secs(1),
         patience: Duration::from_millis(1),
         fail_fast: true,
         ca_file: None,

@@ -94,8 +94,8 @@ fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
             return Exit::Done.into();
         }
         Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), Exit::Usage),
-        Err(error @ Failure::Settings(SettingsError::SecretFlag { .. })) => (error.to_string(), Exit::Usage),
-        Err(error @ Failure::Settings(SettingsError::UnknownFlag { .. })) => {
+        Err(error @ Failure::Settings(SettingsError::SecretFlag(_))) => (error.to_string(), Exit::Usage),
+        Err(error @ Failure::Settings(SettingsError::UnknownFlag(_))) => {
             (format!("{error} (`{service} --help` lists the keys)"), Exit::Usage)
         }
         Err(error) => (error.to_string(), Exit::Failed),

@@ -321,7 +321,6 @@ async fn a_reload_that_found_no_server_is_made_up_for_when_it_is_back_and_is_sai
     let server = ConfigServer {
         url: format!("http://{address}").try_into().unwrap(),
         label: None,
-        timeout: Duration::from_secs(1),
         patience: Duration::from_secs(5),
         fail_fast: true,
         ca_file: None,

@@ -8,7 +8,9 @@ use properties::merge;
 use super::*;
 
 fn flat(yaml: &str) -> Flat {
-    flatten(File::from_str(yaml, FileFormat::Yaml).collect().unwrap(), "file.yml").unwrap()
+    let tree =
+        Value::from(File::from_str(yaml, FileFormat::Yaml).collect().unwrap()).try_deserialize().unwrap();
+    flatten(tree, "file.yml", |value: Value| value.kind).unwrap()
 }
 
 /// `key=value` of each, as one text.
@@ -91,6 +93,7 @@ fn what_cannot_be_a_tree_is_named_by_its_key_and_takes_no_room() {
     }
     let deep =
         (0..100).fold(Value::from("x"), |inner, _| Value::from(Map::from_iter([("a".to_owned(), inner)])));
-    let why = flatten(Map::from_iter([("k".to_owned(), deep)]), "file.yml").unwrap_err();
+    let tree = Value::from(Map::from_iter([("k".to_owned(), deep)])).try_deserialize().unwrap();
+    let why = flatten(tree, "file.yml", |value: Value| value.kind).unwrap_err();
     assert!(why.starts_with("k: nested deeper than"), "{why}");
 }

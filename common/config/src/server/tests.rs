@@ -45,7 +45,6 @@ fn server(url: String) -> ConfigServer {
     ConfigServer {
         url: url.try_into().unwrap(),
         label: None,
-        timeout: Duration::from_secs(5),
         patience: Duration::from_secs(20),
         fail_fast: true,
         ca_file: None,
@@ -53,13 +52,13 @@ fn server(url: String) -> ConfigServer {
 }
 
 impl FakeServer {
-    async fn fetch(&self, patience: Duration) -> Result<Vec<Layer>, Failed> {
-        server(format!("http://{}", self.address)).fetch("probe", "dev", patience, &|_| {}).await
+    async fn fetch(&self) -> Result<Vec<Layer>, Failed> {
+        server(format!("http://{}", self.address)).fetch("probe", "dev", |_| {}).await
     }
 
     /// How it fails, after how many requests.
     async fn failed(&self) -> (Failed, u32) {
-        let failed = self.fetch(Duration::from_secs(20)).await.unwrap_err();
+        let failed = self.fetch().await.err().unwrap();
         (failed, self.asked.load(Ordering::SeqCst))
     }
 }
@@ -72,13 +71,11 @@ fn status(code: u16) -> Response {
 async fn a_server_that_is_coming_up_is_asked_again_and_its_delay_is_told() {
     for not_yet in [404, 500, 503] {
         let fake = serve(move |n, _| if n == 1 { status(not_yet) } else { GOOD.into_response() }).await;
-        let told = std::sync::Mutex::new(vec![]);
-        let tell = |why: &str| told.lock().unwrap().push(why.to_owned());
+        let mut told = vec![];
         let server = server(format!("http://{}", fake.address));
-        let layers = server.fetch("probe", "dev", Duration::from_secs(20), &tell).await.unwrap();
+        let layers = server.fetch("probe", "dev", |why| told.push(why.to_owned())).await.unwrap();
         assert_eq!(layers.len(), 2, "every property source");
         assert_eq!(fake.asked.load(Ordering::SeqCst), 2);
-        let told = told.into_inner().unwrap();
         assert!(told.len() == 1 && told[0].contains(&not_yet.to_string()), "{told:?}");
     }
 }
@@ -88,17 +85,18 @@ async fn a_server_that_is_not_there_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let absent = server(format!("http://{address}"));
-    let failed = absent.fetch("probe", "dev", Duration::from_millis(1), &|_| {}).await.unwrap_err();
+    let url = format!("http://{address}");
+    let absent = ConfigServer { patience: Duration::from_millis(1), ..server(url) };
+    let failed = absent.fetch("probe", "dev", |_| {}).await.err().unwrap();
     assert!(matches!(&failed, Failed::Later(why) if why.contains("refused")), "{failed:?}");
 
     // It takes the request, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent_server = ConfigServer {
-        timeout: Duration::from_millis(200),
+        patience: Duration::from_millis(200),
         ..server(format!("http://{}", silent.local_addr().unwrap()))
     };
-    let failed = silent_server.fetch("probe", "dev", Duration::from_millis(200), &|_| {}).await.unwrap_err();
+    let failed = silent_server.fetch("probe", "dev", |_| {}).await.err().unwrap();
     assert!(matches!(&failed, Failed::Later(why) if why.contains("timed out")), "{failed:?}");
 }
 
@@ -153,19 +151,20 @@ async fn the_service_the_profile_and_the_label_are_asked_for_with_credentials_th
     })
     .await;
     let url = format!("http://user:hunter2@{}/prefix/", fake.address);
-    let with = ConfigServer { label: Some("feature/a b".into()), ..server(url) };
-    assert_eq!(with.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
+    let with =
+        ConfigServer { label: Some("feature/a b".into()), patience: Duration::from_secs(1), ..server(url) };
+    assert_eq!(with.fetch("probe", "dev", |_| {}).await.unwrap().len(), 2);
     assert!(!format!("{with} {with:?}").contains("hunter2"));
 
     // Who sets a password alone means Spring's `user`.
     let url = format!("http://{}/prefix/", fake.address);
     let url = ServerUrl::try_from(url).unwrap().with_password(Some(Secret::new("hunter2")));
     let alone = ConfigServer { url, ..with.clone() };
-    assert_eq!(alone.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
+    assert_eq!(alone.fetch("probe", "dev", |_| {}).await.unwrap().len(), 2);
 
     let without = ConfigServer { label: None, ..with };
-    assert_eq!(without.fetch("probe", "dev", Duration::from_secs(1), &|_| {}).await.unwrap().len(), 2);
-    let failed = without.fetch("probe", "test", Duration::from_secs(1), &|_| {}).await.unwrap_err();
+    assert_eq!(without.fetch("probe", "dev", |_| {}).await.unwrap().len(), 2);
+    let failed = without.fetch("probe", "test", |_| {}).await.err().unwrap();
     assert!(matches!(&failed, Failed::Refused(why) if !why.contains("hunter2")), "{failed:?}");
 }
 
