@@ -30,8 +30,7 @@ pub fn command<S: ServiceSettings>() -> Command {
                 .global(true)
                 .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
         )
-        .args(with_flags(bootstrap_keys::<S>()).into_iter().map(argument))
-        .args(with_flags(settable::<S>()).into_iter().map(argument))
+        .args(keys::<S>().into_iter().filter(|key| key.has_flag).map(argument))
         .after_help(
             "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no \
              flag, since everyone on the machine can read a command line: set APP_<KEY> or APP_<KEY>_FILE. A live key takes \
@@ -53,21 +52,18 @@ impl Sources {
     ) -> Result<(Self, ArgMatches), SettingsError> {
         let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
         let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
-        let given = |keys: Vec<Key>| {
-            keys.into_iter()
-                .filter_map(|key| Some((key.name.to_owned(), text(key.name)?)))
-                .collect::<Vec<_>>()
-        };
+        let given = keys::<S>().into_iter().filter_map(|key| Some((key.name.to_owned(), text(key.name)?)));
+        let given: Vec<_> = given.collect();
         let variables: Vec<_> = variables.into_iter().filter_map(utf8).collect();
         let known = bootstrap_keys::<S>().iter().map(|key| key.name).collect();
-        let layers = [environment(&variables, &known), flags(&given(with_flags(bootstrap_keys::<S>())))];
+        let layers = [environment(&variables, &known), flags(&given)];
         let (bootstrap, _) = read::<Bootstrap>(&merge(layers), &[])?;
         let sources = Self {
             config_repo: bootstrap.config_repo.clone().or_else(default_folder::<S>),
-            server: bootstrap.server()?,
+            server: bootstrap.server().map_err(String::from)?,
             profile: text("profile").unwrap_or_default(),
             environment: variables,
-            flags: given(with_flags(settable::<S>())),
+            flags: given,
         };
         Ok((sources, matches))
     }
@@ -77,9 +73,10 @@ fn default_folder<S: ServiceSettings>() -> Option<PathBuf> {
     S::DEFAULT_FOLDER.map(PathBuf::from).filter(|folder| folder.is_dir())
 }
 
-/// Returns the service's keys that can be set outside of files.
-fn settable<S: ServiceSettings>() -> Vec<Key> {
-    S::keys().into_iter().filter(|key| !S::IN_FILES_ONLY.contains(&key.name)).collect()
+/// Returns the keys that can be set outside of files.
+fn keys<S: ServiceSettings>() -> Vec<Key> {
+    let own = S::keys().into_iter().filter(|key| !S::IN_FILES_ONLY.contains(&key.name));
+    bootstrap_keys::<S>().into_iter().chain(own).collect()
 }
 
 /// Returns the keys that say where the settings are. A service that reads its own files alone has them in a folder.
@@ -87,11 +84,6 @@ fn settable<S: ServiceSettings>() -> Vec<Key> {
 pub fn bootstrap_keys<S: ServiceSettings>() -> Vec<Key> {
     let keys = Bootstrap::keys().into_iter();
     keys.filter(|key| S::READS_APPLICATION_FILES || key.name == "config_repo").collect()
-}
-
-/// Returns the keys that have flags.
-fn with_flags(keys: Vec<Key>) -> Vec<Key> {
-    keys.into_iter().filter(|key| key.has_flag).collect()
 }
 
 /// Returns a variable that is UTF-8; no other can be a key.
@@ -104,11 +96,11 @@ fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
     match unknown {
         Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
             let key = flag.trim_start_matches("--").replace('-', "_");
-            let keys = [settable::<S>(), bootstrap_keys::<S>()].concat();
-            if keys.iter().any(|known| !known.has_flag && known.name == key) {
+            let (flags, secrets): (Vec<_>, Vec<_>) = keys::<S>().into_iter().partition(|key| key.has_flag);
+            if secrets.iter().any(|secret| secret.name == key) {
                 return SettingsError::SecretFlag(key);
             }
-            let known = with_flags(keys).iter().map(|key| key.name).collect();
+            let known = flags.iter().map(|key| key.name).collect();
             SettingsError::UnknownFlag(format!("{flag}: {}", unknown_key(&key, &known)))
         }
         _ => SettingsError::Usage(error),

@@ -57,9 +57,9 @@ pub enum SettingsError {
     Usage(clap::Error),
 }
 
-impl From<InvalidValue> for SettingsError {
-    fn from(error: InvalidValue) -> Self {
-        Self::Invalid(error.to_string())
+impl From<String> for SettingsError {
+    fn from(invalid: String) -> Self {
+        Self::Invalid(invalid)
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn tree(flat: &Flat, lists: &[&str]) -> Result<Map<String, Value>, In
         let is_empty_list = lists.contains(&key.as_str()) && value.kind == ValueKind::from("");
         (key.as_str(), if is_empty_list { Node::List(vec![]) } else { Node::Scalar(value.clone()) })
     });
-    let tree = nest(entries, Nesting::Strict).map_err(|e| InvalidValue::new(root(e.key()), e.to_string()))?;
+    let tree = nest(entries, Nesting::Strict).map_err(|e| InvalidValue::new(root(&e.key), e.to_string()))?;
     let with_origin = |(key, node): (String, _)| {
         let value = Value::new(origin(flat, &key).map(str::to_owned).as_ref(), value(node).kind);
         (key, value)

@@ -10,7 +10,7 @@ use properties::{
 };
 
 use super::{
-    InvalidValue, Sections, ServiceSettings, SettingsError,
+    InvalidValue, Sections, ServiceSettings,
     error::unknown_key,
     flat::{Flat, origin, tree},
     names,
@@ -56,7 +56,7 @@ pub(super) fn compose<S: ServiceSettings>(
     layers: Vec<Layer>,
     variables: &[(String, String)],
     given: &[(String, String)],
-) -> Result<(S, Map<String, Value>), SettingsError> {
+) -> Result<(S, Map<String, Value>), String> {
     let known = names::<S>();
     layers.iter().filter(|layer| layer.is_own).try_for_each(|own| reject_unknown_key(own, &known))?;
     let over = merge([environment(variables, &known), flags(given)]);
@@ -86,9 +86,9 @@ pub(super) fn compose<S: ServiceSettings>(
             _ => return Ok((key.clone(), value)),
         };
         let origin = value.origin().unwrap_or_default();
-        Err(SettingsError::Invalid(format!("{origin}: {}: {why}", root(key))))
+        Err(format!("{origin}: {}: {why}", root(key)))
     });
-    read(&resolved.collect::<Result<_, _>>()?, S::IN_FILES_ONLY)
+    read(&resolved.collect::<Result<_, String>>()?, S::IN_FILES_ONLY)
 }
 
 /// Reads sections from values without placeholders, and checks them. A key in `lists` whose value is empty is an empty
@@ -96,13 +96,10 @@ pub(super) fn compose<S: ServiceSettings>(
 ///
 /// # Errors
 /// The first error, with its key and its source.
-pub(super) fn read<S: Sections>(
-    flat: &Flat,
-    lists: &[&str],
-) -> Result<(S, Map<String, Value>), SettingsError> {
+pub(super) fn read<S: Sections>(flat: &Flat, lists: &[&str]) -> Result<(S, Map<String, Value>), String> {
     let invalid = |error: InvalidValue| {
         let set = origin(flat, root(error.key()));
-        SettingsError::Invalid(set.map_or(error.to_string(), |origin| format!("{origin}: {error}")))
+        set.map_or(error.to_string(), |origin| format!("{origin}: {error}"))
     };
     let values = tree(flat, lists).map_err(invalid)?;
     let settings = S::read(&values).map_err(invalid)?;
@@ -111,11 +108,11 @@ pub(super) fn read<S: Sections>(
 }
 
 /// Returns an error for the first key that nobody reads, in a file that only this service reads.
-fn reject_unknown_key(own: &Layer, known: &BTreeSet<&str>) -> Result<(), SettingsError> {
+fn reject_unknown_key(own: &Layer, known: &BTreeSet<&str>) -> Result<(), String> {
     let is_known =
         |key: &str| known.contains(root(key)) || root(key) == OF_SPRING || key.starts_with(INVALID);
     match own.values.keys().find(|key| !is_known(key)) {
-        Some(key) => Err(SettingsError::Invalid(format!("{}: {}", own.origin, unknown_key(key, known)))),
+        Some(key) => Err(format!("{}: {}", own.origin, unknown_key(key, known))),
         None => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use url::Url;
 use super::{answer, layers::Layer, secret::Secret};
 
 /// Time limit for one request, as in Spring's clients.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes: some ten thousand keys.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// The first and the longest wait between two requests, as in Spring's clients.
@@ -138,13 +138,12 @@ impl ConfigServer {
         profile: &str,
         mut on_retry: impl FnMut(&str) + Send,
     ) -> Result<Vec<Layer>, Failed> {
-        let client = self.client(service)?;
         let end = Instant::now() + self.patience;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let limit = REQUEST_TIMEOUT.min(left).max(Duration::from_millis(100));
-            let why = match self.ask(&client, service, profile, limit).await {
+            let why = match self.fetch_once(service, profile, limit).await {
                 Err(Failed::Later(why)) => why,
                 decided => return decided,
             };
@@ -155,18 +154,6 @@ impl ConfigServer {
             on_retry(&why);
             sleep(wait).await;
         }
-    }
-
-    /// Sends one request.
-    pub(super) async fn fetch_once(&self, service: &str, profile: &str) -> Result<Vec<Layer>, Failed> {
-        self.ask(&self.client(service)?, service, profile, REQUEST_TIMEOUT).await
-    }
-
-    fn client(&self, service: &str) -> Result<Client, Failed> {
-        // Credentials go to the configured server only: not to a proxy of the environment, and not where a redirect leads.
-        let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service);
-        let client = self.trusting(client).map_err(Failed::Refused)?;
-        client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))
     }
 
     /// Sets the authorities that are trusted for `https://`.
@@ -194,17 +181,21 @@ impl ConfigServer {
         Ok(client)
     }
 
-    async fn ask(
+    /// Sends one request, which may take `limit`.
+    pub(super) async fn fetch_once(
         &self,
-        client: &Client,
         service: &str,
         profile: &str,
         limit: Duration,
     ) -> Result<Vec<Layer>, Failed> {
+        // Credentials go to the configured server only: not to a proxy of the environment, and not where a redirect leads.
+        let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service).timeout(limit);
+        let client = self.trusting(client).map_err(Failed::Refused)?;
+        let client = client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))?;
         let url = self.url.of(service, profile, self.label.as_deref());
         let later = |e: reqwest::Error| Failed::Later(root_cause(&e.without_url()));
         // Newer servers have another format for clients that name it.
-        let request = client.get(url.clone()).timeout(limit).header(header::ACCEPT, "application/json");
+        let request = client.get(url.clone()).header(header::ACCEPT, "application/json");
         let mut response = request.send().await.map_err(later)?;
         judge(response.status(), url.path())?;
         let mut body = vec![];

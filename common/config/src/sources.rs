@@ -13,7 +13,7 @@ use super::{
     ConfigServer, ServiceSettings, SettingsError,
     flat::flatten,
     layers::{Layer, compose},
-    server::Failed,
+    server::{Failed, REQUEST_TIMEOUT},
 };
 
 /// Sources of the layers. `main` fills it in; nothing below reads the environment.
@@ -59,7 +59,7 @@ impl Sources {
     }
 
     /// Loads at the start of a process, which may wait for its config server, or start without it.
-    pub(super) async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, SettingsError> {
+    pub(super) async fn load_first<S: ServiceSettings>(&self) -> Result<Loaded<S>, String> {
         let Some(server) = &self.server else { return self.compose(self.folder::<S>()?, None) };
         let mut last_reason = String::new();
         // The log is not set up yet. Each reason is written once.
@@ -69,38 +69,37 @@ impl Sources {
                 why.clone_into(&mut last_reason);
             }
         };
-        match server.fetch(S::SERVICE, &self.profile, on_retry).await {
-            Ok(layers) if layers.is_empty() => self.compose(layers, Some(self.unknown::<S>())),
-            Ok(layers) => self.compose(layers, None),
+        let (layers, warning) = match server.fetch(S::SERVICE, &self.profile, on_retry).await {
+            Ok(layers) if layers.is_empty() => (layers, Some(self.unknown::<S>())),
+            Ok(layers) => (layers, None),
             Err(Failed::Later(why)) if !server.fail_fast => {
-                let instead = self
-                    .config_repo
-                    .as_ref()
-                    .map_or("compiled defaults".into(), |path| path.display().to_string());
+                let instead = self.origin_without_server();
                 let warning = format!("{server} is not there ({why}): going on with {instead} until it is");
-                self.compose(self.folder::<S>()?, Some(warning))
+                (self.folder::<S>()?, Some(warning))
             }
-            Err(Failed::Later(why)) => Err(SettingsError::Invalid(format!(
-                "{server} was not there within {:?}: {why}; start it, say where it is with --config-server URL, or \
-                 start without it: --config-fail-fast false",
-                server.patience
-            ))),
-            Err(Failed::Refused(why)) => Err(SettingsError::Invalid(format!("{server}: {why}"))),
-        }
+            Err(Failed::Later(why)) => {
+                return Err(format!(
+                    "{server} was not there within {:?}: {why}; start it, say where it is with --config-server URL, or \
+                     start without it: --config-fail-fast false",
+                    server.patience
+                ));
+            }
+            Err(Failed::Refused(why)) => return Err(format!("{server}: {why}")),
+        };
+        self.compose(layers, warning)
     }
 
     /// Loads while the service runs, with one request to its server.
     pub(super) async fn load_again<S: ServiceSettings>(&self) -> Result<Loaded<S>, Failed> {
-        let refused = |error: SettingsError| Failed::Refused(error.to_string());
         let layers = match &self.server {
-            None => self.folder::<S>().map_err(refused)?,
-            Some(server) => match server.fetch_once(S::SERVICE, &self.profile).await {
+            None => self.folder::<S>().map_err(Failed::Refused)?,
+            Some(server) => match server.fetch_once(S::SERVICE, &self.profile, REQUEST_TIMEOUT).await {
                 Ok(layers) => layers,
                 Err(Failed::Later(why)) => return Err(Failed::Later(format!("{server}: {why}"))),
                 Err(Failed::Refused(why)) => return Err(Failed::Refused(format!("{server}: {why}"))),
             },
         };
-        self.compose(layers, None).map_err(refused)
+        self.compose(layers, None).map_err(Failed::Refused)
     }
 
     /// Describes that there is no file for the service.
@@ -112,7 +111,7 @@ impl Sources {
         &self,
         layers: Vec<Layer>,
         warning: Option<String>,
-    ) -> Result<Loaded<S>, SettingsError> {
+    ) -> Result<Loaded<S>, String> {
         let is_known = !layers.is_empty();
         let (settings, values) = compose::<S>(layers, &self.environment, &self.flags)?;
         Ok(Loaded { settings: Arc::new(settings), values, is_known, warning })
@@ -120,13 +119,10 @@ impl Sources {
 
     /// Returns the layers of the folder, the weakest first, in Spring's order: the file of a profile wins over one
     /// without.
-    fn folder<S: ServiceSettings>(&self) -> Result<Vec<Layer>, SettingsError> {
+    fn folder<S: ServiceSettings>(&self) -> Result<Vec<Layer>, String> {
         let Some(folder) = &self.config_repo else { return Ok(vec![]) };
         if !folder.is_dir() {
-            return Err(SettingsError::Invalid(format!(
-                "--config-repo: {} is not a folder",
-                folder.display()
-            )));
+            return Err(format!("--config-repo: {} is not a folder", folder.display()));
         }
         let profile = &self.profile;
         let files = [
@@ -154,26 +150,26 @@ impl Sources {
 
     /// Describes the source of the files.
     pub(super) fn origin(&self) -> String {
-        match (&self.server, &self.config_repo) {
-            (Some(server), _) => server.to_string(),
-            (None, Some(folder)) => folder.display().to_string(),
-            (None, None) => "compiled defaults".to_owned(),
-        }
+        self.server.as_ref().map_or_else(|| self.origin_without_server(), ToString::to_string)
+    }
+
+    fn origin_without_server(&self) -> String {
+        self.config_repo.as_ref().map_or("compiled defaults".into(), |folder| folder.display().to_string())
     }
 }
 
-fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, SettingsError> {
+fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, String> {
     // The path as it was given: `config` makes it relative to the working directory.
     let origin = path.display().to_string();
     // A broken link and a folder without permission are errors, not missing files.
     match path.symlink_metadata() {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(SettingsError::Invalid(format!("{origin}: {error}"))),
+        Err(error) => return Err(format!("{origin}: {error}")),
     }
     let tree = File::from(path).format(FileFormat::Yaml).collect();
     let tree = tree.and_then(|tree| Value::from(tree).try_deserialize()).map_err(|e| e.to_string());
     let values = tree.and_then(|tree| flatten(tree, &origin, |value: Value| value.kind));
-    let values = values.map_err(|why| SettingsError::Invalid(format!("{origin}: {why}")))?;
+    let values = values.map_err(|why| format!("{origin}: {why}"))?;
     Ok(Some(Layer { origin, is_own, values }))
 }

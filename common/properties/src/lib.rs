@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     flatten::{FlattenError, flatten},
     merge::{merge, root},
-    nest::{NestError, Nesting, nest},
+    nest::{NestError, NestReason, Nesting, nest},
 };
 
 /// A tree of values.

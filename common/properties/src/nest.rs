@@ -24,39 +24,41 @@ pub enum Nesting {
 
 /// Reason why keys are not one tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NestError {
-    /// The text is not a key.
-    #[error("the key {} cannot be nested", excerpt(.0))]
-    InvalidKey(String),
-    /// The key has too many names and indexes.
-    #[error("the key {} is deeper than {MAX_DEPTH} levels", excerpt(.0))]
-    TooDeep(String),
-    /// Another key has a value, a list or a group in the place that this key needs.
-    #[error("the key {} conflicts with another: one place is a value, a list or a group", excerpt(.0))]
-    Conflict(String),
-    /// An element of a list is missing.
-    #[error("the key {} comes after a hole in its list, where [{missing}] is missing", excerpt(key))]
-    Hole {
-        /// The key of the next element.
-        key: String,
-        /// The first index without an element.
-        missing: usize,
-    },
-    /// Too many elements of lists are missing.
-    #[error("lists have more than {MAX_HOLES} holes, up to the key {}", excerpt(.0))]
-    TooManyHoles(String),
+#[error("{}", reason.about(excerpt(key)))]
+pub struct NestError {
+    /// The key at which the tree failed.
+    pub key: String,
+    /// The reason.
+    pub reason: NestReason,
 }
 
-impl NestError {
-    /// Returns the key at which the tree failed.
-    #[must_use]
-    pub fn key(&self) -> &str {
+/// Reason why a key cannot be part of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NestReason {
+    /// The text is not a key.
+    InvalidKey,
+    /// The key has too many names and indexes.
+    TooDeep,
+    /// Another key has a value, a list or a group in the place that this key needs.
+    Conflict,
+    /// The element of the list with this index is missing before that of the key.
+    Hole(usize),
+    /// Too many elements of lists are missing.
+    TooManyHoles,
+}
+
+impl NestReason {
+    fn about(self, key: &str) -> String {
         match self {
-            Self::InvalidKey(key)
-            | Self::TooDeep(key)
-            | Self::Conflict(key)
-            | Self::Hole { key, .. }
-            | Self::TooManyHoles(key) => key,
+            Self::InvalidKey => format!("the key {key} cannot be nested"),
+            Self::TooDeep => format!("the key {key} is deeper than {MAX_DEPTH} levels"),
+            Self::Conflict => {
+                format!("the key {key} conflicts with another: one place is a value, a list or a group")
+            }
+            Self::Hole(missing) => {
+                format!("the key {key} comes after a hole in its list, where [{missing}] is missing")
+            }
+            Self::TooManyHoles => format!("lists have more than {MAX_HOLES} holes, up to the key {key}"),
         }
     }
 }
@@ -69,19 +71,20 @@ pub fn nest<'a, V>(
     entries: impl IntoIterator<Item = (&'a str, Node<V>)>,
     nesting: Nesting,
 ) -> Result<IndexMap<String, Node<V>>, NestError> {
-    let entries = entries.into_iter().map(|(key, node)| Ok((steps(key, nesting)?, key, node)));
-    let mut entries = entries.collect::<Result<Vec<_>, NestError>>()?;
+    let at = |key: &'a str| move |reason| NestError { key: key.to_owned(), reason };
+    let entries =
+        entries.into_iter().map(|(key, node)| Ok((steps(key, nesting).map_err(at(key))?, key, node)));
+    let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
     if nesting == Nesting::Strict {
         // A list's elements come in their order, so that the first index that is too large shows a hole, and a huge
         // index takes no room.
         entries.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     }
     let mut root = IndexMap::new();
-    let mut tree = Tree { nesting, holes: 0, key: "" };
+    let mut tree = Tree { nesting, holes: 0 };
     for (steps, key, node) in entries {
-        tree.key = key;
         if let Some((Step::Name(first), rest)) = steps.split_first() {
-            tree.put(&mut root, (*first).to_owned(), rest, node)?;
+            tree.put(&mut root, (*first).to_owned(), rest, node).map_err(at(key))?;
         }
     }
     Ok(root)
@@ -94,39 +97,38 @@ enum Step<'a> {
 }
 
 /// `a.b[0].c` is `a`, `b`, 0, `c`.
-fn steps(key: &str, nesting: Nesting) -> Result<Vec<Step<'_>>, NestError> {
-    let invalid = || NestError::InvalidKey(key.to_owned());
+fn steps(key: &str, nesting: Nesting) -> Result<Vec<Step<'_>>, NestReason> {
     let mut steps = vec![];
     let mut rest = Some(key);
     while let Some(text) = rest {
         let name = &text[..end_of_name(text, nesting)];
         let starts_with_name = nesting == Nesting::Strict && text.starts_with('[');
         if name.is_empty() && !text.is_empty() && !starts_with_name {
-            return Err(invalid());
+            return Err(NestReason::InvalidKey);
         }
         steps.extend((!starts_with_name).then_some(Step::Name(name)));
         let mut after = &text[name.len()..];
         while let Some(bracket) = after.strip_prefix('[') {
-            let (inside, next) = bracket.split_once(']').ok_or_else(invalid)?;
+            let (inside, next) = bracket.split_once(']').ok_or(NestReason::InvalidKey)?;
             let is_number = inside.bytes().all(|byte| byte.is_ascii_digit());
             steps.push(match inside.parse() {
                 Ok(index) if is_number => Step::Index(index),
                 _ if nesting == Nesting::Strict => Step::Name(inside),
-                _ => return Err(invalid()),
+                _ => return Err(NestReason::InvalidKey),
             });
             after = next;
         }
         rest = after.strip_prefix('.');
         if rest.is_none() && !after.is_empty() {
-            return Err(invalid());
+            return Err(NestReason::InvalidKey);
         }
         if steps.len() > MAX_DEPTH {
-            return Err(NestError::TooDeep(key.to_owned()));
+            return Err(NestReason::TooDeep);
         }
     }
     match steps.first() {
         Some(Step::Name(_)) => Ok(steps),
-        _ => Err(invalid()),
+        _ => Err(NestReason::InvalidKey),
     }
 }
 
@@ -148,14 +150,12 @@ fn end_of_name(text: &str, nesting: Nesting) -> usize {
     index.unwrap_or(dot)
 }
 
-struct Tree<'a> {
+struct Tree {
     nesting: Nesting,
     holes: usize,
-    /// The key that is put into the tree.
-    key: &'a str,
 }
 
-impl Tree<'_> {
+impl Tree {
     /// Puts a node below a name.
     fn put<V>(
         &mut self,
@@ -163,7 +163,7 @@ impl Tree<'_> {
         name: String,
         rest: &[Step<'_>],
         node: Node<V>,
-    ) -> Result<(), NestError> {
+    ) -> Result<(), NestReason> {
         match (rest.split_first(), map.get(&name)) {
             (Some((Step::Name(next), later)), Some(Node::Scalar(_) | Node::List(_)))
                 if self.nesting == Nesting::Lenient =>
@@ -175,51 +175,39 @@ impl Tree<'_> {
     }
 
     /// Puts a node at the end of a way that begins here.
-    fn place<V>(&mut self, here: &mut Node<V>, steps: &[Step<'_>], node: Node<V>) -> Result<(), NestError> {
-        let Some((step, rest)) = steps.split_first() else {
-            self.make_room(here)?;
-            *here = node;
-            return Ok(());
-        };
-        match step {
-            Step::Name(name) => {
-                if !matches!(here, Node::Map(_)) {
-                    self.make_room(here)?;
-                    *here = Node::Map(IndexMap::new());
-                }
-                let Node::Map(map) = here else { return Ok(()) };
-                self.put(map, (*name).to_owned(), rest, node)
-            }
-            Step::Index(index) => {
-                if !matches!(here, Node::List(_)) {
-                    self.make_room(here)?;
-                    *here = Node::List(vec![]);
-                }
-                let Node::List(list) = here else { return Ok(()) };
-                self.fill(list.len(), *index)?;
+    fn place<V>(&mut self, here: &mut Node<V>, steps: &[Step<'_>], node: Node<V>) -> Result<(), NestReason> {
+        match (steps.split_first(), here) {
+            (Some((Step::Name(name), rest)), Node::Map(map)) => self.put(map, (*name).to_owned(), rest, node),
+            (Some((Step::Index(index), rest)), Node::List(list)) => {
+                self.count_holes(list.len(), *index)?;
                 list.resize_with(list.len().max(index + 1), || Node::Null);
                 self.place(&mut list[*index], rest, node)
             }
-        }
-    }
-
-    /// Checks that a node may be replaced.
-    fn make_room<V>(&self, node: &Node<V>) -> Result<(), NestError> {
-        match (self.nesting, node) {
-            (Nesting::Lenient, _) | (_, Node::Null) => Ok(()),
-            (Nesting::Strict, _) => Err(NestError::Conflict(self.key.to_owned())),
+            // Only the server's view replaces what another key has put here.
+            (_, here) if self.nesting == Nesting::Strict && !matches!(here, Node::Null) => {
+                Err(NestReason::Conflict)
+            }
+            (Some((step, _)), here) => {
+                *here = match step {
+                    Step::Name(_) => Node::Map(IndexMap::new()),
+                    Step::Index(_) => Node::List(vec![]),
+                };
+                self.place(here, steps, node)
+            }
+            (None, here) => {
+                *here = node;
+                Ok(())
+            }
         }
     }
 
     /// Counts the elements that are missing before an index.
-    fn fill(&mut self, length: usize, index: usize) -> Result<(), NestError> {
+    fn count_holes(&mut self, length: usize, index: usize) -> Result<(), NestReason> {
         let missing = index.saturating_sub(length);
         self.holes = self.holes.saturating_add(missing);
         match self.nesting {
-            Nesting::Strict if missing > 0 => {
-                Err(NestError::Hole { key: self.key.to_owned(), missing: length })
-            }
-            _ if self.holes > MAX_HOLES => Err(NestError::TooManyHoles(self.key.to_owned())),
+            Nesting::Strict if missing > 0 => Err(NestReason::Hole(length)),
+            _ if self.holes > MAX_HOLES => Err(NestReason::TooManyHoles),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use properties::{
-    NestError, Nesting, nest,
+    NestError, NestReason, Nesting, nest,
     placeholders::{PlaceholderError, Resolver, Rules},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 
 impl From<NestError> for Refusal {
     fn from(error: NestError) -> Self {
-        let status = if matches!(error, NestError::InvalidKey(_)) { 400 } else { 500 };
+        let status = if error.reason == NestReason::InvalidKey { 400 } else { 500 };
         Self { status, message: error.to_string().into() }
     }
 }

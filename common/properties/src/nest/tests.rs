@@ -8,6 +8,10 @@ fn tree(keys: &[&str], nesting: Nesting) -> Result<String, NestError> {
     nest(entries, nesting).map(|tree| text(&Node::Map(tree)))
 }
 
+fn failed(key: &str, reason: NestReason) -> Result<String, NestError> {
+    Err(NestError { key: key.into(), reason })
+}
+
 fn text(node: &Node<&str>) -> String {
     match node {
         Node::Null => "null".into(),
@@ -44,19 +48,18 @@ fn a_list_may_come_in_any_order_for_the_client() {
 #[test]
 fn for_the_client_keys_that_are_no_tree_are_errors_that_name_the_key() {
     let deep = format!("a{}", ".b".repeat(1000));
-    let hole = |key: &str, missing| NestError::Hole { key: key.into(), missing };
-    for (keys, expected) in [
-        (&["l[0]", "l[2]"][..], hole("l[2]", 1)),
-        (&["l[4000000000]"], hole("l[4000000000]", 0)),
-        (&["a.b", "a"], NestError::Conflict("a.b".into())),
-        (&["a[0]", "a.b"], NestError::Conflict("a[0]".into())),
-        (&["a.b", "a[b]"], NestError::Conflict("a[b]".into())),
-        (&["a[0"], NestError::InvalidKey("a[0".into())),
-        (&["a..b"], NestError::InvalidKey("a..b".into())),
-        (&["[0]"], NestError::InvalidKey("[0]".into())),
-        (&[&deep], NestError::TooDeep(deep.clone())),
+    for (keys, key, reason) in [
+        (&["l[0]", "l[2]"][..], "l[2]", NestReason::Hole(1)),
+        (&["l[4000000000]"], "l[4000000000]", NestReason::Hole(0)),
+        (&["a.b", "a"], "a.b", NestReason::Conflict),
+        (&["a[0]", "a.b"], "a[0]", NestReason::Conflict),
+        (&["a.b", "a[b]"], "a[b]", NestReason::Conflict),
+        (&["a[0"], "a[0", NestReason::InvalidKey),
+        (&["a..b"], "a..b", NestReason::InvalidKey),
+        (&["[0]"], "[0]", NestReason::InvalidKey),
+        (&[&deep], &deep, NestReason::TooDeep),
     ] {
-        assert_eq!(tree(keys, Nesting::Strict), Err(expected), "{keys:?}");
+        assert_eq!(tree(keys, Nesting::Strict), failed(key, reason), "{keys:?}");
     }
 }
 
@@ -79,8 +82,8 @@ fn the_servers_view_shows_what_it_can() {
         assert_eq!(tree(keys, Nesting::Lenient).as_deref(), Ok(expected), "{keys:?}");
     }
     for key in ["[0]", "a..b", ".a", "a[-1]", "a[0]x", "a[0][x]"] {
-        assert_eq!(tree(&[key], Nesting::Lenient), Err(NestError::InvalidKey(key.into())));
+        assert_eq!(tree(&[key], Nesting::Lenient), failed(key, NestReason::InvalidKey));
     }
     let huge = "a[99999999]";
-    assert_eq!(tree(&[huge], Nesting::Lenient), Err(NestError::TooManyHoles(huge.into())));
+    assert_eq!(tree(&[huge], Nesting::Lenient), failed(huge, NestReason::TooManyHoles));
 }
