@@ -163,8 +163,8 @@ impl MessagingClient for AmqpClient {
     fn connect(&self) {
         self.tasks.spawn(self.publishing.clone().keep_connected());
         self.tasks.spawn(self.consuming.clone().keep_connected());
-        for channel in self.publisher.channels() {
-            self.tasks.spawn(channel.run());
+        for _ in 0..publisher::CHANNEL_COUNT {
+            self.tasks.spawn(self.publisher.clone().run_channel());
         }
     }
 

@@ -94,14 +94,7 @@ fn missing(url: &BrokerUrl, what: &str) -> String {
 
 impl Default for BrokerUrls {
     fn default() -> Self {
-        let credentials = Credentials::default();
-        Self(vec![BrokerUrl {
-            tls: false,
-            host: "localhost".into(),
-            port: 5672,
-            vhost: "/".into(),
-            credentials,
-        }])
+        Self::parse("amqp://localhost:5672").expect("BUG: the default is an address")
     }
 }
 

@@ -203,6 +203,16 @@ impl Link {
         why
     }
 
+    /// Prepares for doing `what` again after it failed. Where the connection is not lost, a part of the topology may be
+    /// missing, so it is declared again after a back-off.
+    pub(super) async fn recover(&self, session: &Session, what: &str, fault: &Fault, backoff: &mut Backoff) {
+        if !session.lost.is_cancelled() {
+            tracing::warn!("{what} again: {fault}");
+            backoff.wait().await;
+            self.redeclare(session).await;
+        }
+    }
+
     /// Declares the topology again, after somebody has deleted a part of it.
     pub(super) async fn redeclare(&self, session: &Session) {
         let declared = session.lost.run_until_cancelled(session.declare(&self.options.topology)).await;

@@ -68,43 +68,22 @@ pub(super) struct Consumer {
     pub(super) handler: Handler,
 }
 
-/// Why a consumer stopped.
-enum End {
-    Stopped,
-    Failed(String),
-}
-
 impl Consumer {
     /// Consumes until `stop`, then finishes the deliveries in flight.
     pub(super) async fn run(self, stop: CancellationToken, state: ConsumerStateSender) {
         let consumer = Arc::new(self);
+        let what = format!("consuming {}", consumer.source);
         let mut backoff = Backoff::default();
         while let Some(Some(session)) = stop.run_until_cancelled(consumer.link.session()).await {
             let since = Instant::now();
-            let Some(opened) = stop.run_until_cancelled(consumer.open(&session)).await else { return };
-            let end = match opened {
-                Ok((channel, deliveries)) => {
-                    state.set_active(true);
-                    Arc::clone(&consumer).consume(&session, &channel, deliveries, &stop, &state).await
-                }
-                Err(fault) => End::Failed(fault.to_string()),
-            };
+            let end = Arc::clone(&consumer).consume(&session, &stop, &state).await;
             state.set_active(false);
-            let End::Failed(why) = end else { return };
-            if session.lost.is_cancelled() {
-                continue;
-            }
-            tracing::warn!("consuming {} again: {why}", consumer.source);
+            let Err(fault) = end else { return };
             if since.elapsed() > STABLE_AFTER {
                 backoff.reset();
             }
-            let again = async {
-                backoff.wait().await;
-                consumer.link.redeclare(&session).await;
-            };
-            if stop.run_until_cancelled(again).await.is_none() {
-                return;
-            }
+            let recover = consumer.link.recover(&session, &what, &fault, &mut backoff);
+            let _ = stop.run_until_cancelled(recover).await;
         }
     }
 
@@ -123,55 +102,54 @@ impl Consumer {
         Ok((channel, deliveries))
     }
 
+    /// Consumes on one connection. `Ok` means that it was stopped.
     async fn consume(
         self: Arc<Self>,
         session: &Session,
-        channel: &Channel,
-        mut deliveries: lapin::Consumer,
         stop: &CancellationToken,
         state: &ConsumerStateSender,
-    ) -> End {
+    ) -> Result<(), Fault> {
+        let Some(opened) = stop.run_until_cancelled(self.open(session)).await else { return Ok(()) };
+        let (channel, mut deliveries) = opened?;
+        state.set_active(true);
         let mut in_flight = JoinSet::new();
         let end = loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break End::Stopped,
-                () = session.lost.cancelled() => break End::Failed("the connection is lost".into()),
+                () = stop.cancelled() => break Ok(()),
+                () = session.lost.cancelled() => break Err(Fault::Transient("the connection is lost".into())),
                 Some(_) = in_flight.join_next() => state.set_in_flight(in_flight.len()),
                 next = deliveries.next() => match next {
                     Some(Ok(delivery)) => {
                         in_flight.spawn(Arc::clone(&self).handle(delivery));
                         state.set_in_flight(in_flight.len());
                     }
-                    Some(Err(error)) => break End::Failed(Fault::from(error).to_string()),
-                    None => break End::Failed("the broker canceled the consumer, its queue may be deleted".into()),
+                    Some(Err(error)) => break Err(error.into()),
+                    None => {
+                        let why = "the broker canceled the consumer, its queue may be deleted";
+                        break Err(Fault::Transient(why.into()));
+                    }
                 },
             }
         };
-        let limit = self.link.limit();
         match end {
-            End::Stopped => {
+            Ok(()) => {
                 let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
                 let _ = within(CLOSE_TIMEOUT, "basic.cancel", cancel).await;
                 // The grace period of the shutdown limits this, so there is no limit here.
-                let finish = async {
-                    while in_flight.join_next().await.is_some() {
-                        state.set_in_flight(in_flight.len());
-                    }
-                };
-                let _ = session.lost.run_until_cancelled(finish).await;
+                finish(&mut in_flight, session, state).await;
             }
             // The channel may still accept acknowledgments, so the deliveries in flight may finish.
-            End::Failed(_) if channel.status().connected() => {
-                let finish = timeout(limit, async { while in_flight.join_next().await.is_some() {} });
-                let _ = stop.run_until_cancelled(session.lost.run_until_cancelled(finish)).await;
+            Err(_) if channel.status().connected() => {
+                let finish = timeout(self.link.limit(), finish(&mut in_flight, session, state));
+                let _ = stop.run_until_cancelled(finish).await;
             }
-            End::Failed(_) => {}
+            Err(_) => {}
         }
         in_flight.shutdown().await;
         state.set_in_flight(0);
         // Prefetched deliveries go back to the queue when the channel closes, not before.
-        close_channel(channel).await;
+        close_channel(&channel).await;
         end
     }
 
@@ -273,6 +251,16 @@ impl Consumer {
     async fn settle(&self, settlement: impl Future<Output = lapin::Result<bool>>) -> bool {
         matches!(within(self.link.limit(), "settlement", settlement).await, Ok(true))
     }
+}
+
+/// Waits for the deliveries in flight, unless the connection is lost.
+async fn finish(in_flight: &mut JoinSet<()>, session: &Session, state: &ConsumerStateSender) {
+    let all_handled = async {
+        while in_flight.join_next().await.is_some() {
+            state.set_in_flight(in_flight.len());
+        }
+    };
+    let _ = session.lost.run_until_cancelled(all_handled).await;
 }
 
 /// Declares a queue for this connection only. Its name is new each time: an exclusive queue with a fixed name is

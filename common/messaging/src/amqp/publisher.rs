@@ -38,21 +38,15 @@ const REDECLARE_DELAY: Duration = Duration::from_millis(500);
 /// Wait before a channel is opened again that could not be opened.
 const REOPEN_DELAY: Duration = Duration::from_millis(100);
 /// Number of channels that take turns.
-const CHANNEL_COUNT: usize = 2;
+pub(super) const CHANNEL_COUNT: usize = 2;
 
-/// The side of the callers.
+/// Publishes over channels that take turns, each opened again when it fails.
 #[derive(Debug, Clone)]
 pub(super) struct Publisher {
-    requests: mpsc::Sender<Request>,
-    channels: PublishChannel,
-}
-
-/// The side of the broker: one channel, opened again when it fails.
-#[derive(Debug, Clone)]
-pub(super) struct PublishChannel {
     link: Link,
     metrics: Arc<Metrics>,
-    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    requests: mpsc::Sender<Request>,
+    waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
 }
 
 #[derive(Debug)]
@@ -68,13 +62,8 @@ struct Request {
 
 impl Publisher {
     pub(super) fn new(link: Link, metrics: Arc<Metrics>) -> Self {
-        let (sender, receiver) = mpsc::channel(MAX_BATCH);
-        let channels = PublishChannel { link, metrics, requests: Arc::new(Mutex::new(receiver)) };
-        Self { requests: sender, channels }
-    }
-
-    pub(super) fn channels(&self) -> impl Iterator<Item = PublishChannel> {
-        std::iter::repeat_n(self.channels.clone(), CHANNEL_COUNT)
+        let (requests, waiting) = mpsc::channel(MAX_BATCH);
+        Self { link, metrics, requests, waiting: Arc::new(Mutex::new(waiting)) }
     }
 
     /// Publishes, and waits for the confirm. A message that no broker accepts is refused here: it would close the
@@ -104,11 +93,10 @@ impl Publisher {
         self.requests.send(request).await.map_err(|_| PublishError::Closed)?;
         confirmed.await.unwrap_or(Err(PublishError::Closed))
     }
-}
 
-impl PublishChannel {
-    /// Publishes requests until the client is closed. A batch that has begun waits for the next connection.
-    pub(super) async fn run(self) {
+    /// Publishes requests over one channel until the client is closed. A batch that has begun waits for the next
+    /// connection.
+    pub(super) async fn run_channel(self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         // After a batch that failed, messages go one at a time: one that closes the channel fails alone.
         let mut size = MAX_BATCH;
@@ -124,9 +112,9 @@ impl PublishChannel {
             }
         }
         // No more requests: dropping those that wait tells their callers that the client is closed.
-        self.requests.lock().await.close();
+        self.waiting.lock().await.close();
         drop(batch);
-        while self.requests.lock().await.recv().await.is_some() {}
+        while self.waiting.lock().await.recv().await.is_some() {}
     }
 
     async fn open(&self, session: &Session) -> Result<Channel, Fault> {
@@ -140,7 +128,7 @@ impl PublishChannel {
     async fn serve(&self, session: &Session, channel: &Channel, batch: &mut Vec<Request>, size: &mut usize) {
         while !session.lost.is_cancelled() {
             if batch.is_empty() {
-                let next = async { self.requests.lock().await.recv_many(batch, *size).await };
+                let next = async { self.waiting.lock().await.recv_many(batch, *size).await };
                 match session.lost.run_until_cancelled(next).await {
                     None | Some(0) => return,
                     Some(_) => {}

@@ -52,18 +52,14 @@ pub(super) async fn replay(
 ) {
     let mut progress = Progress::default();
     let mut backoff = Backoff::default();
+    let what = format!("reading stream {stream}");
     let read = async {
         while let Some(session) = link.session().await {
             let end = follow(&link, &session, &stream, &mut reader, &mut progress, &state).await;
             state.set_active(false);
             match end {
                 Ok(()) => backoff.reset(),
-                Err(_) if session.lost.is_cancelled() => {}
-                Err(fault) => {
-                    tracing::warn!("reading stream {stream} again: {fault}");
-                    backoff.wait().await;
-                    link.redeclare(&session).await;
-                }
+                Err(fault) => link.recover(&session, &what, &fault, &mut backoff).await,
             }
         }
     };
