@@ -30,10 +30,9 @@ impl Terminal {
         let shown = address(&self.amqp)?;
         let amqp_server_url = BrokerUrls::parse(&self.amqp).map_err(|why| Failure::new(&why))?;
         // A service retries after this time; here `within` gives up earlier.
-        let operation_timeout = 2 * BROKER_TIMEOUT;
-        let settings = Settings { amqp_server_url, ..Settings::default() };
+        let amqp_operation_timeout = 2 * BROKER_TIMEOUT;
+        let settings = Settings { amqp_server_url, amqp_operation_timeout, ..Settings::default() };
         let options = AmqpOptions::new(&settings, "examples", topology).map_err(|why| Failure::new(&why))?;
-        let options = AmqpOptions { operation_timeout, ..options };
         let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
         client.connect();
         let deadline = Instant::now() + BROKER_TIMEOUT;

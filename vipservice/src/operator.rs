@@ -46,7 +46,7 @@ pub fn command() -> Command {
 pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
     let settings = sources.load::<Settings>().await?;
     let options = AmqpOptions::new(&settings.service.broker, "vipservice dead-letters", Topology::default())?;
-    let time_limit = options.operation_timeout;
+    let time_limit = options.settings.amqp_operation_timeout;
     let effect = async |client: &Arc<AmqpClient>| {
         let view = Arc::new(View::new(settings.offers.offers_max, &mut Registry::default()));
         replay(client, &view, time_limit).await?;

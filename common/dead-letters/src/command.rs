@@ -42,7 +42,7 @@ pub async fn run(
 ) -> Result<(), String> {
     let CommandLine { verb, json } = CommandLine::from_arg_matches(matches).map_err(|e| e.to_string())?;
     let (filter, confirms) = (verb.filter()?, verb.confirms(io::stdin().is_terminal())?);
-    let (name, publish_timeout) = (options.instance.clone(), options.operation_timeout);
+    let (name, publish_timeout) = (options.instance.clone(), options.settings.amqp_operation_timeout);
     let client = Arc::new(AmqpClient::new(options, Metrics::registered(&mut Registry::default())));
     client.connect();
     let work = async {

@@ -27,7 +27,7 @@ mod publisher;
 mod consumer;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,9 +49,6 @@ use super::{
 /// elsewhere.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Limit of the first wait before another attempt to connect: each wait is drawn from zero to its limit.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-
 /// The client's configuration.
 #[derive(Debug, Clone)]
 pub struct AmqpOptions {
@@ -63,18 +60,12 @@ pub struct AmqpOptions {
     pub broker: Broker,
     /// Authority that signed the broker's certificate, in PEM; without it, those of the system count.
     pub ca: Option<String>,
-    /// Time limit for connecting and the handshake together.
-    pub connect_timeout: Duration,
-    /// Time limit for any other request.
-    pub operation_timeout: Duration,
-    /// Interval of heartbeats; a dead connection is detected after two.
-    pub heartbeat: Duration,
-    /// The first and the longest wait before another attempt to connect.
-    pub backoff: (Duration, Duration),
+    /// Settings of which the broker and the authority were read: the rest are time limits and the heartbeat.
+    pub settings: Settings,
 }
 
 impl AmqpOptions {
-    /// Reads the settings and the files that they name; the rest has its usual value.
+    /// Reads the files that the settings name.
     ///
     /// # Errors
     /// As [`Settings::broker`]; an `amqps://` address in a build without feature `tls`; a file that cannot be read.
@@ -90,10 +81,7 @@ impl AmqpOptions {
             topology,
             broker,
             ca: settings.ca()?,
-            connect_timeout: settings.amqp_connect_timeout,
-            operation_timeout: settings.amqp_operation_timeout,
-            heartbeat: settings.amqp_heartbeat,
-            backoff: (FIRST_BACKOFF.min(settings.amqp_backoff_max), settings.amqp_backoff_max),
+            settings: settings.clone(),
         })
     }
 }

@@ -153,12 +153,13 @@ async fn a_broker_that_stays_away_leaves_nothing_behind_in_memory() {
     let silent_port = silent.local_addr().unwrap().port();
     for (how, port) in [("refuses", free_port()), ("closes", closing.port()), ("is silent", silent_port)] {
         let amqp_server_url = BrokerUrls::parse(&format!("amqp://127.0.0.1:{port}")).unwrap();
-        let settings = Settings { amqp_server_url, ..Settings::default() };
-        let options = AmqpOptions {
-            connect_timeout: Duration::from_millis(20),
-            backoff: (Duration::from_millis(1), Duration::from_millis(2)),
-            ..AmqpOptions::new(&settings, "test.1", Topology::default()).unwrap()
+        let settings = Settings {
+            amqp_server_url,
+            amqp_connect_timeout: Duration::from_millis(20),
+            amqp_backoff_max: Duration::from_millis(2),
+            ..Settings::default()
         };
+        let options = AmqpOptions::new(&settings, "test.1", Topology::default()).unwrap();
         let client = AmqpClient::new(options, Metrics::registered(&mut Registry::default()));
         client.connect();
         until_true("it has tried once", PATIENCE, async || {

@@ -45,17 +45,14 @@ impl std::ops::Deref for Client {
     }
 }
 
-fn connection(url: &str) -> AmqpOptions {
-    connection_of(&Settings { amqp_server_url: BrokerUrls::parse(url).unwrap(), ..Settings::default() })
-}
-
-fn connection_of(settings: &Settings) -> AmqpOptions {
-    AmqpOptions {
-        operation_timeout: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(3),
-        heartbeat: Duration::from_secs(2),
-        backoff: (Duration::from_millis(100), Duration::from_secs(1)),
-        ..AmqpOptions::new(settings, "test.1", Topology::default()).unwrap()
+fn settings(url: &str) -> Settings {
+    Settings {
+        amqp_server_url: BrokerUrls::parse(url).unwrap(),
+        amqp_operation_timeout: Duration::from_secs(5),
+        amqp_connect_timeout: Duration::from_secs(3),
+        amqp_heartbeat: Duration::from_secs(2),
+        amqp_backoff_max: Duration::from_secs(1),
+        ..Settings::default()
     }
 }
 
@@ -68,8 +65,8 @@ fn policy() -> RetryPolicy {
 }
 
 impl Client {
-    fn new(options: AmqpOptions, topology: Topology) -> Self {
-        let options = AmqpOptions { topology, ..options };
+    fn new(settings: &Settings, topology: Topology) -> Self {
+        let options = AmqpOptions::new(settings, "test.1", topology).unwrap();
         let metrics = Metrics::registered(&mut prometheus_client::registry::Registry::default());
         let client = AmqpClient::new(options, metrics);
         client.connect();
@@ -77,7 +74,7 @@ impl Client {
     }
 
     async fn up(url: &str) -> Self {
-        let client = Self::new(connection(url), topology());
+        let client = Self::new(&settings(url), topology());
         client.until(&LinkStatus::Up).await;
         client
     }
@@ -126,7 +123,7 @@ impl Client {
 
 /// A client alone, with nothing of its own declared: what another team's service would be.
 pub(crate) async fn client_of(url: &str) -> AmqpClient {
-    let client = Client::new(connection(url), Topology::default());
+    let client = Client::new(&settings(url), Topology::default());
     client.until(&LinkStatus::Up).await;
     client.client
 }
@@ -254,7 +251,7 @@ async fn what_can_never_be_published_says_so_at_once() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_takes_messages_again_when_there_is_room() {
     let vhost = vhost().await;
-    let client = Client::new(connection(&vhost.amqp_url()), vip_queue(5));
+    let client = Client::new(&settings(&vhost.amqp_url()), vip_queue(5));
     // A quorum queue goes over its limit by what is under way: so one after the other.
     let mut results = vec![];
     while results.len() < 100 && !results.contains(&Err(PublishError::Nacked)) {
@@ -469,12 +466,12 @@ async fn a_server_that_says_nothing_is_given_up_and_leaves_no_thread_behind() {
     let vhost = vhost().await;
     let proxy = Proxy::start(vhost.address()).await;
     proxy.set(Mode::Freeze);
-    let impatient = AmqpOptions {
-        connect_timeout: Duration::from_millis(200),
-        backoff: (Duration::from_millis(100), Duration::from_millis(100)),
-        ..connection(&vhost.amqp_url_at(proxy.port()))
+    let impatient = Settings {
+        amqp_connect_timeout: Duration::from_millis(200),
+        amqp_backoff_max: Duration::from_millis(100),
+        ..settings(&vhost.amqp_url_at(proxy.port()))
     };
-    let client = Client::new(impatient, topology());
+    let client = Client::new(&impatient, topology());
     until_true("many attempts were made", PATIENCE, async || proxy.accepted() >= 10).await;
     let why = client.status().check().unwrap_err();
     assert!(why.contains("no answer to connecting within 200ms"), "{why}");
@@ -496,14 +493,13 @@ fn sockets_to(port: u16) -> usize {
 async fn refused_credentials_are_a_state_that_is_shown_and_no_hot_loop() {
     let vhost = vhost().await;
     let proxy = Proxy::start(vhost.address()).await;
-    let wrong = connection_of(&Settings {
-        amqp_server_url: BrokerUrls::parse(&vhost.amqp_url_at(proxy.port())).unwrap(),
+    let wrong = Settings {
         amqp_username: Some("guest".into()),
         amqp_password: Some(Secret::new("hunter2")),
-        ..Settings::default()
-    });
-    let wrong = AmqpOptions { backoff: (Duration::from_millis(100), Duration::from_secs(5)), ..wrong };
-    let client = Client::new(wrong, topology());
+        amqp_backoff_max: Duration::from_secs(5),
+        ..settings(&vhost.amqp_url_at(proxy.port()))
+    };
+    let client = Client::new(&wrong, topology());
     let why = until("it is refused", PATIENCE, async || match client.status().publishing {
         LinkStatus::Refused(why) => Some(why),
         _ => None,
@@ -524,7 +520,7 @@ async fn a_vhost_that_is_not_there_is_named() {
     }
     let url = vhost().await.amqp_url();
     let missing = format!("{url}.missing");
-    let client = Client::new(connection(&missing), topology());
+    let client = Client::new(&settings(&missing), topology());
     let why = until("it is refused", PATIENCE, async || match client.status().publishing {
         LinkStatus::Refused(why) => Some(why),
         _ => None,
@@ -537,10 +533,10 @@ async fn a_vhost_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_queue_that_differs_from_what_is_declared_is_named_with_both_values() {
     let vhost = vhost().await;
-    let older = Client::new(connection(&vhost.amqp_url()), vip_queue(5));
+    let older = Client::new(&settings(&vhost.amqp_url()), vip_queue(5));
     older.until(&LinkStatus::Up).await;
     older.close().await;
-    let client = Client::new(connection(&vhost.amqp_url()), topology());
+    let client = Client::new(&settings(&vhost.amqp_url()), topology());
     let why = until("it is refused", PATIENCE, async || match client.status().consuming {
         LinkStatus::Refused(why) => Some(why),
         _ => None,
@@ -559,7 +555,7 @@ async fn a_queue_that_differs_from_what_is_declared_is_named_with_both_values() 
 async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no_queue() {
     let vhost = vhost().await;
     let topology = || Topology::default().with_exchange("news");
-    let new = || Client::new(connection(&vhost.amqp_url()), topology());
+    let new = || Client::new(&settings(&vhost.amqp_url()), topology());
     let (first, second) = (new(), new());
     for client in [&first, &second] {
         let active = client.subscribe("news", "weather.#", options(), client.handler(|_| Outcome::Ack));
@@ -588,7 +584,7 @@ async fn what_is_published_to_an_exchange_reaches_every_subscriber_and_leaves_no
 async fn an_event_of_the_bus_is_confirmed_whether_or_not_anybody_listens() {
     let vhost = vhost().await;
     let client =
-        Client::new(connection(&vhost.amqp_url()), Topology::default().with_exchange(SPRING_CLOUD_BUS));
+        Client::new(&settings(&vhost.amqp_url()), Topology::default().with_exchange(SPRING_CLOUD_BUS));
     let (nobody, heard) = (message(1), message(2));
     assert_eq!(client.broadcast(SPRING_CLOUD_BUS, SPRING_CLOUD_BUS, nobody).await, Ok(()));
     assert!(vhost.queues().await.is_empty(), "to publish leaves no queue behind that fills up");
@@ -632,7 +628,7 @@ async fn a_connection_whose_channels_are_used_up_by_refusals_is_replaced() {
     }
     let vhost = vhost().await;
     let proxy = Proxy::start(vhost.address()).await;
-    let client = Client::new(connection(&vhost.amqp_url_at(proxy.port())), Topology::default());
+    let client = Client::new(&settings(&vhost.amqp_url_at(proxy.port())), Topology::default());
     // Each attempt costs one of 2,047 channels, so these are not alone for the sake of time.
     let subscribe =
         |_| client.subscribe("made later", EVERYTHING, options(), client.handler(|_| Outcome::Ack));

@@ -18,6 +18,8 @@ use super::{AmqpOptions, dial::dial, fault::Fault, session::Session};
 use crate::broker::{BrokerUrl, Login};
 use crate::{LinkStatus, metrics::Metrics, topology::Queue};
 
+/// Limit of the first wait before another attempt to connect: each wait is drawn from zero to its limit.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// After a connection that lived this long, the next wait is short again.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// Time between two checks of a connection's state.
@@ -58,7 +60,7 @@ impl Link {
     /// Returns the operation time-out.
     #[must_use]
     pub fn limit(&self) -> Duration {
-        self.options.operation_timeout
+        self.options.settings.amqp_operation_timeout
     }
 
     /// Waits for a connection; returns `None` once the client is closed.
@@ -88,8 +90,8 @@ impl Link {
 
     /// Connects, and connects again after each loss, until the client is closed.
     pub(super) async fn keep_connected(self) {
-        let (min, max) = self.options.backoff;
-        let mut backoff = Backoff::new(min, max);
+        let longest = self.options.settings.amqp_backoff_max;
+        let mut backoff = Backoff::new(FIRST_BACKOFF.min(longest), longest);
         // Clients of a cluster begin at different nodes.
         let addresses = self.options.broker.addresses();
         let first = rand::random_range(0..addresses.len());
@@ -116,7 +118,7 @@ impl Link {
                 }
                 Err(Fault::Refused(why)) => {
                     self.record_failure(LinkStatus::Refused(format!("{}: {why}", address.0)));
-                    max.mul_f64(rand::random_range(0.5..1.0))
+                    longest.mul_f64(rand::random_range(0.5..1.0))
                 }
                 Err(fault) => {
                     self.record_failure(LinkStatus::Connecting(Some(format!("{}: {fault}", address.0))));
@@ -157,7 +159,7 @@ impl Link {
 
     async fn dial(&self, address: &(BrokerUrl, Login), role: &str) -> Result<Session, Fault> {
         let (connection, socket) = dial(&self.options, address, role).await?;
-        Ok(Session::new(connection, socket, self.options.operation_timeout))
+        Ok(Session::new(connection, socket, self.limit()))
     }
 
     /// Returns the declaration of a queue, if this client declares it.

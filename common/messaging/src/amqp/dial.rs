@@ -51,6 +51,7 @@ pub(super) async fn dial(
 ) -> Result<(Connection, SocketGuard), Fault> {
     let runtime = lapin::runtime::default_runtime()?;
     let name = format!("{} ({role})", options.instance);
+    let uri = to_uri(address, login, options.settings.amqp_heartbeat);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
     // lapin runs the handshake on a thread of its own, which does not stop when nobody waits for it any more.
@@ -70,9 +71,9 @@ pub(super) async fn dial(
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
         };
-        Connection::connector(to_uri(address, login, options.heartbeat), runtime, take, properties).await
+        Connection::connector(uri, runtime, take, properties).await
     };
-    let connection = within(options.connect_timeout, "connecting", connector).await?;
+    let connection = within(options.settings.amqp_connect_timeout, "connecting", connector).await?;
     Ok((connection, guard))
 }
 

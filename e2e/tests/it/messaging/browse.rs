@@ -149,11 +149,11 @@ async fn a_cut_in_mid_session_is_a_sentence_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_client_without_a_broker_says_so_within_the_operation_time_out() {
-    let away = AmqpOptions {
-        operation_timeout: Duration::from_millis(300),
-        ..connection(&format!("amqp://127.0.0.1:{}", e2e::broker::free_port()))
+    let away = Settings {
+        amqp_operation_timeout: Duration::from_millis(300),
+        ..settings(&format!("amqp://127.0.0.1:{}", e2e::broker::free_port()))
     };
-    let client = Client::new(away, topology());
+    let client = Client::new(&away, topology());
     for failed in [client.browse(VIP_DEAD).await.map(drop), client.count_ready(VIP_DEAD).await.map(drop)] {
         let Err(BrowseError::Unavailable(why)) = failed else { panic!("{failed:?}") };
         assert!(why.contains("no broker within 300ms") && why.contains("127.0.0.1"), "{why}");

@@ -12,8 +12,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("contracts", &["common/contracts/"], 290),
     ("outbox", &["common/outbox/"], 330),
     // 1,900 and the broker's address and settings.
-    ("messaging", &["common/messaging/"], 2090),
-    ("queue-browser", &["common/queue-browser/"], 190),
+    ("messaging", &["common/messaging/"], 2050),
+    ("queue-browser", &["common/queue-browser/"], 180),
     // 1,080 and what the services gave up: five sections of settings, and the kit that puts a service together. Its accept
     // loop is a crate of its own.
     ("service", &["common/service/"], 1320),
