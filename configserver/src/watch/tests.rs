@@ -25,6 +25,16 @@ fn write(folder: &TempDir, name: &str, text: &str) {
     fs::write(folder.path().join(name), text).unwrap();
 }
 
+/// Waits until `count` events were sent, for at most 20 s.
+async fn until_sent(sent: &Mutex<Vec<String>>, count: usize) {
+    let enough = async {
+        while sent.lock().unwrap().len() < count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
+}
+
 #[test]
 fn a_saved_file_is_seen_once_and_an_untouched_one_never() {
     let folder = folder();
@@ -149,22 +159,14 @@ async fn a_save_while_the_broker_takes_nothing_is_told_when_it_does() {
     let id = BusId::given("config-server:test:1:1");
     let refresher = Refresher { client: Arc::new(client), id };
     let (watch, stop) = (Watch::new(folder.path()), CancellationToken::new());
-    let enough = async |count| {
-        let enough = async {
-            while sent.lock().unwrap().len() < count {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
-    };
     let work = async {
         write(&folder, "svc.yml", "b: new");
-        enough(1).await;
+        until_sent(&sent, 1).await;
         // Longer than a client over HTTP waits.
         sleep(CONFIRM_TIMEOUT + Duration::from_secs(1)).await;
         broker.store(true, Ordering::SeqCst);
         let tried = sent.lock().unwrap().len();
-        enough(tried + 1).await;
+        until_sent(&sent, tried + 1).await;
         stop.cancel();
     };
     tokio::join!(run(watch, refresher, stop.clone()), work);
@@ -190,19 +192,9 @@ async fn a_burst_of_saves_is_one_refresh_for_each_name() {
             write(&folder, "svc-dev.yml", &format!("b: x{n}"));
             write(&folder, "svc.yml", &format!("b: x{n}"));
         }
-        let enough = async {
-            while sent.lock().unwrap().len() < 2 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
+        until_sent(&sent, 2).await;
         write(&folder, "application.yml", "a: 2");
-        let enough = async {
-            while sent.lock().unwrap().len() < 3 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), enough).await.expect("the event is sent");
+        until_sent(&sent, 3).await;
         stop.cancel();
     };
     tokio::join!(run(watch, refresher, stop.clone()), work);
