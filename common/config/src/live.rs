@@ -3,7 +3,6 @@
 
 use std::{fmt, sync::Arc};
 
-use config::Map;
 use tokio::sync::watch;
 
 use super::{
@@ -113,14 +112,10 @@ impl<S: ServiceSettings> LiveSettings<S> {
     /// # Errors
     /// As [`Sources::load`].
     pub async fn load(sources: Sources) -> Result<Self, SettingsError> {
-        let loaded = sources.load_first().await?;
-        Ok(Self::new(sources, loaded))
-    }
-
-    fn new(sources: Sources, loaded: Loaded<S>) -> Self {
-        let started = Arc::new(loaded);
+        let started = Arc::new(sources.load_first().await?);
         let state = State { now: Arc::clone(&started), started, refused: None };
-        Self { sources: Arc::new(sources), on_apply: None, state: Arc::new(watch::Sender::new(state)) }
+        let state = Arc::new(watch::Sender::new(state));
+        Ok(Self { sources: Arc::new(sources), on_apply: None, state })
     }
 
     /// Returns the settings as they were at the start.
@@ -175,16 +170,6 @@ impl<S: ServiceSettings> LiveSettings<S> {
         if let Some(warning) = &self.state.borrow().started.warning {
             tracing::warn!("{warning}");
         }
-    }
-}
-
-/// Settings that never change.
-impl<S: ServiceSettings> From<S> for LiveSettings<S> {
-    fn from(settings: S) -> Self {
-        Self::new(
-            Sources::default(),
-            Loaded { settings: Arc::new(settings), values: Map::new(), is_known: false, warning: None },
-        )
     }
 }
 

@@ -4,7 +4,7 @@ use messaging::{
     Message,
     retry::{Failure, FailureHistory},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Serialize, Serializer};
 
 /// A dead letter, as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,9 +72,7 @@ pub struct EffectState {
 
 impl Serialize for EffectState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry(self.name, &self.exists)?;
-        map.end()
+        serializer.collect_map([(self.name, self.exists)])
     }
 }
 
