@@ -136,6 +136,8 @@ fn placeholders_stand_for_any_merged_key_and_for_the_environment() {
 
     let why = composed(&[("file:probe.yml", json!({ "greeting": "${nothing}" }))], &[]).unwrap_err();
     assert!(why.starts_with("file:probe.yml: greeting: the placeholder ${nothing}"), "{why}");
+    let overridden = json!({ "size": "${nothing}" });
+    assert_eq!(composed(&[("file:probe.yml", overridden)], &[("APP_SIZE", "5")]).unwrap().own.size, 5);
     let of_others = json!({ "of_another": "${nothing}", "l[1]": "a hole" });
     assert!(composed(&[("file:application.yml", of_others)], &[]).is_ok());
 }

@@ -169,6 +169,18 @@ async fn the_service_the_profile_and_the_label_are_asked_for_with_credentials_th
 }
 
 #[test]
+fn a_password_is_sent_as_it_was_set_whatever_its_characters() {
+    for password in ["a%41b", "a:b@c/d?e#f", "\u{fc} \""] {
+        let address = ServerUrl::try_from("http://user@h".to_owned()).unwrap();
+        let url = address.with_password(Some(Secret::new(password))).of("probe", "dev", None);
+        let request = Client::new().get(url).build().unwrap();
+        let expected = Client::new().get("http://h").basic_auth("user", Some(password)).build().unwrap();
+        assert_eq!(request.headers(), expected.headers(), "{password}");
+        assert_eq!(request.url().as_str(), "http://h/probe/dev");
+    }
+}
+
+#[test]
 fn an_address_that_is_none_is_refused_without_its_password() {
     for (text, says) in [
         ("", "http://configserver:8888"),
