@@ -3,9 +3,9 @@
 #
 #   e2e/rabbitmq.sh start [IMAGE]              run a broker and wait until it answers AMQP and management requests
 #   e2e/rabbitmq.sh stop                       remove the broker and its data
-#   e2e/rabbitmq.sh build [4.0|3.10] [--force] build the image hops-rabbitmq:4.0 (or :3.10) from Debian's packages
+#   e2e/rabbitmq.sh build [4.3|4.0] [--force] build the image hops-rabbitmq:4.3 (or :4.0) from Debian's packages
 #
-# `start` runs hops-rabbitmq:4.0 if you have built that image, and otherwise the official rabbitmq:4-management: if you can
+# `start` runs hops-rabbitmq:4.3 if you have built that image, and otherwise the official rabbitmq:4.3-management: if you can
 # reach an image registry, you do not have to build anything. User and password are guest and guest, on loopback only.
 #
 # To run several brokers side by side, give each of them its own:
@@ -38,17 +38,17 @@ usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 fail() { printf 'rabbitmq.sh: %s\n' "$@" >&2; exit 1; }
 
 build() {
-    local version=4.0 force=no arg suite image scratch
+    local version=4.3 force=no arg suite image scratch
     for arg; do
         case $arg in
-            4.0 | 3.10) version=$arg ;;
+            4.3 | 4.0) version=$arg ;;
             --force) force=yes ;;
-            *) fail "build: '$arg' is not one of 4.0, 3.10 and --force" ;;
+            *) fail "build: '$arg' is not one of 4.3, 4.0 and --force" ;;
         esac
     done
     case $version in
+        4.3) suite=sid ;;
         4.0) suite=trixie ;;
-        3.10) suite=bookworm ;;
     esac
     image=hops-rabbitmq:$version
 
@@ -69,6 +69,7 @@ build() {
     RABBITMQ_VERSION=$version mmdebstrap --mode=root --variant=essential --format=tar \
         --include=rabbitmq-server \
         --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' \
+        --aptopt='Acquire::Check-Valid-Until "false"' \
         --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
@@ -144,7 +145,7 @@ need_docker() {
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-default_image() { if has_image hops-rabbitmq:4.0; then echo hops-rabbitmq:4.0; else echo rabbitmq:4-management; fi; }
+default_image() { if has_image hops-rabbitmq:4.3; then echo hops-rabbitmq:4.3; else echo rabbitmq:4.3-management; fi; }
 
 # container FORMAT: prints one property of our container, or nothing if it does not exist.
 container() { docker container inspect --format "$1" "$name" 2>/dev/null || true; }

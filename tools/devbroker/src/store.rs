@@ -13,7 +13,7 @@ use std::{
 use crate::core::{Core, record::Record, recover::Recovery};
 
 /// First bytes of the file, with the version of the format.
-const MAGIC: &[u8; 12] = b"devbroker 3\n";
+const MAGIC: &[u8; 12] = b"devbroker 4\n";
 /// Size in bytes below which the log is not compacted.
 const MIN_COMPACTION_SIZE: u64 = 16 * 1024 * 1024;
 /// Size of the buffers for reading and writing, in bytes.

@@ -102,22 +102,25 @@ fn frame(frame: &AMQPFrame, buffer: &mut Vec<u8>) {
 
 /// Returns the properties of one delivery, with the header that the broker adds.
 fn properties(message: &Message, extra: DeliveryHeader) -> BasicProperties {
-    let with = |name: &str, value: i64| {
-        let mut headers = message.headers();
-        if let DeliveryHeader::StreamOffset(_) = extra {
-            headers = simple(&headers);
-        }
-        headers.insert(name.into(), AMQPValue::LongLongInt(value));
-        message.properties.clone().with_headers(headers)
-    };
+    let properties = message.properties.clone();
     match extra {
-        DeliveryHeader::None => message.properties.clone(),
-        DeliveryHeader::DeliveryCount(count) => with("x-delivery-count", count.into()),
+        DeliveryHeader::None | DeliveryHeader::Counts { acquired: 0, failed: 0 } => properties,
+        DeliveryHeader::Counts { acquired, failed } => {
+            let mut headers = message.headers();
+            for (name, count) in [("x-acquired-count", acquired), ("x-delivery-count", failed)] {
+                if count > 0 {
+                    headers.insert(name.into(), AMQPValue::LongLongInt(count.into()));
+                }
+            }
+            properties.with_headers(headers)
+        }
         DeliveryHeader::StreamOffset(offset) => {
-            let properties = with("x-stream-offset", i64::try_from(offset).unwrap_or(i64::MAX));
+            let mut headers = simple(&message.headers());
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+            headers.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));
             // RabbitMQ stores stream messages in another format, in which the delivery mode is always set.
             let mode = properties.delivery_mode().unwrap_or(1);
-            properties.with_delivery_mode(mode)
+            properties.with_headers(headers).with_delivery_mode(mode)
         }
     }
 }

@@ -74,8 +74,7 @@ impl Assembly {
                 }
             }
             (Some(PartialPublish::Body { method, properties, mut body, left }), AMQPFrame::Body(_, data)) => {
-                // More body than the header announces belongs to no message.
-                let left = left.checked_sub(data.len() as u64).ok_or_else(no_body)?;
+                let left = left.checked_sub(data.len() as u64).ok_or_else(too_much_body)?;
                 if body.is_empty() {
                     body = data;
                 } else {
@@ -127,6 +126,10 @@ fn no_header() -> FrameError {
 
 fn no_body() -> FrameError {
     (AmqpError::unexpected("expected content body, got non content body frame instead"), PUBLISH)
+}
+
+fn too_much_body() -> FrameError {
+    (AmqpError::frame("content body frame exceeds remaining content size"), PUBLISH)
 }
 
 fn no_method() -> FrameError {

@@ -21,8 +21,8 @@ use crate::{
 
 const HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
 const CHANNEL_MAX: u16 = 2047;
-/// Smallest frame size that AMQP allows a client to ask for.
-const FRAME_MIN: u32 = 4096;
+/// Smallest frame size that a client may ask for; AMQP has 4096, RabbitMQ twice that.
+const FRAME_MIN: u32 = 8192;
 /// The only user and its password, as in a new RabbitMQ.
 const USER: &str = "guest";
 
@@ -75,7 +75,7 @@ pub(super) async fn negotiate(
     let connection::AMQPMethod::TuneOk(tune_ok) = receive(reader, writer, buffer).await? else {
         return fail(writer, &AmqpError::command_invalid("expected 'connection.tune_ok'"), (0, 0)).await;
     };
-    // RabbitMQ 4.0 disconnects without an error when a client asks for more than was offered.
+    // RabbitMQ disconnects without an error when a client asks for more than was offered.
     let negotiated = accept_limits(&tune_ok)?;
     let connection::AMQPMethod::Open(open) = receive(reader, writer, buffer).await? else {
         return fail(writer, &AmqpError::command_invalid("expected 'connection.open'"), (0, 0)).await;

@@ -41,11 +41,9 @@ impl Core {
             AMQPClass::Basic(Basic::Cancel(method)) => self.cancel(at, method),
             AMQPClass::Basic(Basic::Get(method)) => self.get(at, &method),
             AMQPClass::Basic(Basic::Ack(method)) => self.ack(at, method.delivery_tag, method.multiple),
-            AMQPClass::Basic(Basic::Reject(method)) => {
-                self.reject(at, method.delivery_tag, false, method.requeue)
-            }
+            AMQPClass::Basic(Basic::Reject(method)) => self.reject(at, method.delivery_tag, method.requeue),
             AMQPClass::Basic(Basic::Nack(method)) => {
-                self.reject(at, method.delivery_tag, method.multiple, method.requeue)
+                self.nack(at, method.delivery_tag, method.multiple, method.requeue)
             }
             // Some clients answer our `basic.cancel`.
             AMQPClass::Basic(Basic::CancelOk(_)) => Ok(None),
@@ -148,7 +146,7 @@ impl Core {
             self.replies.remove(&address);
         }
         for unacked in unacked.into_values() {
-            self.requeue(unacked);
+            self.requeue(unacked, true);
         }
         for consumer in consumers.into_values() {
             self.remove_consumer(consumer);

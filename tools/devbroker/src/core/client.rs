@@ -65,8 +65,11 @@ impl Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryHeader {
     None,
-    /// `x-delivery-count`.
-    DeliveryCount(u32),
+    /// `x-acquired-count` and `x-delivery-count`, each above 0 only.
+    Counts {
+        acquired: u32,
+        failed: u32,
+    },
     /// `x-stream-offset`.
     StreamOffset(u64),
 }

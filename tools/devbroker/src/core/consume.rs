@@ -7,7 +7,6 @@ use super::{
     ChannelId, Core,
     client::Consumer,
     error::AmqpError,
-    message::Entry,
     method::{Answer, ServerMethod as _, answer, answer_unless_nowait},
     queue::Queue,
     queue_options::QueueKind,
@@ -87,7 +86,7 @@ impl Core {
             (QueueKind::Quorum, true) => {
                 return Err(AmqpError::locked(format!(
                     "cannot obtain access to locked queue {name}. basic.get operations are not supported by \
-                     quorum queues with single active consumer"
+                     <<\"quorum\">> queues with single active consumer"
                 )));
             }
             _ => {}
@@ -101,9 +100,9 @@ impl Core {
         };
         let message_count = to_u32(queue.ready_count());
         self.send_delivery(at, (id, None), entry, method.no_ack, |delivery_tag, entry| {
-            let Entry { redelivered, message, .. } = entry;
+            let message = &entry.message;
             let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
-            let redelivered = *redelivered;
+            let redelivered = entry.is_redelivered();
             basic::GetOk { delivery_tag, redelivered, exchange, routing_key, message_count }.class()
         });
         Ok(None)
@@ -136,7 +135,7 @@ fn first_offset(
             let why = format!("consumer prefetch count is not set for stream queue {name}");
             Err(AmqpError::precondition(why))
         }
-        QueueKind::Stream => queue.stream.start(offset),
+        QueueKind::Stream => queue.stream.start(name, offset),
         kind if offset.is_some() => {
             let module = kind.module();
             let why = format!("invalid arg 'x-stream-offset' for queue {name} of queue type {module}");

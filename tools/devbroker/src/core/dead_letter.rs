@@ -15,7 +15,6 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use super::{
     Core, QueueId,
     message::{Entry, Message, Reason},
-    queue_options::QueueKind,
     record::Record,
     value::{number, short_string, text_of},
 };
@@ -34,7 +33,9 @@ impl Core {
             return;
         }
         if entry.persisted {
-            self.log(Record::Held { queue: id, position: entry.position, reason });
+            let Entry { position, acquired, failed, .. } = entry;
+            self.log(Record::Returned { queue: id, position, acquired, failed });
+            self.log(Record::Held { queue: id, position, reason });
         }
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.held.push_back((entry, reason));
@@ -79,17 +80,12 @@ impl Core {
         if queue.options.at_least_once && (reached.is_empty() || targets.iter().any(is_full)) {
             return false;
         }
-        // RabbitMQ 4.0 carries the count over from one quorum queue to the next, and counts a rejection.
-        let count = match queue.kind() {
-            QueueKind::Quorum => entry.delivery_count + u32::from(reason == Reason::Rejected),
-            _ => 0,
-        };
-        self.enqueue(&targets, &Arc::new(message), count);
+        self.enqueue(&targets, &Arc::new(message), entry.failed);
         true
     }
 }
 
-/// Returns the message with this death in its headers, as RabbitMQ 4.0 writes them: `x-death` has an entry per queue and
+/// Returns the message with this death in its headers, as RabbitMQ writes them: `x-death` has an entry per queue and
 /// reason, the latest first, with a count. An `x-death` that a client has written is replaced.
 pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
     let word = |text: &str| AMQPValue::LongString(text.into());

@@ -61,7 +61,7 @@ impl Core {
         consumer.unacked += usize::from(!consumer.no_ack);
         let (at, no_ack, queue, tag) = (consumer.at, consumer.no_ack, consumer.queue, consumer.tag.clone());
         self.send_delivery(at, (queue, Some(id)), entry, no_ack, |delivery_tag, entry| {
-            deliver_method(tag, delivery_tag, entry.redelivered, &entry.message)
+            deliver_method(tag, delivery_tag, entry.is_redelivered(), &entry.message)
         });
     }
 
@@ -80,10 +80,12 @@ impl Core {
         let (message, method) = (Arc::clone(&entry.message), method(tag, &entry));
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let is_stream = queue.kind() == QueueKind::Stream;
-        let extra = match (queue.kind(), entry.delivery_count) {
-            (QueueKind::Stream, _) => DeliveryHeader::StreamOffset(entry.position),
-            (QueueKind::Quorum, count) if count > 0 => DeliveryHeader::DeliveryCount(count),
-            _ => DeliveryHeader::None,
+        let extra = match queue.kind() {
+            QueueKind::Stream => DeliveryHeader::StreamOffset(entry.position),
+            QueueKind::Quorum => {
+                DeliveryHeader::Counts { acquired: entry.shown_acquired(), failed: entry.failed }
+            }
+            QueueKind::Classic => DeliveryHeader::None,
         };
         if no_ack {
             self.remove(id, &entry);

@@ -52,10 +52,11 @@ pub(crate) struct Entry {
     pub(crate) priority: u8,
     /// Time of expiry, in Unix milliseconds.
     pub(crate) expires_at: Option<u64>,
-    /// Set if it may have been delivered before.
-    pub(crate) redelivered: bool,
-    /// Number of times it was requeued: `x-delivery-count` of quorum queues.
-    pub(crate) delivery_count: u32,
+    /// Earlier deliveries from this queue that ended without an ack.
+    pub(crate) acquired: u32,
+    /// Those of them that failed (a reject, or a lost consumer), and those of the queues in which it has died before:
+    /// `x-delivery-count` of quorum queues.
+    pub(crate) failed: u32,
     /// Set if it is in the log.
     pub(crate) persisted: bool,
 }
@@ -95,10 +96,20 @@ impl Entry {
             message: Arc::clone(message),
             priority: 0,
             expires_at: None,
-            redelivered: false,
-            delivery_count: 0,
+            acquired: 0,
+            failed: 0,
             persisted: false,
         }
+    }
+
+    /// Returns whether it may have been delivered before.
+    pub(crate) fn is_redelivered(&self) -> bool {
+        self.acquired > 0 || self.failed > 0
+    }
+
+    /// Returns the value of `x-acquired-count`. A dead letter's first delivery has the failures that it came with.
+    pub(crate) fn shown_acquired(&self) -> u32 {
+        if self.acquired > 0 { self.acquired } else { self.failed }
     }
 }
 

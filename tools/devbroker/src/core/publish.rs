@@ -36,8 +36,8 @@ impl Core {
         self.set_reply_address(at, &mut message)?;
         let message = Arc::new(message);
         let queues = self.route(&vhost, &message);
-        self.reply(&message);
-        if queues.is_empty() && method.mandatory {
+        let is_reply = self.reply(&message);
+        if queues.is_empty() && method.mandatory && !is_reply {
             // The return is sent right before the confirm, so the earlier confirms of the channel go first.
             self.flush_confirms(at);
             let back = basic::Return {
@@ -108,9 +108,14 @@ impl Core {
         BTreeSet::new()
     }
 
-    /// Enqueues a message. Returns `false` if one of the queues is full. `count` is the delivery count with which it enters a
-    /// quorum queue.
-    pub(super) fn enqueue(&mut self, queues: &BTreeSet<QueueId>, message: &Arc<Message>, count: u32) -> bool {
+    /// Enqueues a message, which has `failed` so many times in the queues in which it died. Returns `false` if one of the queues is
+    /// full.
+    pub(super) fn enqueue(
+        &mut self,
+        queues: &BTreeSet<QueueId>,
+        message: &Arc<Message>,
+        failed: u32,
+    ) -> bool {
         let mut positions = vec![];
         let mut accepted = true;
         for id in queues {
@@ -122,16 +127,14 @@ impl Core {
             self.dirty.insert(*id);
             if queue.kind() == QueueKind::Stream {
                 let offset = queue.stream.append(Arc::clone(message));
-                positions.push(Position { queue: *id, position: offset, expires_at: None, returned: None });
+                positions.push(Position::of(*id, &Entry::new(offset, message)));
                 continue;
             }
             let is_quorum = queue.kind() == QueueKind::Quorum;
-            let delivery_count = if is_quorum { count } else { 0 };
             let entry = Entry {
                 priority: queue.priority_of(message),
                 expires_at: queue.options.message_ttl.map(|ttl| self.now.saturating_add(ttl)),
-                redelivered: delivery_count > 0,
-                delivery_count,
+                failed,
                 persisted: is_quorum || queue.is_persisted() && message.is_persistent(),
                 ..Entry::new(queue.take_position(), message)
             };

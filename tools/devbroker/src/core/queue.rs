@@ -1,7 +1,7 @@
 //! A queue: its waiting messages, its consumers, and the order of both.
 //!
-//! Classic and quorum queues differ in few places, each of which names `QueueKind`: a quorum queue counts redeliveries and
-//! has two priorities, a classic queue has `x-max-priority` of them. A stream keeps its entries in a `Stream` instead.
+//! Classic and quorum queues differ in few places, each of which names `QueueKind`: a quorum queue has 32 priorities, a
+//! classic queue has `x-max-priority` of them. A stream keeps its entries in a `Stream` instead.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,8 +14,9 @@ use super::{
     value::{ConnectionId, ConsumerId, Name},
 };
 
-/// High-priority messages that a quorum queue delivers before one of low priority.
-const HIGH_IN_A_ROW: u8 = 2;
+/// The highest priority of a quorum queue, and that of a message which has none.
+/// <https://www.rabbitmq.com/docs/quorum-queues#priorities>
+const QUORUM_PRIORITIES: (u8, u8) = (31, 4);
 
 /// Key of requeued messages of a quorum queue, which come before all priorities.
 const RETURNED: u8 = 0;
@@ -50,7 +51,6 @@ pub(crate) struct Queue {
     ready: BTreeMap<(u8, u64), Entry>,
     returned: u64,
     next_position: u64,
-    high_in_a_row: u8,
 }
 
 impl Queue {
@@ -71,7 +71,6 @@ impl Queue {
             ready: BTreeMap::new(),
             returned: 0,
             next_position: 1,
-            high_in_a_row: 0,
         }
     }
 
@@ -115,10 +114,11 @@ impl Queue {
 
     /// Returns the priority of a message in this queue.
     pub(crate) fn priority_of(&self, message: &Message) -> u8 {
-        let wanted = message.properties.priority().unwrap_or(0);
+        let wanted = message.properties.priority();
+        let (highest, usual) = QUORUM_PRIORITIES;
         match self.kind() {
-            QueueKind::Classic => wanted.min(self.options.max_priority),
-            QueueKind::Quorum => u8::from(wanted > 4),
+            QueueKind::Classic => wanted.unwrap_or(0).min(self.options.max_priority),
+            QueueKind::Quorum => wanted.unwrap_or(usual).min(highest),
             QueueKind::Stream => 0,
         }
     }
@@ -141,13 +141,7 @@ impl Queue {
 
     /// Takes the next message to deliver.
     pub(crate) fn take_first(&mut self) -> Option<Entry> {
-        let mut key = *self.ready.first_key_value()?.0;
-        if key.0 != RETURNED && self.kind() == QueueKind::Quorum && self.high_in_a_row >= HIGH_IN_A_ROW {
-            key = self.ready.range((LAST, 0)..).next().map_or(key, |(low, _)| *low);
-        }
-        let entry = self.ready.remove(&key)?;
-        self.high_in_a_row = if entry.priority == 0 { 0 } else { self.high_in_a_row.saturating_add(1) };
-        Some(entry)
+        self.ready.pop_first().map(|(_, entry)| entry)
     }
 
     /// Takes a message that had expired at this time. Only the first of each priority is checked, as in RabbitMQ.

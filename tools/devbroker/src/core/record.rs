@@ -34,8 +34,8 @@ pub(crate) enum Record {
     Message { positions: Vec<Position>, message: Arc<Message> },
     /// A message was delivered from a queue.
     Delivered { queue: QueueId, position: u64 },
-    /// A message was requeued, for the `count`th time.
-    Returned { queue: QueueId, position: u64, count: u32 },
+    /// A message was requeued, with the counters that it has now.
+    Returned { queue: QueueId, position: u64, acquired: u32, failed: u32 },
     /// A message is dead, and waits until another queue takes it.
     Held { queue: QueueId, position: u64, reason: Reason },
     /// A message left a queue.
@@ -48,14 +48,16 @@ pub(crate) struct Position {
     pub(crate) queue: QueueId,
     pub(crate) position: u64,
     pub(crate) expires_at: Option<u64>,
-    /// Number of times it was requeued; `None` if it was never delivered.
-    pub(crate) returned: Option<u32>,
+    /// The entry's counter of that name.
+    pub(crate) acquired: u32,
+    /// The entry's counter of that name.
+    pub(crate) failed: u32,
 }
 
 impl Position {
     pub(super) fn of(queue: QueueId, entry: &Entry) -> Self {
-        let returned = entry.redelivered.then_some(entry.delivery_count);
-        Self { queue, position: entry.position, expires_at: entry.expires_at, returned }
+        let Entry { position, expires_at, acquired, failed, .. } = *entry;
+        Self { queue, position, expires_at, acquired, failed }
     }
 }
 
@@ -105,8 +107,8 @@ mod tests {
             dead_lettered: true,
         };
         let positions = vec![
-            Position { queue: 1, position: 2, expires_at: None, returned: Some(3) },
-            Position { queue: 3, position: 4, expires_at: Some(5), returned: None },
+            Position { queue: 1, position: 2, expires_at: None, acquired: 3, failed: 1 },
+            Position { queue: 3, position: 4, expires_at: Some(5), acquired: 0, failed: 0 },
         ];
         let records = [
             Record::Ids { last: 7 },
@@ -123,7 +125,7 @@ mod tests {
             Record::Unbound { source, binding },
             Record::Message { message: Arc::new(message), positions },
             Record::Delivered { queue: 1, position: 2 },
-            Record::Returned { queue: 1, position: 2, count: 3 },
+            Record::Returned { queue: 1, position: 2, acquired: 3, failed: 1 },
             Record::Held { queue: 1, position: 2, reason: Reason::Expired },
             Record::Removed { queue: 1, position: 3 },
         ];

@@ -1,7 +1,7 @@
 //! Restores the state of a broker from the records of its log, and writes it as a snapshot of records.
 //!
 //! Durable queues, exchanges and bindings survive, persistent messages in classic queues, and all messages in quorum
-//! queues and streams. An unsettled delivery is requeued: `redelivered`, and counted by quorum queues.
+//! queues and streams. An unsettled delivery is requeued, and counts as failed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -76,9 +76,9 @@ impl Recovery {
             Record::Delivered { queue, position } => {
                 self.change(queue, position, |it| it.is_delivered = true)
             }
-            Record::Returned { queue, position, count } => self.change(queue, position, |it| {
+            Record::Returned { queue, position, acquired, failed } => self.change(queue, position, |it| {
                 it.is_delivered = false;
-                (it.entry.delivery_count, it.entry.redelivered) = (count, true);
+                (it.entry.acquired, it.entry.failed) = (acquired, failed);
             }),
             Record::Held { queue, position, reason } => {
                 self.change(queue, position, |it| it.held = Some(reason))
@@ -102,8 +102,8 @@ impl Recovery {
         let entry = Entry {
             priority: queue.priority_of(message),
             expires_at: position.expires_at,
-            redelivered: position.returned.is_some(),
-            delivery_count: position.returned.unwrap_or(0),
+            acquired: position.acquired,
+            failed: position.failed,
             persisted: true,
             ..Entry::new(position.position, message)
         };
@@ -129,8 +129,7 @@ impl Recovery {
                     continue;
                 }
                 if is_delivered {
-                    entry.redelivered = true;
-                    entry.delivery_count += u32::from(queue.kind() == QueueKind::Quorum);
+                    (entry.acquired, entry.failed) = (entry.acquired + 1, entry.failed + 1);
                 }
                 queue.put(entry);
             }
@@ -156,7 +155,7 @@ impl Core {
         for (id, queue) in self.queues.iter().filter(|(_, queue)| queue.is_persisted()) {
             records.push(Record::of_queue(*id, queue));
             records.extend(queue.stream.iter().map(|(position, message)| Record::Message {
-                positions: vec![Position { queue: *id, position, expires_at: None, returned: None }],
+                positions: vec![Position::of(*id, &Entry::new(position, message))],
                 message: Arc::clone(message),
             }));
             let message = |entry: &Entry| Record::Message {

@@ -51,19 +51,24 @@ impl Core {
         Ok(())
     }
 
-    /// Delivers a message that is a reply to the channel that waits for it. RabbitMQ 4.0 still treats it as unroutable.
-    pub(super) fn reply(&mut self, message: &Arc<Message>) {
-        if !message.exchange.as_str().is_empty() {
-            return;
+    /// Returns whether a message is a reply, and delivers it to the channel that waits for it, if that is still there.
+    pub(super) fn reply(&mut self, message: &Arc<Message>) -> bool {
+        let key = message.routing_key.as_str();
+        if !message.exchange.as_str().is_empty() || !key.starts_with(REPLY_TO) {
+            return false;
         }
-        let Some(at) = self.replies.get(message.routing_key.as_str()).copied() else { return };
-        let Ok(channel) = self.channel(at) else { return };
-        let Some((tag, _)) = channel.reply.clone() else { return };
+        let waiting = self.replies.get(key).copied();
+        let Some((at, (tag, _))) = waiting.and_then(|at| Some((at, self.channel(at).ok()?.reply.clone()?)))
+        else {
+            return true;
+        };
+        let Ok(channel) = self.channel(at) else { return true };
         channel.last_tag += 1;
         let deliver = deliver_method(tag, channel.last_tag, false, message);
         self.send(
             at.connection,
             Outgoing::Content(at.channel, deliver, Arc::clone(message), DeliveryHeader::None),
         );
+        true
     }
 }

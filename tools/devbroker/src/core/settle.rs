@@ -6,7 +6,6 @@ use super::{
     error::AmqpError,
     message::{Entry, Reason, Unacked},
     method::Answer,
-    queue_options::QueueKind,
     record::Record,
 };
 
@@ -20,34 +19,50 @@ impl Core {
         Ok(None)
     }
 
-    pub(super) fn reject(&mut self, at: ChannelId, tag: u64, multiple: bool, requeue: bool) -> Answer {
+    /// `basic.reject`: the delivery has failed.
+    pub(super) fn reject(&mut self, at: ChannelId, tag: u64, requeue: bool) -> Answer {
+        self.give_back(at, tag, false, requeue, true)
+    }
+
+    /// `basic.nack`: the delivery has not failed, since RabbitMQ 4.3.
+    pub(super) fn nack(&mut self, at: ChannelId, tag: u64, multiple: bool, requeue: bool) -> Answer {
+        self.give_back(at, tag, multiple, requeue, false)
+    }
+
+    fn give_back(
+        &mut self,
+        at: ChannelId,
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+        has_failed: bool,
+    ) -> Answer {
         for unacked in self.take_unacked(at, tag, multiple)? {
             if requeue {
-                self.requeue(unacked);
-            } else if let Some((queue, entry)) = self.release(unacked) {
+                self.requeue(unacked, has_failed);
+            } else if let Some((queue, mut entry)) = self.release(unacked) {
+                entry.failed += u32::from(has_failed);
                 self.dead_letter(queue, entry, Reason::Rejected);
             }
         }
         Ok(None)
     }
 
-    /// Requeues a delivery. A quorum queue counts that, and dead-letters the message at its delivery limit
+    /// Requeues a delivery. A quorum queue dead-letters a message whose failures are more than its delivery limit
     /// (<https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>). For a stream there is nothing to do.
-    pub(super) fn requeue(&mut self, unacked: Unacked) {
+    pub(super) fn requeue(&mut self, unacked: Unacked, has_failed: bool) {
         let Some((id, mut entry)) = self.release(unacked) else { return };
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        entry.redelivered = true;
-        if queue.kind() == QueueKind::Quorum {
-            entry.delivery_count += 1;
-            if queue.options.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
-                self.dead_letter(id, entry, Reason::DeliveryLimit);
-                return;
-            }
+        entry.acquired += 1;
+        entry.failed += u32::from(has_failed);
+        if queue.options.delivery_limit.is_some_and(|limit| entry.failed > limit) {
+            self.dead_letter(id, entry, Reason::DeliveryLimit);
+            return;
         }
-        let Entry { position, delivery_count: count, persisted, .. } = entry;
+        let Entry { position, acquired, failed, persisted, .. } = entry;
         queue.requeue(entry);
         if persisted {
-            self.log(Record::Returned { queue: id, position, count });
+            self.log(Record::Returned { queue: id, position, acquired, failed });
         }
     }
 

@@ -11,7 +11,7 @@ use amq_protocol::types::AMQPValue;
 use super::{
     error::AmqpError,
     message::Message,
-    value::{number, text},
+    value::{Name, number, text},
 };
 
 /// Largest size of a stream in bytes, whatever its arguments say, because it is kept in memory.
@@ -73,8 +73,9 @@ impl Stream {
         (self.first..).zip(&self.entries)
     }
 
-    /// Returns the offset at which a consumer begins (`x-stream-offset`). Like RabbitMQ it answers 541 to an invalid value.
-    pub(crate) fn start(&self, offset: Option<&AMQPValue>) -> Result<u64, AmqpError> {
+    /// Returns the offset at which a consumer begins (`x-stream-offset`). Like RabbitMQ it answers 406 to a text and 541
+    /// to anything else that is no offset.
+    pub(crate) fn start(&self, queue: &Name, offset: Option<&AMQPValue>) -> Result<u64, AmqpError> {
         let Some(value) = offset else { return Ok(self.end()) };
         if let Some(n) = number(value) {
             return Ok(u64::try_from(n).unwrap_or(0));
@@ -84,7 +85,10 @@ impl Stream {
             Some("last") => Ok(self.end().saturating_sub(1)),
             Some("next") => Ok(self.end()),
             _ if is_time(value) => Err(AmqpError::not_implemented("x-stream-offset of a time")),
-            _ => Err(AmqpError::internal()),
+            Some(other) => Err(AmqpError::precondition(format!(
+                "invalid arg 'x-stream-offset' for queue {queue}: {{invalid_stream_offset_arg,{{longstr,<<\"{other}\">>}}}}"
+            ))),
+            None => Err(AmqpError::internal()),
         }
     }
 }

@@ -167,7 +167,10 @@ fn shown(out: &Outgoing) -> Option<String> {
             let again = |redelivered: bool| if redelivered { " again" } else { "" };
             let extra = match extra {
                 DeliveryHeader::None => String::new(),
-                DeliveryHeader::DeliveryCount(count) => format!(" count {count}"),
+                DeliveryHeader::Counts { acquired: 0, failed: 0 } => String::new(),
+                DeliveryHeader::Counts { acquired, failed } => {
+                    format!(" acquired {acquired} failed {failed}")
+                }
                 DeliveryHeader::StreamOffset(offset) => format!(" offset {offset}"),
             };
             Some(match method {

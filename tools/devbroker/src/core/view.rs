@@ -56,7 +56,7 @@ impl Core {
         let Some(queue) = self.queue_ids.get(&name).and_then(|id| self.queues.get(id)) else {
             return Value::Null;
         };
-        let waiting = queue.entries().map(|entry| (&entry.message, entry.redelivered, entry.delivery_count));
+        let waiting = queue.entries().map(|entry| (&entry.message, entry.is_redelivered(), entry.failed));
         let logged = queue.stream.iter().map(|(_, message)| (message, false, 0));
         let view = waiting.chain(logged).take(count).map(|(message, redelivered, delivery_count)| {
             let mut properties = serde_json::to_value(&message.properties).unwrap_or_default();

@@ -125,12 +125,11 @@ async fn of_many_mandatory_messages_those_to_nowhere_are_returned() {
         let properties = BasicProperties::default().with_message_id(n.to_string().into());
         wire.publish(publish("", if n % 3 == 0 { "nobody" } else { "q" }), properties, b"").await;
     }
-    let (mut returned, mut acked) = (vec![], 0);
-    while acked < 20 {
+    let (mut returned, mut unconfirmed) = (vec![], (1..=20).collect::<BTreeSet<u64>>());
+    while !unconfirmed.is_empty() {
         match wire.next().await {
-            Frame::Method(1, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => {
-                acked = if ack.multiple { ack.delivery_tag } else { acked + 1 };
-            }
+            Frame::Method(1, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => unconfirmed
+                .retain(|tag| *tag > ack.delivery_tag || (!ack.multiple && *tag != ack.delivery_tag)),
             Frame::Header(header) => {
                 returned.push(header.properties.message_id().clone().unwrap().to_string())
             }

@@ -63,10 +63,8 @@ async fn a_rejected_message_dies_with_its_story() {
         client.publish("amq.topic", "a.b", "body", properties).await;
         reject(&client, "q").await;
         let dead = client.until_get("dead").await;
-        assert_eq!(
-            (dead.exchange.as_str(), dead.routing_key.as_str(), dead.redelivered),
-            ("dlx", "a.b", false)
-        );
+        assert_eq!((dead.exchange.as_str(), dead.routing_key.as_str()), ("dlx", "a.b"));
+        client.answers("a rejected message is redelivered when dead", dead.redelivered, true);
         assert_eq!(body(&dead), "body");
         assert_eq!(header(&dead, "mine"), Some(number(1)));
         assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "id");
@@ -78,7 +76,7 @@ async fn a_rejected_message_dies_with_its_story() {
             "{queue_type}"
         );
         assert_eq!(death_headers(&dead, "first"), r#""rejected" "q" "amq.topic""#);
-        client.answers("x-last-death", death_headers(&dead, "last"), r#""rejected" "q" "amq.topic""#);
+        assert_eq!(death_headers(&dead, "last"), r#""rejected" "q" "amq.topic""#);
     }
 }
 

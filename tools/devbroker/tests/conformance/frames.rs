@@ -10,14 +10,14 @@ use crate::kit::{Place, Wire, declare, publish};
 #[tokio::test]
 async fn a_frame_larger_than_agreed_is_refused() {
     let place = Place::new().await;
-    let mut wire = Wire::tuned(&place, |tune| tune.frame_max = 4096).await;
+    let mut wire = Wire::tuned(&place, |tune| tune.frame_max = 8192).await;
     wire.open_vhost().await;
     wire.open_channel(1).await;
-    wire.publish(publish("", "q"), BasicProperties::default(), &[b'x'; 5000]).await;
+    wire.publish(publish("", "q"), BasicProperties::default(), &[b'x'; 9000]).await;
     let frame = wire.next().await;
     assert_eq!(
         wire.described(&frame),
-        "connection 501 FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,5000,4088} (0, 0)"
+        "connection 501 FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,9000,8184} (0, 0)"
     );
 }
 

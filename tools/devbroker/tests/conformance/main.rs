@@ -36,6 +36,7 @@ mod prefetch;
 mod settling;
 mod ordering;
 mod expiry;
+mod failures;
 mod limits;
 mod dead_letters;
 mod death_stories;

@@ -71,13 +71,15 @@ async fn a_queue_without_priorities_takes_no_notice_of_them() {
 async fn a_quorum_queue_prefers_high_priorities() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", []).await;
-    for n in 0..6 {
-        let priority = if n < 3 { 4 } else { 5 };
-        client.publish("", "q", &n.to_string(), BasicProperties::default().with_priority(priority)).await;
+    let none = BasicProperties::default();
+    client.publish("", "q", "none", none.clone()).await;
+    for priority in [0, 3, 4, 5, 9, 31, 32, 255] {
+        client.publish("", "q", &priority.to_string(), none.clone().with_priority(priority)).await;
     }
-    // Two of high priority to one of normal, since 4.0.
+    // 32 priorities, the highest first; a message that has none has 4.
     let order = client.drain("q").await;
-    client.answers("priorities in a quorum queue", order, ["3", "4", "0", "5", "1", "2"]);
+    let reference = ["31", "32", "255", "9", "5", "none", "4", "3", "0"];
+    client.answers("priorities in a quorum queue", order, reference);
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Quorum queues where they differ from classic ones: refused arguments, and delivery limits.
 
+use e2e::wait::until;
 use lapin::{
     options::{BasicNackOptions, BasicRejectOptions, QueueDeclareOptions},
     types::AMQPValue,
 };
 
-use crate::kit::{Call as _, Client, Place, Wire, body, consume, declare, header, in_time, number, text};
+use crate::{
+    failures::counters,
+    kit::{Call as _, Client, LIMIT, Place, Wire, body, consume, declare, header, in_time, number, text},
+};
 use amq_protocol::protocol::{basic, queue};
 
 fn quorum() -> (&'static str, AMQPValue) {
@@ -114,22 +118,19 @@ async fn arguments_of_quorum_queues_are_checked() {
 }
 
 #[tokio::test]
-async fn a_quorum_queue_takes_no_channel_wide_prefetch() {
+async fn a_quorum_queue_takes_a_channel_wide_prefetch() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", []).await;
     let mut wire = client.wire().await;
     // Where the broker has a channel-wide prefetch at all.
     if wire.outcome(basic::Qos { prefetch_count: 1, global: true }).await == "basic.qos-ok" {
         let answer = wire.outcome(consume("q", "")).await;
-        assert_eq!(
-            answer,
-            "connection 540 NOT_IMPLEMENTED - queue 'q' in vhost 'VHOST' does not support global qos (60, 20)"
-        );
+        client.answers("channel-wide prefetch on a quorum queue", answer, "basic.consume-ok");
     }
 }
 
 #[tokio::test]
-async fn a_redelivery_is_counted() {
+async fn a_reject_and_a_lost_consumer_count_as_failures_and_a_nack_does_not() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", []).await;
     client.send("q", "a").await;
@@ -137,7 +138,7 @@ async fn a_redelivery_is_counted() {
     let mut counts = vec![];
     for n in 0..4 {
         let delivery = subscription.next().await;
-        counts.push(header(&delivery, "x-delivery-count"));
+        counts.push(counters(&delivery));
         let requeue = BasicNackOptions { requeue: true, ..Default::default() };
         if n % 2 == 0 {
             in_time(delivery.nack(requeue)).await.unwrap();
@@ -145,8 +146,9 @@ async fn a_redelivery_is_counted() {
             in_time(delivery.reject(BasicRejectOptions { requeue: true })).await.unwrap();
         }
     }
-    let count = |n| Some(AMQPValue::LongLongInt(n));
-    assert_eq!(counts, [None, count(1), count(2), count(3)]);
+    let reference =
+        ["", "redelivered acquired=1", "redelivered acquired=2 failed=1", "redelivered acquired=3 failed=1"];
+    client.answers("counters after nack, reject, nack", counts, reference);
 }
 
 #[tokio::test]
@@ -162,9 +164,10 @@ async fn a_lost_consumer_counts_too() {
     }
     client.until_ready("q", 1).await;
     let delivery = client.until_get("q").await;
-    assert_eq!(
-        (header(&delivery, "x-delivery-count"), delivery.redelivered),
-        (Some(AMQPValue::LongLongInt(2)), true)
+    client.answers(
+        "counters after two lost consumers",
+        counters(&delivery),
+        "redelivered acquired=2 failed=2",
     );
 }
 
@@ -238,21 +241,43 @@ async fn without_a_limit_of_its_own_a_queue_has_twenty() {
 }
 
 #[tokio::test]
-async fn a_get_counts_as_a_delivery() {
+async fn a_get_counts_as_acquired() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", [("x-delivery-limit", number(100))]).await;
     client.send("q", "a").await;
-    for n in 0..3 {
+    let mut counts = vec![];
+    for _ in 0..3 {
         let delivery = client.until_get("q").await;
-        let count = header(&delivery, "x-delivery-count");
-        if n > 0 {
-            assert_eq!(count, Some(AMQPValue::LongLongInt(n)));
-        } else {
-            client.answers("delivery count of a first get", count, None::<AMQPValue>);
-        }
+        counts.push(counters(&delivery));
         in_time(delivery.nack(BasicNackOptions { requeue: true, ..Default::default() })).await.unwrap();
         client.until_ready("q", 1).await;
     }
+    let reference = ["", "redelivered acquired=1", "redelivered acquired=2"];
+    client.answers("counters after get and nack, twice", counts, reference);
+}
+
+#[tokio::test]
+async fn a_nack_is_no_failure_and_a_message_that_is_nacked_for_ever_never_dies() {
+    let client = Client::new().await;
+    client.queue("dead", []).await;
+    let arguments = [
+        ("x-delivery-limit", number(2)),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("dead")),
+    ];
+    client.queue_of_type("quorum", "q", arguments).await;
+    client.send("q", "a").await;
+    let mut deliveries = 0;
+    while deliveries < 10 {
+        let next = until("it is back, or dead", LIMIT, async || {
+            let again = client.get("q").await.map(Some);
+            if again.is_none() && client.get("dead").await.is_some() { Some(None) } else { again }
+        });
+        let Some(again) = next.await else { break };
+        deliveries += 1;
+        in_time(again.delivery.nack(BasicNackOptions { requeue: true, ..Default::default() })).await.unwrap();
+    }
+    client.answers("deliveries under a limit of two, each nacked", deliveries, 10);
 }
 
 #[tokio::test]

@@ -149,7 +149,11 @@ async fn a_stream_may_forget_what_is_old() {
         |name, age| declare(name, [("x-queue-type", text("stream")), ("x-max-age", text(age))]).class();
     wire.outcomes([
         ("stream with x-max-age 1D", with("day", "1D"), "queue.declare-ok"),
-        ("stream with x-max-age soon", with("soon", "soon"), "connection 541 INTERNAL_ERROR (0, 0)"),
+        (
+            "stream with x-max-age soon",
+            with("soon", "soon"),
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-max-age' for queue 'soon' in vhost 'VHOST': invalid_max_age (50, 10)",
+        ),
     ])
     .await;
 }

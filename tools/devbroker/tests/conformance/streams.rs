@@ -111,7 +111,11 @@ async fn an_offset_that_is_none_is_refused() {
     let client = stream_of(1).await;
     let mut rows = vec![];
     for (from, reference) in [
-        (text("middle"), "connection 541 INTERNAL_ERROR (0, 0)"),
+        (
+            text("middle"),
+            "channel 406 PRECONDITION_FAILED - invalid arg 'x-stream-offset' for queue 's' in vhost 'VHOST': \
+                {invalid_stream_offset_arg,{longstr,<<\"middle\">>}} (60, 20)",
+        ),
         (number(-1), "basic.consume-ok"),
         (AMQPValue::Boolean(true), "connection 541 INTERNAL_ERROR (0, 0)"),
     ] {
