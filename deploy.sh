@@ -17,8 +17,8 @@
 # Needs Docker Engine 20.10 or later, the docker command 23 or later, and bash 4.4 or later; `build --local` also needs
 # Rust and a C linker, and `smoke` needs curl.
 #
-#   RABBITMQ_IMAGE  broker image that replaces the one in docker-compose.yml, such as hops-rabbitmq:4.0 (e2e/rabbitmq.sh
-#                   build 4.0); it is kept until you name another one, or until down --volumes
+#   RABBITMQ_IMAGE  broker image that replaces the one in docker-compose.yml, such as hops-rabbitmq:4.3 (e2e/rabbitmq.sh
+#                   build); it is kept until you name another one, or until down --volumes
 #   HOPS_IPVS       yes or no: overrides the detection of whether the kernel can balance connections
 #   HOPS_WAIT       number of seconds to wait for readiness (300)
 set -euo pipefail
@@ -296,7 +296,7 @@ need_broker_image() {
     ! has_image "$RABBITMQ_IMAGE" || return 0
     say "pulling $RABBITMQ_IMAGE"
     docker pull "$RABBITMQ_IMAGE" || fail "$RABBITMQ_IMAGE does not exist and cannot be pulled; the reason is above" \
-        'build a broker from Debian'\''s packages with e2e/rabbitmq.sh build 4.0, then: RABBITMQ_IMAGE=hops-rabbitmq:4.0 ./deploy.sh'
+        'build a broker from Debian'\''s packages with e2e/rabbitmq.sh build, then: RABBITMQ_IMAGE=hops-rabbitmq:4.3 ./deploy.sh'
 }
 
 # --- deploying ---

@@ -166,7 +166,7 @@ fail_taken() {
     local by
     by=$(docker ps --filter "publish=$1" --format '{{.Names}}' | head -n 1)
     fail "port $1 is in use by ${by:+container }${by:-another program}" \
-        "if that is RabbitMQ 3.10 or later with the management plugin, the tests can use it: set HOPS_BROKER and HOPS_BROKER_ADMIN" \
+        "if that is RabbitMQ 4.3 or 4.0 with the management plugin, the tests can use it: set HOPS_BROKER and HOPS_BROKER_ADMIN" \
         "otherwise stop it, or choose other ports: HOPS_BROKER_PORT=5673 HOPS_BROKER_ADMIN_PORT=15673 e2e/rabbitmq.sh start"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs as mmdebstrap's last hook: turns a Debian system with RabbitMQ into the broker's root file system.
-# usage: RABBITMQ_VERSION=4.0 customize.sh ROOT
+# usage: RABBITMQ_VERSION=4.3 customize.sh ROOT
 set -eu
 root=$1
 here=$(cd "$(dirname "$0")" && pwd)

@@ -13,7 +13,7 @@ use tokio::{
 use super::{Vhost, free_port};
 use crate::environment;
 
-const IMAGES: [&str; 2] = ["hops-rabbitmq:4.0", "rabbitmq:4-management"];
+const IMAGES: [&str; 2] = ["hops-rabbitmq:4.3", "rabbitmq:4.3-management"];
 
 /// Each takes a core for the seconds of its start: with more of them at once, whoever waits for them waits in vain.
 static SLOTS: Semaphore = Semaphore::const_new(3);
@@ -196,7 +196,7 @@ async fn image() -> String {
             return image.to_owned();
         }
     }
-    panic!("no RabbitMQ image for a private broker: build one with e2e/rabbitmq.sh build 4.0");
+    panic!("no RabbitMQ image for a private broker: build one with e2e/rabbitmq.sh build");
 }
 
 async fn docker(arguments: &[&str]) -> String {
@@ -224,7 +224,7 @@ mod tests {
         let broker = Container::start_with("").await;
         let vhost = broker.vhost();
         vhost.declare("kept", FieldTable::default()).await;
-        // RabbitMQ 3.10 forgets a queue when it is killed within its first seconds; when it stops in order it does not.
+        // RabbitMQ 4.0 may forget a queue when it is killed within its first seconds; when it stops in order it does not.
         broker.stop_application().await;
         broker.start_application().await;
         let properties = BasicProperties::default().with_delivery_mode(2).with_correlation_id("one".into());

@@ -115,7 +115,7 @@ async fn a_killed_broker_loses_no_answered_read() {
         return;
     }
     /// A quorum queue younger than about two seconds does not survive a `kill -9` of its broker: a fault of RabbitMQ
-    /// 3.10 and 4.0 that has nothing to do with us.
+    /// 4.0 that has nothing to do with us.
     const SAFE_AGE: Duration = Duration::from_secs(20);
     let broker = PrivateBroker::start().await;
     let system = TestSystem::on(broker.vhost());

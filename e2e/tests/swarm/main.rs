@@ -1,6 +1,6 @@
 //! Tests over the stack on a real swarm: `cargo test -p e2e --features swarm --test swarm`.
 //!
-//! They need a Docker engine, the broker's image (`e2e/rabbitmq.sh build 4.0`) and what `./deploy.sh build --local` needs;
+//! They need a Docker engine, the broker's image (`e2e/rabbitmq.sh build`) and what `./deploy.sh build --local` needs;
 //! where something is missing they fail. They deploy the stack `hops` of a clean clone, in turns, and remove it.
 //!
 //! - `stack`: the clone, its stack, and what a person types,

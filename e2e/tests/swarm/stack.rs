@@ -30,7 +30,7 @@ use tokio::{
 
 /// Images of these tests have other names than those of a person.
 const IMAGES: &str = "hops-e2e";
-const BROKER: &str = "hops-rabbitmq:4.0";
+const BROKER: &str = "hops-rabbitmq:4.3";
 /// All images of ours, and what runs of them: `edge` only where the kernel has no IPVS.
 pub(crate) const OURS: [&str; 4] = ["accountservice", "vipservice", "configserver", "edge"];
 

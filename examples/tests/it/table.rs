@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::{patterns as p, probes};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PATTERNS.md");
-const BROKERS: [&str; 3] = ["devbroker", "RabbitMQ 4.0", "RabbitMQ 3.10"];
+const BROKERS: [&str; 3] = ["devbroker", "RabbitMQ 4.3", "RabbitMQ 4.0"];
 
 struct Row {
     key: &'static str,
@@ -68,8 +68,8 @@ pub(crate) async fn cell(key: &str) -> &'static str {
 async fn patterns_table() {
     let column = match SharedBroker::from_environment().product() {
         Product::DevBroker => 0,
-        Product::RabbitMq { version } if version.starts_with("3.10.") => 2,
-        Product::RabbitMq { version } if version.starts_with("4.") => 1,
+        Product::RabbitMq { version } if version.starts_with("4.3.") => 1,
+        Product::RabbitMq { version } if version.starts_with("4.0.") => 2,
         Product::RabbitMq { version } => panic!("docs/PATTERNS.md has no column for RabbitMQ {version}"),
     };
     let cells = join_all(ROWS.iter().map(|row| cell(row.key))).await;

@@ -153,7 +153,7 @@ impl Publisher {
             }
             // A queue is missing, or an exchange, which closes the channel.
             if failed || missing {
-                // RabbitMQ 3.10 does not notify a consumer of its queue's deletion if the queue exists again at once.
+                // A broker need not notify a consumer of its queue's deletion if the queue exists again at once.
                 sleep(REDECLARE_DELAY).await;
                 self.link.redeclare(session).await;
             }
