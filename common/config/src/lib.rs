@@ -21,6 +21,7 @@
 //! - [`live`]: settings that change while a service runs
 //! - `reload`: they are read again, and applied or refused as a whole
 //! - [`shown`]: the view that operators get
+//! - [`tls`]: failed handshakes in sentences, for the config server and the broker
 //!
 //! It knows no key but those that say where the files are: each owner brings its own [`Section`].
 
@@ -36,6 +37,7 @@ mod answer;
 mod layers;
 mod flat;
 pub mod live;
+pub mod tls;
 mod reload;
 pub mod shown;
 

@@ -13,7 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use super::{answer, layers::Layer, secret::Secret};
+use super::{
+    answer,
+    layers::Layer,
+    secret::Secret,
+    tls::{self, TlsKeys},
+};
 
 /// Time limit for one request, as in Spring's clients.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +27,9 @@ const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// The first and the longest wait between two requests, as in Spring's clients.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+const TLS_KEYS: TlsKeys =
+    TlsKeys { address: "config_server", ca_file: "config_ca_file", plain_scheme: "http://" };
 
 /// A config server, and the limits of the requests to it.
 #[derive(Debug, Clone)]
@@ -193,13 +201,16 @@ impl ConfigServer {
         let client = self.trusting(client).map_err(Failed::Refused)?;
         let client = client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))?;
         let url = self.url.of(service, profile, self.label.as_deref());
-        let later = |e: reqwest::Error| Failed::Later(root_cause(&e.without_url()));
+        let failed = |e: reqwest::Error| match tls::advice(&e, TLS_KEYS) {
+            Some(advice) => Failed::Refused(advice),
+            None => Failed::Later(root_cause(&e.without_url())),
+        };
         // Newer servers have another format for clients that name it.
         let request = client.get(url.clone()).header(header::ACCEPT, "application/json");
-        let mut response = request.send().await.map_err(later)?;
+        let mut response = request.send().await.map_err(failed)?;
         judge(response.status(), url.path())?;
         let mut body = vec![];
-        while let Some(chunk) = response.chunk().await.map_err(later)? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > BODY_LIMIT {
                 return Err(Failed::Refused(format!("its answer is larger than {BODY_LIMIT} bytes")));

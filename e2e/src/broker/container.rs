@@ -32,7 +32,8 @@ pub enum Shortage {
 pub struct Container {
     name: String,
     image: String,
-    configuration: String,
+    /// Names and contents of files for `/etc/rabbitmq/conf.d`.
+    files: Vec<(String, String)>,
     ports: [u16; 2],
     reaper: Option<Child>,
     /// Given back when the container is gone: fields are dropped after [`Drop`].
@@ -42,10 +43,16 @@ pub struct Container {
 impl Container {
     /// A new broker that accepts connections, with further lines of `rabbitmq.conf`.
     pub async fn start_with(configuration: &str) -> Self {
-        let mut broker = Self::absent().await;
-        broker.configuration = configuration.to_owned();
-        broker.appear().await;
+        let broker = Self::start_with_files(&[("90-test.conf", configuration.to_owned())]).await;
         broker.vhost().until_ready().await;
+        broker
+    }
+
+    /// A new broker with these files beside its settings. It takes some seconds more until it accepts connections.
+    pub async fn start_with_files(files: &[(&str, String)]) -> Self {
+        let mut broker = Self::absent().await;
+        broker.files = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+        broker.appear().await;
         broker
     }
 
@@ -56,7 +63,7 @@ impl Container {
         Self {
             name: format!("hops-e2e-{}", uuid::Uuid::now_v7().simple()),
             image: image().await,
-            configuration: String::new(),
+            files: vec![],
             ports: [free_port(), free_port()],
             reaper: None,
             _slot: slot,
@@ -81,19 +88,19 @@ impl Container {
             &self.image,
         ])
         .await;
-        if !self.configuration.is_empty() {
-            self.configure().await;
-        }
+        self.copy_files().await;
         docker(&["start", &self.name]).await;
     }
 
     /// Copied in rather than mounted: the engine may see other files than we do.
-    async fn configure(&self) {
+    async fn copy_files(&self) {
         let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
-        let file = folder.path().join("90-test.conf");
-        fs::write(&file, &self.configuration).expect("it can be written");
         let target = format!("{}:/etc/rabbitmq/conf.d/", self.name);
-        docker(&["cp", &file.to_string_lossy(), &target]).await;
+        for (name, text) in &self.files {
+            let file = folder.path().join(name);
+            fs::write(&file, text).expect("it can be written");
+            docker(&["cp", &file.to_string_lossy(), &target]).await;
+        }
     }
 
     /// Its default virtual host.

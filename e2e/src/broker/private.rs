@@ -41,6 +41,12 @@ impl PrivateBroker {
         Self::RabbitMq(Container::start_with(configuration).await)
     }
 
+    /// A RabbitMQ with these files in `/etc/rabbitmq/conf.d`, which need not accept connections yet, or without TLS; ask as for
+    /// [`Self::rabbitmq_with`].
+    pub async fn rabbitmq_with_files(files: &[(&str, String)]) -> Self {
+        Self::RabbitMq(Container::start_with_files(files).await)
+    }
+
     /// A broker that is not there yet: its address is known and nobody listens on it.
     pub async fn absent() -> Self {
         match environment::broker() {

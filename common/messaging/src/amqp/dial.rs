@@ -71,7 +71,7 @@ pub(super) async fn dial(
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
         };
-        Connection::connector(uri, runtime, take, properties).await
+        Ok::<_, Fault>(Connection::connector(uri, runtime, take, properties).await?)
     };
     let connection = within(options.settings.amqp_connect_timeout, "connecting", connector).await?;
     Ok((connection, guard))

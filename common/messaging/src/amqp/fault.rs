@@ -1,7 +1,8 @@
 //! Failures of requests to the broker, by what has to happen next; and a time limit for each request.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
 
+use hops_config::tls::{self, TlsKeys};
 use lapin::{
     Channel, Error, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
@@ -12,6 +13,9 @@ use tokio::time::timeout;
 /// Time limit for closing a channel or a connection in order. It may be short: what is unsettled goes back to its
 /// queue with the socket, too.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const TLS_KEYS: TlsKeys =
+    TlsKeys { address: "amqp_server_url", ca_file: "amqp_ca_file", plain_scheme: "amqp://" };
 
 /// Why there is no connection, or why a request on it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +57,27 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match tls::advice(&error, TLS_KEYS) {
+            Some(advice) => Self::Refused(advice),
+            None => Error::from(error).into(),
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let ErrorKind::ProtocolError(amqp) = error.kind() else { return Self::Transient(error.to_string()) };
+        let amqp = match error.kind() {
+            ErrorKind::ProtocolError(amqp) => amqp,
+            ErrorKind::ParsingError(_) => {
+                return Self::Transient(format!(
+                    "what answers there does not speak AMQP: if the port is one for TLS, write amqps:// in amqp_server_url \
+                     ({error})"
+                ));
+            }
+            _ => return Self::Transient(error.to_string()),
+        };
         let text = amqp.get_message().to_string();
         match amqp.kind() {
             // RabbitMQ answers 403 both to a login and to a missing permission.
@@ -77,10 +99,10 @@ impl From<Error> for Fault {
 pub(super) async fn within<T>(
     limit: Duration,
     what: &str,
-    request: impl Future<Output = lapin::Result<T>>,
+    request: impl Future<Output = Result<T, impl Into<Fault>>>,
 ) -> Result<T, Fault> {
     match timeout(limit, request).await {
-        Ok(answer) => answer.map_err(Fault::from),
+        Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(Fault::Transient(format!("no answer to {what} within {limit:?}"))),
     }
 }

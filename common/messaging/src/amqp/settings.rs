@@ -91,10 +91,12 @@ impl Settings {
     /// Returns the authority that signed the broker's certificate, in PEM, if one is set.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, or that has no certificate.
     pub(super) fn ca(&self) -> Result<Option<String>, String> {
-        let read = |path: &PathBuf| {
-            fs::read_to_string(path).map_err(|e| format!("amqp_ca_file: cannot read {}: {e}", path.display()))
+        let read = |path: &PathBuf| match fs::read_to_string(path) {
+            Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Ok(pem),
+            Ok(_) => Err(format!("amqp_ca_file: {} has no certificate in PEM format", path.display())),
+            Err(e) => Err(format!("amqp_ca_file: cannot read {}: {e}", path.display())),
         };
         self.amqp_ca_file.as_ref().map(read).transpose()
     }
