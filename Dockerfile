@@ -26,14 +26,15 @@ RUN find . -path ./target -prune -o \
 FROM rust:${RUST}-slim-bookworm AS build
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_INCREMENTAL=0
 ARG BINARIES="accountservice vipservice configserver forwarder"
+ARG FEATURES=""
 WORKDIR /hops
 COPY --from=manifests /manifests .
 RUN for name in $BINARIES; do echo "--package=$name"; done > /packages \
-    && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" $(cat /packages)
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" --features "$FEATURES" $(cat /packages)
 COPY . .
 # Cargo compares the times of files, and the empty files are newer.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" $(cat /packages) \
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" --features "$FEATURES" $(cat /packages) \
     && mkdir -p /out/root/data \
     && for name in $BINARIES; do cp "target/$(uname -m)-unknown-linux-gnu/release/$name" /out/; done
 

@@ -150,18 +150,21 @@ need_deployed() {
 # --- secrets: generated once, stored in .secrets/, printed only on request ---
 
 make_secrets() {
-    local umask_before
+    local umask_before name
     need_readable_secrets
     umask_before=$(umask)
     umask 077
     mkdir -p .secrets
+    # The first user is for people; each service has one of its own.
     secret amqp_username printf hops
     secret amqp_password random
+    for name in "${services[@]}"; do
+        secret "${name}_amqp_username" printf %s "$name"
+        secret "${name}_amqp_password" random
+    done
     secret management_token random
     secret encrypt_key random
-    if ! [ -s .secrets/rabbitmq.conf ]; then
-        keep rabbitmq.conf printf 'default_user = %s\ndefault_pass = %s\n' "$(<.secrets/amqp_username)" "$(<.secrets/amqp_password)"
-    fi
+    keep rabbitmq-users.json rabbitmq_users
     umask "$umask_before"
 }
 
@@ -178,10 +181,9 @@ need_readable_secrets() {
 secret() {
     local name=$1
     [ ! -s ".secrets/$name" ] || return 0
-    # The broker would not know a new secret, because its user is stored in its volume.
-    if docker secret inspect "${stack}_$name" >/dev/null 2>&1 || { [[ $name == amqp_* ]] && docker volume inspect "${stack}_rabbitmq" >/dev/null 2>&1; }; then
-        fail ".secrets/$name is missing, but the stack or its volume was created with it" \
-            "restore the folder .secrets, or delete the stack's data: ./deploy.sh down --volumes"
+    if docker secret inspect "${stack}_$name" >/dev/null 2>&1; then
+        fail ".secrets/$name is missing, but the stack was deployed with it" \
+            'restore the folder .secrets; or type ./deploy.sh down, after which the next ./deploy.sh creates new secrets'
     fi
     keep "$@"
 }
@@ -194,7 +196,31 @@ keep() {
     mv ".secrets/.$name.new" ".secrets/$name"
 }
 
+# Prints rabbitmq-users.json with the hashes of the passwords instead of their names.
+rabbitmq_users() {
+    local name users
+    users=$(<rabbitmq-users.json)
+    for name in amqp_password "${services[@]/%/_amqp_password}"; do
+        users=${users/"\"password_hash\": \"$name\""/"\"password_hash\": \"$(password_hash "$(<".secrets/$name")")\""}
+    done
+    printf '%s\n' "$users"
+}
+
+# Prints a password as RabbitMQ stores it: the base64 of a salt of four bytes and of the SHA-256 of salt and password
+# (https://www.rabbitmq.com/docs/passwords). The salt follows from the password, so that the same file comes out each time.
+password_hash() {
+    local salt
+    salt=$(printf 'salt %s' "$1" | sha256sum | cut -c 1-8)
+    bytes "$salt$({ bytes "$salt"; printf %s "$1"; } | sha256sum | cut -c 1-64)" | base64 | tr -d '\n'
+}
+
+# Prints the bytes that these hexadecimal digits stand for.
+# shellcheck disable=SC2001 # bash knows & in a replacement since 5.2 only
+bytes() { printf %b "$(sed 's/../\\x&/g' <<<"$1")"; }
+
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+has_tls() { [ -s .secrets/tls/ca.pem ] && [ -s .secrets/tls/certificate.pem ] && [ -s .secrets/tls/key.pem ]; }
 
 # --- images ---
 
@@ -234,7 +260,8 @@ build_in_docker() {
     local name
     can_pull_rust || fail "$(rust_image) does not exist and cannot be pulled: ./deploy.sh build --local builds with this machine's cargo"
     for name in "${services[@]}" edge; do
-        docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision "$name")" . ||
+        docker build --target "$name" --tag "$images/$name" --build-arg "REVISION=$(revision "$name")" \
+            --build-arg "FEATURES=$(features)" . ||
             fail "docker could not build $images/$name; its reason is above"
     done
 }
@@ -249,7 +276,7 @@ build_local() {
         fail 'build --local needs a C linker and a static C library: apt-get install gcc libc6-dev, or dnf install gcc glibc-static'
     target=$(uname -m)-unknown-linux-gnu
     for name in "${services[@]}" forwarder; do packages+=("--package=$name"); done
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" "${packages[@]}"
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" --features "$(features)" "${packages[@]}"
 
     mkdir -p "$scratch/out/root/data"
     for name in "${services[@]}" forwarder; do
@@ -264,6 +291,9 @@ build_local() {
             --build-arg "REVISION=$(revision "$name")" "$scratch" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "docker could not build $images/$name"; }
     done
 }
+
+# Prints the features of the services, for cargo.
+features() { if has_tls; then printf '%s/tls ' "${services[@]}"; fi; }
 
 # Prints 0, for the builder that every engine has, if buildx is not installed.
 buildkit() { if docker buildx version >/dev/null 2>&1; then echo 1; else echo 0; fi; }
@@ -348,9 +378,10 @@ deploy() {
     done
     name_previous
     HOPS_RABBITMQ_CONF=$(hash_of rabbitmq.conf)
+    HOPS_RABBITMQ_USERS=$(hash_of .secrets/rabbitmq-users.json)
     # Only files that a configserver reads, not backup copies of an editor.
     HOPS_CONFIG_REPO=$(hash_of config-repo/*.{yml,yaml,properties})
-    export HOPS_RABBITMQ_CONF HOPS_CONFIG_REPO
+    export HOPS_RABBITMQ_CONF HOPS_RABBITMQ_USERS HOPS_CONFIG_REPO
     need_all_configs
     [[ $(docker stack deploy --help) != *--detach* ]] || flags+=(--detach=true)
 
@@ -361,6 +392,12 @@ deploy() {
         sed '/# ingress$/d' docker-compose.yml >"$scratch/stack.yml"
         files+=(--compose-file docker-compose.noipvs.yml)
         names+=(edge)
+    fi
+    if has_tls; then
+        HOPS_TLS=$(hash_of .secrets/tls/{ca,certificate,key}.pem)
+        HOPS_TLS_CONF=$(hash_of rabbitmq-tls.conf)
+        export HOPS_TLS HOPS_TLS_CONF
+        files+=(--compose-file docker-compose.tls.yml)
     fi
     files[1]=-
     # Deploy nothing if nothing has changed: Docker would treat it as a new version, and would roll back a version that does
@@ -405,12 +442,14 @@ need_all_configs() {
 # The name of a config or an image depends on its content, so each change leaves an old one behind. Removes those to which
 # no service could be rolled back.
 remove_old() {
-    local name used format
-    format='{{range .Configs}}{{.ConfigName}} {{end}}{{.Image}} '
+    local name used format kind
+    format='{{range .Configs}}{{.ConfigName}} {{end}}{{range .Secrets}}{{.SecretName}} {{end}}{{.Image}} '
     format="{{with .Spec.TaskTemplate.ContainerSpec}}$format{{end}}{{with .PreviousSpec}}{{with .TaskTemplate.ContainerSpec}}$format{{end}}{{end}}"
     used=" $(docker stack services --quiet "$stack" | xargs docker service inspect --format "$format{{index .Spec.Labels \"hops.previous\"}}" | tr '\n' ' ') "
-    docker config ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}' | while read -r name; do
-        [[ $used == *" $name "* ]] || docker config rm "$name" >/dev/null 2>&1 || true
+    for kind in config secret; do
+        docker "$kind" ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}' | while read -r name; do
+            [[ $used == *" $name "* ]] || docker "$kind" rm "$name" >/dev/null 2>&1 || true
+        done
     done
     docker image ls --format '{{.Repository}}:{{.Tag}}' "$images/*" | while read -r name; do
         [[ ! $name =~ :[0-9a-f]{12}$ || $used == *" $name "* ]] || docker image rm "$name" >/dev/null 2>&1 || true

@@ -3,7 +3,13 @@
 
 mod queues;
 
-use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use lapin::{Channel, Connection, ConnectionProperties};
 use reqwest::{Method, RequestBuilder};
@@ -27,6 +33,8 @@ pub struct Vhost {
     admin: String,
     name: String,
     kind: Kind,
+    /// Users that end with it.
+    users: Mutex<Vec<String>>,
 }
 
 /// The end of a virtual host, and the kind of its broker's HTTP interface.
@@ -57,7 +65,13 @@ impl Vhost {
     }
 
     fn new(amqp: &str, admin: &str, name: &str, kind: Kind) -> Self {
-        Self { amqp: amqp.to_owned(), admin: admin.to_owned(), name: name.to_owned(), kind }
+        Self {
+            amqp: amqp.to_owned(),
+            admin: admin.to_owned(),
+            name: name.to_owned(),
+            kind,
+            users: Mutex::default(),
+        }
     }
 
     /// Its name, as error texts have it.
@@ -95,6 +109,19 @@ impl Vhost {
     pub async fn create_user(&self, password: &str) {
         self.change_password(password).await;
         self.give_permissions().await;
+    }
+
+    /// Creates a user of this name with these permissions: patterns of names that it may `configure`, `write` and `read`.
+    pub async fn create_user_with(&self, user: &str, password: &str, permissions: &Value) {
+        assert_ne!(self.kind, Kind::Dev, "devbroker has no users: this test is RabbitMQ's");
+        let created = self.put(&format!("users/{user}"), &json!({"password": password, "tags": ""})).await;
+        created.expect("a user can be created");
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).push(user.to_owned());
+        let rights = json!({
+            "configure": permissions["configure"], "write": permissions["write"], "read": permissions["read"],
+        });
+        let given = self.put(&format!("permissions/{}/{user}", self.encoded_name()), &rights).await;
+        given.expect("a user can be given rights");
     }
 
     /// Gives that user another password; who is connected stays connected.
@@ -156,6 +183,20 @@ impl Vhost {
         (connection, channel.expect("a channel opens in time").expect("a channel opens"))
     }
 
+    /// The same as another user.
+    pub async fn channel_as(&self, user: &str, password: &str) -> (Connection, Channel) {
+        let url = self.amqp_url().replacen(
+            "amqp://",
+            &format!("amqp://{user}:{}@", password.replace(' ', "%20")),
+            1,
+        );
+        let connection = Connection::connect(&url, ConnectionProperties::default());
+        let connection = timeout(OPERATION, connection).await.expect("the broker answers in time");
+        let connection = connection.expect("the user may connect");
+        let channel = timeout(OPERATION, connection.create_channel()).await;
+        (connection, channel.expect("a channel opens in time").expect("a channel opens"))
+    }
+
     /// The queues with what the management API says of them, by name.
     pub async fn queues(&self) -> BTreeMap<String, Value> {
         // devbroker has one list for all, with the virtual host in each row.
@@ -191,16 +232,18 @@ fn admin(base: &str, method: &Method, path: &str) -> RequestBuilder {
 }
 
 impl Drop for Vhost {
-    /// With its user. On a thread of its own, since a test's runtime cannot be waited for from inside.
+    /// With its users. On a thread of its own, since a test's runtime cannot be waited for from inside.
     fn drop(&mut self) {
         if self.kind != Kind::Owned {
             return;
         }
         let (base, name) = (self.admin.clone(), self.encoded_name());
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
         let deletion = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let delete = async {
-                for path in [format!("vhosts/{name}"), format!("users/{name}")] {
+                let users = users.iter().chain([&name]).map(|user| format!("users/{user}"));
+                for path in users.chain([format!("vhosts/{name}")]) {
                     let _ = admin(&base, &Method::DELETE, &path).send().await;
                 }
             };

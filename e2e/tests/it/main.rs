@@ -13,6 +13,7 @@
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
+//! - `permissions`: a broker user for each service, and what it may do,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -30,4 +31,5 @@ mod bounds;
 mod clients;
 mod settings;
 mod operations;
+mod permissions;
 mod config_bus;

@@ -36,7 +36,8 @@ async fn our_processes_are_nobodys_have_no_rights_and_cannot_write() {
 #[tokio::test]
 async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
     let stack = Stack::turn().await;
-    let secrets = ["amqp_password", "management_token", "encrypt_key"].map(|name| stack.secret(name));
+    let secrets =
+        ["vipservice_amqp_password", "management_token", "encrypt_key"].map(|name| stack.secret(name));
     assert!(secrets.iter().all(|secret| secret.len() >= 32));
     let assert_clean = |place: &str, text: &str| {
         let found = secrets.iter().any(|secret| text.contains(secret.as_str()));
@@ -69,7 +70,13 @@ async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
     stack.deploy(&["console", "--off"]).await;
     assert!(stack.deploy(&["token", "--show"]).await.contains(&secrets[1]));
 
-    for name in ["amqp_password", "management_token", "encrypt_key", "amqp_username", "rabbitmq.conf"] {
+    for name in [
+        "amqp_password",
+        "vipservice_amqp_password",
+        "management_token",
+        "encrypt_key",
+        "rabbitmq-users.json",
+    ] {
         assert_eq!(stack.mode_of_secret(name), 0o600, "{name}");
     }
 }

@@ -6,6 +6,7 @@
 //! - `stack`: the clone, its stack, and what a person types,
 //! - `deploying`: from nothing to nine hops, and three replicas,
 //! - `guarding`: what can be seen and reached of it,
+//! - `broker`: a user for each service, and TLS,
 //! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
 //! - `mistakes`: a broken image, bad settings, wrong words,
 //! - `ending`: SIGTERM, and what is left,
@@ -16,6 +17,7 @@
 mod stack;
 mod deploying;
 mod guarding;
+mod broker;
 mod rolling;
 mod mistakes;
 mod ending;

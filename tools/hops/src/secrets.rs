@@ -34,11 +34,11 @@ pub fn write(project: &Project, names: &[String], login: &Login) -> Result<()> {
     for name in names {
         let path = folder.join(name);
         let content = match name.as_str() {
-            "amqp_username" => login.username.clone(),
-            "amqp_password" => login.password.clone(),
-            "rabbitmq_conf" => {
-                format!("default_user = {}\ndefault_pass = {}\n", login.username, login.password)
-            }
+            // For the stack's RabbitMQ, in whose place another broker runs here.
+            "rabbitmq_users" => continue,
+            // Where each service has a user of its own, here all have the broker's one.
+            name if name.ends_with("amqp_username") => login.username.clone(),
+            name if name.ends_with("amqp_password") => login.password.clone(),
             _ if path.exists() => continue,
             _ => random_secret(),
         };
@@ -71,15 +71,14 @@ mod tests {
         fs::write(root.path().join("docker-compose.yml"), "").unwrap();
         let project = Project::find(root.path(), BTreeMap::new()).unwrap();
         let login = Login { username: "hops".into(), password: "p".into() };
-        let names = ["amqp_username", "amqp_password", "rabbitmq_conf", "token"].map(str::to_owned);
+        let names = ["amqp_username", "vipservice_amqp_password", "token"].map(str::to_owned);
         write(&project, &names, &login).unwrap();
         let read = |name: &str| fs::read_to_string(project.path("secrets").join(name)).unwrap();
-        assert_eq!((read("amqp_username"), read("amqp_password")), ("hops".into(), "p".into()));
-        assert_eq!(read("rabbitmq_conf"), "default_user = hops\ndefault_pass = p\n");
+        assert_eq!((read("amqp_username"), read("vipservice_amqp_password")), ("hops".into(), "p".into()));
         let token = read("token");
         assert_eq!(token.len(), 32);
         write(&project, &names, &Login { password: "other".into(), ..login }).unwrap();
-        assert_eq!((read("token"), read("amqp_password")), (token, "other".into()));
+        assert_eq!((read("token"), read("vipservice_amqp_password")), (token, "other".into()));
         for name in &names {
             let mode = fs::metadata(project.path("secrets").join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

@@ -38,7 +38,7 @@ async fn up_runs_what_the_compose_file_says_and_down_leaves_no_process() {
             .collect();
     assert_ne!(served[0], served[1], "one port, and the replicas in turn");
     assert_eq!(checkout.processes().len(), 5, "four tasks and the supervisor");
-    for secret in ["amqp_username", "amqp_password"] {
+    for secret in ["accountservice_amqp_username", "accountservice_amqp_password"] {
         assert_eq!(fs::metadata(secrets.join(secret)).unwrap().permissions().mode() & 0o777, 0o600);
     }
     let status = checkout.hops(&["status"]).ok();
