@@ -6,6 +6,7 @@
 //! - `deploy`: what `deploy.sh` does on a machine that is not as it should be, and the Dockerfile's first layer,
 //! - `words`: whatever the pages name exists,
 //! - `complete`: whatever exists is named by the pages,
+//! - `upkeep`: pinned versions are where the page about them says,
 //! - `tidy`: what the pages say of the code, and what the code promises about itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -17,3 +18,4 @@ mod deploy;
 mod words;
 mod complete;
 mod tidy;
+mod upkeep;
