@@ -87,12 +87,16 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Returns a number to add to fixed ports so that they are free; all of them are below the same range.
+/// Returns a number to add to fixed ports so that they are free, and none of them is a fixed port itself: whoever replaces one
+/// after the other in a text would replace it twice. All of them are below the same range.
 pub fn free_base(fixed: &[u16]) -> u16 {
     let highest = fixed.iter().max().copied().unwrap_or_default();
     loop {
         let base = free_port() - highest;
-        if fixed.iter().all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok()) {
+        let is_usable = |port: &u16| {
+            !fixed.contains(&(base + port)) && TcpListener::bind(("127.0.0.1", base + port)).is_ok()
+        };
+        if fixed.iter().all(is_usable) {
             return base;
         }
     }
