@@ -126,7 +126,7 @@ impl Consumer {
                     }
                     Some(Err(error)) => break Err(error.into()),
                     None => {
-                        let why = "the broker canceled the consumer, its queue may be deleted";
+                        let why = "the broker canceled the consumer: its queue is deleted, or a message was not acknowledged in time";
                         break Err(Fault::Transient(why.into()));
                     }
                 },
