@@ -11,7 +11,7 @@ use std::{
 use crate::broker::{BrokerUrl, Login};
 use lapin::{
     Connection, ConnectionProperties,
-    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    tcp::AsyncTcpStream,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 
@@ -53,7 +53,6 @@ pub(super) async fn dial(
     let name = format!("{} ({role})", options.instance);
     let uri = to_uri(address, login, options.settings.amqp_heartbeat);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
-    let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
     // lapin runs the handshake on a thread of its own, which does not stop when nobody waits for it any more.
     let mut guard = SocketGuard(None);
     let connector = async {
@@ -65,7 +64,12 @@ pub(super) async fn dial(
             plain.get_ref().set_nodelay(true)?;
             guard.0 = Some(plain.get_ref().as_fd().try_clone_to_owned()?.into());
         }
-        let stream = if address.tls { stream.into_tls(&address.host, tls.as_ref()).await? } else { stream };
+        // A build without TLS has refused such an address before.
+        #[cfg(feature = "tls")]
+        let stream = match address.tls {
+            true => stream.into_rustls(&tls_connector(options.ca.as_deref())?, &address.host).await?,
+            false => stream,
+        };
         let stream = Mutex::new(Some(stream));
         let take = async move |_: AMQPUri, _| {
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -75,6 +79,25 @@ pub(super) async fn dial(
     };
     let connection = within(options.settings.amqp_connect_timeout, "connecting", connector).await?;
     Ok((connection, guard))
+}
+
+/// Returns what checks the broker's certificate. Whoever names an authority trusts it alone; otherwise those of the system count.
+/// lapin's own way adds the one to the others, and fails in an image that has none.
+#[cfg(feature = "tls")]
+fn tls_connector(ca: Option<&str>) -> io::Result<lapin::tcp::RustlsConnector> {
+    use lapin::tcp::RustlsConnectorConfig;
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+
+    let trusted = match ca {
+        None => RustlsConnectorConfig::new_with_native_certs()?,
+        Some(pem) => {
+            let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>();
+            let mut trusted = RustlsConnectorConfig::default();
+            trusted.add_parsable_certificates(certificates.map_err(io::Error::other)?);
+            trusted
+        }
+    };
+    trusted.connector_with_no_client_auth()
 }
 
 fn to_uri(address: &BrokerUrl, login: &Login, heartbeat: Duration) -> AMQPUri {
