@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Deploys the stack in a virtual machine with what most people have and this machine may lack: a kernel with IPVS, so that the
+# ports are those of the ingress mesh, and a current Docker engine. It is Debian 13 with Debian's own kernel and docker.io.
+#
+#   e2e/vm.sh            prints what the machine prints, and exits with 0 if all of e2e/vm/inside.sh held
+#
+# The machine is emulated in software, which works everywhere and is slow: the tasks alone take some eight minutes to be ready.
+# Needs Debian as root, mmdebstrap, e2fsprogs, qemu-system-x86, and Docker with the images of ./deploy.sh build --local and of
+# e2e/rabbitmq.sh build. What it makes is in target/vm; the system's disk stays there for the next run.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+vm=${CARGO_TARGET_DIR:-target}/vm
+broker=hops-rabbitmq:4.3
+prefix=${HOPS_IMAGES:-hops}
+images=("$prefix/configserver" "$prefix/accountservice" "$prefix/vipservice" "$prefix/edge" "$broker")
+limit_minutes=${HOPS_VM_MINUTES:-30}
+
+main() {
+    local program image status=0
+    for program in mmdebstrap mke2fs qemu-system-x86_64 docker git; do
+        command -v "$program" >/dev/null || fail "$program is missing: apt-get install mmdebstrap e2fsprogs qemu-system-x86 git, and Docker Engine"
+    done
+    [ "$(id -u)" = 0 ] || fail 'mmdebstrap needs root to create a Debian system: run this with sudo'
+    for image in "${images[@]}"; do
+        docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image: ./deploy.sh build --local && e2e/rabbitmq.sh build"
+    done
+    mkdir -p "$vm"
+    make_system
+    make_work
+    boot | tee "$vm/log" || status=$?
+    [ "$status" != 124 ] || fail "not done after $limit_minutes minutes; HOPS_VM_MINUTES sets another limit"
+    tr -d '\r' <"$vm/log" | grep -q '^vm: all of it held$' || fail "the stack did not do in the machine what it should: $vm/log"
+}
+
+fail() { printf 'vm.sh: %s\n' "$@" >&2; exit 1; }
+
+# The system's disk, its kernel and its first file system; made once.
+make_system() {
+    local root=$vm/root
+    [ ! -s "$vm/system.img" ] || return 0
+    echo 'creating Debian 13, which takes a minute or two'
+    rm -rf "$root"
+    mmdebstrap --mode=root --variant=essential --format=directory \
+        --include=linux-image-amd64,systemd-sysv,udev,docker.io,docker-cli,kmod,iproute2,curl,ca-certificates,procps,git \
+        --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        trixie "$root" >"$vm/mmdebstrap.log" 2>&1 </dev/null || {
+        tail -n 20 "$vm/mmdebstrap.log" >&2
+        fail 'mmdebstrap could not create Debian 13; its last lines are above'
+    }
+    echo '/dev/vda / ext4 rw,noatime 0 1' >"$root/etc/fstab"
+    echo hops >"$root/etc/hostname"
+    printf '[Match]\nName=e*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >"$root/etc/systemd/network/10-all.network"
+    install -m 0644 e2e/vm/hops-vm.service "$root/etc/systemd/system/hops-vm.service"
+    mkdir -p "$root/work"
+    chroot "$root" systemctl --quiet enable systemd-networkd docker hops-vm
+    # Nothing here waits for an outside, a console, or the time of day.
+    chroot "$root" systemctl --quiet mask systemd-networkd-wait-online.service systemd-timesyncd.service apt-daily.timer \
+        apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty@tty1.service serial-getty@ttyS0.service
+    cp "$root"/boot/vmlinuz-* "$vm/vmlinuz"
+    cp "$root"/boot/initrd.img-* "$vm/initrd.img"
+    mke2fs -q -t ext4 -d "$root" "$vm/system.new" 6G >/dev/null
+    rm -rf "$root"
+    mv "$vm/system.new" "$vm/system.img"
+}
+
+# A second disk: this checkout's last commit, the images, and what is to be done with them.
+make_work() {
+    local work=$vm/work
+    rm -rf "$work" "$vm/work.img"
+    mkdir "$work"
+    git clone --quiet --depth 1 "file://$PWD" "$work/hops"
+    docker save --output "$work/images.tar" "${images[@]}"
+    cp e2e/vm/inside.sh "$work/"
+    printf 'export HOPS_IMAGES=%q RABBITMQ_IMAGE=%q\n' "$prefix" "$broker" >"$work/environment"
+    mke2fs -q -t ext4 -d "$work" "$vm/work.img" 1G >/dev/null
+    rm -rf "$work"
+}
+
+# Both disks are as before afterwards: what the machine writes is thrown away.
+boot() {
+    timeout --foreground "${limit_minutes}m" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 4096 -nographic -no-reboot \
+        -kernel "$vm/vmlinuz" -initrd "$vm/initrd.img" \
+        -append 'root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off systemd.show_status=0' \
+        -drive "file=$vm/system.img,format=raw,if=virtio,snapshot=on" -drive "file=$vm/work.img,format=raw,if=virtio,snapshot=on" \
+        -nic user,model=virtio-net-pci </dev/null
+}
+
+main "$@"

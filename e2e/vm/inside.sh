@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Runs in the virtual machine of e2e/vm.sh: the stack with the ports of the ingress mesh, the lesson on round-robin, and a rolling
+# update under light load. Each line begins with the seconds since the machine was switched on.
+set -uo pipefail
+
+say() { printf 'vm: %4s s  %s\n' "$(cut -d . -f 1 /proc/uptime)" "$*"; }
+held() { say "$1"; }
+broken() { say "DID NOT HOLD: $1"; docker service ls; docker service ps --no-trunc "$(docker service ls -q)"; exit 1; }
+read_account() { curl --silent --max-time 30 --output /dev/null --write-out '%{http_code}\n' "localhost:6767/accounts/10000"; }
+offers() { curl --silent --max-time 30 localhost:6868/offers/by-replica; }
+
+say "Docker Engine $(docker version --format '{{.Server.Version}}'), kernel $(uname -r)"
+docker load --quiet --input /work/images.tar >/dev/null || broken 'the images are loaded'
+cp -r /work/hops /root/hops
+cd /root/hops || exit
+# shellcheck source=/dev/null
+. /work/environment
+export HOPS_WAIT=900 NO_COLOR=1
+
+./deploy.sh || broken './deploy.sh'
+held './deploy.sh: everything is ready'
+docker service ls --format '{{.Name}} {{.Replicas}} {{.Ports}}'
+docker service ls --format '{{.Ports}}' | grep -q '\*:6767->6767/tcp' || broken 'the ingress mesh publishes port 6767'
+[ -z "$(docker service ls --quiet --filter name=hops_edge)" ] || broken 'with IPVS there is no task edge'
+
+./deploy.sh scale vipservice=3 || broken './deploy.sh scale vipservice=3'
+for _ in 1 2 3 4 5 6; do [ "$(read_account)" = 200 ] || broken 'a read is answered'; done
+for _ in {1..60}; do [ "$(offers)" != '{"vipservice.1":2,"vipservice.2":2,"vipservice.3":2}' ] || break; sleep 1; done
+[ "$(offers)" = '{"vipservice.1":2,"vipservice.2":2,"vipservice.3":2}' ] || broken "six reads are two offers for each of three: $(offers)"
+held "six reads for three: $(offers)"
+
+codes=$(mktemp)
+while sleep 1; do read_account; done >"$codes" &
+load=$!
+for service in accountservice vipservice; do
+    docker service update --quiet --detach=false --force "hops_$service" >/dev/null || broken "$service is replaced"
+    held "$service is replaced, one task after the other"
+done
+kill "$load"
+say "reads meanwhile: $(sort "$codes" | uniq -c | tr -s ' \n' ' ')"
+[ "$(sort -u "$codes")" = 200 ] || broken 'every read during the updates is answered'
+reads=$(($(wc -l <"$codes") + 6))
+total() { local sum=0 n; for n in $(offers | grep -o ':[0-9]*' | tr -d :); do sum=$((sum + n)); done; echo "$sum"; }
+for _ in {1..120}; do [ "$(total)" -lt "$reads" ] || break; sleep 1; done
+[ "$(total)" = "$reads" ] || broken "$reads reads are $reads offers, not $(total)"
+held "$reads reads, $(total) offers"
+
+./deploy.sh down || broken './deploy.sh down'
+echo 'vm: all of it held'
