@@ -115,7 +115,7 @@ fn one_line(usage: &str) -> String {
 /// Listens where the settings say, or on the service's default `port`.
 ///
 /// # Errors
-/// What is in the way of the port, with the command that works.
+/// The error for a port that cannot be listened on, with the command that works.
 pub(crate) async fn listen(service: &str, settings: &Settings, port: u16) -> Result<TcpListener, String> {
     let (host, port) = (settings.server_host, settings.server_port.unwrap_or(port));
     TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {

@@ -413,7 +413,7 @@ async fn a_queue_that_is_deleted_under_its_consumer_is_made_again_and_consumed()
     until_true("it is subscribed", PATIENCE, async || consuming.is_active()).await;
     let (_connection, channel) = vhost.channel().await;
     channel.queue_delete(VIP_QUEUE.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
-    // What is published while the queue dies may be confirmed and die with it.
+    // A message that is published while the queue dies may be confirmed and die with it.
     let mut n = 0;
     until_true("a message is seen", PATIENCE, async || {
         n += 1;

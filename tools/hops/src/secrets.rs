@@ -36,7 +36,7 @@ pub fn write(project: &Project, names: &[String], login: &Login) -> Result<()> {
         let content = match name.as_str() {
             // For the stack's RabbitMQ, in whose place another broker runs here.
             "rabbitmq_users" => continue,
-            // Where each service has a user of its own, here all have the broker's one.
+            // On a swarm each service has a user of its own; here all have the broker's only one.
             name if name.ends_with("amqp_username") => login.username.clone(),
             name if name.ends_with("amqp_password") => login.password.clone(),
             _ if path.exists() => continue,

@@ -107,7 +107,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "a reply is not routed before 4.3, and so returned, although it is delivered",
     ),
     on_40(
-        "a reply to who is gone is confirmed, and returned",
+        "a reply to a client that has gone is confirmed, and returned",
         r#"(true, true)"#,
         "a reply is not routed before 4.3, and so returned",
     ),

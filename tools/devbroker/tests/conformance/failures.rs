@@ -9,7 +9,7 @@ use lapin::{
 
 use crate::kit::{Client, LIMIT, header, in_time, text};
 
-/// What a delivery says of those before it: the flag, `x-acquired-count` and `x-delivery-count`, each if it is there.
+/// The counters of the deliveries before this one: the flag, `x-acquired-count` and `x-delivery-count`, each if it is there.
 pub(crate) fn counters(delivery: &Delivery) -> String {
     let count = |word, name| match header(delivery, name) {
         None => String::new(),
@@ -44,7 +44,7 @@ async fn get_and(client: &Client, queue: &str, what: char) -> String {
 
 #[tokio::test]
 async fn a_dead_letter_takes_its_failures_along() {
-    // What happens to a message until it is dead, as in `get_and`; then the counters of the dead letter: when it comes, after a
+    // The steps until a message is dead, as in `get_and`; then the counters of the dead letter: when it comes, after a
     // nack, and after a reject as well.
     let table = [
         ("N", "/redelivered acquired=1/redelivered acquired=2 failed=1"),

@@ -61,7 +61,7 @@ async fn another_protocol_is_answered_with_the_right_ones_name() {
     let mut wire = Wire::dial(&place).await;
     wire.raw(b"AMQP\0\0\x09\x00").await;
     assert_eq!(wire.rest().await, b"AMQP\0\0\x09\x01");
-    // What is no AMQP at all gets the name of the newest that the broker speaks: RabbitMQ's own is AMQP 1.0.
+    // Bytes that are not AMQP at all get the name of the newest protocol that the broker speaks: RabbitMQ's own is AMQP 1.0.
     let mut wire = Wire::dial(&place).await;
     wire.raw(b"GET / HT").await;
     let answer = wire.rest().await;

@@ -84,7 +84,7 @@ async fn a_reply_to_who_is_gone_is_lost() {
     in_time(one.close(200, "done".into())).await.unwrap();
     let confirmation = client.try_publish("", reply_to.as_str(), "late", BasicProperties::default()).await;
     let answer = (confirmation.is_ack(), confirmation.take_message().is_some());
-    client.answers("a reply to who is gone is confirmed, and returned", answer, (true, false));
+    client.answers("a reply to a client that has gone is confirmed, and returned", answer, (true, false));
 }
 
 #[tokio::test]
