@@ -14,11 +14,8 @@ use messaging::{
 };
 use outbox::{Outbox, relay};
 use prometheus_client::registry::Registry;
-use service::{
-    Instance,
-    startup::Failure,
-    telemetry::{self, LogLevel},
-};
+use service::{Instance, startup::Failure};
+use telemetry::LogLevel;
 use tokio::time::timeout;
 use tracing::Level;
 

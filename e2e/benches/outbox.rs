@@ -42,7 +42,7 @@ use messaging::{
     topology::{Argument, Topology},
 };
 use outbox::{Outbox, relay};
-use service::telemetry::{self, LogFormat, LogLevel};
+use telemetry::{LogFormat, LogLevel};
 use tokio::task::JoinSet;
 
 use self::{

@@ -26,7 +26,6 @@ use crate::{
     shutdown::{OutboxOnDisk, Service},
     signals,
     startup::{self, Failure},
-    telemetry,
 };
 
 type Verb = Box<dyn FnOnce(ArgMatches, Sources) -> LocalBoxFuture<'static, Result<(), Failure>>>;

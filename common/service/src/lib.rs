@@ -1,4 +1,4 @@
-//! What surrounds every service: start, HTTP around the handlers, health, telemetry, shutdown.
+//! What surrounds every service: start, HTTP around the handlers, health, shutdown.
 //!
 //! In reading order:
 //! - `exit`: the exit codes
@@ -7,7 +7,6 @@
 //! - [`instance`]: its name and the folder of its data
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
 //! - [`healthcheck`]: a service asks itself how it is
-//! - [`telemetry`]: log lines for people and for machines
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
 //! - [`app`]: all of it put together, once for all services
 //!
@@ -19,7 +18,6 @@ pub mod startup;
 pub mod instance;
 pub mod http;
 pub mod healthcheck;
-pub mod telemetry;
 pub mod shutdown;
 pub mod app;
 
