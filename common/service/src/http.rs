@@ -103,7 +103,7 @@ impl Guarded {
     pub async fn answer(&self, mut request: Request) -> Response {
         let limits = &self.limits;
         let context = Arc::new(context(request.headers()));
-        let id = context.request_id.as_str();
+        let (method, id) = (request.method().clone(), context.request_id.as_str());
         // At debug only: a span for each read costs a tenth of it. What is logged above debug names its request.
         let span = tracing::debug_span!("request", request = id, trace = context.trace.id());
         request.extensions_mut().insert(Arc::clone(&context));
@@ -133,7 +133,7 @@ impl Guarded {
                 }
             }
         };
-        let mut response = problem::rendered(response, id);
+        let mut response = problem::rendered(response, &method, id);
         if let Ok(value) = HeaderValue::from_str(id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }

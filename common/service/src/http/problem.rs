@@ -4,7 +4,7 @@ use axum::{
     Json,
     body::Body,
     extract::rejection::QueryRejection,
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderValue, Method, Response, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Serialize;
@@ -40,7 +40,7 @@ impl Problem {
     /// 500: the log has the cause.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "an error of ours; the log has it under the request id")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log under this request id")
     }
 }
 
@@ -70,7 +70,7 @@ impl From<QueryRejection> for Problem {
 }
 
 /// Writes the body of an error, whoever made it: a handler's [`Problem`], or a bare status of the framework.
-pub(super) fn rendered(response: Response<Body>, request_id: &str) -> Response<Body> {
+pub(super) fn rendered(response: Response<Body>, method: &Method, request_id: &str) -> Response<Body> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
@@ -81,7 +81,11 @@ pub(super) fn rendered(response: Response<Body>, request_id: &str) -> Response<B
         None if response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/json") => {
             return response;
         }
-        None if status == StatusCode::METHOD_NOT_ALLOWED => "this address does not know that method".into(),
+        None if status == StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok());
+            let allowed = allowed.unwrap_or_default().replace(',', ", ");
+            format!("{method} is not allowed here (allowed: {allowed})")
+        }
         None => "the request cannot be answered".into(),
     };
     let body = ProblemBody {
