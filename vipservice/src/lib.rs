@@ -53,7 +53,7 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
     let client = app.connect(topology)?;
     let view = Arc::new(View::new(settings.offers.offers_max, &mut app.registry));
     // It runs until the client is closed: requests are answered from the view to the last.
-    client.replay(OFFERS, view.reader());
+    streams::replay(&client, OFFERS, view.reader());
 
     let offers = Offers::new(Arc::clone(&client) as _, &app.instance.name, &mut app.registry);
     let consumer = app.settings.section(|settings| &settings.consumer);

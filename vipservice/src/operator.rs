@@ -8,7 +8,6 @@ use contracts::topology::{OFFERS, VIP_QUEUE};
 use dead_letters::letter::Effect;
 use hops_config::Sources;
 use messaging::{
-    MessagingClient as _, Replay,
     amqp::{AmqpClient, AmqpOptions},
     retry::RetryPolicy,
     topology::Topology,
@@ -16,6 +15,7 @@ use messaging::{
 use prometheus_client::registry::Registry;
 use queue_browser::{BrowseError, QueueBrowser as _};
 use service::startup::Failure;
+use streams::Replay;
 use tokio::time::{sleep, timeout};
 
 use crate::{offers::view::View, settings::Settings};
@@ -58,7 +58,7 @@ pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
 /// Fills the view with all offers. If that takes too long, it is unknown whether an offer exists.
 async fn replay(client: &AmqpClient, view: &Arc<View>, time_limit: Duration) -> Result<(), String> {
     match client.count_ready(OFFERS).await {
-        Ok(_) => drop(client.replay(OFFERS, view.reader())),
+        Ok(_) => drop(streams::replay(client, OFFERS, view.reader())),
         // No vipservice has connected to this broker yet, so there are no offers.
         Err(BrowseError::Missing(_)) => view.apply(Replay::CaughtUp),
         Err(error) => return Err(error.to_string()),

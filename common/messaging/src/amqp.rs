@@ -10,7 +10,6 @@
 //! - `wire`: a message as AMQP's properties
 //! - `publisher`: batches of confirmed publishes
 //! - `consumer`: deliveries to a handler, settled by hand
-//! - `stream`: a stream, read from its first entry on
 //!
 //! A crate above that has requests of its own for the broker finds what it needs in [`Link`] and [`Session`].
 //!
@@ -25,7 +24,6 @@ mod connection;
 mod wire;
 mod publisher;
 mod consumer;
-mod stream;
 
 use std::sync::Arc;
 
@@ -42,7 +40,7 @@ pub use self::{
 };
 use super::{
     BrokerStatus, ConsumeOptions, ConsumerStateSender, Handler, Message, MessagingClient, PublishError,
-    StreamReader, Subscription, broker::Broker, metrics::Metrics, topology::Topology,
+    Subscription, broker::Broker, metrics::Metrics, topology::Topology,
 };
 
 /// Largest body that is published, in bytes. RabbitMQ 4 accepts 16 MiB, 3.x more; content of that size belongs
@@ -89,8 +87,6 @@ impl AmqpOptions {
 /// The messaging client over AMQP.
 #[derive(Debug)]
 pub struct AmqpClient {
-    options: Arc<AmqpOptions>,
-    metrics: Arc<Metrics>,
     publishing: Link,
     consuming: Link,
     publisher: Publisher,
@@ -105,8 +101,8 @@ impl AmqpClient {
         let (options, metrics, stop) = (Arc::new(options), Arc::new(metrics), CancellationToken::new());
         let publishing = Link::new("publishing", &options, &metrics, &stop);
         let consuming = Link::new("consuming", &options, &metrics, &stop);
-        let publisher = Publisher::new(publishing.clone(), Arc::clone(&metrics));
-        Self { options, metrics, publishing, consuming, publisher, stop, tasks: TaskTracker::new() }
+        let publisher = Publisher::new(publishing.clone());
+        Self { publishing, consuming, publisher, stop, tasks: TaskTracker::new() }
     }
 
     /// Returns the connection that consumes, for requests that have no place in [`MessagingClient`].
@@ -125,17 +121,16 @@ impl AmqpClient {
         let consumer = consumer::Consumer {
             link: self.consuming.clone(),
             publisher: self.publisher.clone(),
-            metrics: Arc::clone(&self.metrics),
-            name: self.options.instance.clone(),
             source,
             options,
             handler,
         };
-        self.start(|stop, state| consumer.run(stop, state))
+        self.start_consumer(|stop, state| consumer.run(stop, state))
     }
 
-    /// Runs a consumer in the background until it is cancelled or the client is closed.
-    fn start<F: Future<Output = ()> + Send + 'static>(
+    /// Runs a consumer in the background. It gets a token that is cancelled with the subscription or when the client is
+    /// closed, and the sender of its state.
+    pub fn start_consumer<F: Future<Output = ()> + Send + 'static>(
         &self,
         run: impl FnOnce(CancellationToken, ConsumerStateSender) -> F,
     ) -> Subscription {
@@ -194,12 +189,6 @@ impl MessagingClient for AmqpClient {
 
     fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription {
         self.consume(consumer::Source::Queue(queue.to_owned()), options, handler)
-    }
-
-    fn replay(&self, stream: &str, reader: StreamReader) -> Subscription {
-        self.start(|stop, state| {
-            stream::replay(self.consuming.clone(), stream.to_owned(), reader, stop, state)
-        })
     }
 
     fn status(&self) -> BrokerStatus {

@@ -2,7 +2,7 @@
 //!
 //! The names are those of the series: `connect`, `publish`, `publish_on_queue`, `subscribe`,
 //! `subscribe_to_queue`, `close`. What the series does not have: every publish is confirmed, every delivery is
-//! acknowledged by hand, `broadcast` reaches whoever listens, and `append` and `replay` are for streams.
+//! acknowledged by hand, `broadcast` reaches whoever listens, and `append` is for streams, which the crate `streams` reads.
 //! In reading order:
 //! - this file: the interface, its errors, and the outcome of a delivery
 //! - [`Message`] and [`Delivery`]: what is published, and what arrives
@@ -97,9 +97,6 @@ pub trait MessagingClient: Send + Sync {
     /// Consumes a work queue, in competition with its other consumers.
     fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
 
-    /// Reads a stream from its first entry on, each entry once and in order, and follows it.
-    fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
-
     /// Returns the state of the client's connections.
     fn status(&self) -> BrokerStatus;
 
@@ -150,21 +147,6 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     Arc::new(move |delivery| Box::pin(handle(delivery)))
-}
-
-/// A function that is called with each step of a replay.
-pub type StreamReader = Box<dyn FnMut(Replay) + Send>;
-
-/// A step of a replay.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are entries, and one is held at a time")]
-pub enum Replay {
-    /// The stream is read from its first entry; what was read before belongs to another stream.
-    Restarted,
-    /// The next entry and its offset. Offsets grow, not always by one.
-    Entry(u64, Message),
-    /// All entries that were in the stream when reading began have been read.
-    CaughtUp,
 }
 
 /// How a queue is consumed.

@@ -2,9 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{
-    BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, StreamReader, Subscription,
-};
+use super::{BrokerStatus, ConsumeOptions, Handler, Message, MessagingClient, PublishError, Subscription};
 
 mockall::mock! {
     #[derive(Debug)]
@@ -19,7 +17,6 @@ mockall::mock! {
         async fn append(&self, stream: &str, message: Message) -> Result<(), PublishError>;
         fn subscribe(&self, exchange: &str, binding_key: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
         fn subscribe_to_queue(&self, queue: &str, options: ConsumeOptions, handler: Handler) -> Subscription;
-        fn replay(&self, stream: &str, reader: StreamReader) -> Subscription;
         fn status(&self) -> BrokerStatus;
         async fn close(&self);
     }

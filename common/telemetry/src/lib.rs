@@ -30,8 +30,8 @@ use tracing_subscriber::{
 pub use self::settings::{LogFormat, LogLevel, Settings};
 
 /// The crates that log at the service's level.
-const OUR_CRATES: [&str; 7] =
-    ["accept", "config_bus", "dead_letters", "hops_config", "messaging", "outbox", "service"];
+const OUR_CRATES: [&str; 8] =
+    ["accept", "config_bus", "dead_letters", "hops_config", "messaging", "outbox", "service", "streams"];
 
 /// Which lines are written; it can be changed while the service runs.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use e2e::{
 use hops_config::secret::Secret;
 use messaging::{
     ConsumeOptions, Delivery, Handler, LinkStatus, Message, MessagingClient as _, Outcome, PublishError,
-    Replay, Subscription,
+    Subscription,
     amqp::{AmqpClient, AmqpOptions, Settings},
     broker::BrokerUrls,
     handler,
@@ -30,6 +30,7 @@ use messaging::{
     retry::{FailureHistory, RetryPolicy},
     topology::{EVERYTHING, Topology},
 };
+use streams::Replay;
 
 /// A client of this test's vhost, with the topology of the services.
 struct Client {
@@ -647,7 +648,7 @@ async fn a_connection_whose_channels_are_used_up_by_refusals_is_replaced() {
 fn replayed(client: &Client) -> Arc<Mutex<Vec<Replay>>> {
     let steps = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&steps);
-    client.replay(OFFERS, Box::new(move |step| seen.lock().unwrap().push(step)));
+    streams::replay(client, OFFERS, Box::new(move |step| seen.lock().unwrap().push(step)));
     steps
 }
 

@@ -405,7 +405,7 @@ fn types_of_the_amqp_library_stay_in_the_adapters() {
     let is_service =
         |path: &String| !["e2e/", "tools/", "examples/"].iter().any(|folder| path.starts_with(folder));
     let users: Vec<_> = sources().filter(|path| is_service(path) && read(path).contains(lapin)).collect();
-    let adapters = ["common/messaging/src/amqp", "common/queue-browser/src/amqp"];
+    let adapters = ["common/messaging/src/amqp", "common/queue-browser/src/amqp", "common/streams/src/amqp"];
     let is_adapter = |path: &String| adapters.iter().any(|adapter| path.starts_with(adapter));
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
 }

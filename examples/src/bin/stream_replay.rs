@@ -19,7 +19,7 @@ use examples::{
     Result, Terminal, say,
     system::{finish, queue},
 };
-use messaging::{MessagingClient as _, Replay};
+use streams::Replay;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,7 +33,7 @@ async fn stream_replay(terminal: &Terminal) -> Result {
         Replay::Entry(offset, entry) => say!("{offset} {}", String::from_utf8_lossy(&entry.body)),
         Replay::CaughtUp => say!("that is all so far; Ctrl-C stops it"),
     };
-    let reader = [client.replay("diary", Box::new(read))];
+    let reader = [streams::replay(client, "diary", Box::new(read))];
     terminal.stopped().await;
     finish(&reader).await;
     Ok(())

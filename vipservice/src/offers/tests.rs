@@ -3,9 +3,9 @@
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt as _;
 use messaging::Message;
-use messaging::Replay;
 use serde_json::{Value, json};
 use service::http::{Guarded, Health};
+use streams::Replay;
 
 use super::*;
 

@@ -10,8 +10,9 @@ use std::{
 };
 
 use contracts::Kind;
-use messaging::{Message, Replay, StreamReader, metrics::counter};
+use messaging::{Message, metrics::counter};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use streams::{Replay, StreamReader};
 
 use super::{OFFER, OfferAnswer, OfferMade};
 
@@ -50,7 +51,7 @@ impl View {
         Self { state: RwLock::default(), max, duplicates }
     }
 
-    /// Returns the reader for the messaging client.
+    /// Returns the reader for [`streams::replay`].
     pub fn reader(self: &Arc<Self>) -> StreamReader {
         let view = Arc::clone(self);
         Box::new(move |step| view.apply(step))

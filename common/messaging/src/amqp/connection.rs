@@ -29,8 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Link {
     role: &'static str,
-    options: Arc<AmqpOptions>,
-    metrics: Arc<Metrics>,
+    pub(super) options: Arc<AmqpOptions>,
+    pub(super) metrics: Arc<Metrics>,
     state: Arc<watch::Sender<State>>,
     stop: CancellationToken,
 }
@@ -64,7 +64,7 @@ impl Link {
     }
 
     /// Waits for a connection; returns `None` once the client is closed.
-    pub(super) async fn session(&self) -> Option<Arc<Session>> {
+    pub async fn session(&self) -> Option<Arc<Session>> {
         let mut state = self.state.subscribe();
         let up = state.wait_for(|state| state.session.is_some());
         self.stop.run_until_cancelled(up).await?.ok()?.session.clone()
@@ -207,7 +207,7 @@ impl Link {
 
     /// Prepares for doing `what` again after it failed. Where the connection is not lost, a part of the topology may be
     /// missing, so it is declared again after a back-off.
-    pub(super) async fn recover(&self, session: &Session, what: &str, fault: &Fault, backoff: &mut Backoff) {
+    pub async fn recover(&self, session: &Session, what: &str, fault: &Fault, backoff: &mut Backoff) {
         if !session.lost.is_cancelled() {
             tracing::warn!("{what} again: {fault}");
             backoff.wait().await;
@@ -217,7 +217,7 @@ impl Link {
 
     /// Declares the topology again, after somebody has deleted a part of it.
     pub(super) async fn redeclare(&self, session: &Session) {
-        let declared = session.lost.run_until_cancelled(session.declare(&self.options.topology)).await;
+        let declared = session.while_up(session.declare(&self.options.topology)).await;
         if let Some(Err(fault)) = declared {
             tracing::warn!(role = self.role, "cannot declare the topology again: {fault}");
         }

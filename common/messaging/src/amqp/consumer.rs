@@ -4,7 +4,7 @@
 //! after a back-off. A delivery whose channel is closed belongs to the broker again: its handler is dropped, and the
 //! broker delivers it once more.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use backoff::Backoff;
 use futures_util::{FutureExt, StreamExt, future::pending};
@@ -32,9 +32,7 @@ use super::{
     wire::to_message,
 };
 use crate::{
-    ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError,
-    metrics::Metrics,
-    panic_text,
+    ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError, panic_text,
     retry::{Failure, RetryPolicy},
 };
 
@@ -50,19 +48,10 @@ pub(super) enum Source {
     Exchange(String, String),
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Queue(name) | Self::Exchange(name, _)) = self;
-        f.write_str(name)
-    }
-}
-
 /// A consumer of one queue.
 pub(super) struct Consumer {
     pub(super) link: Link,
     pub(super) publisher: Publisher,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) name: String,
     pub(super) source: Source,
     pub(super) options: ConsumeOptions,
     pub(super) handler: Handler,
@@ -72,7 +61,8 @@ impl Consumer {
     /// Consumes until `stop`, then finishes the deliveries in flight.
     pub(super) async fn run(self, stop: CancellationToken, state: ConsumerStateSender) {
         let consumer = Arc::new(self);
-        let what = format!("consuming {}", consumer.source);
+        let (Source::Queue(name) | Source::Exchange(name, _)) = &consumer.source;
+        let what = format!("consuming {name}");
         let mut backoff = Backoff::default();
         while let Some(Some(session)) = stop.run_until_cancelled(consumer.link.session()).await {
             let since = Instant::now();
@@ -95,7 +85,7 @@ impl Consumer {
         };
         let qos = channel.basic_qos(self.options.prefetch, BasicQosOptions::default());
         session.request("basic.qos", qos).await?;
-        let tag = short(&format!("{}-{}", self.name, Uuid::now_v7()))?;
+        let tag = short(&format!("{}-{}", self.link.options.instance, Uuid::now_v7()))?;
         let consume =
             channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
         let deliveries = session.request("basic.consume", consume).await?;
@@ -161,8 +151,8 @@ impl Consumer {
         failpoint::reach("delivered");
         let since = Instant::now();
         let outcome = self.outcome(&delivery).await;
-        self.metrics.consumed.inc();
-        self.metrics.handler_seconds.observe(since.elapsed().as_secs_f64());
+        self.link.metrics.consumed.inc();
+        self.link.metrics.handler_seconds.observe(since.elapsed().as_secs_f64());
         let settled = match outcome {
             Outcome::Ack => {
                 failpoint::reach("handled");
@@ -172,7 +162,7 @@ impl Consumer {
             Outcome::DeadLetter(why) => self.fail(&delivery, why, RetryPolicy::dead_letter, &acker).await,
         };
         if !settled {
-            self.metrics.ack_lost.inc();
+            self.link.metrics.ack_lost.inc();
         }
     }
 
@@ -210,14 +200,15 @@ impl Consumer {
             tracing::warn!(message.id = id, "message dropped: {why}");
             return self.ack(acker).await;
         };
-        let failure = Failure { at: Timestamp::now(), by: self.name.clone(), why };
+        let failure = Failure { at: Timestamp::now(), by: self.link.options.instance.clone(), why };
         let why = failure.why.clone();
         let (queue, copy) = step(policy, &delivery.message, failure);
         tracing::warn!(message.id = id, "message goes to {queue}: {why}");
         // The broker accepted the original with this body, so it accepts the copy.
         let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX, true);
         let is_dead_letter = queue == policy.dead_letter_queue();
-        let moved = if is_dead_letter { &self.metrics.dead_lettered } else { &self.metrics.retried };
+        let moved =
+            if is_dead_letter { &self.link.metrics.dead_lettered } else { &self.link.metrics.retried };
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 moved.inc();
@@ -231,7 +222,7 @@ impl Consumer {
                     "message goes to {} as it is: {error}",
                     policy.dead_letter_queue()
                 );
-                self.metrics.dead_lettered.inc();
+                self.link.metrics.dead_lettered.inc();
                 self.settle(acker.reject(BasicRejectOptions { requeue: false })).await
             }
             // The client is closed: the broker delivers the message again.
@@ -242,7 +233,7 @@ impl Consumer {
     async fn ack(&self, acker: &Acker) -> bool {
         let settled = self.settle(acker.ack(BasicAckOptions::default())).await;
         failpoint::reach("acked");
-        self.metrics.acked.inc_by(settled.into());
+        self.link.metrics.acked.inc_by(settled.into());
         settled
     }
 
@@ -260,7 +251,7 @@ async fn finish(in_flight: &mut JoinSet<()>, session: &Session, state: &Consumer
             state.set_in_flight(in_flight.len());
         }
     };
-    let _ = session.lost.run_until_cancelled(all_handled).await;
+    let _ = session.while_up(all_handled).await;
 }
 
 /// Declares a queue for this connection only. Its name is new each time: an exclusive queue with a fixed name is

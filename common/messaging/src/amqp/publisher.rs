@@ -29,7 +29,7 @@ use super::{
     session::Session,
     wire::to_properties,
 };
-use crate::{Message, PublishError, metrics::Metrics};
+use crate::{Message, PublishError};
 
 /// Most messages in flight on one channel.
 const MAX_BATCH: usize = 500;
@@ -44,7 +44,6 @@ pub(super) const CHANNEL_COUNT: usize = 2;
 #[derive(Debug, Clone)]
 pub(super) struct Publisher {
     link: Link,
-    metrics: Arc<Metrics>,
     requests: mpsc::Sender<Request>,
     waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
 }
@@ -61,9 +60,9 @@ struct Request {
 }
 
 impl Publisher {
-    pub(super) fn new(link: Link, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(link: Link) -> Self {
         let (requests, waiting) = mpsc::channel(MAX_BATCH);
-        Self { link, metrics, requests, waiting: Arc::new(Mutex::new(waiting)) }
+        Self { link, requests, waiting: Arc::new(Mutex::new(waiting)) }
     }
 
     /// Publishes, and waits for the confirm. A message that no broker accepts is refused here: it would close the
@@ -129,9 +128,8 @@ impl Publisher {
         while !session.lost.is_cancelled() {
             if batch.is_empty() {
                 let next = async { self.waiting.lock().await.recv_many(batch, *size).await };
-                match session.lost.run_until_cancelled(next).await {
-                    None | Some(0) => return,
-                    Some(_) => {}
+                if session.while_up(next).await.is_none_or(|received| received == 0) {
+                    return;
                 }
             }
             session.unblocked().await;
@@ -143,10 +141,8 @@ impl Publisher {
             let sent = Instant::now();
             let answers = publish_all(channel, session, batch, sent + self.link.limit()).await;
             self.count(&answers, sent);
-            let is =
-                |wanted: fn(&PublishError) -> bool| answers.iter().any(|a| a.as_ref().is_err_and(wanted));
-            let failed = is(|error| matches!(error, PublishError::Unconfirmed(_)));
-            let missing = is(|error| matches!(error, PublishError::Unroutable(_)));
+            let failed = answers.iter().any(|a| matches!(a, Err(PublishError::Unconfirmed(_))));
+            let missing = answers.iter().any(|a| matches!(a, Err(PublishError::Unroutable(_))));
             for (request, answer) in batch.drain(..).zip(answers) {
                 // A caller that stopped waiting publishes the message again, with the same id.
                 let _ = request.reply.send(answer);
@@ -167,7 +163,7 @@ impl Publisher {
     }
 
     fn count(&self, answers: &[Result<(), PublishError>], sent: Instant) {
-        let metrics = &self.metrics;
+        let metrics = &self.link.metrics;
         metrics.published.inc_by(answers.len() as u64);
         let count = |counter: &Counter, is: fn(&Result<(), PublishError>) -> bool| {
             counter.inc_by(answers.iter().filter(|answer| is(answer)).count() as u64);
@@ -223,7 +219,7 @@ async fn in_time<T>(
     deadline: Instant,
     answer: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, String> {
-    match session.lost.run_until_cancelled(timeout_at(deadline, answer)).await {
+    match session.while_up(timeout_at(deadline, answer)).await {
         Some(Ok(answer)) => answer.map_err(|error| Fault::from(error).to_string()),
         Some(Err(_)) => Err("no confirm in time".into()),
         None => Err("the connection is lost".into()),

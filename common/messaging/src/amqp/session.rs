@@ -64,6 +64,11 @@ impl Session {
         within(self.limit, what, request).await
     }
 
+    /// Waits for `work` unless the connection is lost, before or meanwhile: then it returns `None`.
+    pub async fn while_up<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.lost.run_until_cancelled(work).await
+    }
+
     /// Closes the connection, and shuts its socket down whether or not the broker answers.
     pub async fn close(&self) {
         let _ = within(CLOSE_TIMEOUT, "connection.close", self.connection.close(200, "done".into())).await;
@@ -78,7 +83,7 @@ impl Session {
     /// Waits until the broker takes messages, or the connection is lost.
     pub(super) async fn unblocked(&self) {
         let mut blocked = self.blocked.subscribe();
-        let _ = self.lost.run_until_cancelled(blocked.wait_for(|blocked| !blocked)).await;
+        let _ = self.while_up(blocked.wait_for(|blocked| !blocked)).await;
     }
 
     /// Declares exchanges and queues. Those that exist as declared stay as they are.

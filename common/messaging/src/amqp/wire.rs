@@ -13,6 +13,8 @@ use crate::Message;
 /// Persistent: <https://www.rabbitmq.com/docs/publishers#message-properties>.
 const PERSISTENT: u8 = 2;
 
+type Setter = fn(BasicProperties, ShortString) -> BasicProperties;
+
 pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault> {
     let mut headers = FieldTable::default();
     for (name, value) in &message.headers {
@@ -20,10 +22,7 @@ pub(super) fn to_properties(message: &Message) -> Result<BasicProperties, Fault>
     }
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     for (value, set) in [
-        (
-            &message.id,
-            BasicProperties::with_message_id as fn(BasicProperties, ShortString) -> BasicProperties,
-        ),
+        (&message.id, BasicProperties::with_message_id as Setter),
         (&message.kind, BasicProperties::with_type),
         (&message.content_type, BasicProperties::with_content_type),
         (&message.content_encoding, BasicProperties::with_content_encoding),
@@ -81,20 +80,14 @@ fn to_text(value: &AMQPValue) -> Option<String> {
         AMQPValue::ShortString(text) => text.to_string(),
         AMQPValue::Boolean(value) => value.to_string(),
         AMQPValue::Timestamp(value) => value.to_string(),
-        other => to_number(other)?.to_string(),
-    })
-}
-
-/// Reads a number of any integer type: RabbitMQ's versions write the same header with different types.
-pub(super) fn to_number(value: &AMQPValue) -> Option<i64> {
-    Some(match value {
-        AMQPValue::ShortShortInt(n) => (*n).into(),
-        AMQPValue::ShortShortUInt(n) => (*n).into(),
-        AMQPValue::ShortInt(n) => (*n).into(),
-        AMQPValue::ShortUInt(n) => (*n).into(),
-        AMQPValue::LongInt(n) => (*n).into(),
-        AMQPValue::LongUInt(n) => (*n).into(),
-        AMQPValue::LongLongInt(n) => *n,
+        // RabbitMQ's versions write the same header with different types.
+        AMQPValue::ShortShortInt(n) => n.to_string(),
+        AMQPValue::ShortShortUInt(n) => n.to_string(),
+        AMQPValue::ShortInt(n) => n.to_string(),
+        AMQPValue::ShortUInt(n) => n.to_string(),
+        AMQPValue::LongInt(n) => n.to_string(),
+        AMQPValue::LongUInt(n) => n.to_string(),
+        AMQPValue::LongLongInt(n) => n.to_string(),
         _ => return None,
     })
 }

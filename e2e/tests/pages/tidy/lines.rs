@@ -14,6 +14,7 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 1,900 and the broker's address and settings, and TLS: whom it trusts, and what to do about a refused certificate.
     ("messaging", &["common/messaging/"], 2100),
     ("queue-browser", &["common/queue-browser/"], 180),
+    ("streams", &["common/streams/"], 170),
     // 1,080 and what the services gave up: five sections of settings, and the kit that puts a service together. Its accept
     // loop and its log are crates of their own.
     ("service", &["common/service/"], 1130),

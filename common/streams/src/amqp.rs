@@ -1,4 +1,4 @@
-//! A stream, read from its first entry on: <https://www.rabbitmq.com/docs/streams#consuming>.
+//! Reading over AMQP, with a consumer that begins at an offset.
 //!
 //! An offset is valid in one stream only, and a reader at an offset beyond the end of a stream that was deleted and
 //! declared again gets nothing and no error. So after each loss of the connection the reader finds the end of the
@@ -13,16 +13,14 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
+use messaging::{
+    ConsumerStateSender, Message,
+    amqp::{Fault, Link, Session, close_channel, short, to_message},
+};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    connection::Link,
-    fault::{Fault, close_channel, short},
-    session::Session,
-    wire::{to_message, to_number},
-};
-use crate::{ConsumerStateSender, Message, Replay, StreamReader};
+use super::{Replay, StreamReader};
 
 /// Most entries in flight.
 const PREFETCH: u16 = 500;
@@ -42,8 +40,8 @@ struct Progress {
     caught_up: bool,
 }
 
-/// Reads a stream until `stop`.
-pub(super) async fn replay(
+/// Reads a stream until `stop`, on one connection after the other.
+pub(super) async fn read(
     link: Link,
     stream: String,
     mut reader: StreamReader,
@@ -161,7 +159,7 @@ impl Entries {
 
     async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
         let broken = |why: &str| Fault::Transient(why.to_owned());
-        let next = session.lost.run_until_cancelled(self.consumer.next()).await;
+        let next = session.while_up(self.consumer.next()).await;
         let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
             Some(delivery) => delivery?,
             None => {
@@ -174,11 +172,8 @@ impl Entries {
             session.request("basic.ack", ack).await?;
             self.unacked = 0;
         }
-        let headers = delivery.properties.headers().as_ref();
-        let offset = headers.and_then(|table| table.inner().get("x-stream-offset")).and_then(to_number);
-        let offset = offset
-            .and_then(|offset| u64::try_from(offset).ok())
-            .ok_or_else(|| broken("the broker sent an entry without an offset"))?;
-        Ok((offset, to_message(&delivery.properties, delivery.data)))
+        let message = to_message(&delivery.properties, delivery.data);
+        let offset = message.headers.get("x-stream-offset").and_then(|offset| offset.parse().ok());
+        Ok((offset.ok_or_else(|| broken("the broker sent an entry without an offset"))?, message))
     }
 }
