@@ -64,8 +64,7 @@ impl BrokerUrls {
     /// # Errors
     /// What is wrong and what to write instead; never with a password in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let urls: Vec<_> = text.split(',').map(str::trim).map(BrokerUrl::parse).collect::<Result<_, _>>()?;
-        Ok(Self(urls))
+        text.split(',').map(str::trim).map(BrokerUrl::parse).collect::<Result<_, _>>().map(Self)
     }
 
     /// The settings' credentials go before those in the address; `guest` is for this machine's broker only.

@@ -1,6 +1,6 @@
 //! Failures of requests to the broker, by what has to happen next; and a time limit for each request.
 
-use std::{fmt, io, time::Duration};
+use std::{io, time::Duration};
 
 use hops_config::tls::{self, TlsKeys};
 use lapin::{
@@ -18,17 +18,22 @@ const TLS_KEYS: TlsKeys =
     TlsKeys { address: "amqp_server_url", ca_file: "amqp_ca_file", plain_scheme: "amqp://" };
 
 /// Why there is no connection, or why a request on it failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A person has to act: the broker refuses who we are or what we declare.
+    #[error("{0}")]
     Refused(String),
     /// 404: the queue or the exchange does not exist.
+    #[error("{0}")]
     NotFound(String),
     /// 405: another connection has the queue for itself.
+    #[error("{0}")]
     Locked(String),
     /// 406: what is declared exists and differs, or the request does not fit the channel's state.
+    #[error("{0}")]
     Precondition(String),
     /// It may work the next time.
+    #[error("{0}")]
     Transient(String),
 }
 
@@ -43,17 +48,6 @@ impl Fault {
             )),
             other => other,
         }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(why)
-        | Self::NotFound(why)
-        | Self::Locked(why)
-        | Self::Precondition(why)
-        | Self::Transient(why)) = self;
-        f.write_str(why)
     }
 }
 
