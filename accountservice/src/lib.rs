@@ -18,11 +18,11 @@ pub mod account;
 pub mod settings;
 pub mod outbox_command;
 
-use std::{ffi::OsString, fmt::Display, sync::Arc};
+use std::{ffi::OsString, fmt::Display, process::ExitCode, sync::Arc};
 
 use contracts::topology::vip_queue;
 use outbox::Outbox;
-use service::{App, Parts, Program, http::health, shutdown::OutboxOnDisk, startup::Failure};
+use service::{App, Parts, Program, http::health};
 
 use crate::{
     handlers::AppState,
@@ -34,18 +34,14 @@ use crate::{
 /// The default port.
 const PORT: u16 = 6767;
 
-/// Runs the service, or one of its verbs, as the command line says.
-///
-/// # Errors
-/// The error in one sentence.
-pub async fn start(
+/// Runs the service, or one of its verbs, as the command line says, to the exit code.
+pub fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
+) -> ExitCode {
     Program::new(PORT, "Keeps accounts; the read of a VIP's account becomes a notification on vip_queue")
         .verb(outbox_command::command(), outbox_command::run)
         .run(args, environment, run)
-        .await
 }
 
 async fn run(mut app: App<Settings>) -> Result<(), String> {
@@ -78,6 +74,5 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
         notifier: Notifier::new(Arc::clone(&outbox)),
         served_by: app.instance.name.as_str().into(),
     });
-    let outbox = OutboxOnDisk { outbox, store, folder: app.instance.folder.clone() };
     app.run(Parts { routes, outbox: Some(outbox), ..Parts::new(client, health) }).await
 }

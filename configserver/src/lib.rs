@@ -29,7 +29,7 @@ pub mod refresh;
 pub mod check;
 pub mod settings;
 
-use std::{ffi::OsString, sync::Arc};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use config_bus::BusId;
 use futures_util::future::OptionFuture;
@@ -55,14 +55,11 @@ const BUS_NAME: &str = "config-server";
 /// The largest request body, in bytes: after a push, a repository's host sends `/monitor` the name of each changed file.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Runs the service, or one of its verbs, as the command line says.
-///
-/// # Errors
-/// The error in one sentence.
-pub async fn start(
+/// Runs the service, or one of its verbs, as the command line says, to the exit code.
+pub fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
+) -> ExitCode {
     let [encrypt, decrypt] = encryption::commands();
     Program::new(PORT, "Serves the files in --config-repo (default: config-repo) as Spring Cloud Config does")
         .configure(|command| command.mut_arg("config_repo", |folder| folder.help(FOLDER_HELP)))
@@ -75,7 +72,6 @@ pub async fn start(
             let client = app.connect(Topology::default())?;
             run(app, repository, client).await
         })
-        .await
 }
 
 async fn crypt(verb: &'static str, sources: Sources) -> Result<(), Failure> {

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[expect(clippy::disallowed_methods, reason = "main is the one place that reads the environment")]
 fn main() -> ExitCode {
-    service::startup::run("configserver", configserver::start(std::env::args_os(), std::env::vars_os()))
+    configserver::start(std::env::args_os(), std::env::vars_os())
 }

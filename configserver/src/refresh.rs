@@ -44,7 +44,7 @@ async fn send(verb: &ArgMatches, address: SocketAddr) -> Result<(), String> {
     }
     let path = destination.map_or_else(String::new, |destination| format!("/{destination}"));
     let limit = CONFIRM_TIMEOUT + Duration::from_secs(3);
-    match healthcheck::ask(address, "POST", &format!("/actuator/busrefresh{path}"), limit).await? {
+    match probe::ask(address, "POST", &format!("/actuator/busrefresh{path}"), limit).await? {
         (204, _) => {
             let destination = destination.map_or("all services", String::as_str);
             let _ = writeln!(io::stdout(), "refresh event sent to {destination}");

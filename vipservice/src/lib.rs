@@ -14,12 +14,12 @@ pub mod offers;
 pub mod operator;
 pub mod settings;
 
-use std::{ffi::OsString, sync::Arc};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use contracts::topology::{self, OFFERS, VIP_QUEUE};
 use dead_letters::DeadLetters;
 use messaging::MessagingClient as _;
-use service::{App, Parts, Program, http::health, startup::Failure};
+use service::{App, Parts, Program, http::health};
 
 use crate::{
     consumer::Consumer,
@@ -30,18 +30,14 @@ use crate::{
 /// Default port.
 const PORT: u16 = 6868;
 
-/// Runs the service, or one of its verbs, as the command line says.
-///
-/// # Errors
-/// A sentence that says what is wrong.
-pub async fn start(
+/// Runs the service, or one of its verbs, as the command line says, to the exit code.
+pub fn start(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
+) -> ExitCode {
     Program::new(PORT, "Consumes vip_queue, in competition with its replicas, and makes offers")
         .verb(operator::command(), operator::run)
         .run(args, environment, run)
-        .await
 }
 
 async fn run(mut app: App<Settings>) -> Result<(), String> {

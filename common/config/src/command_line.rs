@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Arg, ArgMatches, Command, error::ContextKind};
+use clap::{
+    Arg, ArgMatches, Command,
+    error::{ContextKind, ErrorKind},
+};
 use properties::merge;
 
 use super::{
@@ -42,15 +45,14 @@ impl Sources {
     /// Reads the command line with `command` (from [`command`], plus the service's own verbs).
     ///
     /// # Errors
-    /// [`SettingsError::UnknownFlag`] and [`SettingsError::SecretFlag`] for a flag that does not exist,
-    /// [`SettingsError::Usage`] for the rest of the command line, [`SettingsError::Invalid`] for a value of the keys that
-    /// say where the settings are.
+    /// [`SettingsError::Usage`] for a wrong command line, [`SettingsError::Help`] for one that asks for help,
+    /// [`SettingsError::Invalid`] for a value of the keys that say where the settings are.
     pub fn parse<S: ServiceSettings>(
         command: Command,
         args: impl IntoIterator<Item = OsString>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(Self, ArgMatches), SettingsError> {
-        let matches = command.try_get_matches_from(args).map_err(|error| unknown_flag::<S>(error))?;
+        let matches = command.try_get_matches_from(args).map_err(refused::<S>)?;
         let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
         let given = keys::<S>().into_iter().filter_map(|key| Some((key.name.to_owned(), text(key.name)?)));
         let given: Vec<_> = given.collect();
@@ -91,18 +93,56 @@ fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
-fn unknown_flag<S: ServiceSettings>(error: clap::Error) -> SettingsError {
+/// Returns clap's answer to a command line.
+fn refused<S: ServiceSettings>(error: clap::Error) -> SettingsError {
+    if !error.use_stderr() {
+        return SettingsError::Help(error);
+    }
     let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
-    match unknown {
-        Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument && flag.starts_with("--") => {
-            let key = flag.trim_start_matches("--").replace('-', "_");
-            let (flags, secrets): (Vec<_>, Vec<_>) = keys::<S>().into_iter().partition(|key| key.has_flag);
-            if secrets.iter().any(|secret| secret.name == key) {
-                return SettingsError::SecretFlag(key);
-            }
-            let known = flags.iter().map(|key| key.name).collect();
-            SettingsError::UnknownFlag(format!("{flag}: {}", unknown_key(&key, &known)))
-        }
-        _ => SettingsError::Usage(error),
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    SettingsError::Usage(match unknown.filter(|flag| is_unknown && flag.starts_with("--")) {
+        Some(flag) => format!("command line {}", unknown_flag::<S>(&flag)),
+        None => one_line(&error.to_string()),
+    })
+}
+
+/// Describes a flag that does not exist.
+fn unknown_flag<S: ServiceSettings>(flag: &str) -> String {
+    let key = flag.trim_start_matches("--").replace('-', "_");
+    let (flags, secrets): (Vec<_>, Vec<_>) = keys::<S>().into_iter().partition(|key| key.has_flag);
+    if secrets.iter().any(|secret| secret.name == key) {
+        let (flag, key) = (key.replace('_', "-"), key.to_uppercase());
+        return format!("--{flag}: a secret has no flag: set APP_{key} in the environment");
+    }
+    let known = flags.iter().map(|key| key.name).collect();
+    format!("{flag}: {} (`{} --help` lists the keys)", unknown_key(&key, &known), S::SERVICE)
+}
+
+/// Returns clap's error on one line, without its advice at the end.
+fn one_line(usage: &str) -> String {
+    let lines = usage.lines().map(str::trim);
+    let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let text: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        let usage = "error: invalid value 'prod' for '--profile <NAME>'\n  [possible values: dev, test]\n\n\
+                     For more information, try '--help'.\n";
+        assert_eq!(
+            one_line(usage),
+            "invalid value 'prod' for '--profile <NAME>' [possible values: dev, test]"
+        );
+    }
+
+    #[test]
+    fn a_verb_that_is_nearly_one_is_told_which() {
+        let usage = "error: unrecognized subcommand 'lst'\n\n  tip: a similar subcommand exists: 'list'\n\nUsage: x\n";
+        assert_eq!(one_line(usage), "unrecognized subcommand 'lst'; a similar subcommand exists: 'list'");
     }
 }

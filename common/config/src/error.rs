@@ -46,15 +46,12 @@ pub enum SettingsError {
     /// A key that nobody reads, a value or a file that cannot be read, or values that break a rule.
     #[error("{0}")]
     Invalid(String),
-    /// A secret on the command line, which everyone on the machine can read.
-    #[error("command line --{}: a secret has no flag: set APP_{} in the environment", .0.replace('_', "-"), .0.to_uppercase())]
-    SecretFlag(String),
-    /// A flag that nobody reads.
-    #[error("command line {0}")]
-    UnknownFlag(String),
-    /// clap's answer to the command line: help, or an error such as a flag without its value.
+    /// A command line that is wrong, such as a flag without its value, in one line.
     #[error("{0}")]
-    Usage(clap::Error),
+    Usage(String),
+    /// The help that the command line asks for. It is no error.
+    #[error("{0}")]
+    Help(clap::Error),
 }
 
 impl From<String> for SettingsError {

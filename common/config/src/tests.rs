@@ -190,7 +190,9 @@ fn an_unknown_key_where_several_services_read_is_passed_over() {
 fn an_unknown_flag_is_named_with_its_neighbor() {
     let args = ["probe", "--server-prot", "1"].map(Into::into);
     let error = Sources::parse::<Probe>(command::<Probe>(), args, vec![]).unwrap_err().to_string();
-    assert_eq!(error, "command line --server-prot: unknown key `server_prot`: did you mean `server_port`?");
+    let expected = "command line --server-prot: unknown key `server_prot`: did you mean `server_port`? \
+                    (`probe --help` lists the keys)";
+    assert_eq!(error, expected);
 }
 
 #[test]

@@ -139,6 +139,14 @@ impl Outbox {
         let _ = self.waiting().wait_for(|waiting| *waiting == 0).await;
     }
 
+    /// Flushes the store, with all that others have in it.
+    ///
+    /// # Errors
+    /// sled's own.
+    pub async fn flush_store(&self) -> Result<(), sled::Error> {
+        self.store.flush_async().await.map(drop)
+    }
+
     /// Checks that the outbox accepts messages, for `/readyz`.
     ///
     /// # Errors

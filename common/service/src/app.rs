@@ -16,6 +16,7 @@ use messaging::{
     metrics::Metrics,
     topology::Topology,
 };
+use outbox::Outbox;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,26 +24,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Instance, Settings, healthcheck,
     http::{self, Access, Health},
-    shutdown::{OutboxOnDisk, Service},
+    shutdown::Service,
     signals,
     startup::{self, Failure},
 };
 
 type Verb = Box<dyn FnOnce(ArgMatches, Sources) -> LocalBoxFuture<'static, Result<(), Failure>>>;
-
-/// Runs a service that has no verbs of its own, to its exit code. `port` is its default, `about` its line in `--help`.
-pub fn main<S>(
-    port: u16,
-    about: &'static str,
-    args: impl IntoIterator<Item = OsString>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-    run: impl AsyncFnOnce(App<S>) -> Result<(), String>,
-) -> ExitCode
-where
-    S: ServiceSettings + AsRef<Settings>,
-{
-    startup::run(S::SERVICE, Program::new(port, about).run(args, environment, run))
-}
 
 /// A service's command line: what it can be asked to do.
 #[expect(missing_debug_implementations, reason = "its verbs are functions; nobody prints it")]
@@ -76,34 +63,33 @@ impl Program {
         self
     }
 
-    /// Runs the verb of the command line, or the service.
-    ///
-    /// # Errors
-    /// What is wrong, in a sentence.
-    pub async fn run<S>(
+    /// Runs the verb of the command line, or the service, to the exit code.
+    pub fn run<S>(
         self,
         args: impl IntoIterator<Item = OsString>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         run: impl AsyncFnOnce(App<S>) -> Result<(), String>,
-    ) -> Result<(), Failure>
+    ) -> ExitCode
     where
         S: ServiceSettings + AsRef<Settings>,
     {
-        let verbs = self.verbs.iter().map(|(command, _)| command.clone());
-        let command = (self.configure)(command::<S>()).about(self.about);
-        let command = command.subcommands(verbs).subcommand(healthcheck::command());
-        let (sources, mut matches) = Sources::parse::<S>(command, args, environment)?;
-        if let Some((name, arguments)) = matches.remove_subcommand() {
-            let own = self.verbs.into_iter().find(|(command, _)| command.get_name() == name);
-            return match own {
-                Some((_, verb)) => verb(arguments, sources).await,
-                None => healthcheck::of_service::<S>(&arguments, sources, self.port).await,
-            };
-        }
-        match App::bootstrap(sources, self.port).await? {
-            Some(app) => Ok(run(app).await?),
-            None => Ok(()),
-        }
+        startup::run(async {
+            let verbs = self.verbs.iter().map(|(command, _)| command.clone());
+            let command = (self.configure)(command::<S>()).about(self.about);
+            let command = command.subcommands(verbs).subcommand(healthcheck::command());
+            let (sources, mut matches) = Sources::parse::<S>(command, args, environment)?;
+            if let Some((name, arguments)) = matches.remove_subcommand() {
+                let own = self.verbs.into_iter().find(|(command, _)| command.get_name() == name);
+                return match own {
+                    Some((_, verb)) => verb(arguments, sources).await,
+                    None => healthcheck::of_service::<S>(&arguments, sources, self.port).await,
+                };
+            }
+            match App::bootstrap(sources, self.port).await? {
+                Some(app) => Ok(run(app).await?),
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -132,8 +118,8 @@ pub struct Parts {
     pub routes: Router,
     /// Its consumers.
     pub subscriptions: Vec<Subscription>,
-    /// Its outbox, if it has one.
-    pub outbox: Option<OutboxOnDisk>,
+    /// Its outbox, if it has one, in the folder of the instance.
+    pub outbox: Option<Arc<Outbox>>,
     /// The largest request body, in bytes.
     pub body_limit: usize,
 }
@@ -226,7 +212,8 @@ impl<S: ServiceSettings + AsRef<Settings>> App<S> {
         let http = self.settings.section(|settings| &settings.as_ref().http);
         let router = http::router(routes, &http, &health, self.registry).with_body_limit(body_limit);
         let shutdown = self.settings.section(|settings| &settings.as_ref().shutdown);
-        let service = Service { listener: self.listener, router, health, client, subscriptions, outbox };
+        let (listener, folder) = (self.listener, self.instance.folder);
+        let service = Service { listener, router, health, client, subscriptions, outbox, folder };
         service.run(&shutdown, &http, self.stop).await
     }
 }

@@ -8,33 +8,18 @@
 use std::{
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hops_config::{ServiceSettings, Sources};
-use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
 
 use crate::startup::{self, Failure};
-
-/// The verb.
-pub const VERB: &str = "healthcheck";
-
-/// From connecting to the answer's end. An engine waits longer than that.
-const LIMIT: Duration = Duration::from_secs(2);
-/// No answer of ours about health is larger.
-const LARGEST: u64 = 64 * 1024;
 
 /// `healthcheck [--ready] [--settings]`.
 #[must_use]
 pub fn command() -> Command {
     let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
-    Command::new(VERB)
+    Command::new("healthcheck")
         .about("Asks the service that runs here whether it lives; exit code 0 if so, 1 if not")
         .arg(flag("ready").help("Asks whether it can work, too (/readyz), and says which check fails"))
         .arg(
@@ -43,10 +28,10 @@ pub fn command() -> Command {
         )
 }
 
-/// The verb of a service, on where its sources say that it listens.
+/// Runs the verb of a service, which listens where its sources say, or on its default `port`. Prints the result in one line.
 ///
 /// # Errors
-/// As [`run`], or the settings.
+/// The reason why it is not alive, or not ready; or the settings are invalid.
 pub async fn of_service<S>(verb: &ArgMatches, sources: Sources, port: u16) -> Result<(), Failure>
 where
     S: ServiceSettings + AsRef<crate::Settings>,
@@ -56,20 +41,9 @@ where
         return Ok(());
     }
     let settings = Sources { server: None, ..sources }.load::<S>().await?;
-    Ok(run(verb, &(*settings).as_ref().process, port).await?)
-}
-
-/// Sends the request and prints the result in one line. `port` is the service's default.
-///
-/// # Errors
-/// Why it does not count as alive, or as ready.
-pub async fn run(verb: &ArgMatches, settings: &startup::Settings, port: u16) -> Result<(), String> {
-    let address = address(settings, port)?;
+    let address = address(&(*settings).as_ref().process, port)?;
     let path = if verb.get_flag("ready") { "/readyz" } else { "/livez" };
-    let result = match ask(address, "GET", path, LIMIT).await? {
-        (200, _) => format!("http://{address}{path} answers 200"),
-        (status, body) => return Err(format!("http://{address}{path} answers {status}{}", failing(&body))),
-    };
+    let result = probe::health(address, path).await?;
     let _ = writeln!(io::stdout(), "{result}");
     Ok(())
 }
@@ -90,52 +64,25 @@ pub fn address(settings: &startup::Settings, port: u16) -> Result<SocketAddr, St
     }
 }
 
-/// One request without a body, and the answer's status and body.
-///
-/// # Errors
-/// There is no answer, or not in time, or not in HTTP.
-pub async fn ask(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    limit: Duration,
-) -> Result<(u16, String), String> {
-    let asking = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = vec![];
-        stream.take(LARGEST).read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
-    };
-    let url = format!("http://{address}{path}");
-    let answer =
-        timeout(limit, asking).await.map_err(|_| format!("{url} has not answered within {limit:?}"))?;
-    let answer = answer.map_err(|e| format!("{url} does not answer: {e}"))?;
-    read(&String::from_utf8_lossy(&answer)).ok_or_else(|| format!("{url} does not answer in HTTP"))
-}
-
-fn read(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
-    Some((status.parse().ok()?, body.to_owned()))
-}
-
-/// The checks that fail, by name; or nothing, if the body lists none.
-fn failing(body: &str) -> String {
-    let report: Value = serde_json::from_str(body).unwrap_or_default();
-    let checks = report["checks"].as_object().into_iter().flatten();
-    let failing = checks.filter(|(_, check)| check["status"] != "UP");
-    let mut said: Vec<_> = failing
-        .map(|(name, check)| format!("{name}: {}", check["detail"].as_str().unwrap_or("no reason given")))
-        .collect();
-    if report["draining"] == true {
-        said.push("it is stopping".into());
-    }
-    if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::startup::Settings;
+
+    #[test]
+    fn it_asks_where_the_service_listens() {
+        let settings = |host: &str, port| Settings {
+            server_host: host.parse().unwrap(),
+            server_port: Some(port),
+            ..Settings::default()
+        };
+        for (host, port, expected) in
+            [("0.0.0.0", 6767, "127.0.0.1:6767"), ("::", 6767, "[::1]:6767"), ("10.0.0.7", 80, "10.0.0.7:80")]
+        {
+            assert_eq!(address(&settings(host, port), 1).unwrap().to_string(), expected);
+        }
+        let usual = Settings { server_port: None, ..Settings::default() };
+        assert_eq!(address(&usual, 6868).unwrap().to_string(), "127.0.0.1:6868");
+        assert!(address(&settings("0.0.0.0", 0), 1).unwrap_err().contains("--server-port"));
+    }
+}

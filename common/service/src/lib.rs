@@ -6,7 +6,7 @@
 //! - [`startup`]: a process, its threads, its port and its exit code
 //! - [`instance`]: its name and the folder of its data
 //! - [`http`]: everything around a handler: request id, limits, problems, health, metrics, the server
-//! - [`healthcheck`]: a service asks itself how it is
+//! - [`healthcheck`]: the verb with which a service asks itself how it is
 //! - [`shutdown`]: a service's run, and from SIGTERM to its exit, in order
 //! - [`app`]: all of it put together, once for all services
 //!
@@ -22,7 +22,7 @@ pub mod shutdown;
 pub mod app;
 
 pub use self::{
-    app::{App, Parts, Program, main},
+    app::{App, Parts, Program},
     instance::Instance,
 };
 

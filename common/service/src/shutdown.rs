@@ -67,18 +67,9 @@ pub struct Service {
     pub client: Arc<dyn MessagingClient>,
     /// Its consumers.
     pub subscriptions: Vec<Subscription>,
-    /// Its outbox, if it has one.
-    pub outbox: Option<OutboxOnDisk>,
-}
-
-/// An outbox and where it is.
-#[derive(Debug)]
-pub struct OutboxOnDisk {
-    /// The outbox.
-    pub outbox: Arc<Outbox>,
-    /// The store it is in, which is flushed at the end.
-    pub store: sled::Db,
-    /// The store's folder.
+    /// Its outbox, if it has one. The store that it is in is flushed at the end.
+    pub outbox: Option<Arc<Outbox>>,
+    /// The folder of its data.
     pub folder: PathBuf,
 }
 
@@ -96,7 +87,7 @@ impl Service {
         let accepting = CancellationToken::new();
         let relaying = CancellationToken::new();
         let tasks = TaskTracker::new();
-        if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
+        if let Some(outbox) = &self.outbox {
             let (outbox, client, stop) = (Arc::clone(outbox), Arc::clone(&self.client), relaying.clone());
             tasks.spawn(async move { stop.run_until_cancelled(outbox::relay(&outbox, &*client)).await });
         }
@@ -134,7 +125,7 @@ impl Service {
                 subscription.finished().await;
             }
             // 5. Messages in the outbox are published, within a time limit.
-            if let Some(OutboxOnDisk { outbox, .. }) = &self.outbox {
+            if let Some(outbox) = &self.outbox {
                 let _ = timeout(OUTBOX_DRAIN, outbox.drained()).await;
             }
             relaying.cancel();
@@ -143,14 +134,15 @@ impl Service {
             // 6. Connections close, the store is flushed.
             self.client.close().await;
             match &self.outbox {
-                Some(on_disk) => on_disk.store.flush_async().await.map(drop),
+                Some(outbox) => outbox.flush_store().await,
                 None => Ok(()),
             }
         };
         let in_time = timeout(grace, in_order).await;
-        let waiting = self.outbox.as_ref().map_or(0, |on_disk| on_disk.outbox.len());
-        if let Some(OutboxOnDisk { folder, .. }) = self.outbox.as_ref().filter(|_| waiting > 0) {
-            tracing::warn!("{waiting} waiting in the outbox in {}: sent at the next start", folder.display());
+        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        if waiting > 0 {
+            let folder = self.folder.display();
+            tracing::warn!("{waiting} waiting in the outbox in {folder}: sent at the next start");
         }
         let flushed = in_time.map_err(|_| {
             let deliveries: usize = self.subscriptions.iter().map(Subscription::in_flight).sum();

@@ -25,18 +25,16 @@ pub fn listen() -> std::io::Result<CancellationToken> {
             }
         }
         tracing::warn!("a second signal: stopping at once");
-        exit_at_once();
+        #[expect(
+            clippy::exit,
+            reason = "whoever signals twice has decided that nothing is worth waiting for"
+        )]
+        std::process::exit(Exit::AtOnce as i32);
     };
-    spawn_until_exit(listen);
-    Ok(stop)
-}
-
-#[expect(clippy::disallowed_methods, reason = "it listens until the process ends, and nobody waits for it")]
-fn spawn_until_exit(listen: impl Future<Output = ()> + Send + 'static) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it listens until the process ends, and nobody waits for it"
+    )]
     tokio::spawn(listen);
-}
-
-#[expect(clippy::exit, reason = "whoever signals twice has decided that nothing is worth waiting for")]
-fn exit_at_once() -> ! {
-    std::process::exit(Exit::AtOnce as i32)
+    Ok(stop)
 }

@@ -70,8 +70,8 @@ impl From<String> for Failure {
     }
 }
 
-/// Runs a service to its end and returns the exit code, for `main`.
-pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+/// Runs a service to its end and returns the exit code.
+pub(crate) fn run(started: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     accept::raise_file_limit();
     // A thread that has looked up a name, and has nothing more to do, goes soon.
     let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build();
@@ -82,34 +82,22 @@ pub fn run(service: &str, started: impl Future<Output = Result<(), Failure>>) ->
         runtime.shutdown_background();
         ended
     });
-    report(service, ended)
+    report(ended)
 }
 
 /// Prints an error to standard error and returns the exit code. Help goes to standard output and is no error.
-fn report(service: &str, result: Result<(), Failure>) -> ExitCode {
-    let (text, exit) = match result {
+fn report(result: Result<(), Failure>) -> ExitCode {
+    let (error, exit) = match result {
         Ok(()) => return Exit::Done.into(),
-        Err(Failure::Settings(SettingsError::Usage(error))) if !error.use_stderr() => {
-            let _ = error.print();
+        Err(Failure::Settings(SettingsError::Help(help))) => {
+            let _ = help.print();
             return Exit::Done.into();
         }
-        Err(Failure::Settings(SettingsError::Usage(error))) => (one_line(&error.to_string()), Exit::Usage),
-        Err(error @ Failure::Settings(SettingsError::SecretFlag(_))) => (error.to_string(), Exit::Usage),
-        Err(error @ Failure::Settings(SettingsError::UnknownFlag(_))) => {
-            (format!("{error} (`{service} --help` lists the keys)"), Exit::Usage)
-        }
-        Err(error) => (error.to_string(), Exit::Failed),
+        Err(error @ Failure::Settings(SettingsError::Usage(_))) => (error, Exit::Usage),
+        Err(error) => (error, Exit::Failed),
     };
-    let _ = writeln!(io::stderr(), "error: {text}");
+    let _ = writeln!(io::stderr(), "error: {error}");
     exit.into()
-}
-
-/// Returns clap's error on one line, without its advice at the end.
-fn one_line(usage: &str) -> String {
-    let lines = usage.lines().map(str::trim);
-    let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let text: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    text.join(" ").trim_start_matches("error: ").replace(" tip: ", "; ")
 }
 
 /// Listens where the settings say, or on the service's default `port`.
@@ -132,22 +120,6 @@ pub(crate) async fn listen(service: &str, settings: &Settings, port: u16) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wrong_command_line_is_one_line() {
-        let usage = "error: invalid value 'prod' for '--profile <NAME>'\n  [possible values: dev, test]\n\n\
-                     For more information, try '--help'.\n";
-        assert_eq!(
-            one_line(usage),
-            "invalid value 'prod' for '--profile <NAME>' [possible values: dev, test]"
-        );
-    }
-
-    #[test]
-    fn a_verb_that_is_nearly_one_is_told_which() {
-        let usage = "error: unrecognized subcommand 'lst'\n\n  tip: a similar subcommand exists: 'list'\n\nUsage: x\n";
-        assert_eq!(one_line(usage), "unrecognized subcommand 'lst'; a similar subcommand exists: 'list'");
-    }
 
     #[tokio::test]
     async fn a_taken_port_is_named_with_the_command_that_works() {

@@ -21,13 +21,13 @@ use hops_config::Live;
 use messaging::MessagingClient;
 use serde_json::{Map, Value, json};
 
-type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+/// A check by its name, and whether readiness depends on it.
+type Check = (&'static str, bool, Box<dyn Fn() -> Result<String, String> + Send + Sync>);
 
 /// The checks of a service.
 #[derive(Default)]
 pub struct Health {
-    checks: Vec<(&'static str, Check)>,
-    shown: Vec<(&'static str, Check)>,
+    checks: Vec<Check>,
     notes: Vec<(&'static str, Live<String>)>,
     draining: AtomicBool,
     requests: AtomicUsize,
@@ -51,7 +51,7 @@ impl Health {
         name: &'static str,
         check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
-        self.checks.push((name, Box::new(check)));
+        self.checks.push((name, true, Box::new(check)));
         self
     }
 
@@ -62,7 +62,7 @@ impl Health {
         name: &'static str,
         check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
-        self.shown.push((name, Box::new(check)));
+        self.checks.push((name, false, Box::new(check)));
         self
     }
 
@@ -107,8 +107,7 @@ impl Health {
         let draining = self.is_draining();
         let mut ready = !draining;
         let mut checks = Map::new();
-        let deciding = self.checks.iter().map(|check| (check, true));
-        for ((name, check), decides) in deciding.chain(self.shown.iter().map(|check| (check, false))) {
+        for (name, decides, check) in &self.checks {
             let (status, detail) = check().map_or_else(|why| ("DOWN", why), |how| ("UP", how));
             ready &= status == "UP" || !decides;
             checks.insert((*name).into(), json!({ "status": status, "detail": detail }));
