@@ -3,13 +3,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use config_client::{ConfigServer, ServerUrl};
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 use super::{
     InvalidValue, Section, more_than_zero,
     secret::{Secret, SecretFile},
-    server::{ConfigServer, ServerUrl},
 };
 
 /// Its fields are flags and `APP_` variables, as the settings themselves are; no file can set them.
@@ -63,7 +63,7 @@ impl Bootstrap {
         more_than_zero([("config_patience", self.config_patience.is_zero())])?;
         let (password, file) = (self.config_password.as_ref(), self.config_password_file.as_ref());
         let password = Secret::given_or_in_file("config_password", password, file)?;
-        let url = url.with_password(password);
+        let url = url.with_password(password.as_ref().map(Secret::expose));
         Ok(Some(ConfigServer {
             url,
             label: self.config_label,

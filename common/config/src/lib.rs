@@ -15,13 +15,11 @@
 //! - `command_line`: flags, and what else `main` hands over
 //! - `bootstrap`: where the files are
 //! - `sources`: the files of a folder, or a server's answer
-//! - `server` and `answer`: a request to a config server, and its answer
 //! - `layers`: all that was read becomes one struct, or an error with its key and its source; pure
 //! - `flat`: flat keys and trees, by the rules of the crate `properties`
 //! - [`live`]: settings that change while a service runs
 //! - `reload`: they are read again, and applied or refused as a whole
 //! - [`shown`]: the view that operators get
-//! - [`tls`]: failed handshakes in sentences, for the config server and the broker
 //!
 //! It knows no key but those that say where the files are: each owner brings its own [`Section`].
 
@@ -32,16 +30,15 @@ mod section;
 mod command_line;
 mod bootstrap;
 mod sources;
-mod server;
-mod answer;
 mod layers;
 mod flat;
 pub mod live;
-pub mod tls;
 mod reload;
 pub mod shown;
 
 use std::collections::BTreeSet;
+
+pub use config_client::{ConfigServer, ServerUrl};
 
 pub use self::{
     command_line::{bootstrap_keys, command},
@@ -50,7 +47,6 @@ pub use self::{
     reload::Reloaded,
     reloadable::{Moment, Reloadable},
     section::{Key, Section, Sections},
-    server::{ConfigServer, ServerUrl},
     sources::Sources,
 };
 

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{LiveSettings, ServiceSettings, live::State, server::Failed, shown::changed, sources::Loaded};
+use config_client::Failed;
+
+use super::{LiveSettings, ServiceSettings, live::State, shown::changed, sources::Loaded};
 
 /// The outcome of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use config::{File, FileFormat, Map, Source as _, Value};
+use config::{File, FileFormat, Map, Source as _, Value, ValueKind};
+use config_client::{ConfigServer, Failed, PropertySource, REQUEST_TIMEOUT};
+use serde_json::Value as Json;
 
 use super::{
-    ConfigServer, ServiceSettings, SettingsError,
+    ServiceSettings, SettingsError,
     flat::flatten,
     layers::{Layer, compose},
-    server::{Failed, REQUEST_TIMEOUT},
 };
 
 /// Sources of the layers. `main` fills it in; nothing below reads the environment.
@@ -70,8 +71,10 @@ impl Sources {
             }
         };
         let (layers, warning) = match server.fetch(S::SERVICE, &self.profile, on_retry).await {
-            Ok(layers) if layers.is_empty() => (layers, Some(self.unknown::<S>())),
-            Ok(layers) => (layers, None),
+            Ok(answer) => {
+                let warning = answer.is_empty().then(|| self.unknown::<S>());
+                (answered(answer, S::SERVICE).map_err(|why| format!("{server}: {why}"))?, warning)
+            }
             Err(Failed::Later(why)) if !server.fail_fast => {
                 let instead = self.origin_without_server();
                 let warning = format!("{server} is not there ({why}): going on with {instead} until it is");
@@ -93,11 +96,14 @@ impl Sources {
     pub(super) async fn load_again<S: ServiceSettings>(&self) -> Result<Loaded<S>, Failed> {
         let layers = match &self.server {
             None => self.folder::<S>().map_err(Failed::Refused)?,
-            Some(server) => match server.fetch_once(S::SERVICE, &self.profile, REQUEST_TIMEOUT).await {
-                Ok(layers) => layers,
-                Err(Failed::Later(why)) => return Err(Failed::Later(format!("{server}: {why}"))),
-                Err(Failed::Refused(why)) => return Err(Failed::Refused(format!("{server}: {why}"))),
-            },
+            Some(server) => {
+                let answer = server.fetch_once(S::SERVICE, &self.profile, REQUEST_TIMEOUT).await;
+                let layers = answer.and_then(|it| answered(it, S::SERVICE).map_err(Failed::Refused));
+                layers.map_err(|failed| match failed {
+                    Failed::Later(why) => Failed::Later(format!("{server}: {why}")),
+                    Failed::Refused(why) => Failed::Refused(format!("{server}: {why}")),
+                })?
+            }
         };
         self.compose(layers, None).map_err(Failed::Refused)
     }
@@ -172,4 +178,26 @@ fn file(path: &Path, is_own: bool) -> Result<Option<Layer>, String> {
     let values = tree.and_then(|tree| flatten(tree, &origin, |value: Value| value.kind));
     let values = values.map_err(|why| format!("{origin}: {why}"))?;
     Ok(Some(Layer { origin, is_own, values }))
+}
+
+/// Returns the layers of a config server's answer.
+pub(super) fn answered(answer: Vec<PropertySource>, service: &str) -> Result<Vec<Layer>, String> {
+    let layers = answer.into_iter().map(|source| {
+        let (origin, is_own) = (source.origin(), source.is_own(service));
+        let values = flatten(source.source, &origin, scalar).map_err(|why| format!("{origin}: {why}"))?;
+        Ok(Layer { origin, is_own, values })
+    });
+    layers.collect()
+}
+
+fn scalar(json: Json) -> ValueKind {
+    match json {
+        Json::Bool(yes) => yes.into(),
+        Json::String(text) => text.into(),
+        number => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => number.into(),
+            (None, Some(number)) => number.into(),
+            (None, None) => number.as_f64().into(),
+        },
+    }
 }

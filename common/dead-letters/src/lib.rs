@@ -12,7 +12,7 @@ pub mod http;
 pub mod command;
 mod print;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hops_config::Live;
 use messaging::{
@@ -65,6 +65,7 @@ pub struct Page {
 
 /// The dead letters of one work queue.
 #[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "its parts are traits; nobody prints it")]
 pub struct DeadLetters {
     client: Arc<dyn MessagingClient>,
     browser: Arc<dyn QueueBrowser>,
@@ -197,12 +198,6 @@ impl DeadLetters {
                 "a dead letter was delivered very often and cannot be republished: {why}"
             );
         }
-    }
-}
-
-impl fmt::Debug for DeadLetters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeadLetters").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 

@@ -4,20 +4,20 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::{
-    answer,
+    sources::answered,
     tests::{Guest, Probe, pair},
 };
 
 /// Sources as a server names and orders them: the strongest first.
-fn answered(sources: &[(&str, Json)]) -> Vec<Layer> {
+fn layers_of(sources: &[(&str, Json)]) -> Vec<Layer> {
     let sources = sources.iter().map(|(name, source)| json!({ "name": name, "source": source }));
     let body = json!({ "propertySources": sources.collect::<Vec<_>>() }).to_string();
-    answer::read(body.as_bytes(), "probe").unwrap()
+    answered(config_client::read(body.as_bytes(), "probe").unwrap(), "probe").unwrap()
 }
 
 fn composed(sources: &[(&str, Json)], variables: &[(&str, &str)]) -> Result<Probe, String> {
     let variables: Vec<_> = variables.iter().map(|(name, value)| pair(name, value)).collect();
-    compose(answered(sources), &variables, &[]).map(|(probe, _)| probe).map_err(|e| e.to_string())
+    compose(layers_of(sources), &variables, &[]).map(|(probe, _)| probe).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn all_sources_of_an_answer_count_the_first_the_most() {
     assert_eq!(probe.shared.request_timeout.at(Moment::NOW).as_secs(), 7);
 
     let variables = [("APP_SIZE", "5"), ("APP_GREETING", ""), ("SIZE", "6")];
-    let (given, layers) = ([pair("greeting", "by flag")], answered(&sources));
+    let (given, layers) = ([pair("greeting", "by flag")], layers_of(&sources));
     let variables: Vec<_> = variables.iter().map(|(name, value)| pair(name, value)).collect();
     let (probe, values) = compose::<Probe>(layers, &variables, &given).unwrap();
     assert_eq!((probe.own.size, probe.own.greeting()), (5, "by flag"));

@@ -2,12 +2,12 @@
 
 use std::{io, time::Duration};
 
-use hops_config::tls::{self, TlsKeys};
 use lapin::{
     Channel, Error, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     types::ShortString,
 };
+use tls_advice::{TlsKeys, advice};
 use tokio::time::timeout;
 
 /// Time limit for closing a channel or a connection in order. It may be short: what is unsettled goes back to its
@@ -53,7 +53,7 @@ impl Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        match tls::advice(&error, TLS_KEYS) {
+        match advice(&error, TLS_KEYS) {
             Some(advice) => Self::Refused(advice),
             None => Error::from(error).into(),
         }

@@ -18,8 +18,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("accept", &["common/accept/"], 220),
     ("telemetry", &["common/telemetry/"], 200),
     ("probe", &["common/probe/"], 60),
-    // 1,500 and the sections' types, which replace a list of names in each service; and failed TLS handshakes in sentences.
-    ("config with properties", &["common/config/", "common/properties/"], 1680),
+    ("config with properties", &["common/config/", "common/properties/"], 1420),
+    ("config-client", &["common/config-client/"], 250),
+    ("tls-advice", &["common/tls-advice/"], 60),
     ("config-bus", &["common/config-bus/"], 420),
     // 500 and the verbs for any queue: the command line by clap's derive, and the effect that a service names.
     ("dead-letters", &["common/dead-letters/"], 600),

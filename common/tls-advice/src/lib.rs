@@ -1,4 +1,4 @@
-//! Failed TLS handshakes in sentences that say what to do.
+//! Failed TLS handshakes in sentences that say what to do, for the clients of the config server and of the broker.
 
 use std::error::Error;
 

@@ -1,27 +1,29 @@
-//! A config server as a source of settings: `GET {url}/{service}/{profile}[/{label}]`, as Spring Cloud Config
-//! has it.
+//! Requests settings from a config server: `GET {url}/{service}/{profile}[/{label}]`, as Spring Cloud Config has it.
 //!
 //! While the server may be starting, the request is repeated for a limited time. An answer that a person has to act on
-//! ends that at once. Its credentials are never printed.
+//! ends that at once. The server's credentials are never printed.
+//! It knows no setting: an answer is a list of property sources.
+//! - this file: requests, and their repetition
+//! - `address`: the server's address, with the credentials
+//! - `answer`: the property sources of an answer; pure
+
+mod address;
+mod answer;
 
 use std::{error::Error as _, fmt, iter, path::PathBuf, time::Duration};
 
 use backoff::Backoff;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, ClientBuilder, StatusCode, header, redirect::Policy};
-use serde::{Deserialize, Serialize};
+use tls_advice::{TlsKeys, advice};
 use tokio::time::{Instant, sleep};
-use url::Url;
 
-use super::{
-    answer,
-    layers::Layer,
-    secret::Secret,
-    tls::{self, TlsKeys},
+pub use self::{
+    address::ServerUrl,
+    answer::{PropertySource, read},
 };
 
 /// Time limit for one request, as in Spring's clients.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes: some ten thousand keys.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 /// The first and the longest wait between two requests, as in Spring's clients.
@@ -46,84 +48,9 @@ pub struct ConfigServer {
     pub ca_file: Option<PathBuf>,
 }
 
-/// The server's address. It is printed without credentials.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ServerUrl(Url);
-
-impl TryFrom<String> for ServerUrl {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        const LIKE: &str = "an address looks like http://configserver:8888";
-        let url = Url::parse(&text).map_err(|e| format!("{e}: {LIKE}"))?;
-        match url.scheme() {
-            "http" => {}
-            "https" if cfg!(feature = "tls") => {}
-            "https" => {
-                return Err(
-                    "this build speaks no TLS: build it with `--features tls`, or write http://".into()
-                );
-            }
-            other => return Err(format!("`{other}:` is not a config server's scheme: {LIKE}")),
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("drop what follows the ? or #: {LIKE}"));
-        }
-        Ok(Self(url))
-    }
-}
-
-impl From<ServerUrl> for String {
-    fn from(url: ServerUrl) -> Self {
-        url.to_string()
-    }
-}
-
-impl ServerUrl {
-    /// Returns the address with this password instead of its own, if there is one.
-    pub(super) fn with_password(mut self, password: Option<Secret>) -> Self {
-        if let Some(password) = password {
-            let encoded = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC).to_string();
-            // It does not fail for an address that has a host, and each of these schemes has one.
-            let _ = self.0.set_password(Some(&encoded));
-        }
-        self
-    }
-
-    /// Returns the address of a service's settings, with the credentials. As in Spring, a slash in a label is written
-    /// `(_)`, and a password alone is that of `user`.
-    fn of(&self, service: &str, profile: &str, label: Option<&str>) -> Url {
-        let mut url = self.0.clone();
-        if url.username().is_empty() && url.password().is_some() {
-            let _ = url.set_username("user");
-        }
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty()
-                .extend([service, profile])
-                .extend(label.map(|label| label.replace('/', "(_)")));
-        }
-        url
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.0.clone();
-        let _ = (shown.set_username(""), shown.set_password(None));
-        f.write_str(shown.as_str().trim_end_matches('/'))
-    }
-}
-
-impl fmt::Debug for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// A failure to get an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failed {
+pub enum Failed {
     /// A later request may succeed: the server was not reached, found nothing, or failed.
     Later(String),
     /// A person has to act.
@@ -139,13 +66,17 @@ impl fmt::Display for ConfigServer {
 }
 
 impl ConfigServer {
-    /// Repeats the request until there is an answer, for at most `patience`; calls `on_retry` with each reason.
-    pub(super) async fn fetch(
+    /// Repeats the request until there is an answer, for at most `patience`; calls `on_retry` with each reason. Returns the
+    /// property sources, the weakest first.
+    ///
+    /// # Errors
+    /// The reason of the last failure.
+    pub async fn fetch(
         &self,
         service: &str,
         profile: &str,
         mut on_retry: impl FnMut(&str) + Send,
-    ) -> Result<Vec<Layer>, Failed> {
+    ) -> Result<Vec<PropertySource>, Failed> {
         let end = Instant::now() + self.patience;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
@@ -177,7 +108,7 @@ impl ConfigServer {
                 let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| broken(&e))?;
                 Ok(client.tls_certs_only(authorities))
             }
-            None if self.url.0.scheme() == "https" => Ok(client),
+            None if self.url.is_https() => Ok(client),
             // Without TLS, a machine without authorities is fine.
             None => Ok(client.tls_certs_only([])),
         }
@@ -190,18 +121,21 @@ impl ConfigServer {
     }
 
     /// Sends one request, which may take `limit`.
-    pub(super) async fn fetch_once(
+    ///
+    /// # Errors
+    /// The reason why there is no answer, or no valid one.
+    pub async fn fetch_once(
         &self,
         service: &str,
         profile: &str,
         limit: Duration,
-    ) -> Result<Vec<Layer>, Failed> {
+    ) -> Result<Vec<PropertySource>, Failed> {
         // Credentials go to the configured server only: not to a proxy of the environment, and not where a redirect leads.
         let client = Client::builder().no_proxy().redirect(Policy::none()).user_agent(service).timeout(limit);
         let client = self.trusting(client).map_err(Failed::Refused)?;
         let client = client.build().map_err(|e| Failed::Refused(format!("no HTTP client: {e}")))?;
         let url = self.url.of(service, profile, self.label.as_deref());
-        let failed = |e: reqwest::Error| match tls::advice(&e, TLS_KEYS) {
+        let failed = |e: reqwest::Error| match advice(&e, TLS_KEYS) {
             Some(advice) => Failed::Refused(advice),
             None => Failed::Later(root_cause(&e.without_url())),
         };
@@ -216,7 +150,7 @@ impl ConfigServer {
                 return Err(Failed::Refused(format!("its answer is larger than {BODY_LIMIT} bytes")));
             }
         }
-        answer::read(&body, service).map_err(Failed::Refused)
+        read(&body, service).map_err(Failed::Refused)
     }
 }
 
