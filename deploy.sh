@@ -21,6 +21,7 @@
 #                   build); it is kept until you name another one, or until down --volumes
 #   HOPS_IPVS       yes or no: overrides the detection of whether the kernel can balance connections
 #   HOPS_WAIT       number of seconds to wait for readiness (300)
+#   HOPS_POLL       number of seconds between two checks of readiness (1); a check runs fifteen docker commands or more
 set -euo pipefail
 
 # Check this before any syntax that an older bash does not understand.
@@ -39,6 +40,7 @@ images=${HOPS_IMAGES:-hops}
 services=(configserver accountservice vipservice)
 scalable=(accountservice vipservice)
 limit=${HOPS_WAIT:-300}
+poll=${HOPS_POLL:-1}
 scratch=''
 
 main() {
@@ -46,6 +48,7 @@ main() {
     [ $# = 0 ] || shift
     [[ $limit =~ ^[0-9]+$ ]] || fail "HOPS_WAIT: '$limit' is not a number of seconds"
     limit=$((10#$limit))
+    [[ $poll =~ ^[0-9]+$ ]] || fail "HOPS_POLL: '$poll' is not a number of seconds"
     case $verb in
         up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
         -h | --help | help) usage ;;
@@ -480,16 +483,17 @@ has_ipvs() {
 # Waits until each service has all its tasks, and all of them are ready. Prints what it waits for whenever that changes.
 wait_until_ready() {
     local until=$((SECONDS + limit)) waiting before='' name task
-    local -A known shown
+    local -A known shown reasons
     for name in rabbitmq "$@"; do known[$name]=$(newest_failure "$name"); done
     while true; do
         waiting=''
         for name in rabbitmq "$@"; do
-            waiting+=$(missing_of "$name")
+            reasons[$name]=$(missing_of "$name")
+            waiting+=${reasons[$name]}
         done
         for name in "$@"; do
             fail_if_rolled_back "$name"
-            replace_if_doubled "$name"
+            replace_if_doubled "$name" "${reasons[$name]}"
         done
         [ -n "$waiting" ] || break
         if [ "$waiting" != "$before" ]; then
@@ -508,15 +512,15 @@ wait_until_ready() {
             for name in rabbitmq "$@"; do [ -z "$(missing_of "$name")" ] || show_failing "$name"; done
             fail "not ready after $limit s:$waiting" 'failures are above; ./deploy.sh status shows everything, HOPS_WAIT=600 waits longer'
         fi
-        sleep 1
+        sleep "$poll"
     done
 }
 
 # If a new version is deployed while the old one waits for its next start, a swarm may start two tasks for one replica and
-# leave it at that. A forced update replaces both.
+# leave it at that. A forced update replaces both. $2 is what missing_of has printed.
 declare -A doubled_since
 replace_if_doubled() {
-    if [[ $(missing_of "$1") != *' too many)' ]]; then
+    if [[ $2 != *' too many)' ]]; then
         unset "doubled_since[$1]"
     elif [ $((SECONDS - ${doubled_since[$1]:=$SECONDS})) -ge 40 ]; then
         say "$1: the swarm has started too many tasks, so all of them are replaced"
@@ -527,17 +531,18 @@ replace_if_doubled() {
 
 # missing_of NAME: prints nothing if the service is ready, otherwise ` NAME (reason)`.
 missing_of() {
-    local name=$1 wanted running ready=0 old id state
-    wanted=$(replicas_of "$name")
+    local name=$1 wanted='' state running ready old=0
+    read -r wanted state < <(docker service inspect --format \
+        '{{.Spec.Mode.Replicated.Replicas}} {{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name" 2>/dev/null) || true
     [ -n "$wanted" ] || { echo " $name (not deployed)"; return; }
-    state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name")
     running=$(docker service ls --filter "name=${stack}_$name" --format '{{.Replicas}}' | cut -d / -f 1)
-    [ "$name" != rabbitmq ] || ready=$running
-    [ "$name" = rabbitmq ] || for id in $(containers_of "$name"); do
-        ! docker exec "$id" "/$name" healthcheck --ready >/dev/null 2>&1 || ready=$((ready + 1))
-    done
-    [ "$ready" -le "$running" ] || ready=$running
-    old=$(count_old "$name")
+    ready=$running
+    # While some tasks do not run, the others are not asked: each question starts a process or two.
+    if [ "$running" -ge "$wanted" ]; then
+        [ "$name" = rabbitmq ] || ready=$(count_ready "$name")
+        [ "$ready" -le "$running" ] || ready=$running
+        old=$(count_old "$name")
+    fi
     case $state in
         updating | rollback_started) echo " $name ($ready of $wanted ready, $state)" ;;
         *) if [ "$running" -gt "$wanted" ]; then echo " $name ($((running - wanted)) too many)"
@@ -545,6 +550,14 @@ missing_of() {
            elif [ "$old" -gt 0 ]; then echo " $name ($old of $wanted to be replaced)"
            fi ;;
     esac
+}
+
+count_ready() {
+    local id ready=0
+    for id in $(containers_of "$1"); do
+        ! docker exec "$id" "/$1" healthcheck --ready >/dev/null 2>&1 || ready=$((ready + 1))
+    done
+    echo "$ready"
 }
 
 # Prints the number of tasks whose specification differs from their service's: a swarm replaces them after a moment.

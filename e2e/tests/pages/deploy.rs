@@ -68,6 +68,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 fn what_is_missing_is_named_before_anything_is_done() {
     for (answers, line, says) in [
         ("", "HOPS_WAIT=soon ./deploy.sh", "HOPS_WAIT: 'soon' is not a number of seconds"),
+        ("", "HOPS_POLL=soon ./deploy.sh", "HOPS_POLL: 'soon' is not a number of seconds"),
         (r#""stack config --help") echo "Usage:  docker stack COMMAND" ;;"#, "./deploy.sh", "23 or later"),
         (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh", "this swarm has 2 nodes"),
         (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh refresh", "this swarm has 2 nodes"),
