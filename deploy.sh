@@ -82,9 +82,9 @@ verb_up() {
 
 next_steps() {
     cat <<END
-try:  curl localhost:6767/accounts/10000
+try:  curl 127.0.0.1:6767/accounts/10000
       ./deploy.sh scale vipservice=3      (or Docker's own: docker service scale ${stack}_vipservice=3)
-      curl localhost:6868/offers/by-replica
+      curl 127.0.0.1:6868/offers/by-replica
       ./deploy.sh status
 END
 }
@@ -815,7 +815,7 @@ verb_smoke() {
     need_deployed
     command -v curl >/dev/null || fail 'smoke needs curl: apt-get install curl'
     id=smoke-$(random | cut -c 1-12)
-    answer=$(curl --silent --show-error --noproxy '*' --max-time 10 --header "x-request-id: $id" localhost:6767/accounts/10000) ||
+    answer=$(curl --silent --show-error --noproxy '*' --max-time 10 --header "x-request-id: $id" 127.0.0.1:6767/accounts/10000) ||
         fail 'port 6767 does not answer; the reason is above'
     say "$answer"
     until=$((SECONDS + 30))
@@ -869,7 +869,7 @@ verb_token() {
             need_secrets
             cat <<'END'
 The token in .secrets/management_token grants access to the operators' routes of the services:
-    curl -H "Authorization: Bearer $(cat .secrets/management_token)" localhost:6767/settings
+    curl -H "Authorization: Bearer $(cat .secrets/management_token)" 127.0.0.1:6767/settings
 ./deploy.sh token --show prints it.
 END
             ;;
