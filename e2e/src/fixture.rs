@@ -182,7 +182,8 @@ impl TestSystem {
         let dead = self.vhost.messages("vip_queue.dead").await;
         assert!(dead.is_empty(), "vip_queue.dead holds {dead:#?}");
         for vipservice in vipservices {
-            let blamed = vipservice.log().filter(|line| line.field("message").starts_with("message goes to"));
+            let is_blamed = |outcome: &str| !["", "declined"].contains(&outcome);
+            let blamed = vipservice.log().filter(|line| is_blamed(line.field("delivery.outcome")));
             assert!(blamed.is_empty(), "{blamed:#?}");
         }
     }

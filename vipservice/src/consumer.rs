@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use contracts::{Kind, RequestContext, VIP_NOTIFICATION, VipNotification};
 use hops_config::{Live, LiveSection};
-use messaging::{Delivery, Handler, JSON, Message, Outcome, PublishError, handler, metrics::counter};
+use messaging::{
+    Delivery, Handler, JSON, Message, Outcome, PublishError, handler, metrics::counter, retry::FailureHistory,
+};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tracing::Instrument as _;
 
@@ -81,11 +83,13 @@ impl Consumer {
     async fn process(&self, delivery: &Delivery, context: &RequestContext) -> Result<(), Failed> {
         failpoint::reach("handling");
         let (id, redelivered) = (delivery.message.shown_id(), delivery.redelivered);
+        let attempt = FailureHistory::of(&delivery.message).next_attempt();
         let body = String::from_utf8_lossy(&delivery.message.body);
         tracing::info!(
             hop = 7,
             name = "consumer",
             message.id = id,
+            message.attempt = attempt,
             message.redelivered = redelivered,
             "got a message: {body:.200}"
         );
@@ -105,6 +109,12 @@ impl Consumer {
             }
             None => {
                 self.declined.inc();
+                tracing::info!(
+                    delivery.outcome = "declined",
+                    message.id = id,
+                    message.attempt = attempt,
+                    "notification {id} is declined"
+                );
                 Ok(())
             }
         }

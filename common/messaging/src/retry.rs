@@ -109,6 +109,12 @@ impl FailureHistory {
         let attempts = header(header::ATTEMPT).and_then(|text| text.parse().ok());
         Self { attempts: attempts.unwrap_or(0), failures, reason: header(header::REASON).cloned() }
     }
+
+    /// Returns the number of the attempt that follows these failures, from 1.
+    #[must_use]
+    pub fn next_attempt(&self) -> u32 {
+        self.attempts.saturating_add(1)
+    }
 }
 
 /// Returns the message as it was first published: without its failure history.
@@ -132,8 +138,7 @@ fn with_failure(message: &Message, mut failure: Failure) -> Message {
         history.failures.remove(1);
     }
     let mut copy = without_history(message);
-    let attempts = history.attempts.saturating_add(1);
-    copy.headers.insert(header::ATTEMPT.into(), attempts.to_string());
+    copy.headers.insert(header::ATTEMPT.into(), history.next_attempt().to_string());
     if let Ok(failures) = serde_json::to_string(&history.failures) {
         copy.headers.insert(header::HISTORY.into(), failures);
     }

@@ -1,19 +1,45 @@
 //! Hop 5's other half: from the outbox to the broker. It keeps no order, and it repeats until the broker confirms.
 
+use std::time::Duration;
+
 use backoff::Backoff;
 use contracts::RequestContext;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use messaging::{MessagingClient, PublishError};
+use tokio::{sync::watch, time::sleep};
 use tracing::Instrument as _;
 
 use super::{Entry, Outbox};
 
+/// Shortest time between two lines with the number of waiting messages.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages in flight: two full batches of the publisher.
 const MAX_IN_FLIGHT: usize = 1000;
 
 /// Publishes the messages in the outbox and removes those that are confirmed, until the caller cancels it. A message
 /// that is not confirmed stays, and is published again after a back-off, with the same id; an invalid one is parked.
 pub async fn relay(outbox: &Outbox, client: &dyn MessagingClient) {
+    tokio::join!(publish(outbox, client), log_waiting(outbox.waiting()));
+}
+
+/// Logs how many messages wait when the number has changed, at most once a second. A message that is confirmed within
+/// that second leaves no line, so the log is quiet while the broker keeps up.
+async fn log_waiting(mut waiting: watch::Receiver<usize>) {
+    let mut logged = 0;
+    loop {
+        let now = *waiting.borrow_and_update();
+        if now != logged {
+            tracing::info!(outbox.waiting = now, "messages in the outbox: {now}");
+            logged = now;
+        }
+        if waiting.changed().await.is_err() {
+            return;
+        }
+        sleep(LOG_INTERVAL).await;
+    }
+}
+
+async fn publish(outbox: &Outbox, client: &dyn MessagingClient) {
     let mut backoff = Backoff::default();
     let mut newest = None;
     loop {

@@ -330,6 +330,10 @@ async fn what_a_full_queue_refuses_waits_in_the_outbox_until_there_is_room() {
     })
     .await;
     let nacked = work.account.metric("hops_messages_nacked_total").await;
+    let waiting = || {
+        let lines = work.account.log().filter(|line| line.fields["outbox.waiting"].is_u64());
+        lines.iter().map(|line| line.fields["outbox.waiting"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
 
     proxy.set(Mode::Freeze);
     let record = work.reads().await.and(work.reads().await);
@@ -337,12 +341,14 @@ async fn what_a_full_queue_refuses_waits_in_the_outbox_until_there_is_room() {
         work.system.vhost().ready("vip_queue").await >= Some(20)
             && work.account.metric("hops_messages_nacked_total").await > nacked
             && work.account.metric("hops_outbox_depth").await > 0
+            && waiting().last() > Some(&0)
     })
     .await;
     assert_eq!(work.account.get("/accounts/10001").await.status, 200);
     proxy.set(Mode::Forward);
     until_true("the outbox is empty", PATIENCE, async || work.account.metric("hops_outbox_depth").await == 0)
         .await;
+    until_true("the log has the count", PATIENCE, async || waiting().last() == Some(&0)).await;
 
     work.until_whole(record).await;
 }

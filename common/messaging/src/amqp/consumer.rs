@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     ConsumeOptions, ConsumerStateSender, Delivery, Handler, Message, Outcome, PublishError, panic_text,
-    retry::{Failure, RetryPolicy},
+    retry::{Failure, FailureHistory, RetryPolicy},
 };
 
 /// After a consumer that ran this long, the next wait is short again.
@@ -195,35 +195,40 @@ impl Consumer {
         step: impl FnOnce(&RetryPolicy, &Message, Failure) -> (String, Message),
         acker: &Acker,
     ) -> bool {
-        let id = delivery.message.shown_id();
         let Some(policy) = &self.options.retry_policy else {
-            tracing::warn!(message.id = id, "message dropped: {why}");
-            return self.ack(acker).await;
+            let settled = self.ack(acker).await;
+            if settled {
+                log_end(delivery, "dropped", None, &format!("message dropped: {why}"));
+            }
+            return settled;
         };
         let failure = Failure { at: Timestamp::now(), by: self.link.options.instance.clone(), why };
         let why = failure.why.clone();
         let (queue, copy) = step(policy, &delivery.message, failure);
-        tracing::warn!(message.id = id, "message goes to {queue}: {why}");
         // The broker accepted the original with this body, so it accepts the copy.
         let publish = || self.publisher.publish("", &queue, copy.clone(), usize::MAX, true);
-        let is_dead_letter = queue == policy.dead_letter_queue();
-        let moved =
-            if is_dead_letter { &self.link.metrics.dead_lettered } else { &self.link.metrics.retried };
+        let dead_letter_queue = policy.dead_letter_queue();
+        let (outcome, moved) = match queue == dead_letter_queue {
+            true => ("dead-lettered", &self.link.metrics.dead_lettered),
+            false => ("retried", &self.link.metrics.retried),
+        };
         match delivery.until_confirmed(publish).await {
             Ok(()) => {
                 moved.inc();
+                // Before the acknowledgment: from here on the message is there, even if this process dies.
+                log_end(delivery, outcome, Some(&queue), &format!("message moved to {queue}: {why}"));
                 failpoint::reach("moved");
                 self.ack(acker).await
             }
             // No copy of it can be published: the broker moves the original, without its failure history.
             Err(PublishError::Invalid(error)) => {
-                tracing::warn!(
-                    message.id = id,
-                    "message goes to {} as it is: {error}",
-                    policy.dead_letter_queue()
-                );
                 self.link.metrics.dead_lettered.inc();
-                self.settle(acker.reject(BasicRejectOptions { requeue: false })).await
+                let settled = self.settle(acker.reject(BasicRejectOptions { requeue: false })).await;
+                if settled {
+                    let text = format!("message moved to {dead_letter_queue} as it is, since {error}: {why}");
+                    log_end(delivery, "dead-lettered", Some(&dead_letter_queue), &text);
+                }
+                settled
             }
             // The client is closed: the broker delivers the message again.
             Err(_) => pending().await,
@@ -242,6 +247,18 @@ impl Consumer {
     async fn settle(&self, settlement: impl Future<Output = lapin::Result<bool>>) -> bool {
         matches!(within(self.link.limit(), "settlement", settlement).await, Ok(true))
     }
+}
+
+/// Logs that a delivery ended without success, and the queue that has the message now.
+fn log_end(delivery: &Delivery, outcome: &str, queue: Option<&str>, text: &str) {
+    tracing::warn!(
+        delivery.outcome = outcome,
+        delivery.queue = queue,
+        message.id = delivery.message.shown_id(),
+        message.attempt = FailureHistory::of(&delivery.message).next_attempt(),
+        request = delivery.message.correlation_id,
+        "{text}"
+    );
 }
 
 /// Waits for the deliveries in flight, unless the connection is lost.
