@@ -42,6 +42,18 @@ pub enum Verb {
         #[arg(value_name = "NAME.N")]
         task: TaskName,
     },
+    /// Freezes one task, which keeps its connections and its messages; it is not health-checked until `unpause`
+    Pause {
+        /// Task to freeze, as in vipservice.2
+        #[arg(value_name = "NAME.N")]
+        task: TaskName,
+    },
+    /// Resumes a paused task
+    Unpause {
+        /// Task to resume, as in vipservice.2
+        #[arg(value_name = "NAME.N")]
+        task: TaskName,
+    },
     /// Reads an account, and shows the nine hops of its notification as they happen
     Walk {
         /// Id of the account
@@ -80,7 +92,8 @@ impl Verb {
     /// Returns true if the command needs the supervisor from the start.
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
-            Self::Kill { .. } | Self::Walk { .. } | Self::Status => true,
+            Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } => true,
+            Self::Walk { .. } | Self::Status => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
         }

@@ -59,6 +59,20 @@ pub enum Request {
         /// Number of the task within the service.
         slot: u32,
     },
+    /// Freezes one task with SIGSTOP.
+    Pause {
+        /// Name of the service.
+        service: String,
+        /// Number of the task within the service.
+        slot: u32,
+    },
+    /// Resumes a paused task with SIGCONT.
+    Unpause {
+        /// Name of the service.
+        service: String,
+        /// Number of the task within the service.
+        slot: u32,
+    },
     /// Stops all tasks and the supervisor.
     Down,
 }
@@ -156,6 +170,8 @@ pub enum Phase {
     Ready,
     /// Running but no longer ready, mostly because the broker is not available.
     Running,
+    /// Frozen by `pause`; not probed.
+    Paused,
     /// Asked to stop.
     Stopping,
     /// Exited, and waiting for its restart.

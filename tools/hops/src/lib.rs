@@ -101,7 +101,9 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Service(ServiceVerb::Update { name, force }) => {
             verbs::service::update(&project, screen, &name, force).await?;
         }
-        Verb::Kill { task } => verbs::service::kill(screen, task).await?,
+        Verb::Kill { task } => verbs::task::kill(screen, &task).await?,
+        Verb::Pause { task } => verbs::task::pause(screen, &task).await?,
+        Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
         Verb::Walk { account } => verbs::walk::walk(&project, screen, &account).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
     }

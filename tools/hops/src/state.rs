@@ -190,6 +190,8 @@ pub async fn stop_orphans(project: &Project) -> Result<Vec<String>> {
         let tasks: Vec<_> = orphans.iter().filter(|task| task.is_broker == is_broker).collect();
         for task in &tasks {
             signal(task, Signal::TERM).await;
+            // It may be paused; a process that runs ignores the signal.
+            signal(task, Signal::CONT).await;
         }
         let grace = tasks.iter().map(|task| task.grace).max().unwrap_or_default();
         if wait_until_exited(&tasks, grace).await {

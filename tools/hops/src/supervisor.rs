@@ -3,7 +3,7 @@
 //! - `process`: one process, from its start to its exit
 //! - `probe`: checks whether a task is alive and ready
 //! - `replica`: one slot of a service, process after process
-//! - `change`: scaling, updating, killing
+//! - `change`: scaling, updating, killing, pausing
 //! - `events`: events for the commands
 //! - `server`: commands over the socket
 //!
@@ -228,7 +228,7 @@ impl Supervisor {
     }
 
     /// Forwards new connections to the ready tasks, or to the running ones while none is ready: a service without its
-    /// broker still answers.
+    /// broker still answers. If all tasks are paused, a client waits for them, as for a paused container.
     pub(crate) fn update_targets(&self, name: &str) {
         self.with(|services| {
             let Some(service) = services.iter().find(|service| service.plan.name == name) else { return };
@@ -237,8 +237,8 @@ impl Supervisor {
                 let ports = tasks.filter(|task| task.phase == phase).filter_map(|task| task.port);
                 ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect::<Vec<_>>()
             };
-            let ready = addresses(Phase::Ready);
-            service.targets.set(if ready.is_empty() { addresses(Phase::Running) } else { ready });
+            let mut by_phase = [Phase::Ready, Phase::Running, Phase::Paused].into_iter().map(addresses);
+            service.targets.set(by_phase.find(|targets| !targets.is_empty()).unwrap_or_default());
         });
     }
 

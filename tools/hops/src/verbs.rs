@@ -1,7 +1,8 @@
 //! The commands.
 //!
 //! - [`up`], [`down`]: start and stop the system
-//! - [`service`]: Docker's `service` verbs, and `kill`
+//! - [`service`]: Docker's `service` verbs
+//! - [`task`]: `kill`, `pause` and `unpause`
 //! - [`mod@status`]: lists everything that runs
 //! - [`walk`]: follows one message
 //! - [`queues`]: shows waiting messages
@@ -10,6 +11,7 @@
 pub mod up;
 pub mod down;
 pub mod service;
+pub mod task;
 pub mod status;
 pub mod walk;
 pub mod queues;

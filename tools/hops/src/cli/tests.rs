@@ -9,13 +9,16 @@ fn typed(line: &str) -> Result<Option<CommandLine>, Failure> {
 #[test]
 fn verbs_are_dockers() {
     let scale = Scale { service: "vipservice".into(), replicas: 3 };
+    let task = || TaskName { service: "vipservice".into(), slot: 2 };
     let peek = QueueVerb::Peek { name: "q".into() };
     for (line, expected) in [
         ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
         ("hops service ls", Verb::Service(ServiceVerb::Ls)),
         ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),
         ("hops service scale hops_vipservice=3", Verb::Service(ServiceVerb::Scale { scales: vec![scale] })),
-        ("hops kill vipservice.2", Verb::Kill { task: TaskName { service: "vipservice".into(), slot: 2 } }),
+        ("hops kill vipservice.2", Verb::Kill { task: task() }),
+        ("hops pause hops_vipservice.2", Verb::Pause { task: task() }),
+        ("hops unpause vipservice.2", Verb::Unpause { task: task() }),
         ("hops walk", Verb::Walk { account: "10000".into() }),
         ("hops queues peek q --broker b", Verb::Queues { broker: Some("b".into()), verb: Some(peek) }),
         ("hops queues", Verb::Queues { broker: None, verb: None }),

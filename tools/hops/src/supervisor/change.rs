@@ -1,4 +1,4 @@
-//! Changes of the running system: scaling, updating and killing.
+//! Changes of the running system: scaling, updating, killing and pausing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +33,10 @@ impl Supervisor {
             (new, surplus)
         });
         self.announce(name, &format!("scaled to {replicas}"));
+        // A paused task neither becomes ready nor stops in order.
+        for replica in self.with(|services| services[service].replicas.clone()) {
+            let _ = replica.pause(false).await;
+        }
         new.iter().for_each(|replica| self.start(replica));
         surplus.iter().for_each(|replica| replica.stop.cancel());
         for replica in surplus {
@@ -134,5 +138,23 @@ impl Supervisor {
         };
         kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {name}.{slot}"))?;
         Ok(format!("{name}.{slot} killed (process {})", pid.as_raw_nonzero()))
+    }
+
+    /// Freezes a task with SIGSTOP, or resumes it with SIGCONT.
+    pub(super) async fn pause(&self, name: &str, slot: u32, pause: bool) -> Result<String> {
+        let service = self.service(name)?;
+        let replicas = self.with(|services| services[service].replicas.clone());
+        let found = replicas.iter().find(|replica| replica.slot == slot);
+        let paused = match found {
+            Some(replica) => replica.pause(pause).await,
+            None => Err("does not run"),
+        };
+        match paused {
+            Ok(()) if pause => {
+                Ok(format!("{name}.{slot} paused: `cargo hops unpause {name}.{slot}` resumes it"))
+            }
+            Ok(()) => Ok(format!("{name}.{slot} unpaused")),
+            Err(why) => bail!("{name}.{slot} {why}: `cargo hops service ps {name}` lists the tasks"),
+        }
     }
 }

@@ -82,8 +82,8 @@ impl Process {
     }
 
     /// Waits until the process exits.
-    pub(crate) async fn wait(&mut self) -> Exit {
-        let status = match self.exit.wait_for(Option::is_some).await {
+    pub(crate) async fn wait(&self) -> Exit {
+        let status = match self.exit.clone().wait_for(Option::is_some).await {
             Ok(status) => *status,
             Err(_) => None,
         };
@@ -92,7 +92,7 @@ impl Process {
     }
 
     /// Sends SIGTERM, and SIGKILL after the grace period. Returns false if SIGKILL was necessary.
-    pub(crate) async fn stop(&mut self, grace: Duration) -> (Exit, bool) {
+    pub(crate) async fn stop(&self, grace: Duration) -> (Exit, bool) {
         self.signal(Signal::TERM);
         if let Ok(exit) = timeout(grace, self.wait()).await {
             return (exit, true);
@@ -101,12 +101,13 @@ impl Process {
     }
 
     /// Sends SIGKILL, and waits until the process exits.
-    pub(crate) async fn kill(&mut self) -> Exit {
+    pub(crate) async fn kill(&self) -> Exit {
         self.signal(Signal::KILL);
         self.wait().await
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal, unless the process has exited.
+    pub(crate) fn signal(&self, signal: Signal) {
         let is_running = self.exit.borrow().is_none();
         if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| is_running) {
             let _ = kill_process(pid, signal);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -60,6 +61,8 @@ pub(crate) struct Replica {
     /// Cancelled when its last process has exited.
     pub stopped: CancellationToken,
     status: watch::Sender<TaskStatus>,
+    /// True while its process is to be frozen.
+    paused: watch::Sender<bool>,
     /// Exited tasks, the latest first.
     past: Mutex<Vec<TaskStatus>>,
     starts: AtomicU32,
@@ -87,6 +90,7 @@ impl Replica {
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
             status: watch::Sender::new(status),
+            paused: watch::Sender::new(false),
             past: Mutex::default(),
             starts: AtomicU32::default(),
         }
@@ -117,6 +121,22 @@ impl Replica {
         }
     }
 
+    /// Freezes or resumes the process. Returns when that is done; an error says why it cannot be done.
+    pub(crate) async fn pause(&self, pause: bool) -> Result<(), &'static str> {
+        match (self.phase(), pause) {
+            (Phase::Paused, true) => return Err("is paused already"),
+            (Phase::Paused, false) | (Phase::Starting | Phase::Ready | Phase::Running, true) => {}
+            (_, true) => return Err("does not run"),
+            (_, false) => return Err("is not paused"),
+        }
+        let mut status = self.status.subscribe();
+        self.paused.send_replace(pause);
+        // Its process may exit instead.
+        let _ =
+            status.wait_for(|status| (status.phase == Phase::Paused) == pause || status.pid.is_none()).await;
+        Ok(())
+    }
+
     /// Changes the status, and with it the targets of the service's forwarders.
     fn set(&self, supervisor: &Supervisor, change: impl FnOnce(&mut TaskStatus)) {
         self.status.send_modify(|status| {
@@ -136,8 +156,8 @@ impl Replica {
         loop {
             let (started, starts) = (Instant::now(), self.starts.fetch_add(1, Ordering::Relaxed));
             let (why, is_final) = match self.start(&supervisor) {
-                Ok((mut process, probe)) => {
-                    let Some(exit) = self.supervise(&supervisor, &mut process, &probe).await else { break };
+                Ok((process, probe)) => {
+                    let Some(exit) = self.supervise(&supervisor, &process, &probe).await else { break };
                     let is_final = match policy.condition {
                         Condition::None => true,
                         Condition::OnFailure => exit.is_success(),
@@ -189,6 +209,7 @@ impl Replica {
             is_broker: self.plan.kind == Kind::Broker,
         };
         let process = Process::start(supervisor.project(), spec, &self.plan.task(self.slot, port)?)?;
+        self.paused.send_replace(false);
         supervisor.announce(&self.name, &format!("started as process {}", process.pid));
         let (pid, log) = (process.pid, process.log.to_string_lossy().into_owned());
         self.set(supervisor, |status| {
@@ -199,11 +220,11 @@ impl Replica {
     }
 
     /// Probes a process until it exits, and returns its exit; stops it and returns `None` if the slot is stopped.
-    async fn supervise(&self, supervisor: &Supervisor, process: &mut Process, probe: &Probe) -> Option<Exit> {
+    async fn supervise(&self, supervisor: &Supervisor, process: &Process, probe: &Probe) -> Option<Exit> {
         let is_dead = tokio::select! {
             exit = process.wait() => return Some(exit),
             () = self.stop.cancelled() => false,
-            () = self.probe_until_dead(supervisor, probe) => true,
+            () = self.watch_until_dead(supervisor, process, probe) => true,
         };
         if is_dead {
             supervisor.announce(&self.name, "no longer answers: killed");
@@ -211,6 +232,9 @@ impl Replica {
         }
         // The forwarders stop sending it connections before it gets SIGTERM.
         self.set(supervisor, |status| status.phase = Phase::Stopping);
+        if self.paused.send_replace(false) {
+            process.signal(Signal::CONT);
+        }
         let grace = self.plan.stop_grace_period;
         let (exit, in_time) = process.stop(grace).await;
         let description = match in_time {
@@ -226,10 +250,36 @@ impl Replica {
         None
     }
 
+    /// Probes the task and pauses it on request, and returns when it counts as dead.
+    async fn watch_until_dead(&self, supervisor: &Supervisor, process: &Process, probe: &Probe) {
+        let started = Instant::now();
+        loop {
+            // A paused task answers no probe, so it is not probed.
+            tokio::select! {
+                () = self.probe_until_dead(supervisor, probe, started) => return,
+                () = self.until_paused(true) => {}
+            }
+            let before = self.phase();
+            process.signal(Signal::STOP);
+            self.set(supervisor, |status| status.phase = Phase::Paused);
+            supervisor.announce(&self.name, "paused");
+            self.until_paused(false).await;
+            process.signal(Signal::CONT);
+            self.set(supervisor, |status| status.phase = before);
+            supervisor.announce(&self.name, "unpaused");
+        }
+    }
+
+    /// Waits until the process is to be frozen, or resumed.
+    async fn until_paused(&self, expected: bool) {
+        let _ = self.paused.subscribe().wait_for(|paused| *paused == expected).await;
+    }
+
     /// Probes the task, and returns when it counts as dead.
-    async fn probe_until_dead(&self, supervisor: &Supervisor, probe: &Probe) {
-        let (started, health) = (Instant::now(), self.plan.health);
-        let mut ticks = interval(START_PROBE_INTERVAL);
+    async fn probe_until_dead(&self, supervisor: &Supervisor, probe: &Probe, started: Instant) {
+        let health = self.plan.health;
+        let is_ready = self.phase() == Phase::Ready;
+        let mut ticks = interval(if is_ready { PROBE_INTERVAL } else { START_PROBE_INTERVAL });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut alive, mut failures) = (Instant::now(), 0);
         loop {

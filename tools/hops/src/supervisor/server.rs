@@ -66,6 +66,8 @@ impl Supervisor {
             Request::Scale { service, replicas } => self.scale(&service, replicas).await,
             Request::Update { service, binaries } => self.update(*service, &binaries).await,
             Request::Kill { service, slot } => self.kill(&service, slot),
+            Request::Pause { service, slot } => self.pause(&service, slot, true).await,
+            Request::Unpause { service, slot } => self.pause(&service, slot, false).await,
             Request::Down => {
                 self.stop.cancel();
                 self.stopped.cancelled().await;

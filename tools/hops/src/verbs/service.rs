@@ -1,4 +1,4 @@
-//! `service ls | ps | logs | scale | update` and `kill`, as Docker prints them.
+//! `service ls | ps | logs | scale | update`, as Docker prints them.
 
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
             Phase::Starting => "Starting",
             Phase::Ready => "Running",
             Phase::Running => "Running, not ready",
+            Phase::Paused => "Paused",
             Phase::Stopping => "Stopping",
             Phase::Waiting => "Restarting",
             Phase::Failed => "Failed",
@@ -184,21 +185,6 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
     screen.text(&format!("overall progress: {done}"));
     screen.text("verify: Service converged");
     screen.value(&serde_json::json!({"service": name, "converged": true}));
-    Ok(())
-}
-
-/// Kills one task with SIGKILL.
-///
-/// # Errors
-/// It does not run.
-pub async fn kill(screen: Screen, task: TaskName) -> Result<()> {
-    let name = task.to_string();
-    let TaskName { service, slot } = task;
-    match ask(&Request::Kill { service, slot }, |_| true).await? {
-        Reply::Done(done) => screen.text(&done),
-        _ => bail!(OTHER_VERSION),
-    }
-    screen.value(&serde_json::json!({"killed": name}));
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use e2e::wait::{PATIENCE, until, until_true};
@@ -101,13 +102,20 @@ async fn a_closed_terminal_stops_nothing_and_a_second_up_says_that_the_system_is
 async fn the_next_command_stops_the_tasks_of_a_killed_supervisor_and_up_works_again() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
+    checkout.hops(&["pause", "vipservice.1"]).ok();
     kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::KILL).unwrap();
     until_true("only the tasks are left", PATIENCE, async || checkout.processes().len() == 4).await;
 
+    let since = Instant::now();
     let said = checkout.hops(&["service", "ls"]).failed();
     for part in ["supervisor was killed", "accountservice.1", "vipservice.1", "cargo hops up"] {
         assert!(said.contains(part), "{said}");
     }
+    let grace = Duration::from_secs(20);
+    assert!(
+        since.elapsed() < grace,
+        "the paused one is resumed, and not killed when its grace period is over"
+    );
     assert_eq!(checkout.processes(), Vec::<String>::new());
 
     checkout.up().ok();

@@ -12,7 +12,8 @@ use e2e::{
     http::{Reply, client},
     wait::{PATIENCE, until, until_true},
 };
-use tokio::task::JoinSet;
+use serde_json::json;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::checkout::Checkout;
 
@@ -55,6 +56,54 @@ async fn a_killed_task_is_restarted() {
     let shown = checkout.hops(&["service", "ps", "vipservice"]).ok();
     assert!(shown.contains("non-zero exit (137)"), "{shown}");
     assert!(checkout.hops(&["kill", "vipservice.7"]).failed().contains("vipservice.1"));
+}
+
+#[tokio::test]
+async fn a_paused_task_is_not_probed_and_is_resumed_before_it_is_stopped() {
+    let checkout = Checkout::new().await;
+    checkout.edit("interval: 3s\n      timeout: 3s", "interval: 500ms\n      timeout: 500ms");
+    checkout.edit("start_period: 70s", "start_period: 0s");
+    checkout.edit("retries: 5", "retries: 3");
+    checkout.up().ok();
+    let pid = || checkout.tasks("vipservice")[0]["pid"].clone();
+    let before = pid();
+    assert!(checkout.hops(&["pause", "hops_vipservice.1"]).ok().contains("cargo hops unpause vipservice.1"));
+    let since = Instant::now();
+    until_true("a probe would have killed it", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        assert_eq!((&tasks[0]["phase"], &tasks[0]["pid"]), (&json!("paused"), &before));
+        since.elapsed() > Duration::from_secs(4)
+    })
+    .await;
+    assert!(checkout.hops(&["service", "ps", "vipservice"]).ok().contains("Paused"));
+    assert!(checkout.hops(&["pause", "vipservice.1"]).failed().contains("is paused already"));
+    assert!(checkout.hops(&["pause", "vipservice.7"]).failed().contains("does not run"));
+
+    checkout.hops(&["unpause", "vipservice.1"]).ok();
+    assert!(checkout.hops(&["unpause", "vipservice.1"]).failed().contains("is not paused"));
+    assert_eq!(checkout.get(6868, "/offers/by-replica").await.status, 200);
+    assert_eq!(pid(), before);
+
+    // Whoever stops it resumes it, so that it shuts down in order; a kill needs no resumption.
+    checkout.hops(&["pause", "vipservice.1"]).ok();
+    let said = checkout.hops(&["service", "scale", "vipservice=2"]).ok();
+    assert!(said.contains("2 out of 2 tasks"), "{said}");
+    checkout.hops(&["pause", "vipservice.2"]).ok();
+    let said = checkout.hops(&["service", "scale", "vipservice=1"]).ok();
+    assert!(said.contains("stopped: exit code 0"), "{said}");
+    checkout.hops(&["pause", "vipservice.1"]).ok();
+    checkout.hops(&["kill", "vipservice.1"]).ok();
+    until_true("another process is ready", PATIENCE, async || {
+        let tasks = checkout.tasks("vipservice");
+        tasks[0]["phase"] == "ready" && tasks[0]["pid"] != before
+    })
+    .await;
+    checkout.hops(&["pause", "vipservice.1"]).ok();
+    let said = checkout.hops(&["service", "update", "--force", "vipservice"]).ok();
+    assert!(said.contains("stopped: exit code 0"), "{said}");
+    checkout.hops(&["pause", "vipservice.1"]).ok();
+    let said = checkout.hops(&["down"]).ok();
+    assert!(!said.contains("killed"), "{said}");
 }
 
 // The test blocks while a command runs, so the load has threads of its own.
@@ -105,7 +154,9 @@ async fn logs_are_found_by_service_and_by_request() {
 #[tokio::test]
 async fn every_verb_says_that_nothing_is_up() {
     let checkout = Checkout::new().await;
-    for words in ["walk", "status", "queues", "kill vipservice.1", "service ls", "verify"] {
+    for words in
+        ["walk", "status", "queues", "kill vipservice.1", "pause vipservice.1", "service ls", "verify"]
+    {
         let said = checkout.hops(&words.split(' ').collect::<Vec<_>>()).failed();
         assert!(said.contains("nothing is up here: type `cargo hops up`"), "{words}: {said}");
     }
