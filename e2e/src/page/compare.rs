@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 /// Patterns of parts that differ from run to run: `x` is a hexadecimal digit, `0` a decimal one, all else itself.
-const ANY: [(&str, &str); 7] = [
+const ANY: [(&str, &str); 8] = [
     ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "<id>"),
     ("walk-xxxxxxxx", "<id>"),
+    ("read-xxxxxxxx", "<id>"),
     ("0000-00-00T00:00:00", "<instant>"),
     ("00:00:00", "<time>"),
     ("127.0.0.1:00000", "127.0.0.1:<port>"),

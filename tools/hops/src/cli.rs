@@ -54,6 +54,8 @@ pub enum Verb {
         #[arg(value_name = "NAME.N")]
         task: TaskName,
     },
+    /// Reads an account some times, and shows who answered what and when
+    Read(Read),
     /// Reads an account, and shows the nine hops of its notification as they happen
     Walk {
         /// Id of the account
@@ -93,7 +95,7 @@ impl Verb {
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
             Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } => true,
-            Self::Walk { .. } | Self::Status => true,
+            Self::Read(_) | Self::Walk { .. } | Self::Status => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
         }
@@ -138,6 +140,20 @@ pub enum ServiceVerb {
         #[arg(value_parser = service_name)]
         name: String,
     },
+}
+
+/// Arguments of `read`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Read {
+    /// Number of reads, by default 1; 0 is without end, as is --rate without a number
+    #[arg(value_name = "N")]
+    pub count: Option<u32>,
+    /// Id of the account
+    #[arg(default_value = "10000")]
+    pub account: String,
+    /// Sends so many reads a second, whether or not the earlier ones are answered
+    #[arg(long, value_name = "R", value_parser = value_parser!(u32).range(1..=1000))]
+    pub rate: Option<u32>,
 }
 
 /// Commands of `cargo hops queues`.

@@ -104,6 +104,7 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Kill { task } => verbs::task::kill(screen, &task).await?,
         Verb::Pause { task } => verbs::task::pause(screen, &task).await?,
         Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
+        Verb::Read(options) => return verbs::read::read(&project, screen, &options).await,
         Verb::Walk { account } => verbs::walk::walk(&project, screen, &account).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
     }

@@ -4,6 +4,7 @@
 //! - [`service`]: Docker's `service` verbs
 //! - [`task`]: `kill`, `pause` and `unpause`
 //! - [`mod@status`]: lists everything that runs
+//! - [`mod@read`]: reads an account some times
 //! - [`walk`]: follows one message
 //! - [`queues`]: shows waiting messages
 //! - [`mod@verify`]: matches reads with offers
@@ -13,6 +14,7 @@ pub mod down;
 pub mod service;
 pub mod task;
 pub mod status;
+pub mod read;
 pub mod walk;
 pub mod queues;
 pub mod verify;

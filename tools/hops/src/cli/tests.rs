@@ -10,6 +10,7 @@ fn typed(line: &str) -> Result<Option<CommandLine>, Failure> {
 fn verbs_are_dockers() {
     let scale = Scale { service: "vipservice".into(), replicas: 3 };
     let task = || TaskName { service: "vipservice".into(), slot: 2 };
+    let read = |count, rate| Verb::Read(Read { count, account: "10000".into(), rate });
     let peek = QueueVerb::Peek { name: "q".into() };
     for (line, expected) in [
         ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
@@ -19,6 +20,9 @@ fn verbs_are_dockers() {
         ("hops kill vipservice.2", Verb::Kill { task: task() }),
         ("hops pause hops_vipservice.2", Verb::Pause { task: task() }),
         ("hops unpause vipservice.2", Verb::Unpause { task: task() }),
+        ("hops read", read(None, None)),
+        ("hops read 5 10000", read(Some(5), None)),
+        ("hops read --rate 5", read(None, Some(5))),
         ("hops walk", Verb::Walk { account: "10000".into() }),
         ("hops queues peek q --broker b", Verb::Queues { broker: Some("b".into()), verb: Some(peek) }),
         ("hops queues", Verb::Queues { broker: None, verb: None }),
@@ -45,6 +49,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         "hops service scale vipservice=51",
         "hops kill vipservice",
         "hops verify --read 0",
+        "hops read --rate 0",
     ] {
         let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
         assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");

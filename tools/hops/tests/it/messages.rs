@@ -1,4 +1,4 @@
-//! `walk`, `queues` and `verify`: one message, waiting messages, and all messages.
+//! `read`, `walk`, `queues` and `verify`: one message, waiting messages, and all messages.
 
 use serde_json::json;
 
@@ -24,6 +24,31 @@ async fn a_walk_shows_nine_hops_with_their_replicas() {
     );
     let json = checkout.hops(&["walk", "--json"]).json();
     assert_eq!(json.last().unwrap()["hops"], json!([1, 2, 3, 4, 5, 6, 7, 8, 9]));
+}
+
+#[tokio::test]
+async fn reads_are_shown_one_by_one_or_in_one_line_and_fail_if_one_is_refused() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let said = checkout.hops(&["read", "3"]).ok();
+    assert_eq!(said.lines().filter(|line| line.starts_with("200 ")).count(), 3, "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("3 reads - answered with 200: 3 - median"), "{said}");
+    let said = checkout.hops(&["read", "20", "--rate", "100"]).ok();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("accountservice.1 10, accountservice.2 10"), "{said}");
+
+    let refused = checkout.hops(&["read", "1", "77777"]);
+    assert_eq!((refused.code, refused.error.as_str()), (Some(1), ""), "{refused:#?}");
+    assert!(refused.out.starts_with("404 "), "{refused:#?}");
+
+    let mut endless = checkout.command(&["read", "--rate", "20", "--json"]);
+    let mut endless = endless.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let offers = async || checkout.by_replica().await.values().sum::<u64>() >= 23 + 5;
+    e2e::wait::until_true("five more offers", e2e::wait::PATIENCE, offers).await;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&endless), rustix::process::Signal::INT)
+        .unwrap();
+    assert!(endless.wait().unwrap().success(), "all were answered until Ctrl-C");
 }
 
 #[tokio::test]

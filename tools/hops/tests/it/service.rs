@@ -106,6 +106,16 @@ async fn a_paused_task_is_not_probed_and_is_resumed_before_it_is_stopped() {
     assert!(!said.contains("killed"), "{said}");
 }
 
+#[tokio::test]
+async fn connections_go_to_the_replicas_that_are_not_paused() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    checkout.hops(&["pause", "accountservice.1"]).ok();
+    for answer in checkout.hops(&["read", "4", "--json"]).json() {
+        assert_eq!((&answer["status"], &answer["servedBy"]), (&json!(200), &json!("accountservice.2")));
+    }
+}
+
 // The test blocks while a command runs, so the load has threads of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
@@ -154,9 +164,16 @@ async fn logs_are_found_by_service_and_by_request() {
 #[tokio::test]
 async fn every_verb_says_that_nothing_is_up() {
     let checkout = Checkout::new().await;
-    for words in
-        ["walk", "status", "queues", "kill vipservice.1", "pause vipservice.1", "service ls", "verify"]
-    {
+    for words in [
+        "walk",
+        "read",
+        "status",
+        "queues",
+        "kill vipservice.1",
+        "pause vipservice.1",
+        "service ls",
+        "verify",
+    ] {
         let said = checkout.hops(&words.split(' ').collect::<Vec<_>>()).failed();
         assert!(said.contains("nothing is up here: type `cargo hops up`"), "{words}: {said}");
     }
