@@ -1,4 +1,4 @@
-//! Output: for people, tables like Docker's and lines with a color per task; for programs, JSON.
+//! Output: for people, tables like Docker's and lines with a color per service; for programs, JSON.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -7,8 +7,12 @@ use serde::Serialize;
 
 use crate::control::Event;
 
-/// ANSI colors that are legible on dark and on light backgrounds.
-const COLORS: [u8; 6] = [36, 32, 33, 35, 34, 31];
+/// ANSI colors of the stack's services, legible on dark and on light backgrounds: cyan, yellow, magenta and blue, which
+/// color-blind people can distinguish, too.
+const SERVICE_COLORS: [(&str, u8); 4] =
+    [("accountservice", 36), ("vipservice", 33), ("configserver", 35), ("rabbitmq", 34)];
+/// Colors of other services: green and red.
+const OTHER_COLORS: [u8; 2] = [32, 31];
 
 /// Standard output, as text or JSON.
 #[derive(Debug, Clone, Copy)]
@@ -17,13 +21,16 @@ pub struct Screen {
     pub json: bool,
     /// True for colored text.
     pub color: bool,
+    /// True for text on a terminal.
+    pub terminal: bool,
 }
 
 impl Screen {
     /// Creates the output: text has colors on a terminal, unless `NO_COLOR` is set.
     #[must_use]
     pub fn new(json: bool, no_color: bool) -> Self {
-        Self { json, color: !json && !no_color && std::io::stdout().is_terminal() }
+        let terminal = !json && std::io::stdout().is_terminal();
+        Self { json, color: terminal && !no_color, terminal }
     }
 
     /// Prints a line. Ignores a closed standard output, as in `cargo hops service logs | head`.
@@ -63,14 +70,17 @@ impl Screen {
         ));
     }
 
-    /// Returns the text in the color of its task.
+    /// Returns the text in the color of the task's service.
     #[must_use]
     pub fn colored(self, task: &str, text: &str) -> String {
         if !self.color {
             return text.to_owned();
         }
-        let sum = task.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        format!("\u{1b}[{}m{text}\u{1b}[0m", COLORS[sum % COLORS.len()])
+        let service = task.rsplit_once('.').map_or(task, |(service, _)| service);
+        let known = SERVICE_COLORS.iter().find(|(name, _)| *name == service);
+        let sum = service.bytes().map(usize::from).sum::<usize>();
+        let color = known.map_or(OTHER_COLORS[sum % OTHER_COLORS.len()], |(_, color)| *color);
+        format!("\u{1b}[{color}m{text}\u{1b}[0m")
     }
 
     /// Prints a table with a header.
@@ -135,10 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_task_keeps_its_color() {
-        let screen = Screen { json: false, color: true };
-        assert_eq!(screen.colored("a", "text"), screen.colored("a", "text"));
-        assert!(screen.colored("a", "text").starts_with("\u{1b}["));
-        assert_eq!(Screen { json: true, color: false }.colored("a", "text"), "text");
+    fn the_tasks_of_a_service_have_one_color_and_other_services_another() {
+        let screen = Screen { json: false, color: true, terminal: true };
+        let colors = ["accountservice", "vipservice", "configserver", "rabbitmq"]
+            .map(|service| screen.colored(&format!("{service}.1"), "text"));
+        assert_eq!(screen.colored("vipservice.2", "text"), colors[1]);
+        assert!(colors[0].starts_with("\u{1b}["));
+        let different: std::collections::BTreeSet<_> = colors.into_iter().collect();
+        assert_eq!(different.len(), 4, "{different:?}");
+        let plain = Screen { json: false, color: false, terminal: true };
+        assert_eq!(plain.colored("vipservice.1", "text"), "text");
     }
 }

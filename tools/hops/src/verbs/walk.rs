@@ -23,6 +23,9 @@ const HINT_AFTER: Duration = Duration::from_secs(2);
 /// Time for lines that come after the last hop's: hop 6 waits for a confirm, and hop 7 does not wait for hop 6.
 const LATE_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Columns of a line on a terminal, and of its beginning up to what happens.
+const COLUMNS: usize = 100;
+const TEXT_BEGINS_AT: usize = 41;
 
 /// Reads an account, and shows the hops as they happen.
 ///
@@ -48,6 +51,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
 
     screen.text("");
     screen.text("     ms  hop          replica            what happens");
+    let mut rows = Rows { screen, sent, answer: Some((took, status, body["servedBy"].clone())) };
     let mut seen = BTreeSet::new();
     let (mut ended_at, mut is_ended) = (None, body["vip"] != json!(true));
     let mut is_hint_shown = false;
@@ -55,7 +59,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     loop {
         for line in tail.read_new().iter().filter(|line| line.field("request") == id && line.hop().is_some())
         {
-            show(screen, line, sent);
+            rows.show(line);
             seen.extend(line.hop());
             let is_last = line.hop() == Some(9) || line.field("message").starts_with("no offer");
             is_ended |= is_last;
@@ -75,21 +79,66 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
         }
         sleep(LOG_POLL_INTERVAL).await;
     }
+    rows.show_answer_before(Duration::MAX);
     screen.text("");
     screen.text(&format!("answered {status} after {:.1} ms: {text}", took.as_secs_f64() * 1000.0));
     screen.value(&json!({"request": id, "status": status, "answer": body, "hops": seen}));
     verdict(screen, status, &body, &seen)
 }
 
-/// Prints a hop, as in `    3.2  4 notify     accountservice.2   account 10000 is a VIP: ...`.
-fn show(screen: Screen, line: &LogLine, sent: Timestamp) {
-    if screen.json {
-        return screen.line(&line.text);
+/// Table of a walk: the hops, and the answer where it was given.
+struct Rows {
+    screen: Screen,
+    sent: Timestamp,
+    /// Answer that is not shown yet: its time after the request, its status, and who gave it.
+    answer: Option<(Duration, u16, Value)>,
+}
+
+impl Rows {
+    /// Prints a hop, as in `    3.2  4 notify     accountservice.2   account 10000 is a VIP: ...`.
+    fn show(&mut self, line: &LogLine) {
+        let after = line.at().map(|at| at.duration_since(self.sent)).unwrap_or_default();
+        self.show_answer_before(after.try_into().unwrap_or_default());
+        if self.screen.json {
+            return self.screen.line(&line.text);
+        }
+        let hop = format!("{} {}", line.hop().unwrap_or_default(), line.field("name"));
+        let text = line.field("message");
+        let text =
+            if self.screen.terminal { shortened(text, line.field("message.id")) } else { text.to_owned() };
+        self.row(after.as_secs_f64(), &hop, &line.task, &text);
     }
-    let after = line.at().map_or(0.0, |at| at.duration_since(sent).as_secs_f64() * 1000.0);
-    let hop = format!("{} {}", line.hop().unwrap_or_default(), line.field("name"));
-    let task = screen.colored(&line.task, &format!("{:<18}", line.task));
-    screen.line(&format!("{after:>7.1}  {hop:<12} {task} {}", line.field("message")));
+
+    /// Prints the answer if it was given before this time.
+    fn show_answer_before(&mut self, time: Duration) {
+        if let Some((after, status, served_by)) = self.answer.take_if(|(after, ..)| *after <= time)
+            && !self.screen.json
+        {
+            let served_by = served_by.as_str().unwrap_or_default();
+            self.row(
+                after.as_secs_f64(),
+                &format!("answer {status}"),
+                served_by,
+                "the client has its answer",
+            );
+        }
+    }
+
+    fn row(&self, seconds: f64, hop: &str, task: &str, text: &str) {
+        let task = self.screen.colored(task, &format!("{task:<18}"));
+        self.screen.line(&format!("{:>7.1}  {hop:<12} {task} {text}", seconds * 1000.0));
+    }
+}
+
+/// Shortens the message's id to its last characters, since ids of the same minute begin alike, and the text to the line.
+fn shortened(text: &str, id: &str) -> String {
+    let end = id.char_indices().rev().nth(3).map_or(0, |(at, _)| at);
+    let text = if end > 0 { text.replace(id, &format!("…{}", &id[end..])) } else { text.to_owned() };
+    let columns = COLUMNS - TEXT_BEGINS_AT;
+    match text.chars().count() > columns {
+        true => text.chars().take(columns - 1).chain(['…']).collect(),
+        false => text,
+    }
 }
 
 fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>) -> Result<()> {
@@ -115,4 +164,29 @@ fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>) -> R
          `cargo hops service logs` shows errors",
         WALK_TIMEOUT.as_secs()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_a_terminal_of_a_hundred_columns() {
+        let id = "01a1f96d-6636-7439-ba94-c8cf44e4f713";
+        for (text, expected) in [
+            (
+                format!("account 10000 is a VIP: notification {id} is in the outbox"),
+                "account 10000 is a VIP: notification …f713 is in the outbox",
+            ),
+            (
+                r#"got a message: {"accountId":"10000","readAt":"2026-11-20T14:47:38.806Z"}"#.to_owned(),
+                r#"got a message: {"accountId":"10000","readAt":"2026-11-20T1…"#,
+            ),
+            ("10000 is an account id".to_owned(), "10000 is an account id"),
+        ] {
+            assert_eq!(shortened(&text, id), expected);
+            assert!(TEXT_BEGINS_AT + expected.chars().count() <= COLUMNS);
+        }
+        assert_eq!(shortened("no id, no change", ""), "no id, no change");
+    }
 }

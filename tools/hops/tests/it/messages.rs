@@ -14,6 +14,8 @@ async fn a_walk_shows_nine_hops_with_their_replicas() {
     {
         assert!(said.lines().any(|line| line.contains(hop) && line.contains(task)), "{said}");
     }
+    let answer = said.lines().find(|line| line.contains("answer 200")).unwrap();
+    assert!(answer.contains("accountservice."), "{said}");
     // The answer as curl shows it.
     let answer = r#": {"id":"10000","name":"Person_0","vip":true,"servedBy":"accountservice."#;
     assert!(said.contains(answer), "{said}");
