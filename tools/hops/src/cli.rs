@@ -3,6 +3,7 @@
 use std::{convert::Infallible, ffi::OsString, fmt, str::FromStr};
 
 use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::failure::{Failure, Result};
 
@@ -124,6 +125,9 @@ pub enum ServiceVerb {
         /// Prints only the lines of this request
         #[arg(long, value_name = "ID")]
         request: Option<String>,
+        /// Part of the lines to print, and how.
+        #[command(flatten)]
+        view: LogView,
     },
     /// Changes the number of tasks, and returns when they are ready
     Scale {
@@ -140,6 +144,20 @@ pub enum ServiceVerb {
         #[arg(value_parser = service_name)]
         name: String,
     },
+}
+
+/// Part of the logs to print, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct LogView {
+    /// Prints the time of each line
+    #[arg(long, short)]
+    pub timestamps: bool,
+    /// Prints only the lines since then: a time ago, as in 5m or 1h30m, or a date, as in 2026-11-20T14:47:38Z
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Timestamp>,
+    /// Prints only the last lines of each task
+    #[arg(long, short = 'n', value_name = "N")]
+    pub tail: Option<usize>,
 }
 
 /// Arguments of `read`.
@@ -240,6 +258,14 @@ impl FromStr for Scale {
 /// Removes the stack's name, so that `hops_vipservice`, the service's name on Docker Swarm, works here, too.
 fn service_name(name: &str) -> Result<String, Infallible> {
     Ok(name.strip_prefix("hops_").unwrap_or(name).to_owned())
+}
+
+/// Parses a time as Docker's `--since` does: a duration before now, or a date, which is local without a zone.
+fn since(text: &str) -> Result<Timestamp, String> {
+    let ago = text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|at| at.timestamp());
+    let found = ago.or_else(|| text.parse().ok()).or_else(local);
+    found.ok_or_else(|| "write a time as in `--since 5m` or `--since 2026-11-20T14:47:38Z`".to_owned())
 }
 
 /// Parses the command line. Returns `None` if it asks for help, which is then printed.

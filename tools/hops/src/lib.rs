@@ -94,8 +94,8 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         }
         Verb::Service(ServiceVerb::Ls) => verbs::service::ls(screen).await?,
         Verb::Service(ServiceVerb::Ps { name }) => verbs::service::ps(screen, &name).await?,
-        Verb::Service(ServiceVerb::Logs { names, follow, request }) => {
-            verbs::service::logs(&project, screen, &names, follow, request.as_deref()).await?;
+        Verb::Service(ServiceVerb::Logs { names, follow, request, view }) => {
+            verbs::logs::logs(&project, screen, &names, follow, request.as_deref(), &view).await?;
         }
         Verb::Service(ServiceVerb::Scale { scales }) => verbs::service::scale(screen, &scales).await?,
         Verb::Service(ServiceVerb::Update { name, force }) => {

@@ -39,15 +39,17 @@ pub struct LogLine {
     pub text: String,
     /// Fields of a JSON line; `Null` for any other line.
     pub fields: Value,
+    /// Time of the line, or of the line before it if it has none.
+    pub time: Option<Timestamp>,
 }
 
 impl LogLine {
-    fn new(task: &str, text: &str) -> Self {
-        Self {
-            task: task.to_owned(),
-            text: text.to_owned(),
-            fields: serde_json::from_str(text).unwrap_or_default(),
-        }
+    /// Parses a line; `before` is the time of the line before it.
+    pub(crate) fn new(task: &str, text: &str, before: Option<Timestamp>) -> Self {
+        let fields = serde_json::from_str(text).unwrap_or_default();
+        let mut line = Self { task: task.to_owned(), text: text.to_owned(), fields, time: None };
+        line.time = line.at().or(before);
+        line
     }
 
     /// Returns a field as text, or `""` if there is none.
@@ -107,13 +109,15 @@ pub struct Tail {
     folder: PathBuf,
     tasks: Vec<String>,
     offsets: BTreeMap<PathBuf, u64>,
+    /// Time of the last line of each log.
+    last: BTreeMap<PathBuf, Option<Timestamp>>,
 }
 
 impl Tail {
     /// Reads from the beginning the logs of these tasks and of the tasks of these services, or of all if none is named.
     #[must_use]
     pub fn new(folder: PathBuf, names: &[String]) -> Self {
-        Self { folder, tasks: names.to_vec(), offsets: BTreeMap::new() }
+        Self { folder, tasks: names.to_vec(), offsets: BTreeMap::new(), last: BTreeMap::new() }
     }
 
     /// Skips the lines that exist.
@@ -137,20 +141,23 @@ impl Tail {
             let from = self.offsets.entry(path.clone()).or_default();
             let Some(bytes) = complete_lines_from(&path, *from) else { continue };
             *from += bytes.len() as u64;
-            lines.extend(String::from_utf8_lossy(&bytes).lines().map(|line| LogLine::new(&task, line)));
+            // A line without a time stays behind the line before it.
+            let last = self.last.entry(path.clone()).or_insert_with(|| started_at(&path));
+            for line in String::from_utf8_lossy(&bytes).lines() {
+                let line = LogLine::new(&task, line, *last);
+                *last = line.time;
+                lines.push(line);
+            }
         }
-        // A line without a time stays behind the line before it.
-        let mut last = None;
-        let mut timed: Vec<_> = lines
-            .into_iter()
-            .map(|line| {
-                last = line.at().or(last);
-                (last, line)
-            })
-            .collect();
-        timed.sort_by_key(|(at, _)| *at);
-        timed.into_iter().map(|(_, line)| line).collect()
+        lines.sort_by_key(|line| line.time);
+        lines
     }
+}
+
+/// Returns the time at which the process of a log was started, from the log's name.
+fn started_at(log: &Path) -> Option<Timestamp> {
+    let (_, time_and_id) = log.file_stem()?.to_str()?.rsplit_once('.')?;
+    Timestamp::from_millisecond(time_and_id.split('-').next()?.parse().ok()?).ok()
 }
 
 /// Returns the complete lines after an offset; an incomplete one is left for the next call.
@@ -208,7 +215,7 @@ mod tests {
             ("answered vip", true),
             ("answered vip_queue and request=vip.1", false),
         ] {
-            assert_eq!(LogLine::new("vipservice.1", text).belongs_to("vip"), expected, "{text}");
+            assert_eq!(LogLine::new("vipservice.1", text, None).belongs_to("vip"), expected, "{text}");
         }
     }
 }

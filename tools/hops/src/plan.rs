@@ -49,7 +49,7 @@ pub enum Kind {
 pub struct ServicePlan {
     /// Name of the service.
     pub name: String,
-    /// Image, for display.
+    /// Image in the compose file.
     pub image: String,
     /// Binary that stands for the image.
     pub binary: String,
@@ -269,6 +269,15 @@ impl ServicePlan {
             || text.to_owned(),
             |(rest, local)| format!("{flag}{local}{}", &path[path.len() - rest..]),
         )
+    }
+
+    /// Returns what runs: the image in the compose file, or the development broker where it stands for RabbitMQ.
+    #[must_use]
+    pub fn shown_image(&self) -> &str {
+        match self.kind {
+            Kind::Broker => &self.binary,
+            Kind::Service => &self.image,
+        }
     }
 
     /// Returns the service's published port on this machine, or its first port if none is published.

@@ -263,7 +263,7 @@ impl Running {
         past.sort_by_key(|task| std::cmp::Reverse(task.since));
         ServiceStatus {
             name: self.plan.name.clone(),
-            image: self.plan.image.clone(),
+            image: self.plan.shown_image().to_owned(),
             replicas: self.wanted,
             ready: u32::try_from(ready).unwrap_or(u32::MAX),
             ports: self.plan.ports.clone(),

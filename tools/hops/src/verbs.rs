@@ -1,7 +1,7 @@
 //! The commands.
 //!
 //! - [`up`], [`down`]: start and stop the system
-//! - [`service`]: Docker's `service` verbs
+//! - [`service`], [`logs`]: Docker's `service` verbs
 //! - [`task`]: `kill`, `pause` and `unpause`
 //! - [`mod@status`]: lists everything that runs
 //! - [`mod@read`]: reads an account some times
@@ -12,6 +12,7 @@
 pub mod up;
 pub mod down;
 pub mod service;
+pub mod logs;
 pub mod task;
 pub mod status;
 pub mod read;

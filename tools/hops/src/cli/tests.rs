@@ -11,6 +11,7 @@ fn verbs_are_dockers() {
     let scale = Scale { service: "vipservice".into(), replicas: 3 };
     let task = || TaskName { service: "vipservice".into(), slot: 2 };
     let read = |count, rate| Verb::Read(Read { count, account: "10000".into(), rate });
+    let view = LogView { timestamps: true, since: None, tail: Some(20) };
     let peek = QueueVerb::Peek { name: "q".into() };
     for (line, expected) in [
         ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
@@ -29,7 +30,21 @@ fn verbs_are_dockers() {
         ("hops down --all", Verb::Down { all: true }),
         (
             "hops service logs -f --request 7f3a",
-            Verb::Service(ServiceVerb::Logs { names: vec![], follow: true, request: Some("7f3a".into()) }),
+            Verb::Service(ServiceVerb::Logs {
+                names: vec![],
+                follow: true,
+                request: Some("7f3a".into()),
+                view: LogView::default(),
+            }),
+        ),
+        (
+            "hops service logs -t -n 20 vipservice",
+            Verb::Service(ServiceVerb::Logs {
+                names: vec!["vipservice".into()],
+                follow: false,
+                request: None,
+                view,
+            }),
         ),
     ] {
         assert_eq!(typed(line).unwrap().unwrap().verb, expected, "{line}");
@@ -50,6 +65,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         "hops kill vipservice",
         "hops verify --read 0",
         "hops read --rate 0",
+        "hops service logs --since yesterday",
     ] {
         let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
         assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
@@ -65,4 +81,17 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
     ] {
         assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
     }
+}
+
+#[test]
+fn since_is_a_duration_before_now_or_a_date() {
+    let ago = |text: &str| {
+        let since = since(text).unwrap();
+        Timestamp::now().duration_since(since).as_secs()
+    };
+    assert_eq!(["90s", "5m", "1h30m"].map(ago), [90, 300, 5400]);
+    let date = "2026-11-20T14:47:38Z";
+    assert_eq!(since(date).unwrap(), date.parse::<Timestamp>().unwrap());
+    let local = since("2026-11-20T14:47:38").unwrap().to_zoned(TimeZone::system());
+    assert_eq!(local.datetime().to_string(), "2026-11-20T14:47:38");
 }

@@ -1,24 +1,18 @@
-//! `service ls | ps | logs | scale | update`, as Docker prints them.
-
-use std::time::Duration;
+//! `service ls | ps | scale | update`, as Docker prints them.
 
 use anyhow::{anyhow, bail};
-use tokio::time::sleep;
 
 use super::{service_of, snapshot_with};
 use crate::{
     binaries,
-    cli::{Scale, TaskName},
+    cli::Scale,
     control::{OTHER_VERSION, Phase, Reply, Request, TaskStatus, ask, status},
     failure::Result,
-    logs::{LogLine, Tail},
     plan::{Want, plan},
     project::Project,
     render::{Screen, ago},
     state,
 };
-
-const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Lists the services.
 ///
@@ -32,7 +26,8 @@ pub async fn ls(screen: Screen) -> Result<()> {
     }
     let rows = snapshot.services.iter().map(|service| {
         let ports = service.ports.iter().filter(|port| port.is_published);
-        let ports: Vec<_> = ports.map(|port| format!("*:{}->{}/tcp", port.local, port.target)).collect();
+        let ports: Vec<_> =
+            ports.map(|port| format!("127.0.0.1:{}->{}/tcp", port.local, port.target)).collect();
         vec![
             format!("hops_{}", service.name),
             "replicated".into(),
@@ -97,38 +92,6 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
     let head = ["ID", "NAME", "IMAGE", "DESIRED STATE", "CURRENT STATE", "PID", "PORT", "ERROR"];
     screen.table(&head, &rows);
     Ok(())
-}
-
-/// Prints the logs of the tasks from the beginning, or only the lines of one request.
-///
-/// # Errors
-/// There is no such service.
-pub async fn logs(
-    project: &Project,
-    screen: Screen,
-    names: &[String],
-    follow: bool,
-    request: Option<&str>,
-) -> Result<()> {
-    let plan = state::load_plan(project)?;
-    for name in names {
-        let service = name.parse().map_or_else(|_| name.clone(), |task: TaskName| task.service);
-        service_of(&plan, &service)?;
-    }
-    let is_wanted = |line: &LogLine| request.is_none_or(|id| line.belongs_to(id));
-    let mut tail = Tail::new(project.path("logs"), names);
-    loop {
-        for line in tail.read_new().iter().filter(|line| is_wanted(line)) {
-            match screen.json {
-                true => screen.line(&serde_json::json!({"task": line.task, "line": line.text}).to_string()),
-                false => screen.task_line(&line.task, &format!("| {}", line.formatted())),
-            }
-        }
-        if !follow {
-            return Ok(());
-        }
-        sleep(LOG_POLL_INTERVAL).await;
-    }
 }
 
 /// Changes the number of tasks, and returns when they are ready.

@@ -16,6 +16,7 @@ use crate::{
     broker_url::BrokerUrl,
     control::{Reply, Request, SOCKET, ask, status},
     failure::Result,
+    logs::Tail,
     plan::{Kind, Plan, plan},
     ports,
     project::Project,
@@ -28,7 +29,8 @@ use crate::{
 const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Builds and starts the system, and waits until it is ready; then, without `detach`, shows its events until Ctrl-C.
+/// Builds and starts the system, and waits until it is ready; then, without `detach`, shows its events and its
+/// logs until Ctrl-C.
 ///
 /// # Errors
 /// The system cannot be built or started, or a task is not ready in time.
@@ -57,6 +59,8 @@ pub async fn up(
     secrets::write(project, &compose.secrets, &login)?;
     state::save_plan(project, &plan)?;
 
+    let mut tail = Tail::new(project.path("logs"), &[]);
+    tail.skip();
     let mut supervisor = start_supervisor(project, &binaries)?;
     wait_until_listening(project, &mut supervisor).await?;
     let interrupted = async {
@@ -66,7 +70,7 @@ pub async fn up(
         }
     };
     let mut interrupted = std::pin::pin!(interrupted);
-    let following = follow(project, screen, &plan, detach);
+    let following = follow(project, screen, &plan, (!detach).then_some(tail));
     tokio::select! {
         followed = following => followed,
         () = &mut interrupted => {
@@ -76,8 +80,10 @@ pub async fn up(
     }
 }
 
-/// Shows events. Returns when the system has started, or, without `detach`, when it is down.
-async fn follow(project: &Project, screen: Screen, plan: &Plan, detach: bool) -> Result<()> {
+/// Shows events. Returns when the system has started; with the tail of the logs it shows these, too, and returns when the
+/// system is down.
+async fn follow(project: &Project, screen: Screen, plan: &Plan, tail: Option<Tail>) -> Result<()> {
+    let detach = tail.is_none();
     let mut not_ready = vec![];
     let on_event = |reply: &Reply| {
         show(screen, reply);
@@ -90,7 +96,16 @@ async fn follow(project: &Project, screen: Screen, plan: &Plan, detach: bool) ->
         }
         !detach
     };
-    ask(&Request::Follow, on_event).await?;
+    let lines = async {
+        match tail {
+            Some(tail) => super::logs::follow_new(tail, screen).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        followed = ask(&Request::Follow, on_event) => drop(followed?),
+        () = lines => {}
+    }
     match not_ready.first().filter(|_| detach) {
         None => Ok(()),
         Some(why) => {

@@ -13,6 +13,9 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     assert!(said.contains(&format!("amqp://127.0.0.1:{}", checkout.port(5672))), "{said}");
     assert_eq!(checkout.processes().len(), 6, "four tasks, their broker, and the supervisor");
     assert!(checkout.hops(&["walk"]).ok().contains("9 offers"));
+    let services = checkout.hops(&["service", "ls"]).ok();
+    let published = format!("127.0.0.1:{}->6767/tcp", checkout.port(6767));
+    assert!(services.contains("1/1        devbroker") && services.contains(&published), "{services}");
 
     let listed = checkout.hops(&["queues", "--json"]).json();
     let queue = listed.iter().find(|queue| queue["name"] == "vip_queue").unwrap();

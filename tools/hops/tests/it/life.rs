@@ -77,8 +77,12 @@ async fn tasks_run_from_copies_so_the_build_may_be_removed() {
 #[tokio::test]
 async fn ctrl_c_stops_the_system_of_an_up_in_the_foreground() {
     let checkout = Checkout::new().await;
-    let mut up = checkout.up_in_foreground();
+    let output = checkout.path().join("output");
+    let mut up = checkout.command(&["up", "--broker", &checkout.broker()]);
+    let mut up = up.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
     checkout.until_ready().await;
+    let is_logged = async || fs::read_to_string(&output).unwrap().contains("vipservice.1       | INFO");
+    until_true("the services' lines are shown", PATIENCE, is_logged).await;
     kill_process(Pid::from_child(&up), Signal::INT).unwrap();
     let status = until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
     assert!(status.success());

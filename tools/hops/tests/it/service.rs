@@ -159,6 +159,15 @@ async fn logs_are_found_by_service_and_by_request() {
     let own = checkout.hops(&["service", "logs", "vipservice"]).ok();
     assert!(own.contains("hop=7") && !own.contains("hop=1 "), "{own}");
     assert!(checkout.hops(&["service", "logs", "nobody"]).failed().contains("accountservice"));
+
+    let timed = checkout.hops(&["service", "logs", "-t", "--request", "find-me", "vipservice"]).ok();
+    let mut words = timed.split_whitespace();
+    assert_eq!((words.next(), words.next()), (Some("vipservice.1"), Some("|")));
+    assert!(words.next().unwrap().parse::<jiff::Timestamp>().is_ok(), "{timed}");
+    let last = checkout.hops(&["service", "logs", "--tail", "1", "accountservice"]).ok();
+    assert_eq!(last.lines().count(), 2, "{last}");
+    assert_eq!(checkout.hops(&["service", "logs", "--since", "1h", "vipservice"]).ok(), own);
+    assert_eq!(checkout.hops(&["service", "logs", "--since", "2100-01-01T00:00:00Z"]).ok(), "");
 }
 
 #[tokio::test]
