@@ -89,6 +89,17 @@ fn build(
     Ok(executables.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path))).collect())
 }
 
+/// Returns the newest copy of a binary: an update leaves the copies of the build before it in place.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn in_use(project: &Project, name: &str) -> Result<PathBuf> {
+    let builds = fs::read_dir(project.path("bin")).into_iter().flatten().flatten();
+    let copies = builds.map(|build| build.path().join(name)).filter(|copy| copy.is_file());
+    let newest = copies.max_by_key(|copy| fs::metadata(copy).and_then(|file| file.modified()).ok());
+    newest.with_context(|| format!("{name} is gone from .hops/bin: `cargo hops down`, then `cargo hops up`"))
+}
+
 /// Removes the copies of other builds.
 pub fn remove_others(project: &Project, current: &Path) {
     for entry in fs::read_dir(project.path("bin")).into_iter().flatten().flatten() {

@@ -7,8 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions},
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde::Serialize;
@@ -176,6 +179,29 @@ impl Broker {
         let mut consumer = consumer.with_context(|| format!("cannot read {queue}"))?;
         let first = timeout(FIRST_ENTRY_TIMEOUT, futures_util::StreamExt::next(&mut consumer)).await;
         Ok(first.ok().flatten().and_then(Result::ok))
+    }
+
+    /// Publishes a message that nobody can read: its body is no notification. Returns when the broker has confirmed it.
+    ///
+    /// # Errors
+    /// The broker does not confirm it.
+    pub async fn publish_poison(&self, queue: &str, id: &str) -> Result<()> {
+        let published = async {
+            let channel = self.connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            let properties = BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_message_id(id.into())
+                .with_correlation_id(id.into())
+                .with_content_type("application/json".into());
+            let options = BasicPublishOptions::default();
+            channel.basic_publish("".into(), queue.into(), options, b"poison", properties).await?.await
+        };
+        let confirmed = timeout(OPERATION_TIMEOUT, published).await.context("the broker does not answer")?;
+        match confirmed.with_context(|| format!("cannot publish to {queue}"))? {
+            Confirmation::Ack(_) => Ok(()),
+            _ => bail!("the broker has not taken the message: {queue} may be full"),
+        }
     }
 
     /// Closes the connection; a message that was peeked at returns to its queue.

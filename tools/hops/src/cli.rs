@@ -74,6 +74,8 @@ pub enum Verb {
     },
     /// Reads the VIP's account and matches each read with its offer
     Verify(Verify),
+    /// Plays what the system does in five steps: read, scale, kill, a poison message, redrive
+    Tour,
     /// Lists everything that runs, with its memory
     Status,
     /// Stops everything
@@ -96,7 +98,7 @@ impl Verb {
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
             Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } => true,
-            Self::Read(_) | Self::Walk { .. } | Self::Status => true,
+            Self::Read(_) | Self::Walk { .. } | Self::Status | Self::Tour => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
         }

@@ -106,6 +106,7 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
         Verb::Read(options) => return verbs::read::read(&project, screen, &options).await,
         Verb::Walk { account } => verbs::walk::walk(&project, screen, &account).await?,
+        Verb::Tour => verbs::tour::tour(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
     }
     Ok(())

@@ -8,6 +8,7 @@
 //! - [`walk`]: follows one message
 //! - [`queues`]: shows waiting messages
 //! - [`mod@verify`]: matches reads with offers
+//! - [`mod@tour`]: plays what the system does, in five steps
 
 pub mod up;
 pub mod down;
@@ -19,6 +20,7 @@ pub mod read;
 pub mod walk;
 pub mod queues;
 pub mod verify;
+pub mod tour;
 
 use anyhow::{Context as _, anyhow, bail};
 

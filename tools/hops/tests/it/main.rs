@@ -2,7 +2,7 @@
 //!
 //! - `life`: up, down, and failures in between
 //! - `service`: Docker's verbs
-//! - `messages`: `read`, `walk`, `queues` and `verify`
+//! - `messages`: `read`, `walk`, `queues`, `verify` and `tour`
 //! - `broker`: the development broker, which `up` starts itself
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]

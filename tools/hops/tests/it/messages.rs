@@ -1,4 +1,4 @@
-//! `read`, `walk`, `queues` and `verify`: one message, waiting messages, and all messages.
+//! `read`, `walk`, `queues`, `verify` and `tour`: one message, waiting messages, and all messages.
 
 use serde_json::json;
 
@@ -51,6 +51,25 @@ async fn reads_are_shown_one_by_one_or_in_one_line_and_fail_if_one_is_refused() 
     rustix::process::kill_process(rustix::process::Pid::from_child(&endless), rustix::process::Signal::INT)
         .unwrap();
     assert!(endless.wait().unwrap().success(), "all were answered until Ctrl-C");
+}
+
+#[tokio::test]
+async fn a_tour_plays_its_five_steps_and_leaves_everything_as_it_was() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let said = checkout.hops(&["tour"]).ok();
+    let steps =
+        ["1. Read", "2. Scale", "3. Kill", "4. Poison", "not a notification", "5. Redrive", "1 redriven"];
+    let mut rest = said.as_str();
+    for step in steps {
+        rest = rest.split_once(step).unwrap_or_else(|| panic!("{step} is missing: {said}")).1;
+    }
+    assert_eq!(checkout.tasks("vipservice").iter().filter(|task| task["phase"] == "ready").count(), 1);
+    assert_eq!(checkout.vhost.ready("vip_queue.dead").await, Some(0));
+    e2e::wait::until_true("each read has its offer", e2e::wait::PATIENCE, async || {
+        checkout.by_replica().await.values().sum::<u64>() == 23
+    })
+    .await;
 }
 
 #[tokio::test]

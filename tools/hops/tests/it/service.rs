@@ -176,6 +176,7 @@ async fn every_verb_says_that_nothing_is_up() {
     for words in [
         "walk",
         "read",
+        "tour",
         "status",
         "queues",
         "kill vipservice.1",
