@@ -36,7 +36,7 @@ const GROUPS = [
     title: "Broker and messages",
     inputs: [],
     buttons: [
-      { action: "restart-broker", label: "Restart the broker", body: () => ({}), danger: true },
+      { action: "restart-broker", label: "Restart broker", body: () => ({}), danger: true },
       { action: "cut", label: "Cut connections", body: () => ({}), danger: true },
       { action: "poison", label: "Send poison", body: () => ({}) },
       { action: "redrive", label: "Redrive", body: () => ({}) },
@@ -45,7 +45,7 @@ const GROUPS = [
   {
     title: "Settings",
     inputs: [{ name: "text", label: "Text of the offers", value: "Two nights by the sea" }],
-    buttons: [{ action: "offer-text", label: "Change offer_text", body: (v) => ({ text: v.text }) }],
+    buttons: [{ action: "offer-text", label: "Change the text", body: (v) => ({ text: v.text }) }],
   },
 ];
 

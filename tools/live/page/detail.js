@@ -5,7 +5,7 @@
 
 import { byId, html, svg } from "./dom.js";
 import { at, stateWord } from "./state.js";
-import { brokerWhy, clock, count, duration, placeWords, queueWhy, spans, story, taskWhy } from "./words.js";
+import { brokerWhy, clock, count, duration, placeWords, queueWhy, spans, story, taskWhy, withoutBody } from "./words.js";
 
 export class Detail {
   constructor({ api, state, choose }) {
@@ -121,7 +121,7 @@ export class Detail {
       html("h3", {}, "Properties"),
       waiting ? this.properties(waiting) : html("p", { class: "faint" }, !this.api ? "A recording has no properties and no bodies." : error ?? (message.place.queue ? "The broker does not show it at the head of its queue." : "They can be seen while the message waits in a queue.")),
       lines.length > 0 && html("h3", {}, "Log lines of its request"),
-      lines.length > 0 && html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("b", {}, each.task), ` ${each.text}`)))];
+      lines.length > 0 && html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("b", {}, each.task), ` ${withoutBody(each.text)}`)))];
   }
 
   task(name) {

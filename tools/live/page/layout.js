@@ -12,6 +12,8 @@ export const NARROW = 760;
 export const OFFER_ROWS = 12;
 const PAD = 10;
 const TASK_LIMIT = 10;
+/** Cards and the broker's polled numbers may differ for this time after a card has moved. */
+const POLL_MS = 1500;
 
 /** Services with a place of their own; all others are drawn beside the bus. */
 export const ROLES = { accountservice: "account", vipservice: "vip", rabbitmq: "broker", configserver: "config" };
@@ -139,7 +141,8 @@ function taskBox(picture, state, task, role, x, y, w, h) {
 function lane(picture, box, key, ids, { x, y, w, rows }) {
   const perRow = Math.max(1, Math.floor((w + CARD.gap) / (CARD.w + CARD.gap)));
   const room = perRow * rows;
-  const shown = ids.size > room ? room - 1 : ids.size;
+  const spare = w - perRow * (CARD.w + CARD.gap) > 18;
+  const shown = ids.size <= room ? ids.size : spare ? room : room - 1;
   picture.anchors.set(key, { box, dx: x - box.x, dy: y - box.y });
   let i = 0;
   for (const id of ids) {
@@ -148,8 +151,8 @@ function lane(picture, box, key, ids, { x, y, w, rows }) {
     i += 1;
   }
   if (ids.size > shown) {
-    const column = shown % perRow;
-    box.more = { dx: x - box.x + column * (CARD.w + CARD.gap), dy: y - box.y + Math.floor(shown / perRow) * (CARD.h + CARD.gap), n: ids.size - shown };
+    const column = shown === room ? perRow : shown % perRow;
+    box.more = { dx: x - box.x + column * (CARD.w + CARD.gap), dy: y - box.y + (rows - 1) * (CARD.h + CARD.gap), n: ids.size - shown };
   }
 }
 
@@ -177,8 +180,8 @@ function brokerBox(picture, state, system, tasks, x, y, w) {
     const retry = all.filter((other) => other.role === "retry" && other.name.startsWith(`${each.name}.`));
     const gap = 8;
     const cell = (inner.w - gap * (Math.max(1, retry.length) - 1)) / Math.max(1, retry.length);
-    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 66, 1, `retry ${delay(other) / 1000} s`));
-    if (retry.length) top += 66 + 12;
+    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 62, 1, `retry ${delay(other) / 1000} s`));
+    if (retry.length) top += 62 + 12;
   }
   for (const each of all.filter((other) => other.role === "dead")) {
     queueBox(picture, state, each, inner.x, top, inner.w, 72, 1, "dead letters");
@@ -199,6 +202,7 @@ function queueBox(picture, state, queue, x, y, w, h, rows, title) {
     cards: ids.size + flight, ready: queue.ready, unacked: queue.unacked ?? 0, broker: queue.ready + (queue.unacked ?? 0),
     consumers: queue.consumers, note: ids.size ? "" : queueWhy(queue, state), small: w < 150,
   };
+  box.differs = box.cards !== box.broker && state.now - Math.max(state.movedAt, queue.t) > POLL_MS;
   picture.boxes.push(box);
   lane(picture, box, key, ids, { x: x + PAD, y: y + h - rows * (CARD.h + CARD.gap) - 4, w: w - 2 * PAD, rows });
 }

@@ -10,7 +10,7 @@ import { Player, SPEEDS } from "./player.js";
 import { download, saved } from "./save.js";
 import { at, inFlight, stateWord } from "./state.js";
 import { View } from "./view.js";
-import { brokerWhy, clock, count, duration, placeWords, queueWhy } from "./words.js";
+import { brokerWhy, clock, count, duration, placeWords, shortId } from "./words.js";
 
 /** Events of the last moment may still be missing, since the server merges several logs. */
 const HOLD_BACK_MS = 300;
@@ -27,6 +27,7 @@ let connection = { state: "connecting", text: "connecting…" };
 let still = true;
 let slow = 0;
 let told = 0;
+let drawn = 0;
 
 const detail = new Detail({ api, state: () => player.state, choose: (task, service) => actions?.choose(task, service) });
 const view = new View({
@@ -108,8 +109,11 @@ function timePanel() {
   timeline.value = length > 0 ? Math.round(((Math.min(player.position, player.end) - player.start) / length) * 1000) : 1000;
   timeline.setAttribute("aria-valuetext", clock(player.position, true));
   const counts = player.histogram(BUCKETS);
+  const signature = counts.join();
   const most = Math.max(1, ...counts);
-  byId("histogram").replaceChildren(...counts.map((n, i) => n > 0 && svg("rect", { x: i * 2, width: 1.6, y: 28 - 3 - 25 * Math.sqrt(n / most), height: 3 + 25 * Math.sqrt(n / most), rx: 0.6 })).filter(Boolean));
+  const histogram = byId("histogram");
+  if (histogram.dataset.signature !== signature) histogram.replaceChildren(...counts.map((n, i) => n > 0 && svg("rect", { x: i * 2, width: 1.6, y: 28 - 3 - 25 * Math.sqrt(n / most), height: 3 + 25 * Math.sqrt(n / most), rx: 0.6 })).filter(Boolean));
+  histogram.dataset.signature = signature;
   const live = !player.paused && player.pending === 0;
   const pace = player.pace >= 1 ? `${player.pace}/1` : `1/${Math.round(1 / player.pace)}`;
   byId("moment").textContent = player.paused ? `${clock(player.position, true)} · paused` : live ? `${clock(player.position)} · ${recording ? "end" : "live"}` : `${clock(player.position, true)} · ${pace} · ${duration(Math.max(0, player.end - player.position))} left`;
@@ -161,7 +165,7 @@ function logPanel() {
   const signature = `${list.length} ${list[0]?.t} ${list[0]?.text}`;
   if (panel.dataset.signature === signature) return;
   panel.dataset.signature = signature;
-  panel.replaceChildren(...(list.length ? list.map((each) => html("li", { class: each.tone }, html("time", {}, clock(each.t, true)), html("b", {}, each.who), html("span", {}, each.text))) : [html("li", { class: "faint" }, "Nothing has happened yet: read an account.")]));
+  panel.replaceChildren(...(list.length ? list.map((each) => html("li", { class: each.tone }, html("time", {}, clock(each.t, true)), html("b", {}, each.who), html("span", {}, each.id ? each.text.replaceAll(each.id, shortId(each.id)) : each.text))) : [html("li", { class: "faint" }, "Nothing has happened yet: read an account.")]));
   // A screen reader hears one sentence every two seconds at most.
   if (Date.now() - told < 2000) return;
   const since = log.filter((each) => each.t > (panel.dataset.told ?? 0));
@@ -200,9 +204,11 @@ function loop(at) {
   const ms = Math.min(500, Math.max(0, at - before));
   before = at;
   player.advance(ms, now());
-  view.draw(player.state, system, ms, still);
-  still = false;
   slow += ms;
+  // Nothing to draw is the usual case, and then the page costs next to nothing.
+  if (still || slow > 250 || player.index !== drawn) view.draw(player.state, system, still);
+  still = false;
+  drawn = player.index;
   if (slow > 250) {
     slow = 0;
     refresh();

@@ -28,6 +28,7 @@ export function create() {
     places: new Map(),
     timed: new Set(),
     due: Infinity,
+    movedAt: 0,
     finished: new Set(),
     requests: new Map(),
     tasks: new Map(),
@@ -131,7 +132,9 @@ function hop(state, event, t) {
     for (const down of state.broker.downs) if (down >= t) insert(message, { step: "returned", t: down });
   }
   settle(state, message);
-  if (event.hop !== 5 && event.hop !== 8) note(state, t, event.task, `hop ${event.hop}: ${event.text}`, event.hop === 9 ? "good" : "", event.id);
+  // Hop 7 logs the message's body, which is shown on request only.
+  const text = event.hop === 7 ? `got ${event.id}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}` : event.text;
+  if (event.hop !== 5 && event.hop !== 8) note(state, t, event.task, `hop ${event.hop}: ${text}`, event.hop === 9 ? "good" : "", event.id);
 }
 
 function end(state, event, t) {
@@ -241,6 +244,7 @@ function settle(state, message) {
   if (!state.places.has(key)) state.places.set(key, new Set());
   state.places.get(key).add(message.id);
   message.key = key;
+  state.movedAt = state.now;
   move(state, { id: message.id, from, to: key, t: state.now });
   if (!FINAL.has(place.kind)) return void state.finished.delete(message.id);
   state.finished.add(message.id);

@@ -20,12 +20,15 @@ export class View {
     this.cards = new Map();
     this.arrows = new Map();
     this.budget = DRAWN_PER_SECOND;
+    this.drawn = 0;
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
-  /** Draws a state; `ms` is the real time since the last call, and `still` says that cards must not travel. */
-  draw(state, system, ms, still) {
-    this.budget = Math.min(DRAWN_PER_SECOND, this.budget + (ms * DRAWN_PER_SECOND) / 1000);
+  /** Draws a state; `still` says that cards must not travel. */
+  draw(state, system, still) {
+    const time = performance.now();
+    this.budget = Math.min(DRAWN_PER_SECOND, this.budget + ((time - this.drawn) * DRAWN_PER_SECOND) / 1000);
+    this.drawn = time;
     const width = Math.max(300, Math.floor(this.stage.parentElement.clientWidth));
     const picture = layout(state, { width, system });
     this.stage.setAttribute("viewBox", `0 0 ${width} ${Math.ceil(picture.height)}`);
@@ -222,7 +225,6 @@ const DRAW = {
     : [panel(box, "panel"), text(12, 30, "heading", box.title), text(box.w - 12, 30, "faint", fit(box.note, box.w - 90), RIGHT)],
   task: (box) => {
     const word = stateWord(box.state);
-    const narrow = box.w < 190;
     const note = box.label && box.count ? box.label : box.note;
     return [
       panel(box, "panel"),
@@ -230,8 +232,8 @@ const DRAW = {
       text(14, 19, "name", fit(box.title, box.w - 24 - word.length * 6.5, 12)),
       svg("circle", { class: "lamp", cx: box.w - 12, cy: 15, r: 4 }),
       text(box.w - 21, 19, "state", fit(word, box.w * 0.45, 11), RIGHT),
-      box.flat || box.h > 60 ? text(14, 35, "faint", fit(box.flat ? box.side : note, narrow ? box.w - 26 : box.w - 100, 11)) : null,
-      !box.flat && !narrow && box.h > 60 ? text(box.w - 10, 35, "faint", fit(box.side, 80, 11), RIGHT) : null,
+      box.flat || box.h > 60 ? text(14, 35, "faint", fit(box.flat ? box.side : note, box.w - 24, 11)) : null,
+      !box.flat && box.h > 60 && box.count < 3 ? text(box.w - 10, box.h - 12, "faint", fit(box.side, 80, 11), RIGHT) : null,
       overflow(box),
     ];
   },
@@ -243,18 +245,18 @@ const DRAW = {
   ],
   exchange: (box) => [panel(box, "panel exchange", { rx: 12 }), text(12, 16, "state", box.title), text(box.w - 12, 16, "faint", box.w > 180 ? box.note : "", RIGHT)],
   queue: (box) => {
-    const differs = box.cards !== box.broker;
+    const { differs } = box;
     const broker = box.small ? `broker ${box.broker}` : `broker: ${box.ready}${box.role === "work" ? ` + ${box.unacked}` : ""}`;
     const cards = box.role === "work" ? `${box.waiting} waiting, ${box.flight} in flight` : `${box.waiting}`;
     const tall = box.h > 90;
     return [
       panel(box, `panel ${box.role}`),
-      text(12, 20, "name", box.title),
-      text(box.w - 12, 20, "number", box.small ? cards : `${box.waiting}`, RIGHT),
+      text(12, 20, box.small ? "small-name" : "name", box.title),
+      text(box.w - 12, 20, box.small ? "name" : "number", `${box.waiting}`, RIGHT),
       tall ? text(12, 38, "faint", box.note && box.flight === 0 ? fit(box.note, box.w - 110, 11) : cards) : null,
-      text(tall || !box.small ? box.w - 12 : 12, 38, differs ? "differs" : "faint", broker, tall || !box.small ? RIGHT : {}),
+      text(tall || !box.small ? box.w - 12 : 12, box.small ? 36 : 38, differs ? "differs" : "faint", broker, tall || !box.small ? RIGHT : {}),
       !tall && !box.small ? text(12, 38, "faint", box.note ? fit(box.note, box.w - 110, 11) : "waits for a person") : null,
-      box.small && box.note ? text(12, 55, "faint", fit(box.note, box.w - 16, 11)) : null,
+      box.small && box.note ? text(12, 52, "faint", fit(box.note, box.w - 16, 11)) : null,
       overflow(box),
     ];
   },

@@ -10,6 +10,9 @@ export function clock(t, millis = false) {
   return millis ? `${day}.${String(at.getMilliseconds()).padStart(3, "0")}` : day;
 }
 
+/** Returns a log line without the body that hop 7 logs: bodies are shown on request only. */
+export const withoutBody = (text) => text.replace(/^(got a message): .*$/s, "$1");
+
 /** Returns a duration in the largest fitting unit, with two or three digits. */
 export function duration(ms) {
   if (!Number.isFinite(ms)) return "until it is taken";
