@@ -56,10 +56,11 @@ export class Actions {
     this.run = run;
     this.system = {};
     this.values = {};
+    this.wishes = {};
     this.selects = [];
     this.rows = [];
     this.result = html("p", { id: "result", role: "status" });
-    byId("actions").append(html("h2", {}, "Try it"), html("div", { class: "groups" }, ...GROUPS.map((each) => this.group(each))), this.result);
+    byId("actions").append(html("div", { class: "bar" }, html("h2", {}, "Try it"), this.result), html("div", { class: "groups" }, ...GROUPS.map((each) => this.group(each))));
   }
 
   group({ title, inputs, buttons }) {
@@ -69,8 +70,8 @@ export class Actions {
   }
 
   input({ name, label, value, options, ...more }) {
-    const changed = (event) => this.set(name, event.target.value);
-    this.values[name] = value;
+    const changed = (event) => this.set(name, (this.wishes[name] = event.target.value));
+    this.values[name] = this.wishes[name] = value;
     const field = options ? html("select", { name, onchange: changed }) : html("input", { name, value, autocomplete: "off", spellcheck: "false", oninput: changed, ...more });
     if (options) this.selects.push({ name, field, options });
     return html("label", {}, html("span", {}, label), field);
@@ -115,7 +116,7 @@ export class Actions {
   choose(task, service) {
     for (const { name, field } of this.selects) {
       const value = name === "task" ? task : service;
-      if ([...field.options].some((each) => each.value === value)) field.value = this.values[name] = value;
+      if ([...field.options].some((each) => each.value === value)) field.value = this.values[name] = this.wishes[name] = value;
     }
     this.commands();
   }
@@ -151,8 +152,9 @@ export class Actions {
       const names = options(state);
       if (names.join() === [...field.options].map((each) => each.value).join()) continue;
       field.replaceChildren(...names.map((each) => html("option", { value: each }, each)));
-      if (names.includes(this.values[name])) field.value = this.values[name];
-      else this.set(name, field.value);
+      // What was chosen may be gone for a moment, as after a kill.
+      field.value = names.includes(this.wishes[name]) ? this.wishes[name] : names.at(-1) ?? "";
+      this.set(name, field.value);
     }
   }
 }

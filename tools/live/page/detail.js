@@ -4,7 +4,7 @@
 // shows what follows from the events.
 
 import { byId, html, svg } from "./dom.js";
-import { at, stateWord } from "./state.js";
+import { at, inFlight, stateWord } from "./state.js";
 import { brokerWhy, clock, count, duration, placeWords, queueWhy, spans, story, taskWhy, withoutBody } from "./words.js";
 
 export class Detail {
@@ -22,6 +22,7 @@ export class Detail {
     this.extra = {};
     this.signature = null;
     this.panel.hidden = false;
+    this.panel.scrollTop = 0;
     this.update();
     this.panel.focus();
     this.load(kind, name);
@@ -76,7 +77,8 @@ export class Detail {
     const state = this.state();
     const queue = state.queues.get(name) ?? { name, ready: 0 };
     const ids = queue.role === "stream" ? [...at(state, "done")].reverse() : [...at(state, `queue:${name}`)];
-    const words = ids.length ? `${count(ids.length, "card")} by the events, ${count(queue.ready ?? 0, "message")} ready by the broker's count, ${count(queue.consumers ?? 0, "consumer")}.` : `${queueWhy(queue, state)}.`;
+    const flight = queue.role === "work" ? inFlight(state, name) : 0;
+    const words = ids.length ? `${count(ids.length, "card")} by the events, ${count(queue.ready ?? 0, "message")} ready by the broker's count, ${count(queue.consumers ?? 0, "consumer")}.` : `${queueWhy(queue, state)}.${flight ? ` ${count(flight, "message")} in flight.` : ""}`;
     const list = html("ol", { class: "waiting" }, ...ids.slice(0, 100).map((id) => {
       const message = state.messages.get(id);
       return html("li", {}, this.link(id), html("span", {}, `account ${message.account ?? "unknown"}, since ${clock(message.place.since)}${message.attempts ? `, ${count(message.attempts, "attempt")}` : ""}`));

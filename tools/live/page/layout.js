@@ -180,8 +180,8 @@ function brokerBox(picture, state, system, tasks, x, y, w) {
     const retry = all.filter((other) => other.role === "retry" && other.name.startsWith(`${each.name}.`));
     const gap = 8;
     const cell = (inner.w - gap * (Math.max(1, retry.length) - 1)) / Math.max(1, retry.length);
-    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 62, 1, `retry ${delay(other) / 1000} s`));
-    if (retry.length) top += 62 + 12;
+    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 74, 1, `retry ${delay(other) / 1000} s`));
+    if (retry.length) top += 74 + 12;
   }
   for (const each of all.filter((other) => other.role === "dead")) {
     queueBox(picture, state, each, inner.x, top, inner.w, 72, 1, "dead letters");
@@ -204,7 +204,8 @@ function queueBox(picture, state, queue, x, y, w, h, rows, title) {
   };
   box.differs = box.cards !== box.broker && state.now - Math.max(state.movedAt, queue.t) > POLL_MS;
   picture.boxes.push(box);
-  lane(picture, box, key, ids, { x: x + PAD, y: y + h - rows * (CARD.h + CARD.gap) - 4, w: w - 2 * PAD, rows });
+  const inset = box.small ? 8 : PAD;
+  lane(picture, box, key, ids, { x: x + inset, y: y + h - rows * (CARD.h + CARD.gap) - 4, w: w - 2 * inset, rows });
 }
 
 function offers(picture, state, x, y, w) {
@@ -253,10 +254,13 @@ function band(picture, state, tasks, x, y, w) {
 
 function arrows(picture, small) {
   const box = (key) => picture.boxes.find((each) => each.key === key);
-  const add = (key, from, to, kind = "") => from && to && picture.arrows.push({ key, d: small ? down(from, to) : across(from, to), kind });
+  const add = (key, from, to) => from && to && picture.arrows.push({ key, d: small ? down(from, to) : across(from, to) });
   const exchange = box("exchange");
   const tasks = picture.boxes.filter((each) => each.kind === "task" && !each.flat);
   const queues = picture.boxes.filter((each) => each.kind === "queue");
+  for (const each of queues.filter((other) => other.role === "retry")) {
+    picture.arrows.push({ key: `retry>${each.queue}`, d: `M${mid(each)},${each.y} v-11` });
+  }
   if (small) {
     add("clients", box("clients"), box("title:accountservice"));
     add("publish", tasks.filter((each) => each.role === "account").at(-1), box("broker"));
@@ -269,7 +273,7 @@ function arrows(picture, small) {
     add(`${each.task}>exchange`, each, exchange);
   }
   for (const queue of queues.filter((each) => each.role === "work")) {
-    picture.arrows.push({ key: `exchange>${queue.queue}`, d: `M${mid(exchange)},${exchange.y + exchange.h} L${mid(exchange)},${queue.y - 2}`, kind: "" });
+    picture.arrows.push({ key: `exchange>${queue.queue}`, d: `M${mid(exchange)},${exchange.y + exchange.h} L${mid(exchange)},${queue.y - 2}` });
     for (const each of tasks.filter((other) => other.role === "vip")) add(`${queue.queue}>${each.task}`, queue, each);
   }
   for (const each of tasks.filter((other) => other.role === "vip")) add(`${each.task}>offers`, each, box("offers"));

@@ -117,6 +117,7 @@ function timePanel() {
   const live = !player.paused && player.pending === 0;
   const pace = player.pace >= 1 ? `${player.pace}/1` : `1/${Math.round(1 / player.pace)}`;
   byId("moment").textContent = player.paused ? `${clock(player.position, true)} · paused` : live ? `${clock(player.position)} · ${recording ? "end" : "live"}` : `${clock(player.position, true)} · ${pace} · ${duration(Math.max(0, player.end - player.position))} left`;
+  if (!player.paused) byId("now-playing").textContent = "";
   byId("time").dataset.mode = player.paused ? "paused" : live ? "live" : "playing";
   byId("play").dataset.icon = player.paused ? "play" : "pause";
   byId("play").setAttribute("aria-label", player.paused ? "Play" : "Pause");
@@ -134,10 +135,10 @@ function tables() {
   })), "no message yet: read a VIP's account");
   rows("queues", [...state.queues.values()].filter((each) => each.role !== "other").map((each) => {
     const cards = each.role === "stream" ? `${state.totals.done}` : each.role === "work" ? `${at(state, `queue:${each.name}`).size} waiting, ${inFlight(state, each.name)} in flight` : `${at(state, `queue:${each.name}`).size}`;
-    return { key: each.name, cells: [each.name, cards, `${each.ready} ready${each.unacked ? `, ${each.unacked} unacked` : ""}`, String(each.consumers ?? "")], open: () => detail.open("queue", each.name) };
+    return { key: each.name, cells: [each.name, cards, each.unacked === undefined || each.role !== "work" ? String(each.ready) : `${each.ready} + ${each.unacked}`, String(each.consumers ?? "")], open: () => detail.open("queue", each.name) };
   }), brokerWhy(state.broker) || "the broker's queues are not known yet");
   rows("replicas", [...state.tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1)).map((each) => ({
-    key: each.task, cells: [each.task, stateWord(each.state), count(at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size, "message"), [each.pid && `pid ${each.pid}`, each.image, each.node].filter(Boolean).join(", ")], open: () => detail.open("task", each.task),
+    key: each.task, cells: [each.task, stateWord(each.state), String(at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size), [each.pid && `pid ${each.pid}`, each.image?.replace(/^.*\//, ""), each.node].filter(Boolean).join(", ")], open: () => detail.open("task", each.task),
   })), connection.text || "no replica is known");
 }
 

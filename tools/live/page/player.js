@@ -9,9 +9,9 @@ import { apply, clone, create, tick, time } from "./state.js";
 export const SPEEDS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const AUTO = [1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10, 1 / 5, 1 / 2, 1, 4];
 /** What is pending should have been played after this time, so auto picks the slowest speed that manages. */
-const AUTO_MS = 5000;
+const AUTO_MS = 3500;
 /** Pauses in slow motion are shortened to this time. */
-const IDLE_MS = 900;
+const IDLE_MS = 600;
 /** Auto jumps ahead when it is further behind. */
 const BEHIND_MS = 8000;
 const EVENT_LIMIT = 30_000;

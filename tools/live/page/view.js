@@ -53,17 +53,22 @@ export class View {
 
   drawBoxes(picture) {
     const seen = new Set();
+    let last = null;
     for (const box of picture.boxes) {
       seen.add(box.key);
       const signature = JSON.stringify(box);
       let known = this.boxes.get(box.key);
-      if (known?.signature === signature) continue;
+      const back = ["broker", "node"].includes(box.kind);
       if (!known) {
-        const layer = ["broker", "node"].includes(box.kind) ? this.layers.frames : this.layers.boxes;
-        known = { g: layer.appendChild(svg("g", {})) };
+        known = { g: svg("g", {}) };
+        // The Tab key follows the order of the elements, so a new box goes behind the one before it in the picture.
+        if (back) this.layers.frames.append(known.g);
+        else last ? last.after(known.g) : this.layers.boxes.prepend(known.g);
         this.boxes.set(box.key, known);
         this.listen(known, box);
       }
+      if (!back) last = known.g;
+      if (known.signature === signature) continue;
       known.signature = signature;
       known.box = box;
       known.g.setAttribute("class", `box ${box.kind}`);
@@ -224,7 +229,7 @@ const DRAW = {
     ? [panel(box, "panel"), text(box.w / 2, 34, "heading", box.title, { "text-anchor": "middle" }), ...wrap(box.note, box.w / 2, 54, box.w - 12, "faint", { "text-anchor": "middle" })]
     : [panel(box, "panel"), text(12, 30, "heading", box.title), text(box.w - 12, 30, "faint", fit(box.note, box.w - 90), RIGHT)],
   task: (box) => {
-    const word = stateWord(box.state);
+    const word = box.state === "ready" && box.w < 200 ? "" : stateWord(box.state);
     const note = box.label && box.count ? box.label : box.note;
     return [
       panel(box, "panel"),
@@ -249,22 +254,23 @@ const DRAW = {
     const broker = box.small ? `broker ${box.broker}` : `broker: ${box.ready}${box.role === "work" ? ` + ${box.unacked}` : ""}`;
     const cards = box.role === "work" ? `${box.waiting} waiting, ${box.flight} in flight` : `${box.waiting}`;
     const tall = box.h > 90;
+    const left = box.small ? 8 : 12;
     return [
       panel(box, `panel ${box.role}`),
-      text(12, 20, box.small ? "small-name" : "name", box.title),
-      text(box.w - 12, 20, box.small ? "name" : "number", `${box.waiting}`, RIGHT),
+      text(left, 20, box.small ? "small-name" : "name", box.title),
+      text(box.w - left, box.small ? 20 : 23, box.small ? "name" : "number", `${box.waiting}`, RIGHT),
       tall ? text(12, 38, "faint", box.note && box.flight === 0 ? fit(box.note, box.w - 110, 11) : cards) : null,
-      text(tall || !box.small ? box.w - 12 : 12, box.small ? 36 : 38, differs ? "differs" : "faint", broker, tall || !box.small ? RIGHT : {}),
+      text(box.small ? left : box.w - left, box.small ? 36 : 38, differs ? "differs" : "faint", broker, box.small ? {} : RIGHT),
       !tall && !box.small ? text(12, 38, "faint", box.note ? fit(box.note, box.w - 110, 11) : "waits for a person") : null,
-      box.small && box.note ? text(12, 52, "faint", fit(box.note, box.w - 16, 11)) : null,
+      box.small && box.note ? text(left, 60, "faint", fit(box.note, box.w - 14, 11)) : null,
       overflow(box),
     ];
   },
   stream: (box) => [
     panel(box, "panel stream"),
     text(12, 20, "name", `${box.title} (stream)`),
-    text(box.w - 12, 20, "number", box.done, RIGHT),
-    text(12, 38, "faint", box.note || (box.entries === undefined ? "newest first" : `broker: ${box.entries} entries`)),
+    text(box.w - 12, 23, "number", box.done, RIGHT),
+    text(12, 38, "faint", box.note || (box.entries === undefined ? "newest first" : `broker: ${box.entries}`)),
     box.duplicates ? text(box.w - 12, 38, "differs", `${box.duplicates} duplicate${box.duplicates === 1 ? "" : "s"} dropped`, RIGHT) : null,
     ...box.rows.map((row) => svg("g", { class: "row", "data-request": row.request ?? "", "data-id": row.id, "data-task": undefined, "data-made-by": row.task, "data-slot": (row.slot - 1) % 4 },
       svg("title", {}, `offer ${row.id} for account ${row.account}, made by ${row.task} at ${clock(row.t, true)}`),
@@ -273,10 +279,10 @@ const DRAW = {
   ],
   bus: (box) => [
     svg("line", { class: "bus-line", x1: 0, y1: 22, x2: box.w, y2: 22 }),
-    svg("rect", { class: "bus-label", x: 14, y: 2, width: 118, height: 40, rx: 8 }),
+    svg("rect", { class: "bus-label", x: 14, y: 2, width: 132, height: 40, rx: 8 }),
     text(24, 19, "name", box.title),
     text(24, 34, "faint", `${box.listeners} listener${box.listeners === 1 ? "" : "s"}`),
-    text(146, 15, "faint", fit(box.note, box.w - 150, 11)),
+    text(158, 15, "faint", fit(box.note, box.w - 162, 11)),
   ],
 };
 

@@ -99,11 +99,12 @@ export function spans(message, request, now) {
       open = step;
       waits = undefined;
       const after = steps.slice(steps.indexOf(step) + 1);
-      const until = after.find((each) => each.hop === 9 || each.step === "end" || each.hop === 7 || (each.step === "returned" && each.task === step.task));
+      const until = after.find((each) => each.hop === 9 || each.step === "end" || each.hop === 7 || (each.step === "returned" && (each.task === undefined || each.task === step.task)));
       const offer = after.find((each) => each.hop === 8 && each.t <= (until?.t ?? Infinity));
-      const attempt = steps.filter((each) => each.hop === 7).length > 1 ? `, attempt ${step.attempt ?? steps.filter((each) => each.hop === 7).indexOf(step) + 1}` : "";
-      const lost = until?.step === "returned" ? ", killed" : "";
-      add(`consume${attempt}${lost}`, step.task, step.t, until?.t, "vip");
+      const deliveries = steps.filter((each) => each.hop === 7);
+      const which = deliveries.length > 1 ? ` ${deliveries.indexOf(step) + 1}` : "";
+      const lost = until?.step === "returned" || until?.hop === 7 ? ", lost" : "";
+      add(`consume${which}${lost}`, step.task, step.t, until?.t, "vip");
       if (offer) {
         add("offer", step.task, step.t, offer.t, "vip", 1);
         if (until?.hop === 9) add("append", step.task, offer.t, until.t, "vip", 1);

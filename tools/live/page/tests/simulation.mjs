@@ -38,8 +38,10 @@ export class Simulation {
   }
 
   after(ms, run) {
-    this.todo.push({ t: this.now + ms, run });
-    this.todo.sort((a, b) => a.t - b.t);
+    const t = this.now + ms;
+    let i = this.todo.length;
+    while (i > 0 && this.todo[i - 1].t > t) i -= 1;
+    this.todo.splice(i, 0, { t, run });
   }
 
   run(ms) {
@@ -208,12 +210,12 @@ export class Simulation {
     this.after(1, () => this.deliver());
   }
 
-  brokerDown() {
+  brokerDown(ms = 1500) {
     if (!this.up) return;
     this.up = false;
     for (const task of this.held.keys()) this.giveBack(task);
     this.emit({ kind: "broker", up: false, address: "127.0.0.1:5672", text: "no broker at 127.0.0.1:5672" });
-    this.after(1500, () => {
+    this.after(ms, () => {
       this.up = true;
       this.emit({ kind: "broker", up: true, address: "127.0.0.1:5672", text: "connected to the broker at 127.0.0.1:5672" });
       this.relay();
