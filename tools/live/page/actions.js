@@ -80,7 +80,7 @@ export class Actions {
   row({ action, id, label, body, main, danger }) {
     const code = html("code");
     const why = html("p", { class: "why", id: `why-${id ?? action}`, hidden: true });
-    const button = html("button", { type: "button", "data-action": id ? undefined : action, id: id ?? `do-${action}`, class: main ? "main" : danger ? "danger" : "" }, label);
+    const button = html("button", { type: "button", "data-action": id ?? action, id: id ?? `do-${action}`, class: main ? "main" : danger ? "danger" : "" }, label);
     const copy = html("button", { type: "button", class: "copy", title: "Copy the command", "aria-label": `Copy the command of ${label}` });
     button.addEventListener("click", () => this.click(button, action, body(this.values)));
     copy.addEventListener("click", async () => {

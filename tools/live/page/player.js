@@ -37,13 +37,22 @@ export class Player {
   get end() { return this.events.at(-1)?.play ?? this.position; }
   get pending() { return this.events.length - this.index; }
 
-  /** Starts from a snapshot; later ones become events that replace the state, so that stepping back still works. */
+  /**
+   * Starts from a snapshot. A later one comes after a gap: it brings the events that were skipped, and a message that it
+   * does not name has ended meanwhile.
+   */
   snapshot({ seq, now, events }) {
-    if (this.events.length === 0) {
-      for (const event of events) this.add(event);
-      this.seek(Math.max(time(now), this.end));
-    } else this.add({ kind: "reset", at: now, events: events.map((each) => ({ ...each, t: time(each.at) })) });
+    const first = this.events.length === 0 || seq < this.lastSeq;
+    if (first) Object.assign(this, { events: [], index: 0, base: create(), state: create(), position: 0 });
+    const known = new Set(this.events.map((each) => each.seq));
+    const named = new Set(events.map((each) => each.id));
+    const open = new Set([...this.state.messages.keys()].filter((id) => !this.state.finished.has(id)));
+    for (const { id } of this.events.slice(this.index)) if (id !== undefined) open.add(id);
+    for (const event of events) if (!known.has(event.seq) || event.seq === undefined) this.add(event);
+    if (first) this.seek(Math.max(time(now), this.end));
+    else this.add({ kind: "reset", at: now, lost: [...open].filter((id) => !named.has(id)) });
     this.lastSeq = seq;
+    this.trim();
   }
 
   /** Adds events that are not there yet. */

@@ -9,7 +9,7 @@ import { withoutBody } from "./words.js";
 export const MODULES = ["dom.js", "state.js", "words.js", "layout.js", "player.js", "view.js", "detail.js", "actions.js", "api.js", "save.js", "main.js"];
 /** Fields of events that a recording keeps; anything else stays here. */
 const FIELDS = ["seq", "at", "kind", "hop", "name", "task", "request", "trace", "id", "account", "queue", "attempt", "redelivered", "text", "outcome", "delayMs", "service", "slot", "process", "state", "pid", "image", "node", "error",
-  "waiting", "role", "type", "ready", "unacked", "consumers", "exchange", "gone", "up", "address", "changed", "step", "status", "ms", "level", "skipped"];
+  "waiting", "role", "type", "ready", "unacked", "consumers", "exchange", "gone", "up", "address", "changed", "step", "status", "ms", "level", "skipped", "lost"];
 
 /** Joins modules to one script. */
 export function bundle(sources) {
@@ -24,7 +24,6 @@ export function bundle(sources) {
 export function cleaned(event) {
   const kept = Object.fromEntries(FIELDS.filter((name) => event[name] !== undefined).map((name) => [name, event[name]]));
   if (kept.text) kept.text = withoutBody(kept.text);
-  if (event.events) kept.events = event.events.map(cleaned);
   return kept;
 }
 

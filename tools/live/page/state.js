@@ -66,7 +66,7 @@ export function apply(state, event) {
     case "answer": return answer(state, event, t);
     case "log": return note(state, t, event.task, event.text, event.level === "error" ? "bad" : "warn", event.id);
     case "skipped": return void (state.totals.skipped += event.skipped);
-    case "reset": return reset(state, event);
+    case "reset": return event.lost.forEach((id) => lose(state, id, t));
   }
 }
 
@@ -133,7 +133,7 @@ function hop(state, event, t) {
   }
   settle(state, message);
   // Hop 7 logs the message's body, which is shown on request only.
-  const text = event.hop === 7 ? `got ${event.id}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}` : event.text;
+  const text = event.hop === 7 ? `got ${event.id}${event.redelivered ? " again" : ""}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}` : event.text;
   if (event.hop !== 5 && event.hop !== 8) note(state, t, event.task, `hop ${event.hop}: ${text}`, event.hop === 9 ? "good" : "", event.id);
 }
 
@@ -170,8 +170,7 @@ function queue(state, event, t) {
   state.queues.set(event.name, each);
   if (each.role !== "dead" || each.ready + (each.unacked ?? 0) > 0) return;
   for (const id of [...at(state, `queue:${event.name}`)]) {
-    const message = state.messages.get(id);
-    if (message.place.since < t - STALE_MS && insert(message, { step: "left", t })) settle(state, message);
+    if (state.messages.get(id).place.since < t - STALE_MS) lose(state, id, t);
   }
 }
 
@@ -203,10 +202,10 @@ function answer(state, event, t) {
   note(state, t, "client", `answer ${event.status} after ${event.ms} ms for account ${event.account}`, event.status === 200 ? "" : "warn");
 }
 
-function reset(state, event) {
-  const fresh = create();
-  for (const each of event.events) apply(fresh, each);
-  Object.assign(state, fresh, { moves: [], log: state.log, totals: { ...fresh.totals, skipped: state.totals.skipped } });
+/** Takes away a message that has ended while events were skipped. */
+function lose(state, id, t) {
+  const message = state.messages.get(id);
+  if (message && !state.finished.has(id) && insert(message, { step: "left", t })) settle(state, message);
 }
 
 function giveBack(state, id, t, name) {
@@ -245,6 +244,8 @@ function settle(state, message) {
   state.places.get(key).add(message.id);
   message.key = key;
   state.movedAt = state.now;
+  const back = from?.startsWith("task:") && key.startsWith("task:");
+  if (back) move(state, { id: message.id, from, to: `queue:${workQueue(state, message)}`, t: state.now });
   move(state, { id: message.id, from, to: key, t: state.now });
   if (!FINAL.has(place.kind)) return void state.finished.delete(message.id);
   state.finished.add(message.id);
@@ -266,7 +267,7 @@ function fold(state, message) {
         returned += 1;
       } else if (place.kind === "wire" && t < place.until) place = { kind: "outbox", task: place.task, since: t };
     } else if (step === "left") {
-      if (place.kind === "dead") place = { kind: "left", since: t };
+      place = { kind: "left", since: t };
     } else if (step === "end") {
       taken = true;
       attempts = Math.max(attempts, more.attempt ?? 1);
@@ -280,9 +281,11 @@ function fold(state, message) {
       appended += 1;
       place = { kind: "done", task: name, since: t };
     } else if (number === 7 || (number === 8 && !taken)) {
+      // A delivery while one is open: the broker has put the message back and delivered it again.
+      if (place.kind === "task") returned += 1;
       taken = true;
       attempts += 1;
-      place = { kind: "task", task: name, since: t };
+      place = { kind: "task", task: name, since: t, returned: returned > 0 };
     } else if (!taken && number === 4) place = { kind: "outbox", task: name, since: t };
     else if (!taken && number === 5) place = { kind: "wire", task: name, since: t, until: t + WIRE_MS };
     else if (!taken && number === 6) place = { kind: "queue", queue: to ?? work, since: t };
@@ -364,4 +367,4 @@ function note(state, t, who, text, tone, id) {
 }
 
 /** Returns a task state in the words of the page. */
-export const stateWord = (word) => ({ paused: "frozen", waiting: "gone, restarts", running: "running, not ready" })[word] ?? word;
+export const stateWord = (word) => ({ paused: "frozen", waiting: "restarts", running: "running, not ready" })[word] ?? word;

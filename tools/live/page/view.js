@@ -31,13 +31,15 @@ export class View {
     this.drawn = time;
     const width = Math.max(300, Math.floor(this.stage.parentElement.clientWidth));
     const picture = layout(state, { width, system });
+    still ||= this.calm.matches || width !== this.width;
+    this.width = width;
     this.stage.setAttribute("viewBox", `0 0 ${width} ${Math.ceil(picture.height)}`);
     this.stage.setAttribute("height", Math.ceil(picture.height));
     this.drawArrows(picture);
     this.drawBoxes(picture);
     const moves = state.moves.splice(0);
-    this.drawCards(picture, state, moves, still || this.calm.matches);
-    if (!still && !this.calm.matches) this.sparks(picture, moves);
+    this.drawCards(picture, state, moves, still);
+    if (!still) this.sparks(picture, moves);
   }
 
   drawArrows(picture) {
@@ -270,7 +272,7 @@ const DRAW = {
     panel(box, "panel stream"),
     text(12, 20, "name", `${box.title} (stream)`),
     text(box.w - 12, 23, "number", box.done, RIGHT),
-    text(12, 38, "faint", box.note || (box.entries === undefined ? "newest first" : `broker: ${box.entries}`)),
+    text(12, 38, "faint", box.note || (box.entries === undefined ? "newest first" : box.duplicates && box.w < 260 ? "" : `broker: ${box.entries}`)),
     box.duplicates ? text(box.w - 12, 38, "differs", `${box.duplicates} duplicate${box.duplicates === 1 ? "" : "s"} dropped`, RIGHT) : null,
     ...box.rows.map((row) => svg("g", { class: "row", "data-request": row.request ?? "", "data-id": row.id, "data-task": undefined, "data-made-by": row.task, "data-slot": (row.slot - 1) % 4 },
       svg("title", {}, `offer ${row.id} for account ${row.account}, made by ${row.task} at ${clock(row.t, true)}`),

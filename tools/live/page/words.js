@@ -52,7 +52,7 @@ export function taskWhy(task, state) {
     case "running": return "alive, but not ready";
     case "paused": return "frozen: does nothing until it is thawed";
     case "stopping": return "stopping: takes nothing more";
-    case "waiting": return `gone${task.error ? ` (${task.error})` : ""}: starts again`;
+    case "waiting": return `starts again${task.error ? `: ${task.error}` : " in a moment"}`;
     case "failed": return `failed${task.error ? `: ${task.error}` : ""}`;
     case "gone": return "gone";
     default: return state.broker.up === false ? "ready, but there is no broker" : "waits for a message";
@@ -72,7 +72,7 @@ export function placeWords(message) {
     case "done": return `done: the offer of ${place.task} is in the stream`;
     case "declined": return `done: ${place.task} made no offer`;
     case "dropped": return `dropped by ${place.task}`;
-    default: return "has left the dead-letter queue: redriven or discarded";
+    default: return "gone: redriven, discarded, or ended while events were skipped";
   }
 }
 
@@ -143,7 +143,7 @@ export function story(message, request) {
     else if (step.outcome === "retried") say(step.t, `${who} sent it to ${step.queue}; it comes back after ${duration(step.delayMs)}.`);
     else if (step.outcome === "dead-lettered") say(step.t, `${who} dead-lettered it: ${step.text}.`);
     else if (step.step === "end") say(step.t, `${who} ended the delivery: ${step.text || step.outcome}.`);
-    else say(step.t, "it had left the dead-letter queue.");
+    else say(step.t, "it was gone: redriven, discarded, or ended while events were skipped.");
   }
   if (message.duplicates > 0) lines.push({ text: `The stream has ${count(message.duplicates, "duplicate")} of the offer; every replica's view shows it once.` });
   return lines;

@@ -129,14 +129,22 @@ test("the recording is bounded, and what it has forgotten is still in the state"
   assert.ok(player.state.messages.size >= 1600);
 });
 
-test("a second snapshot replaces the state, and steps lead back before it", () => {
+test("a second snapshot brings what was skipped and takes away what has ended, and steps lead back before it", () => {
   const player = playing(WALK.slice(0, 6));
   drain(player, START + 50);
-  player.snapshot({ seq: 50, now: when(60), events: [hop(6, 55, "other")] });
+  player.snapshot({ seq: 50, now: when(60), events: [{ ...hop(6, 55, "other"), seq: 40 }] });
   drain(player, START + 70);
-  assert.deepEqual([...player.state.messages.keys()], ["other"]);
+  assert.equal(key(player), "left");
+  assert.equal(player.state.messages.get("other").key, "queue:vip_queue");
   player.back();
-  assert.deepEqual([...player.state.messages.keys()], ["m"]);
+  assert.equal(key(player), "queue:vip_queue");
+});
+
+test("a snapshot of a server that has started again starts again", () => {
+  const player = playing(WALK);
+  drain(player, START + 50);
+  player.snapshot({ seq: 2, now: when(60), events: [{ ...hop(6, 55, "other"), seq: 1 }] });
+  assert.deepEqual([...player.state.messages.keys()], ["other"]);
 });
 
 test("events that are there already are not added again", () => {

@@ -94,6 +94,13 @@ test("a card that came back says so, and so does the count", () => {
   assert.equal(state.totals.returned, 1);
 });
 
+test("a card that is delivered again while in flight travels over the queue", () => {
+  const state = after([...NINE.slice(3, 7), hop(7, 9, { task: "vipservice.2", redelivered: true })]);
+  assert.deepEqual(state.moves.map((each) => each.to).slice(-2), ["queue:vip_queue", "task:vipservice.2"]);
+  assert.equal(state.totals.returned, 1);
+  assert.equal(state.messages.get("m").place.returned, true);
+});
+
 test("a second hop 9 is a duplicate, which the view drops", () => {
   const state = after([task("ready", 0), ...NINE, task("waiting", 20), hop(7, 30, { task: "vipservice.2", redelivered: true })]);
   assert.equal(place(state), "task:vipservice.2");
@@ -136,10 +143,10 @@ test("finished messages are forgotten, oldest first, and open ones never", () =>
   assert.equal(state.totals.done, FINISHED_LIMIT + 10);
 });
 
-test("a reset replaces what was known", () => {
-  const state = after([...NINE.slice(3, 6), { kind: "reset", at: when(50), events: [hop(6, 40, { id: "other" })] }]);
-  assert.equal(place(state), undefined);
-  assert.equal(place(state, "other"), "queue:vip_queue");
+test("what ended while events were skipped is gone, unless its end is known", () => {
+  const lost = { kind: "reset", at: when(50), lost: ["m", "n"] };
+  assert.equal(place(after([...NINE.slice(3, 6), lost])), "left");
+  assert.equal(place(after([...NINE, lost])), "done");
 });
 
 test("a random system leaves no ghost and loses no card, whatever the order in which its logs are read", () => {
