@@ -60,7 +60,8 @@ export class Detail {
     this.signature = fresh.outerHTML;
     const focused = this.panel.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
     const { scrollTop } = this.panel;
-    this.panel.replaceChildren(html("button", { type: "button", class: "close", "data-keep": "close", "aria-label": "Close", onclick: () => this.close() }, "×"), fresh);
+    const close = html("button", { type: "button", class: "close", "data-keep": "close", "aria-label": "Close", onclick: () => this.close() }, "×");
+    this.panel.replaceChildren(close, fresh);
     this.panel.scrollTop = scrollTop;
     if (focused) [...this.panel.querySelectorAll("[data-keep]")].find((each) => each.dataset.keep === focused)?.focus();
   }
@@ -78,10 +79,13 @@ export class Detail {
     const queue = state.queues.get(name) ?? { name, ready: 0 };
     const ids = queue.role === "stream" ? [...at(state, "done")].reverse() : [...at(state, `queue:${name}`)];
     const flight = queue.role === "work" ? inFlight(state, name) : 0;
-    const words = ids.length ? `${count(ids.length, "card")} by the events, ${count(queue.ready ?? 0, "message")} ready by the broker's count, ${count(queue.consumers ?? 0, "consumer")}.` : `${queueWhy(queue, state)}.${flight ? ` ${count(flight, "message")} in flight.` : ""}`;
+    const words = ids.length
+      ? `${count(ids.length, "card")} by the events, ${count(queue.ready ?? 0, "message")} ready by the broker's count, ${count(queue.consumers ?? 0, "consumer")}.`
+      : `${queueWhy(queue, state)}.${flight ? ` ${count(flight, "message")} in flight.` : ""}`;
     const list = html("ol", { class: "waiting" }, ...ids.slice(0, 100).map((id) => {
       const message = state.messages.get(id);
-      return html("li", {}, this.link(id), html("span", {}, `account ${message.account ?? "unknown"}, since ${clock(message.place.since)}${message.attempts ? `, ${count(message.attempts, "attempt")}` : ""}`));
+      const attempts = message.attempts ? `, ${count(message.attempts, "attempt")}` : "";
+      return html("li", {}, this.link(id), html("span", {}, `account ${message.account ?? "unknown"}, since ${clock(message.place.since)}${attempts}`));
     }));
     return [...this.head(name, queue.role === "stream" ? "stream" : `${queue.role ?? ""} queue`, words), list,
       ids.length > 100 && html("p", { class: "faint" }, `and ${ids.length - 100} more`), ...this.peek(queue)];
@@ -93,17 +97,20 @@ export class Detail {
     if (error) return [html("p", { class: "why" }, error)];
     if (!messages) return [html("p", { class: "faint" }, "asking the broker…")];
     return [html("h3", {}, "As the broker has them"),
-      html("p", { class: "faint" }, messages.messages.length ? `The first ${messages.messages.length}${messages.more ? `, and ${messages.more} more` : ""}. They stay in the queue.` : "The broker has none ready here."),
+      html("p", { class: "faint" }, messages.messages.length
+        ? `The first ${messages.messages.length}${messages.more ? `, and ${messages.more} more` : ""}. They stay in the queue.`
+        : "The broker has none ready here."),
       ...messages.messages.map((each) => html("details", {}, html("summary", { "data-keep": `p${each.id}` }, each.id ?? "(no id)"), this.properties(each))),
       html("button", { type: "button", "data-keep": "again", onclick: () => this.load("queue", queue.name) }, "Look again")];
   }
 
   properties(each) {
-    const rows = Object.entries({ ...each.properties, ...each.headers, bytes: each.bytes, attempt: each.attempt }).filter(([, value]) => value !== undefined && value !== null);
+    const rows = Object.entries({ ...each.properties, ...each.headers, bytes: each.bytes, attempt: each.attempt });
+    const body = () => this.load(this.shown.kind, this.shown.name, "?body=1");
     const show = each.body === undefined
-      ? this.api && html("button", { type: "button", "data-keep": `b${each.id}`, onclick: () => this.load(this.shown.kind, this.shown.name, "?body=1") }, "Show the body")
+      ? this.api && html("button", { type: "button", "data-keep": `b${each.id}`, onclick: body }, "Show the body")
       : html("pre", {}, typeof each.body === "string" ? pretty(each.body) : JSON.stringify(each.body, null, 2));
-    return html("div", {}, html("dl", {}, ...rows.flatMap(([key, value]) => [html("dt", {}, key), html("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))])), show);
+    return html("div", {}, facts(rows), show);
   }
 
   message(id) {
@@ -113,15 +120,20 @@ export class Detail {
     const request = state.requests.get(message.request);
     const { waiting, error } = this.extra;
     const lines = this.extra.message?.lines ?? [];
+    const replicas = [...new Set(message.history.map((each) => each.task).filter(Boolean))].join(", ");
+    const where = !this.api ? "A recording has no properties and no bodies."
+      : error ?? (message.place.queue ? "The broker does not show it at the head of its queue." : "They can be seen while the message waits in a queue.");
     return [...this.head(id, "message", `${placeWords(message)}.`),
-      html("dl", {}, ...[["account", message.account ?? "unknown"], ["request", message.request ?? "none"], ["attempts", message.attempts], ["replicas", [...new Set(message.history.map((each) => each.task).filter(Boolean))].join(", ")],
-        ["redelivered", message.redelivered ? "yes" : "no"], ["returned", message.returned], ["duplicates", message.duplicates]].flatMap(([key, value]) => [html("dt", {}, key), html("dd", {}, String(value))])),
+      facts([
+        ["account", message.account ?? "unknown"], ["request", message.request ?? "none"], ["attempts", message.attempts], ["replicas", replicas],
+        ["redelivered", message.redelivered ? "yes" : "no"], ["returned", message.returned], ["duplicates", message.duplicates],
+      ]),
       html("h3", {}, "Waterfall"), waterfall(spans(message, request, state.now)),
       !request?.hops[1] && html("p", { class: "faint" }, "The request is not shown: hops 1 to 3 are logged at level debug, or were before this recording."),
       html("h3", {}, "In words"),
       html("ol", { class: "story" }, ...story(message, request).map(({ t, text }) => html("li", {}, t !== undefined && html("time", {}, clock(t, true)), text))),
       html("h3", {}, "Properties"),
-      waiting ? this.properties(waiting) : html("p", { class: "faint" }, !this.api ? "A recording has no properties and no bodies." : error ?? (message.place.queue ? "The broker does not show it at the head of its queue." : "They can be seen while the message waits in a queue.")),
+      waiting ? this.properties(waiting) : html("p", { class: "faint" }, where),
       lines.length > 0 && html("h3", {}, "Log lines of its request"),
       lines.length > 0 && html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("b", {}, each.task), ` ${withoutBody(each.text)}`)))];
   }
@@ -132,14 +144,21 @@ export class Detail {
     if (!task) return this.head(name ?? "broker", "replica", brokerWhy(state.broker) || "It is gone.");
     this.choose(name, task.service);
     const ids = [...at(state, `task:${name}`), ...at(state, `outbox:${name}`)];
-    const facts = [["state", `${stateWord(task.state)} since ${clock(task.since)}`], ["process", task.pid ?? task.process], ["image", task.image], ["node", task.node], ["outbox", task.outbox], ["last error", task.error]];
+    const known = [["state", `${stateWord(task.state)} since ${clock(task.since)}`], ["process", task.pid ?? task.process], ["image", task.image], ["node", task.node], ["outbox", task.outbox], ["last error", task.error]];
     const lines = state.log.filter((each) => each.who === name).slice(-30).reverse();
     return [...this.head(name, "replica", ids.length ? `${count(ids.length, "message")} here.` : `${taskWhy(task, state)}.`),
-      html("dl", {}, ...facts.filter(([, value]) => value !== undefined).flatMap(([key, value]) => [html("dt", {}, key), html("dd", {}, String(value))])),
+      facts(known),
       html("p", { class: "faint" }, "It is chosen under “Replicas”, where it can be killed, frozen and thawed."),
       ids.length > 0 && html("ol", { class: "waiting" }, ...ids.slice(0, 100).map((id) => html("li", {}, this.link(id)))),
-      html("h3", {}, "What it did"), lines.length ? html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("time", {}, clock(each.t, true)), ` ${each.text}`))) : html("p", { class: "faint" }, "Nothing was logged in this recording.")];
+      html("h3", {}, "What it did"),
+      lines.length ? html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("time", {}, clock(each.t, true)), ` ${each.text}`))) : html("p", { class: "faint" }, "Nothing was logged in this recording.")];
   }
+}
+
+/** Lists names and values; undefined ones are left out. */
+function facts(pairs) {
+  const known = pairs.filter(([, value]) => value !== undefined && value !== null);
+  return html("dl", {}, ...known.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))]));
 }
 
 /** Draws spans as bars. A walk takes milliseconds and a wait may take hours, so long gaps are drawn shortened. */
@@ -151,13 +170,15 @@ function waterfall(list) {
   for (let i = 1; i < times.length; i += 1) x.set(times[i], x.get(times[i - 1]) + Math.sqrt(Math.min(times[i] - times[i - 1], 60_000)) + 0.02);
   const scale = 236 / Math.max(0.001, x.get(times.at(-1)));
   const row = 24;
-  return svg("svg", { class: "waterfall", viewBox: `0 0 440 ${list.length * row}`, role: "img", "aria-label": list.map((each) => `${each.name} at ${each.who}: ${duration(each.to - each.from)}`).join("; ") },
+  const label = list.map((each) => `${each.name} at ${each.who}: ${duration(each.to - each.from)}`).join("; ");
+  return svg("svg", { class: "waterfall", viewBox: `0 0 440 ${list.length * row}`, role: "img", "aria-label": label },
     ...list.map((each, i) => {
       const left = 140 + x.get(each.from) * scale;
       const wide = Math.max(2, (x.get(each.to) - x.get(each.from)) * scale);
+      const kind = `span ${each.kind}${each.open ? " open" : ""}${each.depth ? " inner" : ""}`;
       return svg("g", {}, svg("title", {}, `${each.name}, ${each.who}: ${duration(each.to - each.from)}`),
         svg("text", { x: each.depth * 10, y: i * row + 15, class: "span-name" }, each.name),
-        svg("rect", { x: left, y: i * row + 5, width: wide, height: 13, rx: 3, class: `span ${each.kind}${each.open ? " open" : ""}${each.depth ? " inner" : ""}` }),
+        svg("rect", { x: left, y: i * row + 5, width: wide, height: 13, rx: 3, class: kind }),
         svg("text", { x: Math.min(left + wide + 5, 384), y: i * row + 15, class: "span-time" }, `${duration(each.to - each.from)}${each.open ? "…" : ""}`));
     }));
 }

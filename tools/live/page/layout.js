@@ -180,7 +180,7 @@ function brokerBox(picture, state, system, tasks, x, y, w) {
     const retry = all.filter((other) => other.role === "retry" && other.name.startsWith(`${each.name}.`));
     const gap = 8;
     const cell = (inner.w - gap * (Math.max(1, retry.length) - 1)) / Math.max(1, retry.length);
-    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 74, 1, `retry ${delay(other) / 1000} s`));
+    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 74, 1, `${cell < 88 ? "" : "retry "}${delay(other) / 1000} s`));
     if (retry.length) top += 74 + 12;
   }
   for (const each of all.filter((other) => other.role === "dead")) {

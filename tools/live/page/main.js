@@ -112,11 +112,16 @@ function timePanel() {
   const signature = counts.join();
   const most = Math.max(1, ...counts);
   const histogram = byId("histogram");
-  if (histogram.dataset.signature !== signature) histogram.replaceChildren(...counts.map((n, i) => n > 0 && svg("rect", { x: i * 2, width: 1.6, y: 28 - 3 - 25 * Math.sqrt(n / most), height: 3 + 25 * Math.sqrt(n / most), rx: 0.6 })).filter(Boolean));
+  if (histogram.dataset.signature !== signature) {
+    const heights = counts.map((n) => (n ? 3 + 25 * Math.sqrt(n / most) : 0));
+    histogram.replaceChildren(...heights.map((height, i) => svg("rect", { x: i * 2, width: 1.6, y: 28 - height, height, rx: 0.6 })));
+  }
   histogram.dataset.signature = signature;
   const live = !player.paused && player.pending === 0;
   const pace = player.pace >= 1 ? `${player.pace}/1` : `1/${Math.round(1 / player.pace)}`;
-  byId("moment").textContent = player.paused ? `${clock(player.position, true)} · paused` : live ? `${clock(player.position)} · ${recording ? "end" : "live"}` : `${clock(player.position, true)} · ${pace} · ${duration(Math.max(0, player.end - player.position))} left`;
+  const rest = duration(Math.max(0, player.end - player.position));
+  const mode = player.paused ? "paused" : live ? (recording ? "end" : "live") : `${pace} · ${rest} left`;
+  byId("moment").textContent = `${clock(player.position, !live)} · ${mode}`;
   if (!player.paused) byId("now-playing").textContent = "";
   byId("time").dataset.mode = player.paused ? "paused" : live ? "live" : "playing";
   byId("play").dataset.icon = player.paused ? "play" : "pause";
@@ -131,14 +136,25 @@ function tables() {
   const ended = [...state.finished].slice(-TABLE_ROWS).reverse().map((id) => state.messages.get(id));
   const list = [...open.slice(0, TABLE_ROWS), ...ended].slice(0, TABLE_ROWS);
   rows("messages", list.map((each) => ({
-    key: each.id, request: each.request, cells: [each.id, each.account ?? "unknown", placeWords(each), clock(each.place.since), String(each.attempts)], open: () => detail.open("message", each.id),
+    key: each.id,
+    request: each.request,
+    cells: [each.id, each.account ?? "unknown", placeWords(each), clock(each.place.since), String(each.attempts)],
+    open: () => detail.open("message", each.id),
   })), "no message yet: read a VIP's account");
   rows("queues", [...state.queues.values()].filter((each) => each.role !== "other").map((each) => {
-    const cards = each.role === "stream" ? `${state.totals.done}` : each.role === "work" ? `${at(state, `queue:${each.name}`).size} waiting, ${inFlight(state, each.name)} in flight` : `${at(state, `queue:${each.name}`).size}`;
-    return { key: each.name, cells: [each.name, cards, each.unacked === undefined || each.role !== "work" ? String(each.ready) : `${each.ready} + ${each.unacked}`, String(each.consumers ?? "")], open: () => detail.open("queue", each.name) };
+    const work = each.role === "work";
+    const waiting = at(state, `queue:${each.name}`).size;
+    const cards = each.role === "stream" ? String(state.totals.done) : work ? `${waiting} waiting, ${inFlight(state, each.name)} in flight` : String(waiting);
+    const broker = work ? `${each.ready} + ${each.unacked ?? 0}` : String(each.ready);
+    return { key: each.name, cells: [each.name, cards, broker, String(each.consumers ?? "")], open: () => detail.open("queue", each.name) };
   }), brokerWhy(state.broker) || "the broker's queues are not known yet");
   rows("replicas", [...state.tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1)).map((each) => ({
-    key: each.task, cells: [each.task, stateWord(each.state), String(at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size), [each.pid && `pid ${each.pid}`, each.image?.replace(/^.*\//, ""), each.node].filter(Boolean).join(", ")], open: () => detail.open("task", each.task),
+    key: each.task,
+    cells: [
+      each.task, stateWord(each.state), String(at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size),
+      [each.pid && `pid ${each.pid}`, each.image?.replace(/^.*\//, ""), each.node].filter(Boolean).join(", "),
+    ],
+    open: () => detail.open("task", each.task),
   })), connection.text || "no replica is known");
 }
 
@@ -148,7 +164,10 @@ function rows(id, list, empty) {
   const known = new Map([...body.rows].map((each) => [each.dataset.key, each]));
   const fresh = list.map(({ key, request, cells, open }) => {
     let row = known.get(key);
-    if (!row) row = html("tr", { "data-key": key }, html("th", { scope: "row" }, html("button", { type: "button", class: "link", onclick: open }, cells[0])), ...cells.slice(1).map(() => html("td")));
+    if (!row) {
+      const button = html("button", { type: "button", class: "link", onclick: open }, cells[0]);
+      row = html("tr", { "data-key": key }, html("th", { scope: "row" }, button), ...cells.slice(1).map(() => html("td")));
+    }
     if (request !== undefined) row.dataset.request = request;
     cells.slice(1).forEach((cell, i) => {
       if (row.cells[i + 1].textContent !== cell) row.cells[i + 1].textContent = cell;
@@ -166,7 +185,10 @@ function logPanel() {
   const signature = `${list.length} ${list[0]?.t} ${list[0]?.text}`;
   if (panel.dataset.signature === signature) return;
   panel.dataset.signature = signature;
-  panel.replaceChildren(...(list.length ? list.map((each) => html("li", { class: each.tone }, html("time", {}, clock(each.t, true)), html("b", {}, each.who), html("span", {}, each.id ? each.text.replaceAll(each.id, shortId(each.id)) : each.text))) : [html("li", { class: "faint" }, "Nothing has happened yet: read an account.")]));
+  const lines = list.map(({ t, who, text, tone, id }) => {
+    return html("li", { class: tone }, html("time", {}, clock(t, true)), html("b", {}, who), html("span", {}, id ? text.replaceAll(id, shortId(id)) : text));
+  });
+  panel.replaceChildren(...(lines.length ? lines : [html("li", { class: "faint" }, "Nothing has happened yet: read an account.")]));
   // A screen reader hears one sentence every two seconds at most.
   if (Date.now() - told < 2000) return;
   const since = log.filter((each) => each.t > (panel.dataset.told ?? 0));
@@ -182,9 +204,13 @@ function statusLine() {
   const line = byId("status");
   const away = brokerWhy(state.broker);
   const { totals } = state;
-  const numbers = [count(totals.reads, "read"), count(totals.done, "offer"), totals.duplicates && count(totals.duplicates, "duplicate"), totals.deadLettered && `${totals.deadLettered} dead-lettered`,
-    totals.untracked && `${totals.untracked} not followed`, totals.skipped && `${totals.skipped} events skipped`].filter(Boolean).join(" · ");
-  const text = recording ? `a recording of ${new Date(recording.savedAt).toLocaleString()}: ${numbers}` : connection.state === "connected" ? away || numbers : connection.text;
+  const numbers = [
+    count(totals.reads, "read"), count(totals.done, "offer"), totals.duplicates && count(totals.duplicates, "duplicate"),
+    totals.deadLettered && `${totals.deadLettered} dead-lettered`, totals.untracked && `${totals.untracked} not followed`,
+    totals.skipped && `${totals.skipped} events skipped`,
+  ].filter(Boolean).join(" · ");
+  const live = connection.state === "connected" ? away || numbers : connection.text;
+  const text = recording ? `a recording of ${new Date(recording.savedAt).toLocaleString()}: ${numbers}` : live;
   line.dataset.state = recording ? "recording" : connection.state === "connected" && away ? "away" : connection.state;
   if (line.textContent !== text) line.textContent = text;
 }

@@ -108,13 +108,13 @@ export class View {
       let known = this.cards.get(card.id);
       const fresh = !known;
       if (fresh) this.cards.set(card.id, (known = { g: this.card(card.id), x: null }));
-      this.dress(known, message, card.key);
+      this.dress(known, message);
       const path = paths.get(card.id);
       paths.delete(card.id);
       if (known.x === card.x && known.y === card.y) continue;
-      const from = fresh ? this.place(picture, path?.[0] ?? "") : { x: known.x, y: known.y };
+      const from = fresh ? [this.place(picture, path?.[0] ?? "")] : this.whereabouts(known);
       const via = (path ?? []).slice(1, -1).map((key) => this.place(picture, key));
-      this.go(known, [from, ...via, card].filter(Boolean), still || (fresh && !path) || (path && !this.spend()));
+      this.go(known, [...from, ...via, card].filter(Boolean), still || (fresh && !path) || (path && !this.spend()));
     }
     for (const [id, path] of paths) this.leave(picture, state, id, path, still);
     for (const [id, known] of this.cards) if (!seen.has(id) && !known.leaving) known.g.remove(), this.cards.delete(id);
@@ -125,17 +125,18 @@ export class View {
     let known = this.cards.get(id);
     const message = state.messages.get(id);
     if (still || !message || !this.spend()) return;
-    const from = known?.x !== undefined && known ? { x: known.x, y: known.y } : this.place(picture, path[0]);
+    const from = known ? this.whereabouts(known) : [this.place(picture, path[0])].filter(Boolean);
     const to = path.slice(1).map((key) => this.place(picture, key)).filter(Boolean);
-    if (!from) return;
+    if (from.length === 0) return;
     if (!known) this.cards.set(id, (known = { g: this.card(id) }));
-    this.dress(known, message, path.at(-1));
+    this.dress(known, message);
     known.leaving = true;
-    const end = to.at(-1) ?? { x: from.x, y: from.y + 26 };
+    const end = to.at(-1) ?? { x: from.at(-1).x, y: from.at(-1).y + 26 };
     known.x = end.x;
     known.y = end.y;
-    const motion = known.g.animate([...[from, ...to, end].map((p) => ({ transform: translate(p), opacity: 1 })), { transform: translate(end), opacity: 0 }], { duration: TRAVEL_MS + 250, easing: "ease-in-out" });
-    motion.onfinish = motion.oncancel = () => {
+    const frames = [...from, ...to].map((p) => ({ transform: translate(p), opacity: 1 }));
+    known.motion = known.g.animate([...frames, { transform: translate(end), opacity: 0 }], { duration: TRAVEL_MS + 250, easing: "ease-in-out" });
+    known.motion.onfinish = () => {
       if (this.cards.get(id) === known && known.leaving) this.cards.delete(id), known.g.remove();
     };
   }
@@ -150,26 +151,36 @@ export class View {
     return true;
   }
 
+  /** Returns where a card is seen now and, if it is still travelling, where to: its next way begins there. */
+  whereabouts(known) {
+    const target = { x: known.x, y: known.y };
+    if (known.motion?.playState !== "running") return [target];
+    const { m41: x, m42: y } = new DOMMatrix(getComputedStyle(known.g).transform);
+    return [{ x, y }, target];
+  }
+
   go(known, points, still) {
     const end = points.at(-1);
+    known.motion?.cancel();
     known.leaving = false;
     known.x = end.x;
     known.y = end.y;
     known.g.style.transform = translate(end);
     if (still || points.length < 2) return;
     const frames = points.map((p) => ({ transform: translate(p) }));
-    known.g.animate(frames, { duration: TRAVEL_MS + 160 * (points.length - 2), easing: "cubic-bezier(.45,.05,.25,1)" });
+    known.motion = known.g.animate(frames, { duration: TRAVEL_MS + 160 * (points.length - 2), easing: "cubic-bezier(.45,.05,.25,1)" });
   }
 
   card(id) {
-    const g = svg("g", { class: "card", "data-id": id, onclick: () => this.on.onMessage(id) }, svg("title"), svg("rect", { width: CARD.w, height: CARD.h, rx: 4 }), svg("text", { x: CARD.w / 2, y: 12.5 }, shortId(id)));
+    const g = svg("g", { class: "card", "data-id": id, onclick: () => this.on.onMessage(id) }, svg("title"), ...face(id));
     return this.layers.cards.appendChild(g);
   }
 
-  dress(known, message, key) {
+  dress(known, message) {
     const { place } = message;
     const who = place.task ?? message.history[0]?.task ?? "";
-    const tone = key.startsWith("outbox") || key.startsWith("wire") ? "account" : place.kind === "queue" || place.kind === "retry" ? "broker" : place.kind === "dead" ? "dead" : "vip";
+    const tones = { outbox: "account", wire: "account", queue: "broker", retry: "broker", dead: "dead" };
+    const tone = tones[place.kind] ?? "vip";
     const text = `${placeWords(message)}${message.returned ? ", came back after its replica was gone" : ""}`;
     const signature = `${tone} ${who} ${text} ${message.duplicates}`;
     if (known.signature === signature) return;
@@ -191,27 +202,35 @@ export class View {
       if (!from || !to || !this.spend()) continue;
       const center = { x: CARD.w / 2, y: CARD.h / 2 };
       const shape = each.to === "duplicate"
-        ? svg("g", { class: "card vip duplicate" }, svg("rect", { width: CARD.w, height: CARD.h, rx: 4 }), svg("text", { x: CARD.w / 2, y: 12.5 }, shortId(each.id)), svg("line", { x1: 3, y1: CARD.h / 2, x2: CARD.w - 3, y2: CARD.h / 2 }))
+        ? svg("g", { class: "card vip duplicate" }, ...face(each.id), svg("line", { x1: 3, y1: CARD.h / 2, x2: CARD.w - 3, y2: CARD.h / 2 }))
         : svg("circle", { class: each.bus ? "spark bus" : "spark", r: 5, cx: center.x, cy: center.y });
       this.layers.sparks.append(shape);
-      shape.animate([{ transform: translate(from), opacity: 1 }, { transform: translate(to), opacity: 1, offset: 0.8 }, { transform: translate(to), opacity: 0 }], { duration: each.to === "duplicate" ? 1600 : TRAVEL_MS, easing: "ease-in-out" }).onfinish = () => shape.remove();
+      const [start, stop] = [from, to].map((p) => ({ transform: translate(p), opacity: 1 }));
+      const frames = [start, { ...stop, offset: 0.8 }, { ...stop, opacity: 0 }];
+      const duration = each.to === "duplicate" ? 1600 : TRAVEL_MS;
+      shape.animate(frames, { duration, easing: "ease-in-out" }).onfinish = () => shape.remove();
     }
   }
 }
 
+const face = (id) => [svg("rect", { width: CARD.w, height: CARD.h, rx: 4 }), svg("text", { x: CARD.w / 2, y: 12.5 }, shortId(id))];
 const translate = ({ x, y }) => `translate(${x}px, ${y}px)`;
 const shade = (task) => ((Number(/\.(\d+)$/.exec(task)?.[1]) || 1) - 1) % 4;
 
 function setData(g, box) {
   const data = {};
   if (box.kind === "task" || (box.kind === "broker" && box.task)) Object.assign(data, { task: box.task, state: box.state });
-  if (box.kind === "queue") Object.assign(data, { queue: box.queue, cards: box.cards, broker: box.broker, waiting: box.waiting, flight: box.flight, ready: box.ready, unacked: box.unacked });
+  if (box.kind === "queue") {
+    const { queue, cards, broker, waiting, flight, ready, unacked } = box;
+    Object.assign(data, { queue, cards, broker, waiting, flight, ready, unacked });
+  }
   if (box.kind === "stream") {
     g.id = "offers";
     Object.assign(data, { queue: box.queue, cards: box.done, broker: box.entries ?? "" });
   }
   for (const [name, value] of Object.entries(data)) g.setAttribute(`data-${name}`, value);
-  const label = [box.title, box.state && stateWord(box.state), box.kind === "queue" ? `${box.waiting} waiting, ${box.flight} in flight; by the broker ${box.ready} ready, ${box.unacked} unacknowledged` : "", box.note];
+  const numbers = `${box.waiting} waiting, ${box.flight} in flight; by the broker ${box.ready} ready, ${box.unacked} unacknowledged`;
+  const label = [box.title, box.state && stateWord(box.state), box.kind === "queue" && numbers, box.note];
   g.setAttribute("aria-label", label.filter(Boolean).join(", "));
 }
 
@@ -254,7 +273,7 @@ const DRAW = {
   queue: (box) => {
     const { differs } = box;
     const broker = box.small ? `broker ${box.broker}` : `broker: ${box.ready}${box.role === "work" ? ` + ${box.unacked}` : ""}`;
-    const cards = box.role === "work" ? `${box.waiting} waiting, ${box.flight} in flight` : `${box.waiting}`;
+    const cards = box.role === "work" ? `${box.waiting}${box.w < 260 ? " +" : " waiting,"} ${box.flight} in flight` : `${box.waiting}`;
     const tall = box.h > 90;
     const left = box.small ? 8 : 12;
     return [
@@ -274,10 +293,10 @@ const DRAW = {
     text(box.w - 12, 23, "number", box.done, RIGHT),
     text(12, 38, "faint", box.note || (box.entries === undefined ? "newest first" : box.duplicates && box.w < 260 ? "" : `broker: ${box.entries}`)),
     box.duplicates ? text(box.w - 12, 38, "differs", `${box.duplicates} duplicate${box.duplicates === 1 ? "" : "s"} dropped`, RIGHT) : null,
-    ...box.rows.map((row) => svg("g", { class: "row", "data-request": row.request ?? "", "data-id": row.id, "data-task": undefined, "data-made-by": row.task, "data-slot": (row.slot - 1) % 4 },
+    ...box.rows.map((row) => svg("g", { class: "row", "data-request": row.request ?? "", "data-id": row.id, "data-made-by": row.task, "data-slot": (row.slot - 1) % 4 },
       svg("title", {}, `offer ${row.id} for account ${row.account}, made by ${row.task} at ${clock(row.t, true)}`),
       text(58, row.dy + 13, "row-text", fit(row.account ?? "?", box.w > 230 ? 70 : 52, 12)),
-      text(box.w - 12, row.dy + 13, "row-by", fit(row.task, box.w - 125, 11), RIGHT))),
+      text(box.w - 12, row.dy + 13, "row-by", box.w < 215 ? row.task.replace(/^.*\.(?=\d+$)/, "replica ") : fit(row.task, box.w - 122, 11), RIGHT))),
   ],
   bus: (box) => [
     svg("line", { class: "bus-line", x1: 0, y1: 22, x2: box.w, y2: 22 }),
