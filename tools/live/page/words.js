@@ -38,11 +38,11 @@ export function brokerWhy(broker) {
 export function queueWhy(queue, state) {
   const away = brokerWhy(state.broker);
   if (away) return away;
-  if (queue.role === "retry") return "nothing waits";
+  if (queue.role === "retry") return "empty";
   if (queue.role === "dead") return "no message has failed for good";
   if (queue.role === "stream") return "no offer yet: read a VIP's account";
   if (state.totals.reads === 0 && state.messages.size === 0) return "nothing is published yet: read a VIP's account";
-  return queue.consumers === 0 ? "empty, and nobody consumes it" : "empty: every message has been taken";
+  return queue.consumers === 0 ? "empty, and nobody consumes it" : "empty: all are taken";
 }
 
 /** Explains why a replica has no message in flight. */
