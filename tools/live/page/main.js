@@ -206,7 +206,7 @@ function statusLine() {
   const { totals } = state;
   const numbers = [
     count(totals.reads, "read"), count(totals.done, "offer"), totals.duplicates && count(totals.duplicates, "duplicate"),
-    totals.deadLettered && `${totals.deadLettered} dead-lettered`, totals.untracked && `${totals.untracked} not followed`,
+    totals.deadLettered && `${totals.deadLettered} dead-lettered`, totals.untracked && `${totals.untracked} events of messages that are not followed`,
     totals.skipped && `${totals.skipped} events skipped`,
   ].filter(Boolean).join(" · ");
   const live = connection.state === "connected" ? away || numbers : connection.text;

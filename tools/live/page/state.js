@@ -118,9 +118,9 @@ function hop(state, event, t) {
     }
   }
   if (event.hop < 4 || event.id === undefined) return;
-  const message = messageOf(state, event, t);
+  const message = messageOf(state, event);
   if (!message) return;
-  if (event.queue && event.hop < 8) message.queue = event.queue;
+  if (event.queue && event.hop < 8 && !/\.(retry\.\d+|dead)$/.test(event.queue)) message.queue = event.queue;
   if (event.redelivered) message.redelivered = true;
   const step = { step: "hop", hop: event.hop, t, task: event.task, queue: event.queue, attempt: event.attempt, text: event.text };
   if (!insert(message, step)) return;
@@ -138,7 +138,7 @@ function hop(state, event, t) {
 }
 
 function end(state, event, t) {
-  const message = event.id === undefined ? null : messageOf(state, event, t);
+  const message = event.id === undefined ? null : messageOf(state, event);
   if (!message) return;
   const delayMs = event.delayMs ?? Number(/\.retry\.(\d+)$/.exec(event.queue ?? "")?.[1] ?? Infinity);
   const step = { step: "end", t, task: event.task, outcome: event.outcome, queue: event.queue, delayMs, attempt: event.attempt, text: event.text };
@@ -267,11 +267,11 @@ function fold(state, message) {
         returned += 1;
       } else if (place.kind === "wire" && t < place.until) place = { kind: "outbox", task: place.task, since: t };
     } else if (step === "left") {
-      place = { kind: "left", since: t };
+      if (!FINAL.has(place.kind)) place = { kind: "left", since: t };
     } else if (step === "end") {
       taken = true;
       attempts = Math.max(attempts, more.attempt ?? 1);
-      if (more.outcome === "retried") place = { kind: "retry", queue: to, since: t, until: t + more.delayMs };
+      if (more.outcome === "retried") place = { kind: "retry", queue: to ?? work, since: t, until: t + more.delayMs };
       else if (more.outcome === "dead-lettered") {
         place = { kind: "dead", queue: to ?? `${work}.dead`, since: t };
         deadLettered += 1;
@@ -318,11 +318,12 @@ function insert(message, step) {
   return true;
 }
 
-function messageOf(state, event, t) {
+function messageOf(state, event) {
   let message = state.messages.get(event.id);
   if (!message) {
     if (state.messages.size - state.finished.size >= OPEN_LIMIT) return void (state.totals.untracked += 1);
-    message = { id: event.id, first: t, history: [], attempts: 0, returned: 0, deadLettered: 0, duplicates: 0, shown: 0, done: false, redelivered: false };
+    const counts = { attempts: 0, returned: 0, deadLettered: 0, duplicates: 0, shown: 0 };
+    message = { id: event.id, history: [], done: false, redelivered: false, ...counts };
     state.messages.set(event.id, message);
   }
   message.request ??= event.request;

@@ -147,6 +147,7 @@ test("what ended while events were skipped is gone, unless its end is known", ()
   const lost = { kind: "reset", at: when(50), lost: ["m", "n"] };
   assert.equal(place(after([...NINE.slice(3, 6), lost])), "left");
   assert.equal(place(after([...NINE, lost])), "done");
+  assert.equal(place(after([...NINE.slice(0, 8), lost, NINE[8]])), "done");
 });
 
 test("a random system leaves no ghost and loses no card, whatever the order in which its logs are read", () => {
