@@ -23,7 +23,7 @@ const GROUPS = [
     inputs: [
       { name: "service", label: "Service", options: (state) => unique([...state.tasks.values()].map((each) => each.service), ["vipservice", "accountservice"]), value: "vipservice" },
       { name: "replicas", label: "Replicas", value: "3", type: "number", min: 0, max: 20 },
-      { name: "task", label: "Replica", options: (state) => [...state.tasks.keys()].sort(), value: "vipservice.1" },
+      { name: "task", label: "Replica", options: (state) => [...state.tasks.keys()], value: "vipservice.1" },
     ],
     buttons: [
       { action: "scale", label: "Scale", body: (v) => ({ service: v.service, replicas: Number(v.replicas) }) },
@@ -56,7 +56,6 @@ export class Actions {
     this.run = run;
     this.system = {};
     this.values = {};
-    this.wishes = {};
     this.selects = [];
     this.rows = [];
     this.result = html("p", { id: "result", role: "status" });
@@ -70,8 +69,8 @@ export class Actions {
   }
 
   input({ name, label, value, options, ...more }) {
-    const changed = (event) => this.set(name, (this.wishes[name] = event.target.value));
-    this.values[name] = this.wishes[name] = value;
+    const changed = (event) => this.set(name, event.target.value);
+    this.values[name] = value;
     const field = options ? html("select", { name, onchange: changed }) : html("input", { name, value, autocomplete: "off", spellcheck: "false", oninput: changed, ...more });
     if (options) this.selects.push({ name, field, options });
     return html("label", {}, html("span", {}, label), field);
@@ -116,7 +115,7 @@ export class Actions {
   choose(task, service) {
     for (const { name, field } of this.selects) {
       const value = name === "task" ? task : service;
-      if ([...field.options].some((each) => each.value === value)) field.value = this.values[name] = this.wishes[name] = value;
+      if ([...field.options].some((each) => each.value === value)) field.value = this.values[name] = value;
     }
     this.commands();
   }
@@ -149,12 +148,11 @@ export class Actions {
   /** Keeps the lists of services and tasks current. */
   update(state) {
     for (const { name, field, options } of this.selects) {
-      const names = options(state);
+      // What is chosen stays, even while it is gone: a click must never hit another replica.
+      const names = unique(options(state), [this.values[name]]).sort();
       if (names.join() === [...field.options].map((each) => each.value).join()) continue;
       field.replaceChildren(...names.map((each) => html("option", { value: each }, each)));
-      // What was chosen may be gone for a moment, as after a kill.
-      field.value = names.includes(this.wishes[name]) ? this.wishes[name] : names.at(-1) ?? "";
-      this.set(name, field.value);
+      field.value = this.values[name];
     }
   }
 }
