@@ -177,7 +177,7 @@ function waterfall(list) {
       const wide = Math.max(2, (x.get(each.to) - x.get(each.from)) * scale);
       const kind = `span ${each.kind}${each.open ? " open" : ""}${each.depth ? " inner" : ""}`;
       return svg("g", {}, svg("title", {}, `${each.name}, ${each.who}: ${duration(each.to - each.from)}`),
-        svg("text", { x: each.depth * 10, y: i * row + 15, class: "span-name" }, each.name),
+        svg("text", { x: each.depth * 10, y: i * row + 15, class: "span-name" }, each.name.replace(/ \S+\.(retry\.\d+|dead)$/, " $1")),
         svg("rect", { x: left, y: i * row + 5, width: wide, height: 13, rx: 3, class: kind }),
         svg("text", { x: Math.min(left + wide + 5, 384), y: i * row + 15, class: "span-time" }, `${duration(each.to - each.from)}${each.open ? "…" : ""}`));
     }));
