@@ -9,13 +9,14 @@
 #   ./deploy.sh rollback [NAME...]       return to the images from before the last update
 #   ./deploy.sh refresh                  apply changed settings of config-repo/, without a restart
 #   ./deploy.sh logs [-f] [--request ID] [NAME]  print the logs of the services, oldest line first
+#   ./deploy.sh live [--open] [--read-only]  show the stack's messages on a page of this machine, until Ctrl-C
 #   ./deploy.sh smoke                    read the VIP's account once, and show the nine hops up to its offer
 #   ./deploy.sh console [--show|--off]   open RabbitMQ's management pages on this machine, http://localhost:15672
 #   ./deploy.sh token [--show]           explain how to use the operators' routes of the services
 #   ./deploy.sh down [--volumes]         remove the stack; with --volumes, remove its data, too
 #
-# Needs Docker Engine 20.10 or later, the docker command 23 or later, and bash 4.4 or later; `build --local` also needs
-# Rust and a C linker, and `smoke` needs curl.
+# Needs Docker Engine 20.10 or later, the docker command 23 or later, and bash 4.4 or later; `build --local`
+# and `live` also need Rust and a C linker, and `smoke` needs curl.
 #
 #   RABBITMQ_IMAGE  broker image that replaces the one in docker-compose.yml, such as hops-rabbitmq:4.3 (e2e/rabbitmq.sh
 #                   build); it is kept until you name another one, or until down --volumes
@@ -50,7 +51,7 @@ main() {
     limit=$((10#$limit))
     [[ $poll =~ ^[0-9]+$ ]] || fail "HOPS_POLL: '$poll' is not a number of seconds"
     case $verb in
-        up | build | status | scale | update | rollback | refresh | logs | smoke | console | token | down) "verb_$verb" "$@" ;;
+        up | build | status | scale | update | rollback | refresh | logs | live | smoke | console | token | down) "verb_$verb" "$@" ;;
         -h | --help | help) usage ;;
         *) usage >&2; fail "unknown command '$verb': use one of the commands above" ;;
     esac
@@ -807,6 +808,13 @@ as_text() {
             printf "%-17s %-15s %s%s\n", field("instance"), what, field("message"), field("request") == "" ? "" : "  request=" field("request")
             fflush()
         }'
+}
+
+# The page is a process of this machine with your rights; nothing is published.
+verb_live() {
+    need_deployed
+    command -v cargo >/dev/null || fail 'live needs cargo, which builds the server of the page: see README.md'
+    exec cargo hops --swarm live "$@"
 }
 
 verb_smoke() {

@@ -1,4 +1,5 @@
 //! Load over HTTP/1.1 with as little work as possible, so that one core can keep another one busy.
+#![allow(dead_code, reason = "each benchmark uses its part of it")]
 
 use std::{
     cell::Cell,

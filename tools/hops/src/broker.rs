@@ -8,12 +8,14 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, anyhow, bail};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    message::Delivery,
     options::{
         BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
         QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
+use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -145,28 +147,86 @@ impl Broker {
     /// # Errors
     /// There is no such queue, or the connection is lost.
     pub async fn peek(&mut self, queue: &str) -> Result<Option<Value>> {
+        Ok(self.browse(queue, 1).await?.into_iter().next())
+    }
+
+    /// Returns at most `count` of the first messages of a queue, as [`peek`](Self::peek) returns one. Of a stream, RabbitMQ
+    /// delivers only the first entry here.
+    ///
+    /// # Errors
+    /// There is no such queue, or the connection is lost.
+    pub async fn browse(&mut self, queue: &str, count: usize) -> Result<Vec<Value>> {
         if self.counts(queue).await?.is_none() {
             bail!("there is no queue {queue}: `cargo hops queues` lists all");
         }
-        if let Some(messages) =
-            self.admin(&format!("queues/{}/{}/messages", self.vhost(), encode(queue))).await
-        {
-            return Ok(messages.get(0).map(flatten));
+        let path = format!("queues/{}/{}/messages?count={count}", self.vhost(), encode(queue));
+        if let Some(messages) = self.admin(&path).await {
+            return Ok(messages.as_array().into_iter().flatten().map(flatten).collect());
         }
+        // When the channel closes, the messages return to the queue.
         let channel = self.channel().await?;
-        let got = channel.basic_get(queue.into(), BasicGetOptions::default());
-        let message = match timeout(OPERATION_TIMEOUT, got).await {
-            Ok(Ok(got)) => got.map(|message| message.delivery),
-            // A stream does not support `basic.get`: the broker closes the whole connection.
-            _ => {
-                self.connection = connect(&self.url).await?;
-                self.first_of_stream(queue).await?
+        let mut messages = vec![];
+        while messages.len() < count {
+            let got = channel.basic_get(queue.into(), BasicGetOptions::default());
+            match timeout(OPERATION_TIMEOUT, got).await {
+                Ok(Ok(Some(got))) => messages.push(got.delivery),
+                Ok(Ok(None)) => break,
+                // A stream does not support `basic.get`: the broker closes the whole connection.
+                _ => {
+                    self.connection = connect(&self.url).await?;
+                    messages.extend(self.first_of_stream(queue).await?);
+                    break;
+                }
             }
-        };
-        Ok(message.map(|message| to_json(&message.properties, &message.data, message.redelivered)))
+        }
+        let json = |message: &Delivery| to_json(&message.properties, &message.data, message.redelivered);
+        let listed = messages.iter().map(json).collect();
+        let _ = timeout(OPERATION_TIMEOUT, channel.close(200, "done".into())).await;
+        Ok(listed)
     }
 
-    async fn first_of_stream(&self, queue: &str) -> Result<Option<lapin::message::Delivery>> {
+    /// Returns the name of the broker's product, with RabbitMQ's version, if it has a management API.
+    pub async fn product(&self) -> Option<String> {
+        if let Some(overview) = self.admin("api/overview").await {
+            return Some(format!("RabbitMQ {}", overview["rabbitmq_version"].as_str()?));
+        }
+        self.admin("status").await.map(|_| "devbroker".to_owned())
+    }
+
+    /// Closes the connections whose names are `chosen`, as an operator does, and returns how many there were.
+    ///
+    /// # Errors
+    /// The broker has no management API.
+    pub async fn close_connections(&self, chosen: impl Fn(&str) -> bool) -> Result<usize> {
+        let of_devbroker = self.admin("connections").await;
+        let connections = match &of_devbroker {
+            Some(connections) => Some(connections.clone()),
+            None => self.admin("api/connections").await,
+        };
+        let connections = connections
+            .context("only the broker's management API can close connections, and there is none")?;
+        let mut closed = 0;
+        for row in connections.as_array().into_iter().flatten() {
+            let names = [&row["client_properties"]["connection_name"], &row["name"]];
+            let name = names.iter().find_map(|name| name.as_str()).unwrap_or_default();
+            if row["vhost"] != self.url.vhost.as_str() || !chosen(name) {
+                continue;
+            }
+            let (method, path) = match (&of_devbroker, row["id"].as_u64()) {
+                (Some(_), Some(id)) => (Method::POST, format!("connections/{id}/close")),
+                _ => (
+                    Method::DELETE,
+                    format!("api/connections/{}", encode(row["name"].as_str().unwrap_or_default())),
+                ),
+            };
+            let request = self.client.request(method, format!("{}/{path}", self.admin));
+            let answer = request.basic_auth(&self.url.username, Some(&self.url.password)).send().await;
+            closed += usize::from(answer.is_ok_and(|answer| answer.status().is_success()));
+        }
+        Ok(closed)
+    }
+
+    async fn first_of_stream(&self, queue: &str) -> Result<Option<Delivery>> {
         let consumed = async {
             let channel = self.connection.create_channel().await?;
             channel.basic_qos(1, BasicQosOptions::default()).await?;

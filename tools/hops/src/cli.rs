@@ -17,22 +17,24 @@ pub struct CommandLine {
     /// Prints JSON instead of text, one value per line
     #[arg(long, global = true)]
     pub json: bool,
+    /// Shows the stack on Docker Swarm instead of the processes of this checkout; for `live`
+    #[arg(long, global = true)]
+    pub swarm: bool,
 }
 
 /// Commands of `cargo hops`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Builds the services, starts them and waits until they are ready; Ctrl-C stops them
-    Up {
-        /// Returns when they are ready, and leaves them running
-        #[arg(long, short)]
-        detach: bool,
-        /// Uses this broker instead of the development broker, as in amqp://guest:guest@localhost:5672
-        #[arg(long, value_name = "URL")]
-        broker: Option<String>,
-        /// Builds them in the release profile, which takes some minutes longer
+    Up(Up),
+    /// Prints the address of the page on which the messages move, and starts its server if it does not run
+    Live {
+        /// Opens the page in your browser
         #[arg(long)]
-        release: bool,
+        open: bool,
+        /// Leaves out everything that changes the system
+        #[arg(long)]
+        read_only: bool,
     },
     /// Shows and changes what runs, like `docker service`
     #[command(subcommand, arg_required_else_help = false)]
@@ -84,6 +86,13 @@ pub enum Verb {
         #[arg(long)]
         all: bool,
     },
+    /// Serves the page; `up` and `live` start it.
+    #[command(hide = true)]
+    LiveServe {
+        /// Leaves out everything that changes the system.
+        #[arg(long)]
+        read_only: bool,
+    },
     /// Runs the supervisor; `up` starts it.
     #[command(hide = true)]
     Supervise {
@@ -98,11 +107,28 @@ impl Verb {
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
             Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } => true,
-            Self::Read(_) | Self::Walk { .. } | Self::Status | Self::Tour => true,
+            Self::Read(_) | Self::Walk { .. } | Self::Status | Self::Tour | Self::Live { .. } => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
         }
     }
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct Up {
+    /// Returns when they are ready, and leaves them running
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Uses this broker instead of the development broker, as in amqp://guest:guest@localhost:5672
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+    /// Builds them in the release profile, which takes some minutes longer
+    #[arg(long)]
+    pub release: bool,
+    /// Does not serve the page on which the messages move
+    #[arg(long)]
+    pub no_live: bool,
 }
 
 /// Commands of `cargo hops service`.
@@ -280,6 +306,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
         return Err(Failure::Usage(advice));
     }
     match CommandLine::try_parse_from(arguments) {
+        Ok(CommandLine { verb, swarm: true, .. }) if !matches!(verb, Verb::Live { .. }) => {
+            Err(Failure::Usage(
+                "--swarm is for `cargo hops --swarm live`; ./deploy.sh has the other commands for the stack"
+                    .into(),
+            ))
+        }
         Ok(command_line) => Ok(Some(command_line)),
         Err(help) if !help.use_stderr() => {
             let _ = help.print();

@@ -27,6 +27,9 @@ pub const SOCKET: &str = ".hops/run/control.sock";
 /// Time limit for the supervisor's status, which it knows without asking anybody.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Event of `hops`, the system, with which it begins to stop.
+pub(crate) const STOPPING: &str = "stopping all tasks";
+
 /// Error for a reply that no supervisor of this version sends.
 pub(crate) const OTHER_VERSION: &str =
     "the supervisor is of another version: `cargo hops down`, then `cargo hops up`";

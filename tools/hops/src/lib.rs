@@ -9,7 +9,8 @@
 //! - [`state`]: files that show which processes run, whichever process is killed
 //! - [`control`]: the protocol between commands and the supervisor
 //! - [`verbs`]: the commands
-//! - [`broker`], [`broker_url`], [`logs`], [`render`], [`cli`], [`failure`]: what the commands are made of
+//! - [`live`]: the page that shows the messages move
+//! - [`broker`], [`broker_url`], `dead_letters`, [`logs`], [`render`], [`cli`], [`failure`]: what the commands are made of
 //!
 //! It works with files and protocols: the compose file, binaries, HTTP, AMQP, log lines. It links no code of the services.
 
@@ -23,8 +24,10 @@ pub mod supervisor;
 pub mod state;
 pub mod control;
 pub mod verbs;
+pub mod live;
 pub mod broker;
 pub mod broker_url;
+mod dead_letters;
 pub mod logs;
 pub mod render;
 pub mod cli;
@@ -58,7 +61,7 @@ pub fn run(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Exi
 }
 
 async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Result<(), Failure> {
-    let Some(CommandLine { verb, json }) = cli::parse(arguments)? else { return Ok(()) };
+    let Some(CommandLine { verb, json, swarm }) = cli::parse(arguments)? else { return Ok(()) };
     let folder = std::env::current_dir().context("cannot find the working directory")?;
     let screen = Screen::new(json, variables.contains_key("NO_COLOR"));
     let project = Project::find(&folder, variables);
@@ -73,17 +76,20 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
     // The socket's path is relative to the root, see `control::SOCKET`.
     std::env::set_current_dir(project.root())
         .with_context(|| format!("cannot enter {}", project.root().display()))?;
-    if verb.needs_supervisor() {
+    if verb.needs_supervisor() && !swarm {
         verbs::require_up(&project).await?;
     }
     match verb {
-        Verb::Up { detach, broker, release } => {
-            verbs::up::up(&project, screen, detach, broker.as_deref(), release).await?;
-        }
+        Verb::Up(options) => verbs::up::up(&project, screen, &options).await?,
         Verb::Supervise { binaries } => {
             supervisor::detach_from_terminal()?;
             supervisor::run(project, Path::new(&binaries)).await?;
         }
+        Verb::Live { open, read_only } if swarm => {
+            verbs::live::swarm(project, screen, open, read_only).await?
+        }
+        Verb::Live { open, read_only } => verbs::live::live(&project, screen, open, read_only).await?,
+        Verb::LiveServe { read_only } => live::run(project, read_only).await?,
         Verb::Down { all } => verbs::down::down(&project, screen, all).await?,
         Verb::Verify(options) => return verbs::verify::verify(Some(&project), screen, &options).await,
         Verb::Queues { broker, verb: None } => {

@@ -128,9 +128,42 @@ impl Tail {
         }
     }
 
+    /// Skips the lines that exist, apart from those in the last `bytes` of each log.
+    pub fn skip_all_but(&mut self, bytes: u64) {
+        self.skip();
+        for (path, offset) in &mut self.offsets {
+            *offset = start_of_line(path, offset.saturating_sub(bytes));
+        }
+    }
+
     /// Returns the lines since the last call, in the order of their times.
     pub fn read_new(&mut self) -> Vec<LogLine> {
         let mut lines = vec![];
+        for (task, path, text) in self.read_files() {
+            // A line without a time stays behind the line before it.
+            let last = self.last.entry(path.clone()).or_insert_with(|| started_at(&path));
+            for line in text.lines() {
+                let line = LogLine::new(&task, line, *last);
+                *last = line.time;
+                lines.push(line);
+            }
+        }
+        lines.sort_by_key(|line| line.time);
+        lines
+    }
+
+    /// Returns the lines since the last call with their tasks, unparsed and log by log.
+    pub fn read_new_text(&mut self) -> Vec<(String, String)> {
+        let mut lines = vec![];
+        for (task, _, text) in self.read_files() {
+            lines.extend(text.lines().map(|line| (task.clone(), line.to_owned())));
+        }
+        lines
+    }
+
+    /// Returns what each log has got since the last call.
+    fn read_files(&mut self) -> Vec<(String, PathBuf, String)> {
+        let mut texts = vec![];
         let mut logs = all(&self.folder);
         logs.sort();
         for (task, path) in logs {
@@ -141,17 +174,18 @@ impl Tail {
             let from = self.offsets.entry(path.clone()).or_default();
             let Some(bytes) = complete_lines_from(&path, *from) else { continue };
             *from += bytes.len() as u64;
-            // A line without a time stays behind the line before it.
-            let last = self.last.entry(path.clone()).or_insert_with(|| started_at(&path));
-            for line in String::from_utf8_lossy(&bytes).lines() {
-                let line = LogLine::new(&task, line, *last);
-                *last = line.time;
-                lines.push(line);
-            }
+            texts.push((task, path, String::from_utf8_lossy(&bytes).into_owned()));
         }
-        lines.sort_by_key(|line| line.time);
-        lines
+        texts
     }
+}
+
+/// Returns the offset of the first line that begins at or after an offset.
+fn start_of_line(path: &Path, offset: u64) -> u64 {
+    let before = offset.saturating_sub(1);
+    let rest = if offset == 0 { None } else { complete_lines_from(path, before) };
+    rest.and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
+        .map_or(offset, |end| before + end as u64 + 1)
 }
 
 /// Returns the time at which the process of a log was started, from the log's name.
@@ -166,6 +200,9 @@ fn complete_lines_from(path: &Path, from: u64) -> Option<Vec<u8>> {
     file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = vec![];
     file.read_to_end(&mut bytes).ok()?;
+    if bytes.is_empty() {
+        return None;
+    }
     bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
     Some(bytes)
 }
@@ -203,6 +240,13 @@ mod tests {
         writeln!(two, ", now").unwrap();
         assert_eq!(tail.read_new()[0].formatted(), "not whole, now");
         assert_eq!(Tail::new(folder.path().to_owned(), &[]).read_new().len(), 4);
+        for (bytes, expected) in [(0, 0), (1, 0), (14, 0), (15, 1), (16, 1), (90, 2), (91, 2), (1_000, 2)] {
+            let mut tail = Tail::new(folder.path().to_owned(), &["vipservice.2".into()]);
+            tail.skip_all_but(bytes);
+            let last: Vec<_> = tail.read_new_text().into_iter().map(|(_, text)| text).collect();
+            assert_eq!(last.len(), expected, "{bytes}: {last:?}");
+            assert!(expected == 0 || last[expected - 1] == "not whole, now", "{last:?}");
+        }
         assert_eq!(of_task(folder.path(), "vipservice.2").len(), 1);
     }
 

@@ -225,6 +225,16 @@ fn plan_service(
     })
 }
 
+impl Plan {
+    /// Returns the port of the broker's management API: the one of the development broker here, or that of a foreign broker.
+    #[must_use]
+    pub fn admin_port(&self) -> u16 {
+        let ports = self.services.iter().flat_map(|service| &service.ports);
+        let own = ports.filter(|_| !self.broker_is_external).find(|port| port.target == ADMIN_PORT);
+        own.map_or(ADMIN_PORT, |port| port.local)
+    }
+}
+
 impl ServicePlan {
     /// Returns the plan of the task in this slot, which listens on `port`.
     ///

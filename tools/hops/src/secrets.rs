@@ -48,11 +48,12 @@ pub fn write(project: &Project, names: &[String], login: &Login) -> Result<()> {
 }
 
 /// Returns 128 random bits in hexadecimal.
-fn random_secret() -> String {
+pub(crate) fn random_secret() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-fn write_private(path: &Path, content: &str) -> Result<()> {
+/// Writes a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
     let _ = fs::remove_file(path);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(content.as_bytes()))

@@ -61,8 +61,15 @@ pub fn prepare(project: &Project) -> Result<()> {
 /// # Errors
 /// Another supervisor holds it.
 pub fn lock_supervisor(project: &Project) -> Result<File> {
-    let path = project.path(LOCK);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    lock(&project.path(LOCK), "this checkout is up already: `cargo hops status`")
+}
+
+/// Locks a file for this process, until the returned file is dropped; the file contains the process id.
+///
+/// # Errors
+/// Another process holds the lock: `taken` says so.
+pub(crate) fn lock(path: &Path, taken: &'static str) -> Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let cannot_write = || format!("cannot write {}", path.display());
     let mut file = file.with_context(cannot_write)?;
     // A command that checks the lock holds it for a moment.
@@ -80,10 +87,10 @@ pub fn lock_supervisor(project: &Project) -> Result<File> {
         }
         wait();
     }
-    bail!("this checkout is up already: `cargo hops status`")
+    bail!(taken)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the supervisor has nothing else to do yet")]
+#[expect(clippy::disallowed_methods, reason = "a process that starts has nothing else to do yet")]
 fn wait() {
     std::thread::sleep(LOCK_POLL_INTERVAL);
 }
@@ -97,13 +104,17 @@ pub fn is_supervisor_running(project: &Project) -> bool {
 /// Returns the id of the supervisor's process, if one runs.
 #[must_use]
 pub fn supervisor_pid(project: &Project) -> Option<i32> {
-    is_supervisor_running(project)
-        .then(|| fs::read_to_string(project.path(LOCK)).ok()?.trim().parse().ok())?
+    lock_holder(&project.path(LOCK))
+}
+
+/// Returns the id of the process that holds the lock of a file, if one does.
+pub(crate) fn lock_holder(path: &Path) -> Option<i32> {
+    is_locked(path).then(|| fs::read_to_string(path).ok()?.trim().parse().ok())?
 }
 
 /// Returns true if a process holds the lock of a file. The check takes a shared lock, so that two checks at a time do not
 /// see each other.
-fn is_locked(path: &Path) -> bool {
+pub(crate) fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 

@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{events::Events, replica::Replica};
 use crate::{
-    control::{Event, Phase, Reply, SOCKET, ServiceStatus, Snapshot, TaskStatus},
+    control::{Event, Phase, Reply, SOCKET, STOPPING, ServiceStatus, Snapshot, TaskStatus},
     failure::Result,
     plan::{Kind, Plan, ServicePlan},
     project::Project,
@@ -203,7 +203,7 @@ impl Supervisor {
 
     /// Stops all tasks, the broker last, because the services need it for their shutdown.
     async fn stop_all(&self) {
-        self.announce("hops", "stopping all tasks");
+        self.announce("hops", STOPPING);
         for kind in [Kind::Service, Kind::Broker] {
             let replicas = self.with(|services| {
                 let of_kind = services.iter().filter(|service| service.plan.kind == kind);

@@ -1,6 +1,7 @@
 //! The commands.
 //!
 //! - [`up`], [`down`]: start and stop the system
+//! - [`mod@live`]: shows the page's address
 //! - [`service`], [`logs`]: Docker's `service` verbs
 //! - [`task`]: `kill`, `pause` and `unpause`
 //! - [`mod@status`]: lists everything that runs
@@ -10,6 +11,7 @@
 //! - [`mod@verify`]: matches reads with offers
 //! - [`mod@tour`]: plays what the system does, in five steps
 
+pub mod live;
 pub mod up;
 pub mod down;
 pub mod service;

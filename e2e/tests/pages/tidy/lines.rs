@@ -27,12 +27,14 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 500 and the verbs for any queue: the command line by clap's derive, and the effect that a service names.
     ("dead-letters", &["common/dead-letters/"], 600),
     ("configserver", &["configserver/"], 1100),
-    ("live", &["tools/live/"], 900),
+    // 900 was the plan; messages that are on their way, viewers that skip, and the actions with their limits took more.
+    ("live", &["tools/live/"], 1300),
     ("spring", &["common/spring/"], 1500),
 ];
 
-/// Lines of all Rust outside of tests and benchmarks, with comments and blank lines.
-const WHOLE_REPOSITORY: usize = 34_000;
+/// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
+/// the messages move: its server, and what it shows of processes and of a swarm.
+const WHOLE_REPOSITORY: usize = 36_000;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

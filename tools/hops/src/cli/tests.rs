@@ -14,7 +14,10 @@ fn verbs_are_dockers() {
     let view = LogView { timestamps: true, since: None, tail: Some(20) };
     let peek = QueueVerb::Peek { name: "q".into() };
     for (line, expected) in [
-        ("hops up -d", Verb::Up { detach: true, broker: None, release: false }),
+        ("hops up -d", Verb::Up(Up { detach: true, ..Up::default() })),
+        ("hops up --no-live", Verb::Up(Up { no_live: true, ..Up::default() })),
+        ("hops --swarm live", Verb::Live { open: false, read_only: false }),
+        ("hops live --open --read-only", Verb::Live { open: true, read_only: true }),
         ("hops service ls", Verb::Service(ServiceVerb::Ls)),
         ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),
         ("hops service scale hops_vipservice=3", Verb::Service(ServiceVerb::Scale { scales: vec![scale] })),
@@ -78,6 +81,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops service", "requires a subcommand"),
         ("hops service scale vipservice", "write NAME=N"),
         ("hops kill vipservice", "NAME.N"),
+        ("hops --swarm status", "./deploy.sh"),
     ] {
         assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
     }

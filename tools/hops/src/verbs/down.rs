@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     control::{Reply, Request, ask, status},
     failure::Result,
+    live,
     project::Project,
     render::Screen,
     state,
@@ -44,6 +45,7 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
             wait_until_exited(project).await?;
         }
     }
+    live::wait_until_exited(project).await;
     let stopped = state::stop_orphans(project).await?;
     if !stopped.is_empty() {
         screen.text(&format!("the supervisor was killed; stopped its tasks: {}", stopped.join(", ")));

@@ -23,10 +23,9 @@ pub(super) async fn broker_address(project: Option<&Project>, url: Option<&str>)
     let project = project.context("name the broker: --broker amqp://user:password@localhost:5672")?;
     super::require_up(project).await?;
     let plan = state::load_plan(project)?;
+    let admin_port = plan.admin_port();
     let url = plan.broker.context("docker-compose.yml has no broker: name one with --broker URL")?;
-    let ports = plan.services.iter().flat_map(|service| &service.ports);
-    let own = ports.filter(|_| !plan.broker_is_external).find(|port| port.target == ADMIN_PORT);
-    Ok(BrokerAddress { url, admin_port: own.map_or(ADMIN_PORT, |port| port.local) })
+    Ok(BrokerAddress { url, admin_port })
 }
 
 impl BrokerAddress {

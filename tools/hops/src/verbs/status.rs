@@ -7,11 +7,12 @@ use serde_json::json;
 use crate::{
     control::status as ask_status,
     failure::Result,
+    live,
     project::Project,
     render::{Screen, ago},
 };
 
-/// Prints the status of all tasks and of the supervisor.
+/// Prints the status of all tasks, of the supervisor and of the page's server.
 ///
 /// # Errors
 /// Nothing is up.
@@ -20,6 +21,8 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
     let tasks: Vec<_> = snapshot.services.iter().flat_map(|service| &service.tasks).collect();
     let mut pids: Vec<_> = tasks.iter().filter_map(|task| task.pid).collect();
     pids.push(snapshot.pid);
+    let picture = live::running(project);
+    pids.extend(picture.as_ref().map(|picture| picture.pid));
     let memory = memory(&pids);
     if screen.json {
         let memory: BTreeMap<_, _> = memory.iter().map(|(pid, kib)| (pid.to_string(), kib)).collect();
@@ -52,6 +55,19 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
         memory_of(Some(snapshot.pid)),
         String::new(),
     ]);
+    if let Some(picture) = picture {
+        let (pid, port) = (text(Some(picture.pid)), text(Some(picture.port.into())));
+        let blank = String::new;
+        rows.push(vec![
+            "the picture".into(),
+            blank(),
+            blank(),
+            pid,
+            port,
+            memory_of(Some(picture.pid)),
+            blank(),
+        ]);
+    }
     screen.table(&["TASK", "STATE", "SINCE", "PID", "PORT", "MEMORY", "LAST ERROR"], &rows);
     screen.line("");
     for service in &snapshot.services {

@@ -1,17 +1,17 @@
 //! `tour`: what the system does, in five steps: read, scale, kill, a poison message, redrive. Each step prints one sentence
 //! and the command that does the same.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 
-use super::{queues::broker_address, read, service, service_of, task};
+use super::{queues::broker_address, read, service, task};
 use crate::{
-    binaries,
     broker::Broker,
     cli::{Read, Scale, TaskName},
     control::status,
+    dead_letters,
     failure::{Failure, Result},
     plan::Plan,
     project::Project,
@@ -127,17 +127,9 @@ async fn until_dead(broker: &Broker, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// Runs the vipservice's command for dead letters, with the settings of its first task.
+/// Runs the vipservice's command for dead letters, and shows it with its output.
 fn dead_letters(project: &Project, screen: Screen, plan: &Plan, verb: &[&str]) -> Result<()> {
     screen.text(&format!("$ cargo run -p vipservice -- dead-letters {}", verb.join(" ")));
-    let service = service_of(plan, "vipservice")?;
-    let task = service.task(1, 0)?;
-    let binary = binaries::in_use(project, &service.binary)?;
-    let output = Command::new(&binary).arg("dead-letters").args(verb).envs(task.environment).output();
-    let output = output.with_context(|| format!("cannot start {}", binary.display()))?;
-    screen.text(String::from_utf8_lossy(&output.stdout).trim_end());
-    match output.status.success() {
-        true => Ok(()),
-        false => bail!("dead-letters {}: {}", verb.join(" "), String::from_utf8_lossy(&output.stderr).trim()),
-    }
+    screen.text(&dead_letters::run(project, plan, verb)?);
+    Ok(())
 }

@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep};
 use crate::{
     binaries,
     broker_url::BrokerUrl,
+    cli::Up,
     control::{Reply, Request, SOCKET, ask, status},
     failure::Result,
+    live,
     logs::Tail,
     plan::{Kind, Plan, plan},
     ports,
@@ -34,14 +36,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// The system cannot be built or started, or a task is not ready in time.
-pub async fn up(
-    project: &Project,
-    screen: Screen,
-    detach: bool,
-    broker: Option<&str>,
-    release: bool,
-) -> Result<()> {
-    let external_broker = broker.map(BrokerUrl::parse).transpose()?;
+pub async fn up(project: &Project, screen: Screen, options: &Up) -> Result<()> {
+    let external_broker = options.broker.as_deref().map(BrokerUrl::parse).transpose()?;
     state::prepare(project)?;
     if state::is_supervisor_running(project) {
         return already_up(project, screen, external_broker.as_ref()).await;
@@ -53,7 +49,7 @@ pub async fn up(
 
     let compose = project.compose()?;
     let mut plan = plan(&compose, project, external_broker, ports::choose)?;
-    let binaries = binaries::prepare(project, &plan, release, |line| screen.text(line))?;
+    let binaries = binaries::prepare(project, &plan, options.release, |line| screen.text(line))?;
     binaries::remove_others(project, &binaries);
     let login = login(&mut plan);
     secrets::write(project, &compose.secrets, &login)?;
@@ -70,11 +66,15 @@ pub async fn up(
         }
     };
     let mut interrupted = std::pin::pin!(interrupted);
-    let following = follow(project, screen, &plan, (!detach).then_some(tail));
+    let following = async {
+        let picture = if options.no_live { None } else { Some(super::live::address_or_why(project).await) };
+        follow(project, screen, &plan, picture.as_deref(), (!options.detach).then_some(tail)).await
+    };
     tokio::select! {
         followed = following => followed,
         () = &mut interrupted => {
             ask(&Request::Down, |reply| { show(screen, reply); true }).await?;
+            live::wait_until_exited(project).await;
             super::down::wait_until_exited(project).await
         }
     }
@@ -82,7 +82,13 @@ pub async fn up(
 
 /// Shows events. Returns when the system has started; with the tail of the logs it shows these, too, and returns when the
 /// system is down.
-async fn follow(project: &Project, screen: Screen, plan: &Plan, tail: Option<Tail>) -> Result<()> {
+async fn follow(
+    project: &Project,
+    screen: Screen,
+    plan: &Plan,
+    picture: Option<&str>,
+    tail: Option<Tail>,
+) -> Result<()> {
     let detach = tail.is_none();
     let mut not_ready = vec![];
     let on_event = |reply: &Reply| {
@@ -90,7 +96,7 @@ async fn follow(project: &Project, screen: Screen, plan: &Plan, tail: Option<Tai
         let Reply::Started(tasks) = reply else { return true };
         not_ready.clone_from(tasks);
         if not_ready.is_empty() {
-            show_next_steps(project, screen, plan, detach);
+            show_next_steps(project, screen, plan, picture, detach);
         } else {
             not_ready.iter().for_each(|why| screen.text(&format!("{why}; the others are ready")));
         }
@@ -121,7 +127,7 @@ fn show(screen: Screen, reply: &Reply) {
 }
 
 /// Prints the addresses of the system, and what to type next.
-fn show_next_steps(project: &Project, screen: Screen, plan: &Plan, detach: bool) {
+fn show_next_steps(project: &Project, screen: Screen, plan: &Plan, picture: Option<&str>, detach: bool) {
     let urls: Vec<_> = plan.services.iter().filter(|service| service.kind == Kind::Service).collect();
     let urls: Vec<_> = urls
         .into_iter()
@@ -130,12 +136,17 @@ fn show_next_steps(project: &Project, screen: Screen, plan: &Plan, detach: bool)
     let url_of = |name: &str| urls.iter().find(|(known, _)| known == name).map_or("", |(_, url)| url);
     let broker = plan.broker.as_ref().map_or_else(|| "none".into(), ToString::to_string);
     let services: BTreeMap<_, _> = urls.iter().cloned().collect();
-    screen.value(&serde_json::json!({"ready": true, "services": services, "broker": broker}));
+    let value =
+        serde_json::json!({"ready": true, "services": services, "broker": broker, "picture": picture});
+    screen.value(&value);
     screen.text("");
     for (name, url) in &urls {
         screen.text(&format!("{name:<18} http://{url}"));
     }
     screen.text(&format!("{:<18} {broker}", "the broker"));
+    if let Some(picture) = picture {
+        screen.text(&format!("{:<18} {picture}", "the picture"));
+    }
     screen.text(&format!("{:<18} {}", "secrets", project.path("secrets").display()));
     screen.text("");
     screen.text("Next, in this folder:");
@@ -153,7 +164,8 @@ async fn already_up(project: &Project, screen: Screen, external_broker: Option<&
     }
     let snapshot = status().await?;
     screen.text(&format!("this checkout is up already, supervised by process {}", snapshot.pid));
-    show_next_steps(project, screen, &plan, true);
+    let picture = live::running(project).map(|address| address.url());
+    show_next_steps(project, screen, &plan, picture.as_deref(), true);
     Ok(())
 }
 

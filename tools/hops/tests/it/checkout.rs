@@ -69,7 +69,7 @@ impl Checkout {
         Self {
             folder,
             vhost: SharedBroker::from_environment().vhost().await,
-            base: free_base(&[6767, 6868, 5672, 15672]),
+            base: free_base(&[6767, 6868, 5672, 15672, 7878]),
         }
     }
 
@@ -121,13 +121,14 @@ impl Checkout {
         CommandOutput::of(&self.command(words).output().unwrap())
     }
 
+    /// Starts the system without the page, which is a process of its own.
     pub(crate) fn up(&self) -> CommandOutput {
-        self.hops(&["up", "-d", "--broker", &self.broker()])
+        self.hops(&["up", "-d", "--no-live", "--broker", &self.broker()])
     }
 
     /// Runs `up -d` in two checkouts at the same time.
     pub(crate) fn up_both(one: &Self, other: &Self) {
-        let mut first = one.command(&["up", "-d", "--broker", &one.broker()]);
+        let mut first = one.command(&["up", "-d", "--no-live", "--broker", &one.broker()]);
         let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         other.up().ok();
         CommandOutput::of(&first.wait_with_output().unwrap()).ok();
@@ -135,7 +136,7 @@ impl Checkout {
 
     /// Starts `up` without `--detach`.
     pub(crate) fn up_in_foreground(&self) -> Child {
-        let mut command = self.command(&["up", "--broker", &self.broker()]);
+        let mut command = self.command(&["up", "--no-live", "--broker", &self.broker()]);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 

@@ -3,6 +3,7 @@
 //! - `life`: up, down, and failures in between
 //! - `service`: Docker's verbs
 //! - `messages`: `read`, `walk`, `queues`, `verify` and `tour`
+//! - `live`: the page's server
 //! - `broker`: the development broker, which `up` starts itself
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -11,4 +12,5 @@ mod checkout;
 mod life;
 mod service;
 mod messages;
+mod live;
 mod broker;

@@ -1,0 +1,73 @@
+//! Messages and numbers in the form that both systems have, and what the page's actions publish and match.
+
+use serde_json::{Value, json};
+
+use live::event::Queue;
+
+/// Queue to which the poison message goes.
+pub(super) const POISONED: &str = "vip_queue";
+/// Most messages of a queue that are listed: RabbitMQ delivers each of them to list it.
+pub(super) const LISTED: usize = 20;
+
+/// Returns an id for a poison message.
+pub(super) fn poison_id() -> String {
+    format!("poison-{:08x}", rand::random::<u32>())
+}
+
+/// Returns a queue from the row of RabbitMQ's management API.
+pub(super) fn queue(row: &Value) -> Option<Queue> {
+    let number = |name: &str| row[name].as_u64();
+    let (ready, unacked) = (number("messages_ready").unwrap_or_default(), number("messages_unacknowledged"));
+    let consumers = number("consumers").unwrap_or_default();
+    Some(Queue::new(row["name"].as_str()?, row["type"].as_str(), ready, unacked, consumers))
+}
+
+/// Returns a message as `queues peek --json` prints it, from the answer of RabbitMQ's management API.
+pub(super) fn message(got: &Value) -> Value {
+    let mut message = got["properties"].clone();
+    // A message without properties has an empty array here.
+    if !message.is_object() {
+        message = json!({});
+    }
+    message["redelivered"] = got["redelivered"].clone();
+    message["body"] = got["payload"].clone();
+    message
+}
+
+/// Returns true if a connection of this name is a service's, as in `vipservice.1 (consuming)`, and not a person's.
+pub(super) fn is_of_a_service(connection: &str, services: &[String]) -> bool {
+    services.iter().any(|service| {
+        connection.strip_prefix(service.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_services_are_told_from_others() {
+        let services = ["vipservice".to_owned()];
+        for (name, expected) in [
+            ("vipservice.1 (consuming)", true),
+            ("vipservice", false),
+            ("cargo hops", false),
+            ("vipservices.1", false),
+        ] {
+            assert_eq!(is_of_a_service(name, &services), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_of_the_management_api_are_queues_and_messages() {
+        let row = json!({"name": "vip_queue", "type": "quorum", "messages_ready": 2, "messages_unacknowledged": 1, "consumers": 3});
+        assert_eq!(queue(&row), Some(Queue::new("vip_queue", Some("quorum"), 2, Some(1), 3)));
+        // A queue that was declared just now has no numbers yet.
+        assert_eq!(queue(&json!({"name": "q"})), Some(Queue::new("q", None, 0, None, 0)));
+        let got = json!({"payload": "{}", "redelivered": false, "properties": {"message_id": "m", "headers": {"a": 1}}});
+        let expected = json!({"message_id": "m", "headers": {"a": 1}, "redelivered": false, "body": "{}"});
+        assert_eq!(message(&got), expected);
+        let got = json!({"payload": "x", "redelivered": true, "properties": []});
+        assert_eq!(message(&got), json!({"redelivered": true, "body": "x"}));
+    }
+}

@@ -1,0 +1,509 @@
+//! The stack on Docker Swarm, through the docker command and so with the rights of the person who types it.
+//!
+//! Logs come from each container, since `docker service logs --follow` stops after changes and forgets tasks that have
+//! ended. So events are those of the containers on this machine; the tasks of other nodes are shown with their states.
+//! The broker publishes no port: its management API is asked inside its container.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Stdio,
+    sync::{Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use live::{
+    event::{Queue, Task},
+    system::{Action, Description, Inputs, LogLine, System},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::Command,
+    sync::watch,
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::{
+    local::{read, task_name},
+    messages::{LISTED, POISONED, is_of_a_service, message, poison_id, queue},
+};
+use crate::{broker_url::encode, failure::Result, logs, project::Project};
+
+/// Name of the stack, as `deploy.sh` deploys it.
+const STACK: &str = "hops";
+/// Time between two requests for containers and tasks, as each runs a process.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Logs of a container from before the start of the page: those of the last minutes.
+const EARLIER_LOGS: &str = "10m";
+/// Path of the management API's virtual host `/`.
+const VHOST: &str = "%2F";
+/// Script in the broker's container that passes a request on to the management API, and its answer back.
+const PASS_ON: &str = "exec 3<>/dev/tcp/127.0.0.1/15672 && cat >&3 && cat <&3";
+
+/// Stack that is deployed on the swarm of this machine.
+pub struct Swarm {
+    project: Project,
+    client: reqwest::Client,
+    broker_name: SyncMutex<String>,
+}
+
+/// Container of the stack on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Container {
+    id: String,
+    /// Name of the task, as in `vipservice.1`.
+    task: String,
+}
+
+impl Swarm {
+    /// Checks that the stack is deployed.
+    ///
+    /// # Errors
+    /// It is not, or Docker does not answer.
+    pub async fn new(project: Project) -> Result<Self> {
+        if services().await?.is_empty() {
+            bail!("there is no stack {STACK} on this machine's swarm: `./deploy.sh` deploys it");
+        }
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).pool_max_idle_per_host(0);
+        let client = client.build().unwrap_or_default();
+        Ok(Self { project, client, broker_name: SyncMutex::new("RabbitMQ".into()) })
+    }
+
+    /// Follows the log of each container of our services, also of those that start later.
+    async fn follow_logs(&self, inputs: &Inputs) {
+        let (mut followed, mut followers) = (BTreeSet::new(), JoinSet::new());
+        loop {
+            for container in containers().await.unwrap_or_default() {
+                if !container.task.starts_with("rabbitmq.") && followed.insert(container.id.clone()) {
+                    followers.spawn(follow_log(container, inputs.clone()));
+                }
+            }
+            while followers.try_join_next().is_some() {}
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn follow_tasks(&self, inputs: &Inputs) {
+        let mut known = BTreeMap::new();
+        loop {
+            if let Ok(rows) = task_rows().await {
+                for task in task_changes(&mut known, &rows) {
+                    inputs.task(Timestamp::now(), task).await;
+                }
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Sends a request to the broker's management API, and returns its answer.
+    async fn manage(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let secret = |name: &str| {
+            let path = self.project.root().join(".secrets").join(name);
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            anyhow::Ok(text.trim().to_owned())
+        };
+        let login = format!("{}:{}", secret("amqp_username")?, secret("amqp_password")?);
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = format!(
+            "{method} /api/{path} HTTP/1.0\r\nhost: localhost\r\nauthorization: Basic {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            BASE64_STANDARD.encode(login),
+            body.len()
+        );
+        let broker =
+            container_of("rabbitmq.1").await.context("the broker runs on no node that this machine sees")?;
+        // The request with its password is on the standard input, and so in no command line.
+        let answer =
+            docker_with(&["exec", "--interactive", &broker, "bash", "-c", PASS_ON], &request).await?;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").context("the broker's management API does not answer")?;
+        match head.split(' ').nth(1) {
+            Some("200" | "201" | "204") => Ok(serde_json::from_str(body).unwrap_or_default()),
+            _ => bail!(
+                "the broker's management API answered {}: {body}",
+                head.lines().next().unwrap_or_default()
+            ),
+        }
+    }
+
+    async fn numbers(&self) -> Result<Vec<Queue>> {
+        let rows = self.manage("GET", &format!("queues/{VHOST}"), None).await?;
+        let is_named = self.broker_name.lock().unwrap_or_else(PoisonError::into_inner).contains(' ');
+        if !is_named && let Ok(overview) = self.manage("GET", "overview", None).await {
+            let name = format!("RabbitMQ {}", overview["rabbitmq_version"].as_str().unwrap_or_default());
+            *self.broker_name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        }
+        Ok(rows.as_array().into_iter().flatten().filter_map(queue).collect())
+    }
+
+    async fn listed(&self, name: &str) -> Result<(Vec<Value>, u64)> {
+        let path = format!("queues/{VHOST}/{}", encode(name));
+        let ready = self.manage("GET", &path, None).await?["messages_ready"].as_u64().unwrap_or_default();
+        let get = json!({"count": LISTED, "ackmode": "ack_requeue_true", "encoding": "auto"});
+        let got = self.manage("POST", &format!("{path}/get"), Some(&get)).await?;
+        let messages: Vec<_> = got.as_array().into_iter().flatten().map(message).collect();
+        let more = ready.saturating_sub(messages.len() as u64);
+        Ok((messages, more))
+    }
+
+    async fn perform(&self, action: &Action) -> Result<String> {
+        match action {
+            Action::Scale { service, replicas } => {
+                let name = format!("{STACK}_{}={replicas}", named(service)?);
+                docker(&["service", "scale", "--detach", &name]).await.map(|text| text.trim().to_owned())
+            }
+            Action::Kill { task } => {
+                let task = task_name(task)?.to_string();
+                let container = container_of(&task).await;
+                let container = container.with_context(|| format!("{task} does not run on this machine"))?;
+                docker(&["kill", "--signal", "KILL", &container]).await?;
+                Ok(format!("{task} killed (container {container:.12})"))
+            }
+            Action::RestartBroker {} => {
+                let container =
+                    container_of("rabbitmq.1").await.context("the broker does not run on this machine")?;
+                docker(&["kill", "--signal", "KILL", &container]).await?;
+                Ok("the broker is killed, and the swarm starts it again".into())
+            }
+            Action::Cut {} => {
+                let services = services().await?;
+                let rows = self.manage("GET", "connections", None).await?;
+                let mut closed = 0;
+                for row in rows.as_array().into_iter().flatten() {
+                    let name = row["client_properties"]["connection_name"].as_str().unwrap_or_default();
+                    if is_of_a_service(name, &services) {
+                        let path =
+                            format!("connections/{}", encode(row["name"].as_str().unwrap_or_default()));
+                        closed += u32::from(self.manage("DELETE", &path, None).await.is_ok());
+                    }
+                }
+                Ok(format!("{closed} connections of the services are closed"))
+            }
+            Action::Poison {} => {
+                let id = poison_id();
+                let properties =
+                    json!({"message_id": id, "delivery_mode": 2, "content_type": "application/json"});
+                let message = json!({"properties": properties, "routing_key": POISONED, "payload": "poison", "payload_encoding": "string"});
+                let path = format!("exchanges/{VHOST}/amq.default/publish");
+                let published = self.manage("POST", &path, Some(&message)).await?;
+                match published["routed"].as_bool() {
+                    Some(true) => Ok(format!("{id} is in {POISONED}")),
+                    _ => bail!("there is no queue {POISONED}"),
+                }
+            }
+            Action::Redrive {} => {
+                let all = containers().await?;
+                let container = all.iter().find(|container| container.task.starts_with("vipservice."));
+                let container = container.context("no vipservice runs on this machine")?;
+                let done =
+                    docker(&["exec", &container.id, "/vipservice", "dead-letters", "redrive", "--all"])
+                        .await?;
+                Ok(done.trim().lines().last().unwrap_or_default().to_owned())
+            }
+            _ => bail!("this is not possible on a swarm"),
+        }
+    }
+}
+
+#[async_trait]
+impl System for Swarm {
+    fn description(&self) -> Description {
+        let paused = "a swarm replaces a paused container, since it fails its health check".to_owned();
+        let settings = "config-repo is part of the stack: edit it, and type `./deploy.sh refresh`".to_owned();
+        let disabled = [("pause", paused.clone()), ("unpause", paused), ("offer-text", settings)];
+        let commands = [
+            ("curl", "curl localhost:6767/accounts/{account}"),
+            ("read", "for n in $(seq {count}); do curl localhost:6767/accounts/{account}; done"),
+            (
+                "rate",
+                "while sleep $(echo 1/{perSecond} | bc -l); do curl localhost:6767/accounts/{account}; done",
+            ),
+            ("scale", "docker service scale hops_{service}={replicas}"),
+            ("kill", "docker kill --signal KILL $(docker ps --quiet --filter name=hops_{task})"),
+            (
+                "restart-broker",
+                "docker kill --signal KILL $(docker ps --quiet --filter name=hops_rabbitmq.1)",
+            ),
+            (
+                "redrive",
+                "docker exec $(docker ps --quiet --filter name=hops_vipservice | head -n 1) /vipservice dead-letters redrive --all",
+            ),
+        ];
+        let commands = commands.map(|(name, command)| (name.to_owned(), command.to_owned())).into();
+        let broker_name = self.broker_name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let broker = "amqp://rabbitmq:5672".to_owned();
+        Description { kind: "swarm", broker, broker_name, commands, ..Description::default() }
+            .with_actions(&disabled)
+    }
+
+    async fn follow(&self, inputs: &Inputs, _: watch::Receiver<usize>) {
+        tokio::join!(self.follow_tasks(inputs), self.follow_logs(inputs));
+    }
+
+    async fn queues(&self) -> Result<Vec<Queue>, String> {
+        self.numbers().await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn messages(&self, queue: &str) -> Result<(Vec<Value>, u64), String> {
+        self.listed(queue).await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn lines(&self, request: &str) -> Vec<LogLine> {
+        let containers = containers().await.unwrap_or_default();
+        let texts = containers.iter().map(async |container| {
+            let text = docker(&["logs", "--since", EARLIER_LOGS, &container.id]).await.unwrap_or_default();
+            (container.task.clone(), text)
+        });
+        let mut lines = vec![];
+        for (task, text) in join_all(texts).await {
+            let all = text.lines().map(|line| logs::LogLine::new(&task, line, None));
+            let of_request = all.filter(|line| line.belongs_to(request));
+            lines.extend(of_request.map(|line| LogLine {
+                at: line.at(),
+                text: line.formatted(),
+                task: task.clone(),
+            }));
+        }
+        lines.sort_by_key(|line| line.at);
+        lines
+    }
+
+    async fn read(&self, account: &str, request: &str) -> Result<u16, String> {
+        read(&self.client, 6767, account, request).await
+    }
+
+    async fn act(&self, action: &Action) -> Result<String, String> {
+        self.perform(action).await.map_err(|error| format!("{error:#}"))
+    }
+}
+
+/// Passes on the lines of a container's log until it ends.
+async fn follow_log(Container { id, task }: Container, inputs: Inputs) {
+    let mut command = Command::new("docker");
+    command.args(["logs", "--follow", "--since", EARLIER_LOGS, &id]).kill_on_drop(true);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return };
+    if let Some(output) = child.stdout.take() {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            inputs.line(&task, &line).await;
+        }
+    }
+    let _ = child.wait().await;
+}
+
+/// Returns the names of the stack's services, without the name of the stack.
+async fn services() -> Result<Vec<String>> {
+    let filter = format!("label=com.docker.stack.namespace={STACK}");
+    let text = docker(&["service", "ls", "--filter", &filter, "--format", "{{.Name}}"]).await?;
+    Ok(text
+        .lines()
+        .filter_map(|name| Some(name.strip_prefix(STACK)?.strip_prefix('_')?.to_owned()))
+        .collect())
+}
+
+/// Returns the containers of the stack on this machine.
+async fn containers() -> Result<Vec<Container>> {
+    let filter = format!("label=com.docker.stack.namespace={STACK}");
+    let format = r#"{{.ID}} {{.Label "com.docker.swarm.task.name"}}"#;
+    let text = docker(&["ps", "--no-trunc", "--filter", &filter, "--format", format]).await?;
+    let container = |line: &str| {
+        let (id, name) = line.split_once(' ')?;
+        // As in hops_vipservice.1.4qhz6rb0vcs7.
+        let (task, _) = name.strip_prefix(STACK)?.strip_prefix('_')?.rsplit_once('.')?;
+        Some(Container { id: id.to_owned(), task: task.to_owned() })
+    };
+    Ok(text.lines().filter_map(container).collect())
+}
+
+/// Returns the id of a task's container, if it runs on this machine.
+async fn container_of(task: &str) -> Option<String> {
+    let containers = containers().await.ok()?;
+    containers.into_iter().find(|container| container.task == task).map(|container| container.id)
+}
+
+/// Returns the name of a service of the stack, which goes into a command.
+fn named(service: &str) -> Result<&str> {
+    let is_name = service.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let is_name = is_name && service.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if is_name { Ok(service) } else { bail!("there is no service {service}") }
+}
+
+/// Row of `docker service ps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TaskRow {
+    id: String,
+    name: String,
+    image: String,
+    node: String,
+    desired: String,
+    current: String,
+    error: String,
+}
+
+async fn task_rows() -> Result<Vec<TaskRow>> {
+    let names: Vec<_> = services().await?.iter().map(|name| format!("{STACK}_{name}")).collect();
+    if names.is_empty() {
+        return Ok(vec![]);
+    }
+    let format =
+        "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}";
+    let mut arguments = vec!["service", "ps", "--no-trunc", "--format", format];
+    arguments.extend(names.iter().map(String::as_str));
+    Ok(docker(&arguments).await?.lines().filter_map(task_row).collect())
+}
+
+fn task_row(line: &str) -> Option<TaskRow> {
+    let cells: Vec<_> = line.split('\t').map(str::to_owned).collect();
+    let [id, name, image, node, desired, current, error] = cells.try_into().ok()?;
+    // An earlier task of a slot is indented, as in ` \_ hops_vipservice.1`.
+    let name = name.trim_start_matches([' ', '\\', '_']).strip_prefix(STACK)?.strip_prefix('_')?.to_owned();
+    Some(TaskRow { id, name, image, node, desired, current, error })
+}
+
+/// Returns the tasks that have changed since the last call.
+fn task_changes(known: &mut BTreeMap<String, Task>, rows: &[TaskRow]) -> Vec<Task> {
+    let (mut changes, mut now) = (vec![], BTreeMap::new());
+    for row in rows {
+        let Some(task) = shown(row) else { continue };
+        let is_new = known.get(&row.id) != Some(&task);
+        // A task that had ended before it was known concerns nobody.
+        if is_new && (task.state != "gone" || known.contains_key(&row.id)) {
+            changes.push(task.clone());
+        }
+        if task.state != "gone" {
+            now.insert(row.id.clone(), task);
+        }
+    }
+    let mentioned = |id: &String| rows.iter().any(|row| row.id == *id);
+    let gone = known.iter().filter(|(id, _)| !mentioned(id));
+    changes.extend(gone.map(|(_, task)| Task { state: "gone".into(), ..task.clone() }));
+    *known = now;
+    changes
+}
+
+fn shown(row: &TaskRow) -> Option<Task> {
+    let (service, slot) = row.name.rsplit_once('.')?;
+    // A swarm calls a task running when its health check has succeeded.
+    let state = match (row.current.split(' ').next()?, row.desired.as_str()) {
+        ("Running", "Running") => "ready",
+        ("Running", _) => "stopping",
+        ("Failed" | "Rejected" | "Shutdown" | "Complete" | "Remove" | "Orphaned", _) => "gone",
+        (_, "Running" | "Ready") => "starting",
+        _ => "gone",
+    };
+    // The image without its digest.
+    let image = row.image.split('@').next().unwrap_or_default().to_owned();
+    Some(Task {
+        task: row.name.clone(),
+        service: service.to_owned(),
+        slot: slot.parse().ok()?,
+        process: row.id.clone(),
+        state: state.into(),
+        pid: None,
+        image: Some(image),
+        node: Some(row.node.clone()).filter(|node| !node.is_empty()),
+        error: Some(row.error.trim_matches('"').to_owned()).filter(|error| !error.is_empty()),
+    })
+}
+
+async fn docker(arguments: &[&str]) -> Result<String> {
+    docker_with(arguments, "").await
+}
+
+/// Runs the docker command with this standard input, and returns its output.
+async fn docker_with(arguments: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new("docker");
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().context("cannot run docker")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that has failed already reads nothing; its error says more.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child.wait_with_output().await.context("cannot run docker")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(text),
+        false => bail!("docker {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()),
+    }
+}
+
+impl std::fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Swarm").field("project", &self.project).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_docker_are_tasks_with_node_and_image() {
+        let row = |line| task_row(line).and_then(|row| shown(&row));
+        let task = row(
+            "abc\thops_vipservice.2\thops/vipservice:12ab@sha256:00\tnode1\tRunning\tRunning 3 seconds ago\t",
+        )
+        .unwrap();
+        assert_eq!((task.task.as_str(), task.slot, task.state.as_str()), ("vipservice.2", 2, "ready"));
+        assert_eq!(
+            (task.image.as_deref(), task.node.as_deref()),
+            (Some("hops/vipservice:12ab"), Some("node1"))
+        );
+        for (desired, current, state) in [
+            ("Running", "Starting 1 second ago", "starting"),
+            ("Ready", "Assigned 1 second ago", "starting"),
+            ("Shutdown", "Running 1 second ago", "stopping"),
+            ("Shutdown", "Failed 5 seconds ago", "gone"),
+            ("Shutdown", "Shutdown 5 seconds ago", "gone"),
+            ("Running", "Failed 5 seconds ago", "gone"),
+        ] {
+            let line =
+                format!("abc\t \\_ hops_a.1\ti\tn\t{desired}\t{current}\t\"task: non-zero exit (137)\"");
+            let task = task_row(&line).and_then(|row| shown(&row)).unwrap();
+            assert_eq!((task.task.as_str(), task.state.as_str()), ("a.1", state), "{line}");
+            assert_eq!(task.error.as_deref(), Some("task: non-zero exit (137)"));
+        }
+        assert_eq!(task_row("abc\tother_a.1\ti\tn\tRunning\tRunning\t"), None);
+    }
+
+    #[test]
+    fn changes_of_tasks_are_reported_once() {
+        let row = |id: &str, current: &str| {
+            task_row(&format!("{id}\thops_a.1\ti\tn\tRunning\t{current} now\t")).unwrap()
+        };
+        let mut known = BTreeMap::new();
+        let mut check = |rows: &[TaskRow], expected: &[(&str, &str)]| {
+            let changes = task_changes(&mut known, rows);
+            let changes: Vec<_> =
+                changes.iter().map(|task| (task.process.as_str(), task.state.as_str())).collect();
+            assert_eq!(changes, expected);
+        };
+        check(&[row("a", "Running"), row("old", "Failed")], &[("a", "ready")]);
+        check(&[row("a", "Running"), row("old", "Failed")], &[]);
+        check(&[row("b", "Starting"), row("a", "Failed")], &[("b", "starting"), ("a", "gone")]);
+        check(&[row("a", "Failed")], &[("b", "gone")]);
+    }
+
+    #[test]
+    fn names_that_are_no_services_go_into_no_command() {
+        assert!(named("vipservice").is_ok());
+        for name in ["", "--help", "a b", "a=1", "../a"] {
+            assert!(named(name).is_err(), "{name}");
+        }
+    }
+}
