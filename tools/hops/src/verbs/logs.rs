@@ -44,14 +44,16 @@ pub async fn logs(
         lines = last_of_each_task(lines, count);
     }
     lines.iter().for_each(|line| show(screen, line, view.timestamps));
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         sleep(LOG_POLL_INTERVAL).await;
         tail.read_new()
             .iter()
             .filter(|line| is_wanted(line))
             .for_each(|line| show(screen, line, view.timestamps));
     }
-    Ok(())
 }
 
 /// Prints the lines that the tasks write from now on.
