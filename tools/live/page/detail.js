@@ -1,31 +1,34 @@
-// The panel beside the picture: what waits in a queue, what happened to one message, what a replica does.
+// The panel beside the picture: what waits in a queue, and what happened to one message.
 //
-// Bodies are shown only on request, and everything is shown as text. In a saved recording there is no API, so the panel
-// shows what follows from the events.
+// Its upper part follows the state, its lower part is what the server has answered. Bodies are shown only on request.
+// In a saved recording there is no API, so the panel shows what follows from the events.
 
-import { byId, html, svg } from "./dom.js";
-import { at, inFlight, stateWord } from "./state.js";
-import { brokerWhy, clock, count, duration, placeWords, queueWhy, spans, story, taskWhy, withoutBody } from "./words.js";
+import { byId, h, link, setText, sync } from "./dom.js";
+import { at } from "./state.js";
+import { clock, count, duration, placeWords, queueWhy, spans, story } from "./words.js";
+
+const LIST_LIMIT = 100;
 
 export class Detail {
-  constructor({ api, state, choose }) {
-    Object.assign(this, { api, state, choose });
-    this.panel = byId("detail");
-    this.shown = null;
-    this.extra = {};
+  constructor({ api, state }) {
+    Object.assign(this, { api, state, shown: null, panel: byId("detail") });
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+    this.part(".close").addEventListener("click", () => this.close());
   }
+
+  part = (selector) => this.panel.querySelector(selector);
 
   open(kind, name) {
     if (!this.shown) this.opener = document.activeElement;
     this.shown = { kind, name };
-    this.extra = {};
-    this.signature = null;
+    this.part(".kind").textContent = kind;
+    this.part("h2").textContent = name;
+    for (const each of [".now", ".waiting", ".asked"]) this.part(each).replaceChildren();
     this.panel.hidden = false;
     this.panel.scrollTop = 0;
     this.update();
     this.panel.focus();
-    this.load(kind, name);
+    this.ask();
   }
 
   close() {
@@ -35,159 +38,107 @@ export class Detail {
     this.opener?.focus();
   }
 
-  /** Asks the server for what events do not say. */
-  async load(kind, name, more = "") {
-    if (!this.api) return;
-    const shown = this.shown;
-    try {
-      if (kind === "queue") this.extra.messages = await this.api.get(`/api/queues/${encodeURIComponent(name)}/messages${more}`);
-      if (kind === "message") this.extra.message = await this.api.get(`/api/messages/${encodeURIComponent(name)}`);
-      const place = kind === "message" && this.state().messages.get(name)?.place;
-      if (place?.queue) this.extra.waiting = (await this.api.get(`/api/queues/${encodeURIComponent(place.queue)}/messages${more}`)).messages.find((each) => each.id === name) ?? null;
-    } catch (error) {
-      this.extra.error = error.message;
-    }
-    if (this.shown === shown) this.update();
-  }
-
-  /** Shows the state's present content. Built again only when it differs, so that focus and selection stay. */
+  /** Shows the state's present content; built again only when it differs, so that a selection stays. */
   update() {
     if (!this.shown) return;
     const { kind, name } = this.shown;
-    const content = { queue: () => this.queue(name), message: () => this.message(name), task: () => this.task(name) }[kind]();
-    const fresh = html("div", {}, ...content);
-    if (fresh.outerHTML === this.signature) return;
-    this.signature = fresh.outerHTML;
-    const focused = this.panel.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
-    const { scrollTop } = this.panel;
-    const close = html("button", { type: "button", class: "close", "data-keep": "close", "aria-label": "Close", onclick: () => this.close() }, "×");
-    this.panel.replaceChildren(close, fresh);
-    this.panel.scrollTop = scrollTop;
-    if (focused) [...this.panel.querySelectorAll("[data-keep]")].find((each) => each.dataset.keep === focused)?.focus();
-  }
-
-  head(title, kind, words) {
-    return [html("p", { class: "kind" }, kind), html("h2", {}, title), html("p", { class: "words" }, words)];
-  }
-
-  link(id, label = id) {
-    return html("button", { type: "button", class: "link", "data-keep": `m${id}`, onclick: () => this.open("message", id) }, label);
+    const fresh = h("div", {}, ...(kind === "queue" ? this.queue(name) : this.message(name)));
+    if (this.part(".now").innerHTML !== fresh.outerHTML) this.part(".now").replaceChildren(fresh);
   }
 
   queue(name) {
     const state = this.state();
-    const queue = state.queues.get(name) ?? { name, ready: 0 };
+    const queue = state.queues.get(name) ?? { role: "work", ready: 0, consumers: 0 };
     const ids = queue.role === "stream" ? [...at(state, "done")].reverse() : [...at(state, `queue:${name}`)];
-    const flight = queue.role === "work" ? inFlight(state, name) : 0;
-    const words = ids.length
-      ? `${count(ids.length, "card")} by the events, ${count(queue.ready ?? 0, "message")} ready by the broker's count, ${count(queue.consumers ?? 0, "consumer")}.`
-      : `${queueWhy(queue, state)}.${flight ? ` ${count(flight, "message")} in flight.` : ""}`;
-    const list = html("ol", { class: "waiting" }, ...ids.slice(0, 100).map((id) => {
-      const message = state.messages.get(id);
-      const attempts = message.attempts ? `, ${count(message.attempts, "attempt")}` : "";
-      return html("li", {}, this.link(id), html("span", {}, `account ${message.account ?? "unknown"}, since ${clock(message.place.since)}${attempts}`));
-    }));
-    return [...this.head(name, queue.role === "stream" ? "stream" : `${queue.role ?? ""} queue`, words), list,
-      ids.length > 100 && html("p", { class: "faint" }, `and ${ids.length - 100} more`), ...this.peek(queue)];
-  }
-
-  peek(queue) {
-    if (!this.api || queue.role === "stream") return [];
-    const { messages, error } = this.extra;
-    if (error) return [html("p", { class: "why" }, error)];
-    if (!messages) return [html("p", { class: "faint" }, "asking the broker…")];
-    return [html("h3", {}, "As the broker has them"),
-      html("p", { class: "faint" }, messages.messages.length
-        ? `The first ${messages.messages.length}${messages.more ? `, and ${messages.more} more` : ""}. They stay in the queue.`
-        : "The broker has none ready here."),
-      ...messages.messages.map((each) => html("details", {}, html("summary", { "data-keep": `p${each.id}` }, each.id ?? "(no id)"), this.properties(each))),
-      html("button", { type: "button", "data-keep": "again", onclick: () => this.load("queue", queue.name) }, "Look again")];
-  }
-
-  properties(each) {
-    const rows = Object.entries({ ...each.properties, ...each.headers, bytes: each.bytes, attempt: each.attempt });
-    const body = () => this.load(this.shown.kind, this.shown.name, "?body=1");
-    const show = each.body === undefined
-      ? this.api && html("button", { type: "button", "data-keep": `b${each.id}`, onclick: body }, "Show the body")
-      : html("pre", {}, typeof each.body === "string" ? pretty(each.body) : JSON.stringify(each.body, null, 2));
-    return html("div", {}, facts(rows), show);
+    const items = ids.slice(0, LIST_LIMIT).map((id) => ({ key: id, ...state.messages.get(id) }));
+    const item = ({ id }) => h("li", {}, link(id, () => this.open("message", id)), h("span"));
+    const words = ({ account = "?", place, attempts }) =>
+      `account ${account}, since ${clock(place.since)}, ${count(attempts, "attempt")}`;
+    sync(this.part(".waiting"), items, item, (element, each) => setText(element.lastChild, words(each)));
+    const numbers = `${queue.ready} ready by the broker's count, ${count(queue.consumers, "consumer")}`;
+    return [h("p", {}, `${ids.length ? count(ids.length, "card") : queueWhy(queue, state)}; ${numbers}.`),
+      ids.length > LIST_LIMIT && faint(`The first ${LIST_LIMIT} of ${ids.length} are:`)];
   }
 
   message(id) {
     const state = this.state();
     const message = state.messages.get(id);
-    if (!message) return this.head(id, "message", "It is not in this recording at this moment.");
-    const request = state.requests.get(message.request);
-    const { waiting, error } = this.extra;
-    const lines = this.extra.message?.lines ?? [];
-    const replicas = [...new Set(message.history.map((each) => each.task).filter(Boolean))].join(", ");
-    const where = !this.api ? "A recording has no properties and no bodies."
-      : error ?? (message.place.queue ? "The broker does not show it at the head of its queue." : "They can be seen while the message waits in a queue.");
-    return [...this.head(id, "message", `${placeWords(message)}.`),
-      facts([
-        ["account", message.account ?? "unknown"], ["request", message.request ?? "none"], ["attempts", message.attempts], ["replicas", replicas],
-        ["redelivered", message.redelivered ? "yes" : "no"], ["returned", message.returned], ["duplicates", message.duplicates],
-      ]),
-      html("h3", {}, "Waterfall"), waterfall(spans(message, request, state.now)),
-      !request?.hops[1] && html("p", { class: "faint" }, "The request is not shown: hops 1 to 3 are logged at level debug, or were before this recording."),
-      html("h3", {}, "In words"),
-      html("ol", { class: "story" }, ...story(message, request).map(({ t, text }) => html("li", {}, t !== undefined && html("time", {}, clock(t, true)), text))),
-      html("h3", {}, "Properties"),
-      waiting ? this.properties(waiting) : html("p", { class: "faint" }, where),
-      lines.length > 0 && html("h3", {}, "Log lines of its request"),
-      lines.length > 0 && html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("b", {}, each.task), ` ${withoutBody(each.text)}`)))];
+    if (!message) return [h("p", {}, "It is not in this recording at this moment.")];
+    const { account, request: name, attempts, returned, duplicates, history, place } = message;
+    const request = state.requests.get(name);
+    const replicas = [...new Set(history.map((each) => each.task).filter(Boolean))].join(", ");
+    const redelivered = history.some((each) => each.redelivered);
+    return [h("p", {}, `${placeWords(place)}.`),
+      facts({ account, request: name, attempts, replicas, redelivered, returned, duplicates }),
+      h("h3", {}, "Waterfall"), waterfall(spans(message, request, state.now)),
+      !request?.hops[1] && faint("Hops 1 to 3 are logged at level debug, or were before this recording."),
+      h("h3", {}, "In words"),
+      h("ol", { class: "lines" }, ...story(message, request).map((each) => line(each, h("small", {}, each.gap))))];
   }
 
-  task(name) {
-    const state = this.state();
-    const task = state.tasks.get(name);
-    if (!task) return this.head(name ?? "broker", "replica", brokerWhy(state.broker) || "It is gone.");
-    this.choose(name, task.service);
-    const ids = [...at(state, `task:${name}`), ...at(state, `outbox:${name}`)];
-    const known = [["state", `${stateWord(task.state)} since ${clock(task.since)}`], ["process", task.pid ?? task.process], ["image", task.image], ["node", task.node], ["outbox", task.outbox], ["last error", task.error]];
-    const lines = state.log.filter((each) => each.who === name).slice(-30).reverse();
-    return [...this.head(name, "replica", ids.length ? `${count(ids.length, "message")} here.` : `${taskWhy(task, state)}.`),
-      facts(known),
-      html("p", { class: "faint" }, "It is chosen under “Replicas”, where it can be killed, frozen and thawed."),
-      ids.length > 0 && html("ol", { class: "waiting" }, ...ids.slice(0, 100).map((id) => html("li", {}, this.link(id)))),
-      html("h3", {}, "What it did"),
-      lines.length ? html("ol", { class: "lines" }, ...lines.map((each) => html("li", {}, html("time", {}, clock(each.t, true)), ` ${each.text}`))) : html("p", { class: "faint" }, "Nothing was logged in this recording.")];
+  /** Asks the server for what events do not say, with bodies if `body` is set. */
+  async ask(body = "") {
+    const { shown } = this;
+    const { messages, queues } = this.state();
+    const isQueue = shown.kind === "queue";
+    const queue = isQueue ? shown.name : messages.get(shown.name)?.place.queue;
+    const show = (...parts) => this.shown === shown && this.part(".asked").replaceChildren(...parts);
+    if (!this.api) return show(faint("A recording has no properties and no bodies."));
+    try {
+      const hasList = queue !== undefined && queues.get(queue)?.role !== "stream";
+      const list = hasList && (await this.api.get(`/api/queues/${encodeURIComponent(queue)}/messages${body}`));
+      const known = !isQueue && (await this.api.get(`/api/messages/${encodeURIComponent(shown.name)}`));
+      const chosen = list ? list.messages.filter(({ id }) => isQueue || id === shown.name) : [];
+      const more = list && `The first ${list.messages.length} stay in the queue, and ${list.more} more are there.`;
+      show(h("h3", {}, "As the broker has it"), faint(more || "It can be seen while it waits in a queue."),
+        ...chosen.map((each) => properties(each, isQueue)), button("Look again", () => this.ask()),
+        button("Show bodies", () => this.ask("?body=1")), known ? h("h3", {}, "Log lines of its request") : "",
+        known ? h("ol", { class: "lines" }, ...known.lines.map(ofLine)) : "");
+    } catch (error) {
+      show(faint(error.message));
+    }
   }
 }
 
+/** Makes the line of something that happened. */
+export const line = ({ t, who, text, tone = "" }, more = "") =>
+  h("li", { class: tone }, h("time", {}, clock(t, true)), h("b", {}, who), h("span", {}, text, " ", more));
+const ofLine = ({ at: t, task: who, text }) => line({ t: Date.parse(t), who, text });
+const button = (text, onclick) => h("button", { type: "button", onclick }, text);
+const faint = (text) => h("p", { class: "faint" }, text);
+
+function properties({ id = "(no id)", properties: known, headers, bytes, attempt, body }, isFolded) {
+  const more = body === undefined ? "" : h("pre", {}, body);
+  const open = !isFolded || more !== "";
+  return h("details", { open }, h("summary", {}, id), facts({ ...known, ...headers, bytes, attempt }), more);
+}
+
 /** Lists names and values; undefined ones are left out. */
-function facts(pairs) {
-  const known = pairs.filter(([, value]) => value !== undefined && value !== null);
-  return html("dl", {}, ...known.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))]));
+function facts(values) {
+  const known = Object.entries(values).filter(([, value]) => value !== undefined && value !== null);
+  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+  return h("dl", {}, ...known.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, text(value))]));
 }
 
 /** Draws spans as bars. A walk takes milliseconds and a wait may take hours, so long gaps are drawn shortened. */
 function waterfall(list) {
-  if (list.length === 0) return html("p", { class: "faint" }, "No span is known yet.");
   const times = [...new Set(list.flatMap((each) => [each.from, each.to]))].sort((a, b) => a - b);
   const x = new Map([[times[0], 0]]);
   // The root keeps the order and shows 0.1 ms beside minutes.
-  for (let i = 1; i < times.length; i += 1) x.set(times[i], x.get(times[i - 1]) + Math.sqrt(Math.min(times[i] - times[i - 1], 60_000)) + 0.02);
-  const scale = 236 / Math.max(0.001, x.get(times.at(-1)));
+  const step = (from, to) => Math.sqrt(Math.min(to - from, 60_000)) + 0.02;
+  times.slice(1).forEach((to, i) => x.set(to, x.get(times[i]) + step(times[i], to)));
+  const scale = 236 / Math.max(0.001, x.get(times.at(-1)) ?? 0);
   const row = 24;
-  const label = list.map((each) => `${each.name} at ${each.who}: ${duration(each.to - each.from)}`).join("; ");
-  return svg("svg", { class: "waterfall", viewBox: `0 0 440 ${list.length * row}`, role: "img", "aria-label": label },
-    ...list.map((each, i) => {
-      const left = 140 + x.get(each.from) * scale;
-      const wide = Math.max(2, (x.get(each.to) - x.get(each.from)) * scale);
-      const kind = `span ${each.kind}${each.open ? " open" : ""}${each.depth ? " inner" : ""}`;
-      return svg("g", {}, svg("title", {}, `${each.name}, ${each.who}: ${duration(each.to - each.from)}`),
-        svg("text", { x: each.depth * 10, y: i * row + 15, class: "span-name" }, each.name.replace(/ \S+\.(retry\.\d+|dead)$/, " $1")),
-        svg("rect", { x: left, y: i * row + 5, width: wide, height: 13, rx: 3, class: kind }),
-        svg("text", { x: Math.min(left + wide + 5, 384), y: i * row + 15, class: "span-time" }, `${duration(each.to - each.from)}${each.open ? "…" : ""}`));
-    }));
+  const words = list.map(({ name, who, from, to }) => `${name} at ${who}: ${duration(to - from)}`);
+  const bars = list.map(({ name, from, to, kind, depth, open }, i) => {
+    const left = 140 + x.get(from) * scale;
+    const width = Math.max(2, (x.get(to) - x.get(from)) * scale);
+    const [y, text] = [i * row + 15, `${duration(to - from)}${open ? "…" : ""}`];
+    const bar = { x: left, y: y - 10, width, height: 13, rx: 3, class: `span ${kind}${depth || open ? " part" : ""}` };
+    const short = name.replace(/ \S+\.(retry\.\d+|dead)$/, " $1");
+    return h("svg:g", {}, h("svg:title", {}, words[i]), h("svg:text", { x: depth * 10, y }, short), h("svg:rect", bar),
+      h("svg:text", { x: Math.min(left + width + 5, 384), y, class: "span-time" }, text));
+  });
+  const viewBox = `0 0 440 ${list.length * row}`;
+  return h("svg:svg", { class: "waterfall", role: "img", "aria-label": words.join("; "), viewBox }, ...bars);
 }
-
-function pretty(body) {
-  try {
-    return JSON.stringify(JSON.parse(body), null, 2);
-  } catch {
-    return body;
-  }
-}
-

@@ -1,311 +1,217 @@
 // The picture's geometry: state in, boxes, arrows and cards with their positions out.
 //
-// Pure: it measures nothing and draws nothing, so a table of states tests it. Wide pictures have columns (clients,
-// accountservice, exchange and queues, vipservice, offers), narrow ones the same boxes from top to bottom.
+// Pure: it measures nothing and draws nothing, so a table of states tests it. Five parts (clients, accountservice,
+// broker, vipservice, offers) are lists of rows; wide pictures put them side by side, narrow ones below each other.
 
 import { at, inFlight } from "./state.js";
-import { brokerWhy, queueWhy, taskWhy } from "./words.js";
+import { brokerWhy, count, queueWhy, stateWord, taskWhy, told } from "./words.js";
 
-export const CARD = { w: 40, h: 18, gap: 4 };
+export const CARD = { w: 40, h: 18 };
 /** Below this width the columns become rows. */
-export const NARROW = 760;
-export const OFFER_ROWS = 12;
-const PAD = 10;
-const TASK_LIMIT = 10;
+const NARROW = 760;
+const STEP = { x: 44, y: 22 };
+const OFFER_STEP = 24;
+const GAP = 10;
 /** Cards and the broker's polled numbers may differ for this time after a card has moved. */
 const POLL_MS = 1500;
+const SHARES = [0.085, 0.2, 0.3, 0.2, 0.215];
 
 /** Services with a place of their own; all others are drawn beside the bus. */
-export const ROLES = { accountservice: "account", vipservice: "vip", rabbitmq: "broker", configserver: "config" };
+const ROLES = { accountservice: "account", vipservice: "vip", rabbitmq: "broker", configserver: "config" };
 
 /** Returns `{width, height, boxes, arrows, cards, anchor(key)}`. `system` says which broker it is. */
 export function layout(state, { width, system = {} }) {
-  const picture = { width, height: 0, boxes: [], arrows: [], cards: [], anchors: new Map() };
-  const tasks = [...state.tasks.values()].sort((a, b) => order(a.node, b.node) || a.slot - b.slot);
-  const of = (role) => tasks.filter((each) => (ROLES[each.service] ?? "other") === role);
-  const parts = {
-    clients: (x, y, w) => clients(picture, state, x, y, w),
-    account: (x, y, w, columns) => column(picture, state, "accountservice", of("account"), x, y, w, columns),
-    broker: (x, y, w) => brokerBox(picture, state, system, of("broker"), x, y, w),
-    vip: (x, y, w, columns) => column(picture, state, "vipservice", of("vip"), x, y, w, columns),
-    offers: (x, y, w) => offers(picture, state, x, y, w),
-  };
-  const side = [...of("config"), ...of("other")];
-  if (width < NARROW) narrow(picture, parts);
-  else wide(picture, parts);
-  picture.height = band(picture, state, side, 0, picture.height + 22, width) + 2;
-  arrows(picture, width < NARROW);
-  picture.anchor = (key) => anchor(picture, key);
+  const narrow = width < NARROW;
+  const byName = (a, b) => order(a.node, b.node) || order(a.service, b.service) || a.slot - b.slot;
+  const tasks = [...state.tasks.values()].sort(byName).map((each) => taskBox(state, each));
+  const of = (...roles) => tasks.filter((each) => roles.includes(each.role));
+  const isSilent = state.totals.reads === 0 && state.messages.size > 0;
+  const seen = isSilent ? "hops 1 to 3 are not logged (level debug)" : `${count(state.totals.reads, "read")} seen`;
+  const parts = [
+    [{ key: "clients", kind: "clients", h: narrow ? 52 : 84, title: "clients", note: seen }],
+    service("accountservice", of("account"), narrow ? 2 : 1),
+    [broker(state, system, of("broker")[0])],
+    service("vipservice", of("vip"), narrow ? 2 : 1),
+    [offers(state, narrow)],
+  ];
+  const picture = { width, tasks, boxes: [], arrows: [], cards: [] };
+  const bottom = narrow ? stack(picture.boxes, parts.flat(), 0, 0, width) : beside(picture, parts);
+  picture.height = band(picture, state, of("config", "other"), bottom + 2 * GAP, narrow) + 2;
+  for (const box of picture.boxes) seat(picture, state, box);
+  picture.anchor = (key) => anchor(picture.boxes, key);
   return picture;
 }
 
-function order(a = "", b = "") {
-  return a < b ? -1 : Number(a > b);
-}
+const order = (a = "", b = "") => (a < b ? -1 : Number(a > b));
 
-function wide(picture, parts) {
-  const gap = Math.max(30, picture.width * 0.036);
-  const free = picture.width - 4 * gap;
-  const shares = { clients: 0.085, account: 0.2, broker: 0.3, vip: 0.2, offers: 0.215 };
-  const columns = {};
-  let x = 0;
-  for (const [name, share] of Object.entries(shares)) {
-    const from = picture.boxes.length;
-    const cards = picture.cards.length;
-    const bottom = parts[name](x, 0, free * share, 1);
-    columns[name] = { from, to: picture.boxes.length, cards: [cards, picture.cards.length], bottom };
-    x += free * share + gap;
-  }
-  picture.height = Math.max(...Object.values(columns).map((each) => each.bottom));
-  for (const each of Object.values(columns)) {
-    const shift = Math.round((picture.height - each.bottom) / 2);
-    for (const box of picture.boxes.slice(each.from, each.to)) box.y += shift;
-    for (const card of picture.cards.slice(...each.cards)) card.y += shift;
-  }
-}
-
-function narrow(picture, parts) {
-  let y = 0;
-  for (const name of ["clients", "account", "broker", "vip", "offers"]) y = parts[name](0, y, picture.width, 2) + 26;
-  picture.height = y - 26;
-}
-
-function clients(picture, state, x, y, w) {
-  const reads = state.totals.reads;
-  const silent = reads === 0 && state.messages.size > 0;
-  const note = silent ? "hops 1 to 3 are not logged (level debug)" : reads === 0 ? "no read yet" : `${reads} read${reads === 1 ? "" : "s"} seen`;
-  const h = picture.width < NARROW ? 52 : 84;
-  picture.boxes.push({ key: "clients", kind: "clients", x, y, w, h, title: "clients", note });
-  return y + h;
-}
-
-function column(picture, state, service, tasks, x, y, w, columns) {
-  const role = ROLES[service];
-  picture.boxes.push({ key: `title:${service}`, kind: "title", x, y, w, h: 22, title: service, role, note: replicas(tasks) });
-  y += 26;
-  if (tasks.length === 0) {
-    const note = role === "vip" ? "no replica: messages wait in the queue" : "no replica: nobody answers reads";
-    picture.boxes.push({ key: `none:${service}`, kind: "empty", x, y, w, h: 60, title: "", note });
-    return y + 60;
-  }
-  const h = tasks.length > 5 ? 56 : 74;
-  const shown = tasks.slice(0, TASK_LIMIT);
-  const gap = 10;
-  const cell = (w - gap * (columns - 1)) / columns;
-  let i = 0;
-  let node;
-  for (const each of shown) {
-    if (each.node && each.node !== node) {
-      if (i % columns) y += h + gap;
-      i = 0;
-      node = each.node;
-      picture.boxes.push({ key: `node:${service}:${node}`, kind: "node", x, y, w, h: 16, title: `node ${node}` });
-      y += 20;
+/** Puts rows below each other; the boxes of a row share its width, and a box may have rows inside. Returns the end. */
+function stack(boxes, rows, x, y, w) {
+  for (const row of rows) {
+    const cells = [row].flat();
+    const cell = (w - GAP * (cells.length - 1)) / cells.length;
+    for (const [i, box] of cells.entries()) {
+      if (!box) continue;
+      Object.assign(box, { x: Math.round(x + i * (cell + GAP)), y, w: Math.floor(cell) });
+      boxes.push(box);
+      if (box.inside) box.h = stack(boxes, box.inside, box.x + GAP, y + box.h, box.w - 2 * GAP) + GAP - y;
+      delete box.inside;
     }
-    taskBox(picture, state, each, role, x + (i % columns) * (cell + gap), y, cell, h);
-    i += 1;
-    if (i % columns === 0) y += h + gap;
+    y += cells[0].h + GAP;
   }
-  if (i % columns) y += h + gap;
-  if (tasks.length > shown.length) {
-    const rest = tasks.slice(TASK_LIMIT);
-    const cards = rest.reduce((sum, each) => sum + at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size, 0);
-    picture.boxes.push({ key: `more:${service}`, kind: "empty", x, y, w, h: 34, title: "", note: `and ${rest.length} more replicas with ${cards} cards` });
-    y += 34 + gap;
-  }
-  return y - gap;
+  return y - GAP;
 }
 
-function replicas(tasks) {
+function beside(picture, parts) {
+  const space = Math.max(30, picture.width * 0.036);
+  let x = 0;
+  const columns = parts.map((part, i) => {
+    const boxes = [];
+    const w = (picture.width - 4 * space) * SHARES[i];
+    const bottom = stack(boxes, part, x, 0, w);
+    x += w + space;
+    return { bottom, boxes };
+  });
+  const height = Math.max(...columns.map((each) => each.bottom));
+  for (const { boxes, bottom } of columns) for (const box of boxes) box.y += Math.round((height - bottom) / 2);
+  picture.boxes.push(...columns.flatMap((each) => each.boxes));
+  arrows(picture);
+  return height;
+}
+
+function service(name, tasks, columns) {
+  const role = ROLES[name];
   const ready = tasks.filter((each) => each.state === "ready").length;
-  return tasks.length === 0 ? "" : `${ready} of ${tasks.length} ready`;
+  const corner = tasks.length ? `${ready} of ${tasks.length} ready` : "";
+  const rows = [{ key: `title:${name}`, kind: "title", role, h: 24, title: name, corner }];
+  const note = role === "vip" ? "no replica: messages wait in the queue" : "no replica: nobody answers reads";
+  if (tasks.length === 0) rows.push({ key: `none:${name}`, kind: "empty", h: 60, note });
+  for (const node of new Set(tasks.map((each) => each.node))) {
+    if (node) rows.push({ key: `node:${name}:${node}`, kind: "node", h: 16, title: `node ${node}` });
+    rows.push(...chunks(tasks.filter((each) => each.node === node), columns));
+  }
+  return rows;
 }
 
-function taskBox(picture, state, task, role, x, y, w, h) {
-  const key = `${role === "account" ? "outbox" : "task"}:${task.task}`;
-  const ids = at(state, key);
-  const box = {
-    key: `box:${task.task}`, kind: "task", role, x, y, w, h, task: task.task, slot: task.slot, title: task.task, state: task.state,
-    side: task.image ? task.image.replace(/^.*:/, "").slice(0, 12) : task.pid ? `pid ${task.pid}` : "", error: task.error, count: ids.size, outbox: task.outbox,
+/** Splits a list into rows of `n`, the last one with empty places. */
+function chunks(list, n) {
+  const rows = Math.ceil(list.length / n);
+  return Array.from({ length: rows }, (_, i) => Array.from({ length: n }, (__, j) => list[n * i + j]));
+}
+
+function taskBox(state, task) {
+  const role = ROLES[task.service] ?? "other";
+  const place = `${role === "account" ? "outbox" : "task"}:${task.task}`;
+  const cards = at(state, place).size;
+  const outbox = state.outboxes.get(task.task) ?? cards;
+  const differs = role === "account" && outbox !== cards;
+  const busy = role === "vip" ? `${cards} in flight` : `${outbox} in its outbox${differs ? " by its own count" : ""}`;
+  const calm = { account: "its outbox is empty", vip: taskWhy(task, state.broker) }[role] ?? "";
+  const idle = task.state === "ready" ? calm : taskWhy(task, state.broker);
+  return {
+    key: `box:${task.task}`, kind: "task", h: 74, rows: 1, role, place, task: task.task, node: task.node, differs,
+    title: task.task, state: task.state, corner: stateWord(task.state), note: cards || differs ? busy : idle,
+    side: task.image ? task.image.replace(/^.*:/, "").slice(0, 12) : task.pid ? `pid ${task.pid}` : "",
   };
-  if (role === "account") {
-    box.label = "outbox";
-    const differs = task.outbox !== undefined && task.outbox !== ids.size;
-    box.note = differs ? `${task.outbox} by its own count` : ids.size ? "" : task.state === "ready" ? "outbox is empty" : taskWhy(task, state);
-  } else box.note = ids.size ? "" : taskWhy(task, state);
-  picture.boxes.push(box);
-  lane(picture, box, key, ids, { x: x + PAD, y: y + h - CARD.h - 8, w: w - 2 * PAD, rows: 1 });
 }
 
-/** Puts cards into a lane, as many as fit; the rest is counted. */
-function lane(picture, box, key, ids, { x, y, w, rows }) {
-  const perRow = Math.max(1, Math.floor((w + CARD.gap) / (CARD.w + CARD.gap)));
-  const room = perRow * rows;
-  const spare = w - perRow * (CARD.w + CARD.gap) > 18;
-  const shown = ids.size <= room ? ids.size : spare ? room : room - 1;
-  picture.anchors.set(key, { box, dx: x - box.x, dy: y - box.y });
-  let i = 0;
-  for (const id of ids) {
-    if (i === shown) break;
-    picture.cards.push({ id, key, x: x + (i % perRow) * (CARD.w + CARD.gap), y: y + Math.floor(i / perRow) * (CARD.h + CARD.gap) });
-    i += 1;
+function broker(state, system, task) {
+  const away = brokerWhy(state.broker);
+  const delay = ({ name }) => Number(/\.retry\.(\d+)$/.exec(name)?.[1] ?? 0);
+  const queues = [...state.queues.values()].sort((a, b) => delay(a) - delay(b) || order(a.name, b.name));
+  const of = (role) => queues.filter((each) => each.role === role);
+  const rows = [{ key: "exchange", kind: "exchange", h: 24, title: "default exchange", corner: "by queue name" }];
+  for (const each of of("work")) {
+    rows.push(queueBox(state, each, each.name, 2));
+    const retries = of("retry").filter((other) => other.name.startsWith(`${each.name}.`));
+    if (retries.length) rows.push(retries.map((other) => queueBox(state, other, `retry ${delay(other) / 1000} s`, 1)));
   }
-  if (ids.size > shown) {
-    const column = shown === room ? perRow : shown % perRow;
-    box.more = { dx: x - box.x + column * (CARD.w + CARD.gap), dy: y - box.y + (rows - 1) * (CARD.h + CARD.gap), n: ids.size - shown };
-  }
-}
-
-function brokerBox(picture, state, system, tasks, x, y, w) {
-  const task = tasks[0];
-  const frame = {
-    key: "broker", kind: "broker", x, y, w, h: 0, task: task?.task, state: state.broker.up === false ? "gone" : task?.state ?? (state.broker.up ? "ready" : "starting"),
-    title: system.brokerName ?? "broker", note: brokerWhy(state.broker) || state.broker.address || system.broker || "", away: state.broker.up === false,
+  for (const each of of("dead")) rows.push(queueBox(state, each, "dead letters", 1));
+  const note = away || "the broker's queues are not known yet";
+  if (queues.length === 0) rows.push({ key: "none:queues", kind: "empty", h: 60, note });
+  return {
+    key: "broker", kind: "broker", h: 46, inside: rows, task: task?.task, state: away ? "gone" : task?.state ?? "ready",
+    title: system.brokerName ?? "broker", note: away || state.broker.address || system.broker || "",
   };
-  picture.boxes.push(frame);
-  const inner = { x: x + PAD, w: w - 2 * PAD };
-  let top = y + 46;
-  picture.boxes.push({ key: "exchange", kind: "exchange", ...inner, y: top, h: 24, title: "default exchange", note: "by queue name" });
-  top += 24 + 18;
-  const all = [...state.queues.values()].sort((a, b) => delay(a) - delay(b) || order(a.name, b.name));
-  const work = all.filter((each) => each.role === "work");
-  if (all.length === 0) {
-    const note = brokerWhy(state.broker) || "the broker's queues are not known yet";
-    picture.boxes.push({ key: "none:queues", kind: "empty", ...inner, y: top, h: 60, title: "", note });
-    top += 60 + PAD;
-  }
-  for (const each of work) {
-    queueBox(picture, state, each, inner.x, top, inner.w, 102, 2, each.name);
-    top += 102 + 12;
-    const retry = all.filter((other) => other.role === "retry" && other.name.startsWith(`${each.name}.`));
-    const gap = 8;
-    const cell = (inner.w - gap * (Math.max(1, retry.length) - 1)) / Math.max(1, retry.length);
-    retry.forEach((other, i) => queueBox(picture, state, other, inner.x + i * (cell + gap), top, cell, 74, 1, `${cell < 88 ? "" : "retry "}${delay(other) / 1000} s`));
-    if (retry.length) top += 74 + 12;
-  }
-  for (const each of all.filter((other) => other.role === "dead")) {
-    queueBox(picture, state, each, inner.x, top, inner.w, 72, 1, "dead letters");
-    top += 72 + 12;
-  }
-  frame.h = top - y;
-  return top;
 }
 
-const delay = (queue) => Number(/\.retry\.(\d+)$/.exec(queue.name)?.[1] ?? 0);
-
-function queueBox(picture, state, queue, x, y, w, h, rows, title) {
-  const key = `queue:${queue.name}`;
-  const ids = at(state, key);
-  const flight = queue.role === "work" ? inFlight(state, queue.name) : 0;
-  const box = {
-    key: `box:${queue.name}`, kind: "queue", role: queue.role, x, y, w, h, queue: queue.name, title, waiting: ids.size, flight,
-    cards: ids.size + flight, ready: queue.ready, unacked: queue.unacked ?? 0, broker: queue.ready + (queue.unacked ?? 0),
-    consumers: queue.consumers, note: ids.size ? "" : queueWhy(queue, state), small: w < 150,
+function queueBox(state, { name, role, t, ready, unacked = 0, consumers }, title, rows) {
+  const waiting = at(state, `queue:${name}`).size;
+  const flight = role === "work" ? inFlight(state, name) : 0;
+  const [cards, broker] = [waiting + flight, ready + unacked];
+  const busy = { work: `${waiting} waiting, ${flight} in flight`, dead: "waits for a person" }[role] ?? "";
+  return {
+    key: `box:${name}`, kind: "queue", role, h: 54 + rows * STEP.y, rows, place: `queue:${name}`, queue: name,
+    waiting, flight, cards, broker, title, corner: waiting, note: cards ? busy : queueWhy({ role, consumers }, state),
+    side: `broker: ${ready}${role === "work" ? ` + ${unacked}` : ""}`,
+    differs: cards !== broker && state.now - Math.max(state.movedAt, t) > POLL_MS,
   };
-  box.differs = box.cards !== box.broker && state.now - Math.max(state.movedAt, queue.t) > POLL_MS;
-  picture.boxes.push(box);
-  const inset = box.small ? 8 : PAD;
-  lane(picture, box, key, ids, { x: x + inset, y: y + h - rows * (CARD.h + CARD.gap) - 4, w: w - 2 * inset, rows });
 }
 
-function offers(picture, state, x, y, w) {
-  const stream = [...state.queues.values()].find((each) => each.role === "stream") ?? { name: "offers", role: "stream" };
-  const ids = [...at(state, "done")].slice(-OFFER_ROWS).reverse();
-  const step = 24;
-  const rows = picture.width < NARROW ? Math.max(3, Math.min(6, ids.length)) : OFFER_ROWS;
-  const box = {
-    key: "offers", kind: "stream", x, y, w, h: 58 + rows * step, queue: stream.name, title: "offers", done: state.totals.done, entries: stream.ready,
-    duplicates: state.totals.duplicates, note: ids.length ? "" : queueWhy(stream, state), rows: [],
+function offers(state, narrow) {
+  const unknown = { name: "offers", role: "stream" };
+  const stream = [...state.queues.values()].find((each) => each.role === "stream") ?? unknown;
+  const rows = narrow ? 6 : 12;
+  const ids = [...at(state, "done")].slice(-rows).reverse();
+  const { done, duplicates } = state.totals;
+  const offer = ({ id, request, account, place }) => ({ id, request, account, task: place.task });
+  return {
+    key: "offers", kind: "stream", h: 54 + rows * OFFER_STEP, rows, step: OFFER_STEP, columns: 1, queue: stream.name,
+    cards: done, broker: stream.ready, title: `${stream.name} (stream)`, corner: done, differs: duplicates > 0,
+    note: ids.length ? `broker: ${stream.ready ?? "?"}` : queueWhy(stream, state),
+    side: duplicates ? count(duplicates, "duplicate") : "", offers: ids.map((id) => offer(state.messages.get(id))),
   };
-  picture.boxes.push(box);
-  ids.slice(0, rows).forEach((id, i) => {
-    const message = state.messages.get(id);
-    const card = { id, key: "done", x: x + PAD, y: y + 52 + i * step };
-    picture.cards.push(card);
-    const made = message.place.task;
-    box.rows.push({ id, request: message.request, account: message.account, task: made, slot: state.tasks.get(made)?.slot ?? (Number(/\.(\d+)$/.exec(made)?.[1]) || 1), dy: 52 + i * step, t: message.place.since });
-  });
-  picture.anchors.set("done", { box, dx: PAD, dy: 52 });
-  picture.anchors.set("duplicate", { box, dx: PAD, dy: 30 });
-  return y + box.h;
 }
 
-function band(picture, state, tasks, x, y, w) {
-  const small = w < NARROW;
-  const cell = small ? (w - 10) / 2 : 176;
-  tasks.forEach((task, i) => {
-    const bx = small ? x + (i % 2) * (cell + 10) : x;
-    const by = small ? y + Math.floor(i / 2) * 52 : y + i * 52;
-    picture.boxes.push({
-      key: `box:${task.task}`, kind: "task", role: ROLES[task.service] ?? "other", x: bx, y: by, w: cell, h: 44, task: task.task, slot: task.slot,
-      title: task.task, state: task.state, side: task.pid ? `pid ${task.pid}` : "", note: "", flat: true, count: 0, error: task.error,
-    });
-  });
-  const deep = small ? Math.ceil(tasks.length / 2) * 52 : 0;
-  const bx = small || tasks.length === 0 ? x : x + cell + 30;
-  const last = state.bus.at(-1);
+function band(picture, state, tasks, y, narrow) {
+  const flat = tasks.map((each) => ({ ...each, flat: true, h: 44, note: each.side, side: "", rows: undefined }));
   const listeners = [...state.queues.values()].filter((each) => each.exchange === "springCloudBus").length;
-  picture.boxes.push({
-    key: "bus", kind: "bus", x: bx, y: y + deep, w: x + w - bx, h: 44, title: "springCloudBus", listeners,
-    note: last ? `${last.task}: ${last.text}` : brokerWhy(state.broker) || "no settings change yet: save a file in config-repo",
-  });
-  return y + deep + Math.max(44, small ? 0 : tasks.length * 52 - 8);
+  const { who, text } = state.change ? told(state.change) : { who: "settings", text: "not changed yet" };
+  const note = brokerWhy(state.broker) || `${who}: ${text}`;
+  const bus = { key: "bus", kind: "bus", h: 44, title: "springCloudBus", corner: count(listeners, "listener"), note };
+  if (narrow) return stack(picture.boxes, [...chunks(flat, 2), bus], 0, y, picture.width);
+  return Math.max(stack(picture.boxes, flat, 0, y, 176), stack(picture.boxes, [bus], 206, y, picture.width - 206));
 }
 
-function arrows(picture, small) {
-  const box = (key) => picture.boxes.find((each) => each.key === key);
-  const add = (key, from, to) => from && to && picture.arrows.push({ key, d: small ? down(from, to) : across(from, to) });
-  const exchange = box("exchange");
-  const tasks = picture.boxes.filter((each) => each.kind === "task" && !each.flat);
-  const queues = picture.boxes.filter((each) => each.kind === "queue");
-  for (const each of queues.filter((other) => other.role === "retry")) {
-    picture.arrows.push({ key: `retry>${each.queue}`, d: `M${mid(each)},${each.y} v-11` });
+function arrows({ boxes, arrows }) {
+  const of = (kind, role) => boxes.filter((each) => each.kind === kind && each.role === role);
+  const [accounts, work, vips] = [of("task", "account"), of("queue", "work"), of("task", "vip")];
+  const links = [[of("clients"), accounts], [accounts, of("exchange")], [work, vips], [vips, of("stream")]];
+  for (const [froms, tos] of links) {
+    for (const from of froms) for (const to of tos) arrows.push({ key: `${from.key} ${to.key}`, d: curve(from, to) });
   }
-  if (small) {
-    add("clients", box("clients"), box("title:accountservice"));
-    add("publish", tasks.filter((each) => each.role === "account").at(-1), box("broker"));
-    add("consume", box("broker"), box("title:vipservice"));
-    add("append", tasks.filter((each) => each.role === "vip").at(-1), box("offers"));
-    return;
+  for (const each of [...work, ...of("queue", "retry")]) {
+    arrows.push({ key: each.key, d: `M${Math.round(each.x + each.w / 2)},${each.y} v${-GAP}` });
   }
-  for (const each of tasks.filter((other) => other.role === "account")) {
-    add(`clients>${each.task}`, box("clients"), each);
-    add(`${each.task}>exchange`, each, exchange);
-  }
-  for (const queue of queues.filter((each) => each.role === "work")) {
-    picture.arrows.push({ key: `exchange>${queue.queue}`, d: `M${mid(exchange)},${exchange.y + exchange.h} L${mid(exchange)},${queue.y - 2}` });
-    for (const each of tasks.filter((other) => other.role === "vip")) add(`${queue.queue}>${each.task}`, queue, each);
-  }
-  for (const each of tasks.filter((other) => other.role === "vip")) add(`${each.task}>offers`, each, box("offers"));
 }
 
-const mid = (box) => Math.round(box.x + box.w / 2);
-
-function across(from, to) {
-  const [x1, y1] = [from.x + from.w, from.y + from.h / 2];
-  const [x2, y2] = [to.x - 3, to.y + to.h / 2];
-  const bend = (x2 - x1) / 2;
-  return `M${round(x1)},${round(y1)} C${round(x1 + bend)},${round(y1)} ${round(x2 - bend)},${round(y2)} ${round(x2)},${round(y2)}`;
+function curve(from, to) {
+  const [y1, y2] = [from.y + from.h / 2, to.y + to.h / 2];
+  const bend = Math.round((from.x + from.w + to.x) / 2);
+  return `M${from.x + from.w},${y1} C${bend},${y1} ${bend},${y2} ${to.x - 3},${y2}`;
 }
 
-function down(from, to) {
-  const x = Math.round(from.x + Math.min(from.w, to.w) / 2);
-  return `M${x},${round(from.y + from.h)} L${x},${round(to.y - 2)}`;
+/** Seats the cards of a box in rows at its lower end; those that find no seat are counted. */
+function seat({ cards }, state, box) {
+  const { rows, place: key = "done", offers, step = STEP.y } = box;
+  if (!rows) return;
+  const space = box.w - 2 * GAP + STEP.x - CARD.w;
+  const columns = box.columns ?? Math.floor(space / STEP.x);
+  const room = columns * rows - Number(space % STEP.x < 20);
+  const ids = offers ? offers.map((each) => each.id) : [...at(state, key)];
+  const shown = ids.length <= columns * rows ? ids.length : room;
+  box.lane = box.h - rows * step - 4;
+  if (ids.length > shown) box.more = { n: ids.length - shown };
+  ids.slice(0, shown).forEach((id, i) => cards.push({
+    id, key, x: box.x + GAP + (i % columns) * STEP.x, y: box.y + box.lane + Math.floor(i / columns) * step,
+  }));
 }
-
-const round = (n) => Math.round(n * 10) / 10;
 
 /** Returns where a card at the place `key` is drawn when it has no seat of its own. */
-function anchor(picture, key) {
-  const known = picture.anchors.get(key);
-  if (known) return { x: known.box.x + known.dx, y: known.box.y + known.dy };
-  const [kind, ...rest] = key.split(":");
-  const name = rest.join(":");
-  const box = picture.boxes.find((each) => each.key === `box:${name}` || (each.task === name && name)) ?? picture.boxes.find((each) => each.key === kind);
-  if (kind === "wire") {
-    const exchange = picture.boxes.find((each) => each.key === "exchange");
-    return { x: exchange.x - (picture.width < NARROW ? 0 : 6), y: exchange.y + 3 };
-  }
-  if (kind === "declined" || kind === "dropped" || kind === "left") return null;
-  return box ? { x: box.x + box.w / 2 - CARD.w / 2, y: box.y + box.h / 2 - CARD.h / 2 } : null;
+function anchor(boxes, key) {
+  const [, kind, name] = /^(\w+):?(.*)$/s.exec(key);
+  const wanted = { wire: "exchange", done: "offers", duplicate: "offers" }[kind] ?? (name ? `box:${name}` : kind);
+  const { x, y, w, h, lane } = boxes.find((each) => each.key === wanted) ?? {};
+  if (x === undefined) return null;
+  if (kind === "entry" || !lane) return { x: x + (w - CARD.w) / 2, y: y + (h - CARD.h) / 2 };
+  return { x: x + GAP, y: y + lane };
 }

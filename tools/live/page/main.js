@@ -3,216 +3,137 @@
 // A saved recording has its events inside and no API; then only what plays is shown.
 
 import { Actions } from "./actions.js";
-import { Api, takeToken } from "./api.js";
-import { Detail } from "./detail.js";
-import { byId, html, svg } from "./dom.js";
-import { Player, SPEEDS } from "./player.js";
-import { download, saved } from "./save.js";
-import { at, inFlight, stateWord } from "./state.js";
+import { Api } from "./api.js";
+import { Detail, line } from "./detail.js";
+import { byId, h, link, setText, sync } from "./dom.js";
+import { Player } from "./player.js";
+import { save } from "./save.js";
 import { View } from "./view.js";
-import { brokerWhy, clock, count, duration, placeWords, shortId } from "./words.js";
+import { brokerWhy, clock, duration, placeWords, told } from "./words.js";
 
 /** Events of the last moment may still be missing, since the server merges several logs. */
 const HOLD_BACK_MS = 300;
-const TABLE_ROWS = 50;
-const LOG_ROWS = 60;
-const BUCKETS = 120;
+/** All but the picture is refreshed after this time, and a screen reader hears one sentence after that. */
+const REFRESH_MS = 250;
+const ANNOUNCE_MS = 2000;
+const ROWS = 50;
 
 const recording = byId("recording") && JSON.parse(byId("recording").textContent);
 const player = new Player({ limit: recording ? Infinity : undefined });
-const api = recording ? null : new Api(takeToken());
+const api = recording ? null : new Api();
+const actions = recording ? null : new Actions(api.act);
+const detail = new Detail({ api, state: () => player.state });
+const onMessage = (id) => detail.open("message", id);
+const onQueue = (name) => detail.open("queue", name);
+const onTask = actions && ((name) => player.state.tasks.has(name) && actions.choose(player.state.tasks.get(name)));
+const view = new View({ onMessage, onQueue, onTask });
 let system = recording?.system ?? {};
+let connection = recording ? { state: "connected", text: "" } : { state: "connecting", text: "connecting…" };
 let clockOffset = 0;
-let connection = { state: "connecting", text: "connecting…" };
-let still = true;
-let slow = 0;
-let told = 0;
-let drawn = 0;
+let skipped = 0;
+let stepped = null;
+let logged = null;
+let announced = null;
 
-const detail = new Detail({ api, state: () => player.state, choose: (task, service) => actions?.choose(task, service) });
-const view = new View({
-  onQueue: (name) => detail.open("queue", name),
-  onMessage: (id) => detail.open("message", id),
-  onTask: (name) => detail.open("task", name),
-});
-const actions = recording ? null : new Actions((name, body) => api.act(name, body));
-
-function now() {
-  return recording ? player.end : Date.now() - clockOffset - HOLD_BACK_MS;
-}
-
-function connect() {
-  api.follow({
-    snapshot(data) {
-      system = data.system;
-      clockOffset = Date.now() - Date.parse(data.now);
-      player.snapshot(data);
-      actions.setSystem(system);
-      still = true;
-    },
-    events: (list) => player.push(list),
-    skipped: (n) => (player.state.totals.skipped += n),
-    status(state, text) {
-      connection = { state, text };
-      refresh();
-    },
-  });
-}
-
-// Time ----------------------------------------------------------------------------------------------------------------
-
-function controls() {
-  byId("speed").append(...SPEEDS.map((each) => html("option", { value: 1 / each }, `1/${each}`)));
-  byId("speed").addEventListener("change", (event) => {
-    player.speed = event.target.value === "auto" ? "auto" : Number(event.target.value);
-  });
-  byId("play").addEventListener("click", togglePlay);
-  byId("step").addEventListener("click", () => stepped(player.step()));
-  byId("back").addEventListener("click", () => stepped(player.back(), true));
-  byId("live").addEventListener("click", () => {
-    if (recording) player.seek(player.start - 1);
-    player.paused = false;
-    if (!recording) player.live();
-    byId("speed").value = player.speed;
-    still = true;
-  });
-  byId("timeline").addEventListener("input", (event) => {
-    player.paused = true;
-    player.seek(player.start + (event.target.value / 1000) * (player.end - player.start));
-    stepped(null, true);
-  });
-  byId("save").addEventListener("click", async () => {
-    if (!recording) download(`hops-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.html`, await saved(player.events, system));
-  });
-  document.addEventListener("keydown", (event) => {
-    if (event.target.closest("input, select, textarea, button, [role=button], pre") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const act = { " ": togglePlay, ".": () => stepped(player.step()), ",": () => stepped(player.back(), true), l: () => byId("live").click() }[event.key];
-    if (act) event.preventDefault(), act();
-  });
-}
-
-function togglePlay() {
+function play() {
   player.paused = !player.paused;
-  if (recording && !player.paused && player.pending === 0) player.seek(player.start - 1);
-  refresh();
+  if (recording && player.pending === 0) player.seek(player.start - 1);
 }
 
-function stepped(event, silent = false) {
-  if (silent) still = true;
-  byId("now-playing").textContent = event ? `${event.task ?? event.kind}: ${event.text ?? event.state ?? event.kind}` : "";
-  refresh();
+function seek() {
+  player.paused = true;
+  player.seek(player.start + byId("timeline").value * (player.end - player.start));
+}
+
+function listen() {
+  const on = (id, act, type = "click") => byId(id).addEventListener(type, () => {
+    stepped = act();
+    refresh();
+  });
+  on("play", play);
+  on("step", () => player.step());
+  on("back", () => player.back());
+  on("live", () => player.live());
+  on("save", () => void save(player.events, system));
+  on("timeline", seek, "input");
+  on("speed", () => void (player.speed = Number(byId("speed").value) || "auto"), "change");
+  document.addEventListener("keydown", (event) => {
+    const isTyped = event.target.closest("input, select, button, [role=button], summary");
+    const button = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+    if (isTyped || event.ctrlKey || event.metaKey || event.altKey || !button) return;
+    event.preventDefault();
+    button.click();
+  });
 }
 
 function timePanel() {
-  const length = player.end - player.start;
-  const timeline = byId("timeline");
-  timeline.value = length > 0 ? Math.round(((Math.min(player.position, player.end) - player.start) / length) * 1000) : 1000;
-  timeline.setAttribute("aria-valuetext", clock(player.position, true));
-  const counts = player.histogram(BUCKETS);
-  const signature = counts.join();
-  const most = Math.max(1, ...counts);
-  const histogram = byId("histogram");
-  if (histogram.dataset.signature !== signature) {
-    const heights = counts.map((n) => (n ? 3 + 25 * Math.sqrt(n / most) : 0));
-    histogram.replaceChildren(...heights.map((height, i) => svg("rect", { x: i * 2, width: 1.6, y: 28 - height, height, rx: 0.6 })));
-  }
-  histogram.dataset.signature = signature;
-  const live = !player.paused && player.pending === 0;
-  const pace = player.pace >= 1 ? `${player.pace}/1` : `1/${Math.round(1 / player.pace)}`;
-  const rest = duration(Math.max(0, player.end - player.position));
-  const mode = player.paused ? "paused" : live ? (recording ? "end" : "live") : `${pace} · ${rest} left`;
-  byId("moment").textContent = `${clock(player.position, !live)} · ${mode}`;
-  if (!player.paused) byId("now-playing").textContent = "";
-  byId("time").dataset.mode = player.paused ? "paused" : live ? "live" : "playing";
-  byId("play").dataset.icon = player.paused ? "play" : "pause";
-  byId("play").setAttribute("aria-label", player.paused ? "Play" : "Pause");
+  const { start, end, position, paused, pace } = player;
+  const isLive = !paused && player.pending === 0;
+  const rest = `1/${Math.round(1 / pace) || 1} · ${duration(Math.max(0, end - position))} left`;
+  const mode = paused ? "paused" : isLive ? (recording ? "end" : "live") : rest;
+  byId("moment").textContent = `${clock(position, !isLive)} · ${mode}`;
+  byId("timeline").value = end > start ? (position - start) / (end - start) : 1;
+  byId("timeline").setAttribute("aria-valuetext", clock(position, true));
+  const bar = (n, i) => (n ? `M${2 * i + 1},28 v${-3 - Math.min(25, 5 * Math.sqrt(n))}` : "");
+  byId("histogram").setAttribute("d", player.histogram().map(bar).join(""));
+  setText(byId("now-playing"), stepped ? `${told(stepped).who} ${told(stepped).text}` : "");
+  if (byId("speed").value !== String(player.speed)) byId("speed").value = player.speed;
+  byId("time").dataset.mode = paused ? "paused" : isLive ? "live" : "playing";
+  byId("play").setAttribute("aria-label", paused ? "Play" : "Pause");
 }
-
-// In words ------------------------------------------------------------------------------------------------------------
 
 function tables() {
-  const { state } = player;
-  const open = [...state.messages.values()].filter((each) => !state.finished.has(each.id));
-  const ended = [...state.finished].slice(-TABLE_ROWS).reverse().map((id) => state.messages.get(id));
-  const list = [...open.slice(0, TABLE_ROWS), ...ended].slice(0, TABLE_ROWS);
-  rows("messages", list.map((each) => ({
-    key: each.id,
-    request: each.request,
-    cells: [each.id, each.account ?? "unknown", placeWords(each), clock(each.place.since), String(each.attempts)],
-    open: () => detail.open("message", each.id),
-  })), "no message yet: read a VIP's account");
-  rows("queues", [...state.queues.values()].filter((each) => each.role !== "other").map((each) => {
-    const work = each.role === "work";
-    const waiting = at(state, `queue:${each.name}`).size;
-    const cards = each.role === "stream" ? String(state.totals.done) : work ? `${waiting} waiting, ${inFlight(state, each.name)} in flight` : String(waiting);
-    const broker = work ? `${each.ready} + ${each.unacked ?? 0}` : String(each.ready);
-    return { key: each.name, cells: [each.name, cards, broker, String(each.consumers ?? "")], open: () => detail.open("queue", each.name) };
-  }), brokerWhy(state.broker) || "the broker's queues are not known yet");
-  rows("replicas", [...state.tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1)).map((each) => ({
-    key: each.task,
-    cells: [
-      each.task, stateWord(each.state), String(at(state, `task:${each.task}`).size + at(state, `outbox:${each.task}`).size),
-      [each.pid && `pid ${each.pid}`, each.image?.replace(/^.*\//, ""), each.node].filter(Boolean).join(", "),
-    ],
-    open: () => detail.open("task", each.task),
-  })), connection.text || "no replica is known");
+  const { messages, finished, broker } = player.state;
+  const open = [...messages.keys()].filter((id) => !finished.has(id));
+  const ids = [...open.slice(0, ROWS), ...[...finished].slice(-ROWS).reverse()].slice(0, ROWS);
+  const messageRow = ({ id, account = "?", place, attempts, request }) =>
+    ({ key: id, request, cells: [account, placeWords(place), clock(place.since), attempts] });
+  const queueRow = ({ queue: key, cards, broker: count, note }) => ({ key, cells: [cards, count, note] });
+  const taskRow = ({ task: key, corner, note, side }) => ({ key, cells: [corner, note, side] });
+  const queues = view.picture.boxes.filter((each) => each.queue !== undefined);
+  table("messages", onMessage, ids.map((id) => messageRow(messages.get(id))), "no message yet: read a VIP's account");
+  table("queues", onQueue, queues.map(queueRow), brokerWhy(broker) || "no queue is known yet");
+  table("replicas", onTask, view.picture.tasks.map(taskRow), connection.text || "no replica is known yet");
 }
 
-/** Fills a table; rows and buttons stay the same elements, so that focus stays where it is. */
-function rows(id, list, empty) {
-  const body = byId(id).tBodies[0];
-  const known = new Map([...body.rows].map((each) => [each.dataset.key, each]));
-  const fresh = list.map(({ key, request, cells, open }) => {
-    let row = known.get(key);
-    if (!row) {
-      const button = html("button", { type: "button", class: "link", onclick: open }, cells[0]);
-      row = html("tr", { "data-key": key }, html("th", { scope: "row" }, button), ...cells.slice(1).map(() => html("td")));
-    }
+function table(id, onclick, items, empty) {
+  const { tBodies: [body], caption } = byId(id);
+  setText(caption.lastElementChild, items.length ? "" : empty);
+  const name = (key) => h("th", { scope: "row" }, onclick ? link(key, () => onclick(key)) : key);
+  const make = ({ key, cells }) => h("tr", {}, name(key), ...cells.map(() => h("td")));
+  sync(body, items, make, (row, { request, cells }) => {
     if (request !== undefined) row.dataset.request = request;
-    cells.slice(1).forEach((cell, i) => {
-      if (row.cells[i + 1].textContent !== cell) row.cells[i + 1].textContent = cell;
-    });
-    return row;
+    cells.forEach((cell, i) => setText(row.cells[i + 1], cell));
   });
-  if (fresh.length === 0) fresh.push(html("tr", {}, html("td", { class: "faint", colspan: 5 }, empty)));
-  if (fresh.length !== body.rows.length || fresh.some((each, i) => body.rows[i] !== each)) body.replaceChildren(...fresh);
 }
 
 function logPanel() {
   const { log } = player.state;
-  const list = log.slice(-LOG_ROWS).reverse();
-  const panel = byId("log");
-  const signature = `${list.length} ${list[0]?.t} ${list[0]?.text}`;
-  if (panel.dataset.signature === signature) return;
-  panel.dataset.signature = signature;
-  const lines = list.map(({ t, who, text, tone, id }) => {
-    return html("li", { class: tone }, html("time", {}, clock(t, true)), html("b", {}, who), html("span", {}, id ? text.replaceAll(id, shortId(id)) : text));
-  });
-  panel.replaceChildren(...(lines.length ? lines : [html("li", { class: "faint" }, "Nothing has happened yet: read an account.")]));
-  // A screen reader hears one sentence every two seconds at most.
-  if (Date.now() - told < 2000) return;
-  const since = log.filter((each) => each.t > (panel.dataset.told ?? 0));
-  if (since.length === 0) return;
-  told = Date.now();
-  panel.dataset.told = since.at(-1).t;
-  const important = since.findLast((each) => each.tone) ?? since.at(-1);
-  byId("announce").textContent = `${important.who}: ${important.text}${since.length > 1 ? ` (and ${count(since.length - 1, "other event")})` : ""}`;
+  if (log.at(-1) === logged) return;
+  logged = log.at(-1);
+  byId("log").replaceChildren(...log.slice(-ROWS).reverse().map((event) => line(told(event))));
+}
+
+/** Lets a screen reader say what was most important since the last time. */
+function announce() {
+  const { log } = player.state;
+  const fresh = log.slice(log.indexOf(announced) + 1).map(told);
+  if (fresh.length === 0) return;
+  announced = log.at(-1);
+  const { who, text } = fresh.findLast((each) => each.tone) ?? fresh.at(-1);
+  byId("announce").textContent = `${who}: ${text}${fresh.length > 1 ? ` (and ${fresh.length - 1} more)` : ""}`;
 }
 
 function statusLine() {
-  const { state } = player;
-  const line = byId("status");
-  const away = brokerWhy(state.broker);
-  const { totals } = state;
-  const numbers = [
-    count(totals.reads, "read"), count(totals.done, "offer"), totals.duplicates && count(totals.duplicates, "duplicate"),
-    totals.deadLettered && `${totals.deadLettered} dead-lettered`, totals.untracked && `${totals.untracked} events of messages that are not followed`,
-    totals.skipped && `${totals.skipped} events skipped`,
-  ].filter(Boolean).join(" · ");
-  const live = connection.state === "connected" ? away || numbers : connection.text;
-  const text = recording ? `a recording of ${new Date(recording.savedAt).toLocaleString()}: ${numbers}` : live;
-  line.dataset.state = recording ? "recording" : connection.state === "connected" && away ? "away" : connection.state;
-  if (line.textContent !== text) line.textContent = text;
+  const { totals: { reads, done: offers, duplicates, deadLettered }, broker } = player.state;
+  const numbers = { reads, offers, duplicates, "dead-lettered": deadLettered, "events skipped": skipped };
+  const shown = Object.entries(numbers).filter(([, n], i) => n > 0 || i < 2);
+  const counted = shown.map(([word, n]) => `${word} ${n}`).join(" · ");
+  const savedAt = recording ? `recorded ${new Date(recording.savedAt).toLocaleString()} · ` : "";
+  const { state, text } = connection;
+  const isAway = state === "connected" && broker.up === false;
+  byId("status").dataset.state = isAway ? "away" : state;
+  setText(byId("status"), savedAt + (text || brokerWhy(broker) || counted));
 }
 
 function refresh() {
@@ -224,33 +145,41 @@ function refresh() {
   detail.update();
 }
 
-// Start ---------------------------------------------------------------------------------------------------------------
-
 let before = performance.now();
-function loop(at) {
-  const ms = Math.min(500, Math.max(0, at - before));
-  before = at;
-  player.advance(ms, now());
-  slow += ms;
+let refreshed = 0;
+let drawn = -1;
+function loop(time) {
+  const now = recording ? player.end : Date.now() - clockOffset - HOLD_BACK_MS;
+  player.advance(Math.min(500, Math.max(0, time - before)), now);
+  before = time;
+  const isDue = time - refreshed > REFRESH_MS;
   // Nothing to draw is the usual case, and then the page costs next to nothing.
-  if (still || slow > 250 || player.index !== drawn) view.draw(player.state, system, still);
-  still = false;
+  if (isDue || player.index !== drawn) view.draw(player.state, system);
   drawn = player.index;
-  if (slow > 250) {
-    slow = 0;
+  if (isDue) {
+    refreshed = time;
     refresh();
   }
   requestAnimationFrame(loop);
 }
 
-controls();
+listen();
 if (recording) {
   document.body.dataset.saved = "";
   for (const event of recording.events) player.add(event);
   player.seek(player.start - 1);
-  byId("live").textContent = "From the start";
-  byId("save").hidden = byId("actions").hidden = true;
-} else if (api.token) connect();
-else connection = { state: "refused", text: "this address has no token: open the one that `cargo hops live` prints" };
-refresh();
+} else {
+  api.follow({
+    snapshot(data) {
+      system = data.system;
+      clockOffset = Date.now() - Date.parse(data.now);
+      player.snapshot(data);
+      actions.refresh(system);
+    },
+    events: (list) => player.push(list),
+    skipped: (n) => (skipped += n),
+    status: (state, text) => (connection = { state, text }),
+  });
+}
+setInterval(announce, ANNOUNCE_MS);
 requestAnimationFrame(loop);

@@ -3,12 +3,11 @@
 // Pure: it is told how much time has passed. It keeps the events of the last minutes, and a base state from before the
 // first of them, so that any moment can be shown again by playing from there.
 
-import { apply, clone, create, tick, time } from "./state.js";
+import { apply, create, tick, time } from "./state.js";
 
-/** Denominators of the speeds that can be chosen; `auto` picks one of them. */
-export const SPEEDS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
-const AUTO = [1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10, 1 / 5, 1 / 2, 1, 4];
-/** What is pending should have been played after this time, so auto picks the slowest speed that manages. */
+/** Speeds of which `auto` picks one. */
+const PACES = [1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10, 1 / 5, 1 / 2, 1, 4];
+/** What is pending should have been played after this time, so auto picks the slowest pace that manages. */
 const AUTO_MS = 3500;
 /** Pauses in slow motion are shortened to this time. */
 const IDLE_MS = 600;
@@ -21,47 +20,37 @@ const STEPS = new Set(["hop", "end", "task", "broker", "bus", "answer", "reset"]
 
 export class Player {
   constructor({ limit = EVENT_LIMIT } = {}) {
-    this.limit = limit;
-    this.events = [];
-    this.index = 0;
-    this.base = create();
-    this.state = create();
-    this.position = 0;
-    this.lastSeq = 0;
-    this.speed = "auto";
-    this.paused = false;
-    this.pace = 1;
+    Object.assign(this, { limit, speed: "auto", paused: false, pace: 1 });
+    this.clear();
+  }
+
+  clear() {
+    Object.assign(this, { events: [], index: 0, base: create(), state: create(), position: 0, lastSeq: 0 });
   }
 
   get start() { return this.events[0]?.play ?? this.position; }
   get end() { return this.events.at(-1)?.play ?? this.position; }
   get pending() { return this.events.length - this.index; }
 
-  /**
-   * Starts from a snapshot. A later one comes after a gap: it brings the events that were skipped, and a message that it
-   * does not name has ended meanwhile.
-   */
+  // A later snapshot comes after a gap: it brings the events that were skipped, and a message that it does not name has
+  // ended meanwhile. One with smaller numbers is a new server's, and everything starts again.
   snapshot({ seq, now, events }) {
     const first = this.events.length === 0 || seq < this.lastSeq;
-    if (first) Object.assign(this, { events: [], index: 0, base: create(), state: create(), position: 0 });
+    if (first) this.clear();
     const known = new Set(this.events.map((each) => each.seq));
     const named = new Set(events.map((each) => each.id));
-    const open = new Set([...this.state.messages.keys()].filter((id) => !this.state.finished.has(id)));
-    for (const { id } of this.events.slice(this.index)) if (id !== undefined) open.add(id);
-    for (const event of events) if (!known.has(event.seq) || event.seq === undefined) this.add(event);
+    const ids = [...this.state.messages.keys(), ...this.events.slice(this.index).map((each) => each.id)];
+    for (const event of events) if (!known.has(event.seq)) this.add(event);
     if (first) this.seek(Math.max(time(now), this.end));
-    else this.add({ kind: "reset", at: now, lost: [...open].filter((id) => !named.has(id)) });
+    else this.add({ kind: "reset", at: now, lost: ids.filter((id) => !named.has(id) && !this.state.finished.has(id)) });
     this.lastSeq = seq;
     this.trim();
   }
 
   /** Adds events that are not there yet. */
   push(events) {
-    for (const event of events) {
-      if (event.seq <= this.lastSeq) continue;
-      this.lastSeq = event.seq ?? this.lastSeq;
-      this.add(event);
-    }
+    for (const event of events) if (event.seq > this.lastSeq) this.add(event);
+    this.lastSeq = Math.max(this.lastSeq, events.at(-1)?.seq ?? 0);
     this.trim();
   }
 
@@ -74,82 +63,60 @@ export class Player {
   trim() {
     let cut = Math.max(0, this.events.length - this.limit);
     while (cut < this.index && this.end - this.events[cut].play > AGE_LIMIT) cut += 1;
-    if (cut === 0) return;
     // In steps, since each one moves the whole list.
-    if (cut < this.limit / 10 && this.events.length < this.limit * 1.1) return;
+    if (cut < this.limit / 10) return;
     for (const event of this.events.splice(0, cut)) apply(this.base, event);
     this.base.moves = [];
     this.index -= cut;
-    if (this.index >= 0) return;
-    this.index = 0;
-    this.state = clone(this.base);
-    this.position = Math.max(this.position, this.base.now);
+    if (this.index < 0) this.rewind();
   }
 
   /** Lets `ms` of real time pass; `now` is the system's clock, which time follows when nothing is pending. */
   advance(ms, now) {
     if (this.paused) return;
-    this.pace = this.speed === "auto" ? this.autoPace() : this.speed;
-    if (this.speed === "auto" && this.pending && this.end - this.position > BEHIND_MS && this.rest(1) > BEHIND_MS) {
-      this.playTo(this.end - 1000);
-    }
+    const isAuto = this.speed === "auto";
+    // The slowest pace that plays what is pending within a few seconds.
+    const auto = () => (this.pending < 1000 && PACES.find((pace) => this.rest(pace) <= AUTO_MS)) || PACES.at(-1);
+    this.pace = isAuto ? auto() : this.speed;
+    if (isAuto && this.rest(1) > BEHIND_MS) this.seek(Math.max(this.position, this.end - 1000));
+    const idle = this.speed === 1 ? Infinity : IDLE_MS * this.pace;
     let left = ms;
-    while (this.pending && left > 0) {
-      const gap = this.events[this.index].play - this.position;
-      const idle = this.pace === 1 && this.speed === 1 ? Infinity : IDLE_MS * this.pace;
-      if (gap > idle) this.position += gap - idle;
-      const passed = Math.min(gap, idle) / this.pace;
-      if (passed > left) {
-        this.position += left * this.pace;
-        left = 0;
-      } else {
-        left -= passed;
-        this.one();
-      }
+    while (this.pending) {
+      const { play } = this.events[this.index];
+      this.position = Math.max(this.position, play - idle);
+      const wait = (play - this.position) / this.pace;
+      if (wait > left) break;
+      left -= wait;
+      this.one();
     }
-    if (!this.pending) this.position = Math.max(this.position, now);
+    this.position = this.pending ? this.position + left * this.pace : Math.max(this.position, now);
     tick(this.state, this.position);
-  }
-
-  /** Picks the slowest speed that plays what is pending within a few seconds. */
-  autoPace() {
-    if (this.pending > 1000) return AUTO.at(-1);
-    return AUTO.find((pace) => this.rest(pace) <= AUTO_MS) ?? AUTO.at(-1);
   }
 
   /** Returns the real time that playing what is pending takes at a pace. */
   rest(pace) {
-    let total = 0;
-    let from = this.position;
-    for (let i = this.index; i < this.events.length; i += 1) {
-      total += Math.min(this.events[i].play - from, IDLE_MS * pace) / pace;
-      from = this.events[i].play;
-    }
-    return total;
+    const times = [this.position, ...this.events.slice(this.index).map((each) => each.play)];
+    return times.slice(1).reduce((sum, t, i) => sum + Math.min((t - times[i]) / pace, IDLE_MS), 0);
   }
 
   one() {
-    const event = this.events[this.index];
+    const event = this.events[this.index++];
     this.position = Math.max(this.position, event.play);
     apply(this.state, event);
-    this.index += 1;
     return event;
   }
 
-  playTo(t) {
-    while (this.pending && this.events[this.index].play <= t) this.one();
-    this.position = Math.max(this.position, t);
-    tick(this.state, this.position);
+  rewind() {
+    const position = Math.max(this.base.now, this.start - 1);
+    Object.assign(this, { state: structuredClone(this.base), index: 0, position });
   }
 
   /** Shows the moment `t`: plays from the base state if it lies in the past. */
   seek(t) {
-    if (t < this.position) {
-      this.state = clone(this.base);
-      this.index = 0;
-      this.position = Math.min(t, this.start);
-    }
-    this.playTo(t);
+    if (t < this.position) this.rewind();
+    while (this.pending && this.events[this.index].play <= t) this.one();
+    this.position = Math.max(this.position, t);
+    tick(this.state, this.position);
     this.state.moves = [];
   }
 
@@ -166,32 +133,24 @@ export class Player {
   /** Pauses, and takes back the last event that could be seen. Returns the one that is then last. */
   back() {
     this.paused = true;
-    let to = this.index - 1;
-    while (to > 0 && !STEPS.has(this.events[to].kind)) to -= 1;
-    if (to < 0) return null;
-    this.state = clone(this.base);
-    this.index = 0;
-    this.position = this.start;
+    const to = this.events.slice(0, this.index).findLastIndex((each) => STEPS.has(each.kind));
+    this.rewind();
     while (this.index < to) this.one();
     this.state.moves = [];
-    this.position = this.events[Math.max(0, to - 1)].play;
     return this.events[to - 1] ?? null;
   }
 
   /** Goes to the newest event and follows what comes. */
   live() {
-    this.paused = false;
-    this.speed = "auto";
+    Object.assign(this, { paused: false, speed: "auto" });
     this.seek(Math.max(this.position, this.end));
   }
 
-  /** Counts the events in `buckets` equal parts of the recorded time. */
-  histogram(buckets) {
+  /** Counts the events in equal parts of the recorded time. */
+  histogram(buckets = 120) {
     const counts = new Array(buckets).fill(0);
-    const length = Math.max(1, this.end - this.start);
-    for (const event of this.events) {
-      if (STEPS.has(event.kind)) counts[Math.min(buckets - 1, Math.floor(((event.play - this.start) / length) * buckets))] += 1;
-    }
+    const scale = (buckets - 0.001) / Math.max(1, this.end - this.start);
+    for (const { kind, play } of this.events) if (STEPS.has(kind)) counts[Math.floor((play - this.start) * scale)] += 1;
     return counts;
   }
 }

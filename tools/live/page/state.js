@@ -1,73 +1,42 @@
 // The state of the system, from events: where each message is, what each task, queue and the broker do.
 //
 // Pure: no clock, no browser. Hops of one message come in any order, because each replica has a log of its own, so a
-// message keeps its history sorted by the events' own times, and its place follows from the whole history each time.
-// Everything is bounded: finished messages, open ones, requests, history, log.
+// message keeps its events sorted by their own times, and its place follows from all of them. Everything is bounded.
 
 export const FINISHED_LIMIT = 5000;
-export const OPEN_LIMIT = 50_000;
-const REQUEST_LIMIT = 10_000;
-const HISTORY_LIMIT = 200;
-const LOG_LIMIT = 300;
-const MOVE_LIMIT = 2000;
+const LIMITS = { open: 50_000, requests: 10_000, history: 200, log: 300, moves: 2000, deaths: 100 };
 /** A published message whose confirm is not logged counts as queued after this time. */
 const WIRE_MS = 1000;
-/** The broker's numbers are polled, so a dead letter must be this old before an empty queue says that it has left. */
+/** The broker's numbers are polled, so a card must be this old before an empty queue says that it has left. */
 const STALE_MS = 2000;
 /** A task that is gone stays in the picture for this time. */
 const GONE_MS = 4000;
 
 const DEAD_TASK = new Set(["waiting", "failed", "gone"]);
 const FINAL = new Set(["done", "declined", "dropped", "left"]);
+/** What is counted for each message, and in total. */
+const COUNTED = ["done", "duplicates", "returned", "deadLettered"];
 
 /** Creates the state in which nothing is known. */
 export function create() {
   return {
-    now: 0,
-    messages: new Map(),
-    places: new Map(),
-    timed: new Set(),
-    due: Infinity,
-    movedAt: 0,
-    finished: new Set(),
-    requests: new Map(),
-    tasks: new Map(),
-    deaths: new Map(),
-    queues: new Map(),
-    broker: { up: null, address: "", text: "", since: 0, downs: [] },
-    bus: [],
-    log: [],
-    moves: [],
-    totals: { reads: 0, done: 0, duplicates: 0, returned: 0, deadLettered: 0, declined: 0, untracked: 0, skipped: 0 },
+    now: 0, messages: new Map(), requests: new Map(), finished: new Set(), places: new Map(),
+    /** Ids of the messages that time moves on, and when it moves the next one. */
+    timed: new Set(), due: Infinity,
+    tasks: new Map(), outboxes: new Map(), queues: new Map(), broker: { up: null, since: 0 }, deaths: [], change: null,
+    log: [], moves: [], movedAt: 0,
+    totals: { reads: 0, done: 0, duplicates: 0, returned: 0, deadLettered: 0 },
   };
 }
 
-/** Copies a state, so that the copy can be played on from there. */
-export const clone = (state) => structuredClone(state);
-
 /** Returns an event's time in milliseconds, with the microseconds as a fraction. */
-export function time(at) {
-  const micros = /\.\d{3}(\d{1,6})/.exec(at);
-  return Date.parse(at) + (micros ? Number(`0.${micros[1]}`) : 0);
-}
+export const time = (at) => Date.parse(at) + Number(`0.${at.slice("2026-11-29T15:25:44.961".length, -1) || 0}`);
 
 /** Applies one event. Events may come in any order, and the same event may come twice. */
 export function apply(state, event) {
-  const t = event.t ?? time(event.at);
-  tick(state, t);
-  switch (event.kind) {
-    case "hop": return hop(state, event, t);
-    case "end": return end(state, event, t);
-    case "task": return task(state, event, t);
-    case "outbox": return void Object.assign(taskOf(state, event.task), { outbox: event.waiting });
-    case "queue": return queue(state, event, t);
-    case "broker": return broker(state, event, t);
-    case "bus": return bus(state, event, t);
-    case "answer": return answer(state, event, t);
-    case "log": return note(state, t, event.task, event.text, event.level === "error" ? "bad" : "warn", event.id);
-    case "skipped": return void (state.totals.skipped += event.skipped);
-    case "reset": return event.lost.forEach((id) => lose(state, id, t));
-  }
+  const timed = event.t === undefined ? { ...event, t: time(event.at) } : event;
+  tick(state, timed.t);
+  HANDLERS[event.kind]?.(state, timed);
 }
 
 /** Moves on what only time moves: messages in a retry queue, on the wire, and tasks that are gone. */
@@ -76,8 +45,7 @@ export function tick(state, now) {
   state.now = now;
   if (now >= state.due) {
     state.due = Infinity;
-    for (const id of state.timed) {
-      const message = state.messages.get(id);
+    for (const message of [...state.timed].map((id) => state.messages.get(id))) {
       if (message.place.until <= now) settle(state, message);
       else state.due = Math.min(state.due, message.place.until);
     }
@@ -90,282 +58,222 @@ export function tick(state, now) {
 /** Returns the ids of the messages at a place, oldest first. */
 export const at = (state, key) => state.places.get(key) ?? new Set();
 
-/** Returns the queue that messages are consumed from: the message's own, or the broker's only work queue. */
-export function workQueue(state, message) {
-  if (message?.queue) return message.queue;
-  for (const each of state.queues.values()) if (each.role === "work") return each.name;
-  return "vip_queue";
-}
+/** Returns the queue that a message is consumed from: its own, or the broker's first work queue. */
+export const workQueue = (state, message) =>
+  message.queue ?? [...state.queues.values()].find((each) => each.role === "work")?.name ?? "vip_queue";
 
 /** Returns the number of messages taken from the work queue `name` that have not ended. */
 export function inFlight(state, name) {
-  let count = 0;
-  for (const [key, ids] of state.places) {
-    if (key.startsWith("task:")) for (const id of ids) if (workQueue(state, state.messages.get(id)) === name) count += 1;
-  }
-  return count;
+  const taken = [...state.places].filter(([key]) => key.startsWith("task:")).flatMap(([, ids]) => [...ids]);
+  return taken.filter((id) => workQueue(state, state.messages.get(id)) === name).length;
 }
 
-function hop(state, event, t) {
-  const request = event.request && requestOf(state, event.request);
-  if (request) {
-    request.hops[event.hop] ??= { t, task: event.task, text: event.text };
-    request.account ??= event.account;
-    if (event.hop === 1 && !request.seen) {
-      request.seen = true;
-      state.totals.reads += 1;
-      move(state, { request: event.request, from: "clients", to: `entry:${event.task}`, t });
+const HANDLERS = {
+  hop(state, event) {
+    const { hop, id, t, task } = event;
+    if (event.request !== undefined) {
+      const request = requestOf(state, event);
+      if (hop === 1 && !request.hops[1]) {
+        state.totals.reads += 1;
+        move(state, { from: "clients", to: `entry:${task}` });
+      }
+      request.hops[hop] ??= event;
     }
-  }
-  if (event.hop < 4 || event.id === undefined) return;
-  const message = messageOf(state, event);
-  if (!message) return;
-  if (event.queue && event.hop < 8 && !/\.(retry\.\d+|dead)$/.test(event.queue)) message.queue = event.queue;
-  if (event.redelivered) message.redelivered = true;
-  const step = { step: "hop", hop: event.hop, t, task: event.task, queue: event.queue, attempt: event.attempt, text: event.text };
-  if (!insert(message, step)) return;
-  if (event.hop === 5 || event.hop === 7) {
+    if (hop < 4 || id === undefined) return;
+    const message = messageOf(state, event);
+    if (!message || !insert(message, event)) return;
+    if (event.queue !== undefined) message.queue = event.queue;
     // The task or the broker may have died already in what was read first.
-    for (const died of state.deaths.get(event.task) ?? []) {
-      if (died >= t && event.hop === 7) insert(message, { step: "returned", t: died, task: event.task });
+    for (const died of state.deaths) {
+      const concerns = died.task === undefined ? hop === 5 || hop === 7 : hop === 7 && died.task === task;
+      if (concerns && died.t >= t) insert(message, died);
     }
-    for (const down of state.broker.downs) if (down >= t) insert(message, { step: "returned", t: down });
-  }
-  settle(state, message);
-  // Hop 7 logs the message's body, which is shown on request only.
-  const text = event.hop === 7 ? `got ${event.id}${event.redelivered ? " again" : ""}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}` : event.text;
-  if (event.hop !== 5 && event.hop !== 8) note(state, t, event.task, `hop ${event.hop}: ${text}`, event.hop === 9 ? "good" : "", event.id);
-}
+    settle(state, message);
+    if (hop !== 5 && hop !== 8) note(state, event);
+  },
+  end(state, event) {
+    const message = messageOf(state, event);
+    if (message && record(state, message, event)) note(state, event);
+  },
+  task(state, event) {
+    const known = state.tasks.get(event.task) ?? { since: 0 };
+    const replaced = known.process !== undefined && known.process !== event.process;
+    // The end of a process may be told after the start of the next one.
+    if (event.t < known.since || (replaced && event.state === "gone")) return;
+    const changed = known.state !== event.state || replaced;
+    const since = changed ? event.t : known.since;
+    state.tasks.set(event.task, { ...event, since });
+    if (changed && known.state) note(state, event);
+    const died = !DEAD_TASK.has(known.state) && (replaced || DEAD_TASK.has(event.state));
+    if (died) die(state, { kind: "returned", t: event.t, task: event.task });
+  },
+  outbox: (state, event) => keep(state.outboxes, event.task, event.waiting),
+  queue(state, event) {
+    state.queues.set(event.name, event);
+    if (event.gone) state.queues.delete(event.name);
+    if (event.ready + (event.unacked ?? 0) === 0) emptied(state, event);
+  },
+  broker(state, event) {
+    const { up, since } = state.broker;
+    state.broker = { ...event, since: up === event.up ? since : event.t };
+    if (up !== null && up !== event.up) note(state, event);
+    if (up !== false && !event.up) die(state, { kind: "returned", t: event.t });
+  },
+  bus(state, event) {
+    state.change = event;
+    move(state, { bus: true, from: "bus", to: `entry:${event.task}` });
+    note(state, event);
+  },
+  answer(state, event) {
+    const request = requestOf(state, event);
+    request.answer = event;
+    move(state, { from: `entry:${request.hops[1]?.task}`, to: "clients" });
+    note(state, event);
+  },
+  log: (state, event) => note(state, event),
+  /** Takes away the messages that have ended while events were skipped. */
+  reset(state, { lost, t }) {
+    const open = lost.filter((id) => state.messages.has(id) && !state.finished.has(id));
+    for (const id of open) record(state, state.messages.get(id), { kind: "left", t });
+  },
+};
 
-function end(state, event, t) {
-  const message = event.id === undefined ? null : messageOf(state, event);
-  if (!message) return;
-  const delayMs = event.delayMs ?? Number(/\.retry\.(\d+)$/.exec(event.queue ?? "")?.[1] ?? Infinity);
-  const step = { step: "end", t, task: event.task, outcome: event.outcome, queue: event.queue, delayMs, attempt: event.attempt, text: event.text };
-  if (!insert(message, step)) return;
-  settle(state, message);
-  note(state, t, event.task, event.text || `${event.outcome}: ${event.id}`, event.outcome === "declined" ? "" : "warn", event.id);
-}
-
-function task(state, event, t) {
-  const known = state.tasks.has(event.task);
-  const each = taskOf(state, event.task);
-  if (known && t < each.since) return;
-  const replaced = each.process && event.process && each.process !== event.process;
-  const died = known && !DEAD_TASK.has(each.state) && (DEAD_TASK.has(event.state) || replaced);
-  const changed = each.state !== event.state || replaced;
-  Object.assign(each, {
-    service: event.service, slot: event.slot, state: event.state, process: event.process ?? each.process, pid: event.pid,
-    image: event.image ?? each.image, node: event.node ?? each.node, error: event.error, since: changed ? t : each.since,
-  });
-  if (changed && known) note(state, t, event.task, `is ${stateWord(event.state)}${event.error ? `: ${event.error}` : ""}`, died ? "bad" : "");
-  if (!died) return;
-  keep(state.deaths, event.task, [...(state.deaths.get(event.task) ?? []), t].slice(-20), 1000);
-  for (const id of [...at(state, `task:${event.task}`)]) giveBack(state, id, t, event.task);
-}
-
-function queue(state, event, t) {
-  const each = { ...state.queues.get(event.name), ...event, t };
-  if (event.gone) return void state.queues.delete(event.name);
-  state.queues.set(event.name, each);
-  if (each.role !== "dead" || each.ready + (each.unacked ?? 0) > 0) return;
-  for (const id of [...at(state, `queue:${event.name}`)]) {
-    if (state.messages.get(id).place.since < t - STALE_MS) lose(state, id, t);
-  }
-}
-
-function broker(state, event, t) {
-  const was = state.broker.up;
-  if (was !== event.up) {
-    state.broker.since = t;
-    if (was !== null) note(state, t, "broker", event.text || (event.up ? "the broker is back" : "no broker"), event.up ? "good" : "bad");
-  }
-  Object.assign(state.broker, { up: event.up, address: event.address ?? state.broker.address, text: event.text ?? "" });
-  if (event.up || was === false) return;
-  state.broker.downs = [...state.broker.downs, t].slice(-20);
+/** Gives back what was in flight at a task, or at all of them and on the wire when the broker is gone. */
+function die(state, died) {
+  push(state.deaths, died, LIMITS.deaths);
   for (const [key, ids] of [...state.places]) {
-    if (/^(task|wire):/.test(key)) for (const id of [...ids]) giveBack(state, id, t);
+    if (died.task === undefined ? !/^(task|wire):/.test(key) : key !== `task:${died.task}`) continue;
+    for (const message of [...ids].map((id) => state.messages.get(id))) {
+      if (record(state, message, died) && message.place.returned) note(state, { ...died, id: message.id });
+    }
   }
 }
 
-function bus(state, event, t) {
-  state.bus = [...state.bus, { ...event, t }].slice(-20);
-  move(state, { bus: event.step, from: "bus", to: `entry:${event.task}`, t });
-  note(state, t, event.task, event.text, "good");
+/**
+ * Follows the messages that have left a dead-letter queue, since a redrive logs nothing: as many as the work queue has
+ * beyond its cards were redriven, the others discarded. Where the work queue is empty, too, none of those is there.
+ */
+function emptied(state, { name, role, t }) {
+  for (const message of [...at(state, `queue:${name}`)].map((id) => state.messages.get(id))) {
+    const { since, redriven } = message.place;
+    if (since > t - STALE_MS || !(role === "dead" || redriven)) continue;
+    const work = workQueue(state, message);
+    const isRedriven = role === "dead" && state.queues.get(work)?.ready > at(state, `queue:${work}`).size;
+    record(state, message, { kind: isRedriven ? "redriven" : "left", t });
+  }
 }
 
-function answer(state, event, t) {
-  const request = requestOf(state, event.request);
-  request.answer = { t, status: event.status, ms: event.ms };
-  request.account ??= event.account;
-  move(state, { request: event.request, from: `entry:${request.hops[1]?.task}`, to: "clients", t });
-  note(state, t, "client", `answer ${event.status} after ${event.ms} ms for account ${event.account}`, event.status === 200 ? "" : "warn");
-}
-
-/** Takes away a message that has ended while events were skipped. */
-function lose(state, id, t) {
-  const message = state.messages.get(id);
-  if (message && !state.finished.has(id) && insert(message, { step: "left", t })) settle(state, message);
-}
-
-function giveBack(state, id, t, name) {
-  const message = state.messages.get(id);
-  if (!insert(message, { step: "returned", t, task: name })) return;
-  const was = message.key;
-  settle(state, message);
-  if (was.startsWith("task:") && message.key !== was) note(state, t, was.slice(5), `had ${id} in flight: it is back in ${workQueue(state, message)}`, "warn", id);
+/** Adds a step to a message, and moves its card to where it then is; returns false for a step that is there already. */
+function record(state, message, step) {
+  const isNew = insert(message, step);
+  if (isNew) settle(state, message);
+  return isNew;
 }
 
 /** Derives a message's place from its history, and moves its card there. */
 function settle(state, message) {
-  const { place, ...facts } = fold(state, message);
-  const { totals } = state;
-  totals.duplicates += facts.duplicates - message.duplicates;
-  totals.returned += facts.returned - message.returned;
-  totals.deadLettered += facts.deadLettered - message.deadLettered;
-  totals.done += Number(facts.done) - Number(message.done);
-  totals.declined += Number(place.kind === "declined") - Number(message.place?.kind === "declined");
-  Object.assign(message, facts, { place });
-  if (place.until === undefined) state.timed.delete(message.id);
-  else {
-    state.timed.add(message.id);
-    state.due = Math.min(state.due, place.until);
-  }
-  const key = keyOf(place);
-  if (facts.duplicates > message.shown) {
-    message.shown = facts.duplicates;
-    move(state, { id: message.id, from: message.key, to: "duplicate", t: state.now });
-  }
-  if (key === message.key) return;
-  const from = message.key;
-  state.places.get(from)?.delete(message.id);
-  if (!state.places.get(from)?.size) state.places.delete(from);
-  if (!state.places.has(key)) state.places.set(key, new Set());
-  state.places.get(key).add(message.id);
-  message.key = key;
+  const { id, key: from } = message;
+  const facts = fold(state, message);
+  for (const name of COUNTED) state.totals[name] += facts[name] - message[name];
+  if (facts.duplicates > message.duplicates) move(state, { id, from, to: "duplicate" });
+  const { until, kind } = facts.place;
+  state.timed[until === undefined ? "delete" : "add"](id);
+  state.due = Math.min(state.due, until ?? Infinity);
+  const to = keyOf(facts.place);
+  Object.assign(message, facts, { key: to });
+  if (to === from) return;
+  at(state, from).delete(id);
+  if (at(state, from).size === 0) state.places.delete(from);
+  state.places.set(to, at(state, to).add(id));
   state.movedAt = state.now;
-  const back = from?.startsWith("task:") && key.startsWith("task:");
-  if (back) move(state, { id: message.id, from, to: `queue:${workQueue(state, message)}`, t: state.now });
-  move(state, { id: message.id, from, to: key, t: state.now });
-  if (!FINAL.has(place.kind)) return void state.finished.delete(message.id);
-  state.finished.add(message.id);
-  if (state.finished.size > FINISHED_LIMIT) forget(state, state.finished.values().next().value);
+  // From one replica to another it goes back to the queue in between.
+  const via = from?.startsWith("task:") && to.startsWith("task:") ? [`queue:${workQueue(state, message)}`] : [];
+  [from, ...via].forEach((each, i) => move(state, { id, from: each, to: via[i] ?? to }));
+  state.finished[FINAL.has(kind) ? "add" : "delete"](message.id);
+  if (state.finished.size <= FINISHED_LIMIT) return;
+  const [oldest] = state.finished;
+  at(state, state.messages.get(oldest).key).delete(oldest);
+  for (const each of [state.finished, state.messages]) each.delete(oldest);
 }
 
 function fold(state, message) {
   const work = workQueue(state, message);
   let place = { kind: "queue", queue: work, since: message.history[0].t };
-  let taken = false;
-  let attempts = 0;
-  let appended = 0;
-  let returned = 0;
-  let deadLettered = 0;
-  for (const { step, hop: number, t, task: name, queue: to, ...more } of message.history) {
-    if (step === "returned") {
-      if (place.kind === "task" && (name === undefined || place.task === name)) {
-        place = { kind: "queue", queue: work, since: t, returned: true };
-        returned += 1;
-      } else if (place.kind === "wire" && t < place.until) place = { kind: "outbox", task: place.task, since: t };
-    } else if (step === "left") {
-      if (!FINAL.has(place.kind)) place = { kind: "left", since: t };
-    } else if (step === "end") {
-      taken = true;
-      attempts = Math.max(attempts, more.attempt ?? 1);
-      if (more.outcome === "retried") place = { kind: "retry", queue: to ?? work, since: t, until: t + more.delayMs };
-      else if (more.outcome === "dead-lettered") {
-        place = { kind: "dead", queue: to ?? `${work}.dead`, since: t };
-        deadLettered += 1;
-      } else place = { kind: more.outcome, task: name, since: t };
-    } else if (number === 9) {
-      taken = true;
+  let [taken, attempts, appended, returned, deadLettered] = [false, 0, 0, 0, 0];
+  for (const { kind, hop, t: since, task, queue, outcome, delayMs = Infinity, attempt = 1 } of message.history) {
+    taken ||= kind === "end" || hop === 7 || hop === 9;
+    if (kind === "returned" && place.kind === "task" && (task === undefined || place.task === task)) {
+      place = { kind: "queue", queue: work, since, returned: true };
+      returned += 1;
+    } else if (kind === "returned" && place.kind === "wire" && since < place.until) {
+      place = { kind: "outbox", task: place.task, since };
+    } else if (kind === "redriven") place = { kind: "queue", queue: work, since, redriven: true };
+    else if (kind === "left" && !FINAL.has(place.kind)) place = { kind: "left", since };
+    else if (kind === "end") {
+      attempts = Math.max(attempts, attempt);
+      deadLettered += Number(outcome === "dead-lettered");
+      if (outcome === "retried") place = { kind: "retry", queue: queue ?? work, since, until: since + delayMs };
+      else if (outcome === "dead-lettered") place = { kind: "dead", queue: queue ?? `${work}.dead`, since };
+      else place = { kind: outcome, task, since };
+    } else if (hop === 9) {
       appended += 1;
-      place = { kind: "done", task: name, since: t };
-    } else if (number === 7 || (number === 8 && !taken)) {
+      place = { kind: "done", task, since };
+    } else if (hop === 7 || (hop === 8 && !taken)) {
       // A delivery while one is open: the broker has put the message back and delivered it again.
       if (place.kind === "task") returned += 1;
       taken = true;
       attempts += 1;
-      place = { kind: "task", task: name, since: t, returned: returned > 0 };
-    } else if (!taken && number === 4) place = { kind: "outbox", task: name, since: t };
-    else if (!taken && number === 5) place = { kind: "wire", task: name, since: t, until: t + WIRE_MS };
-    else if (!taken && number === 6) place = { kind: "queue", queue: to ?? work, since: t };
+      place = { kind: "task", task, since, returned: returned > 0 };
+    } else if (hop === 4 && !taken) place = { kind: "outbox", task, since };
+    else if (hop === 5 && !taken) place = { kind: "wire", task, since, until: since + WIRE_MS };
+    else if (hop === 6 && !taken) place = { kind: "queue", queue: queue ?? work, since };
   }
-  if (place.until <= state.now) place = { kind: "queue", queue: work, since: place.kind === "wire" ? place.since : place.until };
-  return { place, attempts, returned, deadLettered, done: appended > 0, duplicates: Math.max(0, appended - 1) };
+  if (place.until <= state.now) place = { kind: "queue", queue: work, since: place.until };
+  const duplicates = Math.max(0, appended - 1);
+  return { place, attempts, returned, deadLettered, duplicates, done: Math.min(1, appended) };
 }
 
-function keyOf(place) {
-  switch (place.kind) {
-    case "outbox": return `outbox:${place.task}`;
-    case "wire": return `wire:${place.task}`;
-    case "task": return `task:${place.task}`;
-    case "queue": case "retry": case "dead": return `queue:${place.queue}`;
-    default: return place.kind;
-  }
-}
+const keyOf = ({ kind, task, queue }) =>
+  queue !== undefined ? `queue:${queue}` : FINAL.has(kind) ? kind : `${kind}:${task}`;
 
 /** Puts a step into the history by its time; returns false for one that is there already. */
-function insert(message, step) {
-  const { history } = message;
-  const rank = (s) => s.hop ?? { end: 10, returned: 11, left: 12 }[s.step];
+function insert({ history }, step) {
+  const rank = (each) => each.hop ?? { end: 10, returned: 11 }[each.kind] ?? 12;
+  const order = (a, b) => a.t - b.t || rank(a) - rank(b);
   let i = history.length;
-  while (i > 0 && (history[i - 1].t > step.t || (history[i - 1].t === step.t && rank(history[i - 1]) > rank(step)))) i -= 1;
-  for (let j = i - 1; j >= 0 && history[j].t === step.t; j -= 1) {
-    if (rank(history[j]) === rank(step) && history[j].task === step.task) return false;
-  }
+  while (i > 0 && order(history[i - 1], step) > 0) i -= 1;
+  for (let j = i - 1; j >= 0 && order(history[j], step) === 0; j -= 1) if (history[j].task === step.task) return false;
   history.splice(i, 0, step);
-  if (history.length > HISTORY_LIMIT) history.splice(HISTORY_LIMIT / 2, 1);
+  if (history.length > LIMITS.history) history.splice(LIMITS.history / 2, 1);
   return true;
 }
 
-function messageOf(state, event) {
-  let message = state.messages.get(event.id);
-  if (!message) {
-    if (state.messages.size - state.finished.size >= OPEN_LIMIT) return void (state.totals.untracked += 1);
-    const counts = { attempts: 0, returned: 0, deadLettered: 0, duplicates: 0, shown: 0 };
-    message = { id: event.id, history: [], done: false, redelivered: false, ...counts };
-    state.messages.set(event.id, message);
-  }
-  message.request ??= event.request;
-  message.account ??= event.account ?? state.requests.get(event.request)?.account;
+function messageOf(state, { id, request, account }) {
+  const { messages, finished } = state;
+  if (!messages.has(id) && messages.size - finished.size >= LIMITS.open) return null;
+  const fresh = { id, history: [], done: 0, duplicates: 0, returned: 0, deadLettered: 0 };
+  const message = messages.get(id) ?? messages.set(id, fresh).get(id);
+  message.request ??= request;
+  message.account ??= account ?? state.requests.get(request)?.account;
   return message;
 }
 
-function forget(state, id) {
-  const message = state.messages.get(id);
-  state.finished.delete(id);
-  state.timed.delete(id);
-  state.places.get(message.key)?.delete(id);
-  state.messages.delete(id);
+function requestOf(state, { request: id, account }) {
+  if (!state.requests.has(id)) keep(state.requests, id, { hops: {} });
+  const request = state.requests.get(id);
+  request.account ??= account;
+  return request;
 }
 
-function requestOf(state, id) {
-  if (!state.requests.has(id)) keep(state.requests, id, { request: id, hops: {} }, REQUEST_LIMIT);
-  return state.requests.get(id);
-}
-
-function taskOf(state, name) {
-  if (!state.tasks.has(name)) {
-    const [, service, slot] = /^(.*?)\.?(\d*)$/.exec(name);
-    state.tasks.set(name, { task: name, service, slot: Number(slot) || 1, state: "running", since: 0 });
-  }
-  return state.tasks.get(name);
-}
-
-function keep(map, key, value, limit) {
+function keep(map, key, value) {
   map.set(key, value);
-  if (map.size > limit) map.delete(map.keys().next().value);
+  if (map.size > LIMITS.requests) map.delete(map.keys().next().value);
 }
 
-function move(state, each) {
-  state.moves.push(each);
-  if (state.moves.length > MOVE_LIMIT) state.moves.shift();
+function push(list, item, limit) {
+  list.push(item);
+  if (list.length > limit) list.shift();
 }
 
-function note(state, t, who, text, tone, id) {
-  state.log.push({ t, who, text, tone, id });
-  if (state.log.length > LOG_LIMIT) state.log.shift();
-}
-
-/** Returns a task state in the words of the page. */
-export const stateWord = (word) => ({ paused: "frozen", waiting: "restarts", running: "running, not ready" })[word] ?? word;
+const move = (state, each) => push(state.moves, each, LIMITS.moves);
+const note = (state, event) => push(state.log, event, LIMITS.log);

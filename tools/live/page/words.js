@@ -1,17 +1,12 @@
-// The picture in words: why a box is empty, what happened to a message, and the spans of its waterfall.
+// The picture in words: why a box is empty, what an event says, and the spans of a message's waterfall.
 //
 // Pure: every function turns state into text or numbers.
 
 /** Returns the time of day, as `15:25:44`, or with milliseconds. */
 export function clock(t, millis = false) {
-  const at = new Date(t);
-  const two = (n) => String(n).padStart(2, "0");
-  const day = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  return millis ? `${day}.${String(at.getMilliseconds()).padStart(3, "0")}` : day;
+  const local = new Date(t - new Date(t).getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(11, millis ? 23 : 19);
 }
-
-/** Returns a log line without the body that hop 7 logs: bodies are shown on request only. */
-export const withoutBody = (text) => text.replace(/^(got a message): .*$/s, "$1");
 
 /** Returns a duration in the largest fitting unit, with two or three digits. */
 export function duration(ms) {
@@ -30,128 +25,132 @@ export const shortId = (id) => [...String(id)].slice(-4).join("");
 
 /** Returns the sentence that explains a broker that is away, or an empty text. */
 export function brokerWhy(broker) {
-  if (broker.up !== false) return "";
-  return `${broker.text || `no broker at ${broker.address}`} since ${clock(broker.since)}`;
+  return broker.up === false ? `${broker.text || `no broker at ${broker.address}`} since ${clock(broker.since)}` : "";
 }
 
 /** Explains why a queue shows no card. */
-export function queueWhy(queue, state) {
-  const away = brokerWhy(state.broker);
-  if (away) return away;
-  if (queue.role === "retry") return "empty";
-  if (queue.role === "dead") return "no message has failed for good";
-  if (queue.role === "stream") return "no offer yet: read a VIP's account";
-  if (state.totals.reads === 0 && state.messages.size === 0) return "nothing is published yet: read a VIP's account";
-  return queue.consumers === 0 ? "empty, and nobody consumes it" : "empty: all are taken";
+export function queueWhy({ role, consumers }, { broker, messages }) {
+  const taken = consumers === 0 ? "empty, and nobody consumes it" : "empty: all are taken";
+  const work = messages.size === 0 ? "nothing is published yet: read a VIP's account" : taken;
+  const [dead, stream] = ["no message has failed for good", "no offer yet: read a VIP's account"];
+  return brokerWhy(broker) || { work, retry: "empty", dead, stream }[role];
 }
 
+/** Returns a task's state in the words of the page. */
+export const stateWord = (state) => ({ running: "alive", paused: "frozen", waiting: "starts again" })[state] ?? state;
+
+const IDLE = {
+  starting: "takes nothing yet", running: "but not ready", paused: "does nothing until it is thawed",
+  stopping: "takes nothing more", waiting: "in a moment",
+};
+
 /** Explains why a replica has no message in flight. */
-export function taskWhy(task, state) {
-  switch (task.state) {
-    case "starting": return "starting: takes nothing yet";
-    case "running": return "alive, but not ready";
-    case "paused": return "frozen: does nothing until it is thawed";
-    case "stopping": return "stopping: takes nothing more";
-    case "waiting": return `starts again${task.error ? `: ${task.error}` : " in a moment"}`;
-    case "failed": return `failed${task.error ? `: ${task.error}` : ""}`;
-    case "gone": return "gone";
-    default: return state.broker.up === false ? "ready, but there is no broker" : "waits for a message";
-  }
+export function taskWhy({ state, error }, broker) {
+  if (state === "ready") return broker.up === false ? "there is no broker" : "waits for a message";
+  return error ?? IDLE[state] ?? state;
 }
 
 /** Explains where a message is. */
-export function placeWords(message) {
-  const { place } = message;
-  switch (place.kind) {
-    case "outbox": return `in the outbox of ${place.task}`;
-    case "wire": return `on the way from ${place.task} to the broker`;
-    case "queue": return `${place.returned ? "back" : "waiting"} in ${place.queue}`;
-    case "task": return `in flight at ${place.task}`;
-    case "retry": return `waiting in ${place.queue} for its next attempt`;
-    case "dead": return `dead-lettered, in ${place.queue}`;
-    case "done": return `done: the offer of ${place.task} is in the stream`;
-    case "declined": return `done: ${place.task} made no offer`;
-    case "dropped": return `dropped by ${place.task}`;
-    default: return "gone: redriven, discarded, or ended while events were skipped";
+export function placeWords({ kind, task, queue, returned }) {
+  switch (kind) {
+    case "outbox": return `in the outbox of ${task}`;
+    case "wire": return `on the way from ${task} to the broker`;
+    case "queue": return `${returned ? "back" : "waiting"} in ${queue}`;
+    case "task": return `in flight at ${task}${returned ? ", again after its replica was gone" : ""}`;
+    case "retry": return `waiting in ${queue} for its next attempt`;
+    case "dead": return `dead-lettered, in ${queue}`;
+    case "done": return `done: the offer of ${task} is in the stream`;
+    case "declined": return `done: ${task} made no offer`;
+    case "dropped": return `dropped by ${task}`;
+    default: return "gone: discarded, or ended while events were skipped";
   }
 }
 
-/** Returns the spans of a message's waterfall: `{name, who, from, to, open}`, in the order of their start. */
+/** Sentences of events that have no text of their own, or need more than it. */
+const SENTENCES = {
+  hop({ hop, text, attempt, redelivered }) {
+    return `hop ${hop}: ${text}${attempt > 1 ? `, attempt ${attempt}` : ""}${redelivered ? ", redelivered" : ""}`;
+  },
+  returned: ({ task }) => task
+    ? `${task} was gone; the broker put the message back into its queue`
+    : "the broker was gone; what was in flight is delivered again",
+  redriven: () => "the message was redriven to its queue",
+  left: () => placeWords({}),
+  task: ({ state, error }) => `${stateWord(state)}${error ? `: ${error}` : ""}`,
+  answer: ({ status, ms, account }) => `answer ${status} after ${ms} ms for account ${account}`,
+};
+
+function toneOf({ kind, hop, up, state, level, outcome = "declined", status = 200 }) {
+  if (hop === 9 || up || kind === "bus") return "good";
+  if (up === false || level === "ERROR" || ["waiting", "failed", "gone"].includes(state)) return "bad";
+  return kind === "returned" || level === "WARN" || outcome !== "declined" || status !== 200 ? "warn" : "";
+}
+
+/** Tells an event: `{t, who, text, tone}`. Log, story and timeline use the same words. */
+export function told(event) {
+  const { t, id, kind, task } = event;
+  const who = kind === "answer" ? "client" : kind === "returned" ? "broker" : task ?? "broker";
+  const said = SENTENCES[kind]?.(event) ?? event.text ?? kind;
+  const text = said.includes(id) ? said.replaceAll(id, () => shortId(id)) : `${said}${id ? ` (${shortId(id)})` : ""}`;
+  return { t, who, text, tone: toneOf(event) };
+}
+
+/** Tells a message's history: `{t, who, text, tone, gap}`, where `gap` is the time since the step before. */
+export function story(message, request) {
+  const steps = [1, 2, 3].flatMap((hop) => request?.hops[hop] ?? []).concat(message.history);
+  const gap = (i) => (i > 0 ? `+${duration(Math.max(0, steps[i].t - steps[i - 1].t))}` : "");
+  return steps.map((each, i) => ({ ...told(each), gap: gap(i) }));
+}
+
+/** Returns the spans of a message's waterfall, in the order of their start; those of `depth` 1 are parts of another. */
 export function spans(message, request, now) {
   const list = [];
   const add = (name, who, from, to, kind, depth = 0) => {
-    if (from !== undefined) list.push({ name, who, from, to: Math.max(from, to ?? now), open: to === undefined, kind, depth });
+    const open = to === undefined;
+    if (from !== undefined) list.push({ name, who, from, to: Math.max(from, to ?? now), open, kind, depth });
   };
   const steps = message.history;
   const first = (hop) => steps.find((each) => each.hop === hop);
-  const hops = request?.hops ?? {};
+  const { hops = {}, answer } = request ?? {};
   const start = hops[1] ?? hops[2] ?? hops[3];
   add("request", start?.task, start?.t, first(4)?.t ?? hops[3]?.t, "account");
-  if (request?.answer && start) add("answer", start.task, request.answer.t - request.answer.ms, request.answer.t, "account", 1);
-  add("outbox", first(4)?.task, first(4)?.t, first(5)?.t ?? first(7)?.t, "account");
-  add("publish", first(5)?.task, first(5)?.t, first(6)?.t ?? first(7)?.t, "broker");
-  let waits = first(6)?.t ?? first(5)?.t;
-  let waitsIn = message.queue ?? "the queue";
-  let open = null;
+  if (answer && start) add("answer", start.task, answer.t - answer.ms, answer.t, "account", 1);
+  add("outbox", first(4)?.task, first(4)?.t, (first(5) ?? first(7))?.t, "account");
+  add("publish", first(5)?.task, first(5)?.t, (first(6) ?? first(7))?.t, "broker");
+
+  const many = steps.filter((each) => each.hop === 7).length > 1;
+  let waits = first(6) ?? first(5);
+  let delivery = null;
+  let offer = null;
+  let attempt = 0;
+  const wait = (to) => add(`wait in ${waits.queue ?? message.queue ?? "the queue"}`, "broker", waits.t, to, "broker");
+  const consume = (last) => {
+    const lost = last && last.hop !== 9 && last.kind !== "end" ? ", lost" : "";
+    add(`consume${many ? ` ${attempt}` : ""}${lost}`, delivery.task, delivery.t, last?.t, "vip");
+    if (offer) add("offer", delivery.task, delivery.t, offer.t, "vip", 1);
+    if (offer && last?.hop === 9) add("append", delivery.task, offer.t, last.t, "vip", 1);
+    delivery = offer = null;
+  };
   for (const step of steps) {
+    const returned = step.kind === "returned" && (step.task === undefined || step.task === delivery?.task);
     if (step.hop === 7) {
-      if (open === null && waits !== undefined) add(`wait in ${waitsIn}`, "broker", Math.min(waits, step.t), step.t, "broker");
-      open = step;
-      waits = undefined;
-      const after = steps.slice(steps.indexOf(step) + 1);
-      const until = after.find((each) => each.hop === 9 || each.step === "end" || each.hop === 7 || (each.step === "returned" && (each.task === undefined || each.task === step.task)));
-      const offer = after.find((each) => each.hop === 8 && each.t <= (until?.t ?? Infinity));
-      const deliveries = steps.filter((each) => each.hop === 7);
-      const which = deliveries.length > 1 ? ` ${deliveries.indexOf(step) + 1}` : "";
-      const lost = until?.step === "returned" || until?.hop === 7 ? ", lost" : "";
-      add(`consume${which}${lost}`, step.task, step.t, until?.t, "vip");
-      if (offer) {
-        add("offer", step.task, step.t, offer.t, "vip", 1);
-        if (until?.hop === 9) add("append", step.task, offer.t, until.t, "vip", 1);
-      }
-    } else if (step.step === "end" || (step.step === "returned" && open && (step.task === undefined || step.task === open.task))) {
-      waits = ["retried", "dead-lettered"].includes(step.outcome) || step.step === "returned" ? step.t : undefined;
-      waitsIn = step.queue ?? message.queue ?? "the queue";
-      open = null;
-    } else if (step.hop === 9) open = null;
+      if (delivery) consume(step);
+      else if (waits) wait(Math.max(waits.t, step.t));
+      delivery = step;
+      attempt += 1;
+    } else if (step.hop === 8) offer = delivery && step;
+    else if (step.hop === 9 || step.kind === "end" || returned) {
+      if (delivery) consume(step);
+      waits = returned || ["retried", "dead-lettered"].includes(step.outcome) ? step : null;
+    }
   }
-  if (open === null && waits !== undefined && ["queue", "retry", "dead"].includes(message.place.kind)) {
-    add(`wait in ${waitsIn}`, "broker", waits, undefined, "broker");
-  }
+  if (delivery) consume();
+  else if (waits && message.place.queue !== undefined) wait();
   return list;
 }
 
-/** Tells a message's history in sentences. */
-export function story(message, request) {
-  const lines = [];
-  let last;
-  const say = (t, text) => {
-    lines.push({ t, text: last === undefined ? text : `${duration(Math.max(0, t - last))} later ${text}` });
-    last = t;
-  };
-  const hops = request?.hops ?? {};
-  if (hops[1]) say(hops[1].t, `${hops[1].task} got ${hops[1].text}.`);
-  for (const step of message.history) {
-    const who = step.task;
-    if (step.hop === 4) say(step.t, `${who} had written the notification to its outbox, on disk.`);
-    else if (step.hop === 5) say(step.t, `the relay of ${who} published it${step.queue ? ` to ${step.queue}` : ""}.`);
-    else if (step.hop === 6) say(step.t, "the broker confirmed that it has the message.");
-    else if (step.hop === 7) say(step.t, `${who} took it from the queue${step.attempt > 1 ? `, attempt ${step.attempt}` : ""}.`);
-    else if (step.hop === 8) say(step.t, `${who} decided: ${step.text}.`);
-    else if (step.hop === 9) say(step.t, `${who} had appended the offer to the stream.`);
-    else if (step.step === "returned") say(step.t, step.task ? `${step.task} was gone; the broker put the message back into the queue.` : "the broker was gone; what was in flight is delivered again.");
-    else if (step.outcome === "retried") say(step.t, `${who} sent it to ${step.queue}; it comes back after ${duration(step.delayMs)}.`);
-    else if (step.outcome === "dead-lettered") say(step.t, `${who} dead-lettered it: ${step.text}.`);
-    else if (step.step === "end") say(step.t, `${who} ended the delivery: ${step.text || step.outcome}.`);
-    else say(step.t, "it was gone: redriven, discarded, or ended while events were skipped.");
-  }
-  if (message.duplicates > 0) lines.push({ text: `The stream has ${count(message.duplicates, "duplicate")} of the offer; every replica's view shows it once.` });
-  return lines;
-}
-
 /** Fills a command's template; values that a shell would read as more than a word are quoted. */
-export function command(template, values) {
-  if (!template) return "";
+export function command(template = "", values) {
   return template.replace(/\{(\w+)\}/g, (_, name) => {
     const value = String(values[name] ?? "");
     return /^[\w.:@/-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`;

@@ -69,7 +69,7 @@ test("each of these ends where it should, in order and in reverse order", () => 
     ["declined", [...sent, hop(7, 7), hop(8, 8), end("declined", 9)], 10, "declined"],
     ["dropped", [...sent, hop(7, 7), end("dropped", 9)], 10, "dropped"],
     ["waits for a retry", [...sent, hop(7, 7), end("retried", 8, { queue: "vip_queue.retry.1000", delayMs: 1000 })], 900, "queue:vip_queue.retry.1000"],
-    ["back from a retry", [...sent, hop(7, 7), end("retried", 8, { queue: "vip_queue.retry.1000" })], 1100, "queue:vip_queue"],
+    ["back from a retry", [...sent, hop(7, 7), end("retried", 8, { queue: "vip_queue.retry.1000", delayMs: 1000 })], 1100, "queue:vip_queue"],
     ["attempt 2", [...sent, hop(7, 7), end("retried", 8, { queue: "vip_queue.retry.1000", delayMs: 1000 }), hop(7, 1010, { attempt: 2 })], 1100, "task:vipservice.1"],
     ["dead-lettered", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" })], 90_000, "queue:vip_queue.dead"],
     ["redriven", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), hop(8, 9001), hop(9, 9002)], 9100, "done"],
@@ -123,6 +123,22 @@ test("an emptied dead-letter queue takes its cards along, a number from before t
   const events = [...NINE.slice(3, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" })];
   assert.equal(place(after([...events, dead(50)])), "queue:vip_queue.dead");
   assert.equal(place(after([...events, dead(5000)])), "left");
+});
+
+test("dead letters that were redriven wait in the work queue, and not longer than the broker has them there", () => {
+  const queue = (name, role, ready, ms) => ({ kind: "queue", name, role, ready, at: when(ms) });
+  const dead = ["m", "n"].map((id) => end("dead-lettered", 8, { id, queue: "vip_queue.dead" }));
+  const state = after([...NINE.slice(3, 7), ...dead, queue("vip_queue", "work", 1, 5000), queue("vip_queue.dead", "dead", 0, 5000)]);
+  assert.deepEqual([place(state, "m"), place(state, "n")], ["queue:vip_queue", "left"]);
+  apply(state, queue("vip_queue", "work", 0, 6000));
+  assert.equal(place(state), "queue:vip_queue");
+  apply(state, queue("vip_queue", "work", 0, 9000));
+  assert.equal(place(state), "left");
+});
+
+test("the end of a process that is told after the start of the next one changes nothing", () => {
+  const state = after([task("ready", 0), task("starting", 10, { process: "p2" }), task("gone", 11)]);
+  assert.equal(state.tasks.get("vipservice.1").state, "starting");
 });
 
 test("messages without a request and with any id are followed", () => {
