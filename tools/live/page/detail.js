@@ -89,7 +89,7 @@ export class Detail {
       const list = hasList && (await this.api.get(`/api/queues/${encodeURIComponent(queue)}/messages${body}`));
       const known = !isQueue && (await this.api.get(`/api/messages/${encodeURIComponent(shown.name)}`));
       const chosen = list ? list.messages.filter(({ id }) => isQueue || id === shown.name) : [];
-      const more = list && `The first ${list.messages.length} stay in the queue, and ${list.more} more are there.`;
+      const more = list && `The broker showed ${list.messages.length}, which stay in the queue; ${list.more} more.`;
       show(h("h3", {}, "As the broker has it"), faint(more || "It can be seen while it waits in a queue."),
         ...chosen.map((each) => properties(each, isQueue)), button("Look again", () => this.ask()),
         button("Show bodies", () => this.ask("?body=1")), known ? h("h3", {}, "Log lines of its request") : "",

@@ -123,7 +123,7 @@ function broker(state, system, task) {
   for (const each of of("work")) {
     rows.push(queueBox(state, each, each.name, 2));
     const retries = of("retry").filter((other) => other.name.startsWith(`${each.name}.`));
-    if (retries.length) rows.push(retries.map((other) => queueBox(state, other, `retry ${delay(other) / 1000} s`, 1)));
+    if (retries.length) rows.push(retries.map((other) => queueBox(state, other, `${delay(other) / 1000} s retry`, 1)));
   }
   for (const each of of("dead")) rows.push(queueBox(state, each, "dead letters", 1));
   const note = away || "the broker's queues are not known yet";

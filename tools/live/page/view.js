@@ -36,6 +36,8 @@ export class View {
     this.budget = Math.min(DRAWN_PER_SECOND, this.budget + ((time - this.drawn) * DRAWN_PER_SECOND) / 1000);
     this.drawn = time;
     const width = Math.max(300, Math.floor(this.stage.parentElement.clientWidth));
+    this.still = this.calm.matches || width !== this.width;
+    this.width = width;
     this.picture = layout(state, { width, system });
     this.stage.setAttribute("viewBox", `0 0 ${width} ${this.picture.height}`);
     this.stage.setAttribute("height", this.picture.height);
@@ -74,14 +76,14 @@ export class View {
     card.style.transform = translate(card.seat);
     const points = [start, ...path.slice(1, -1).map(this.anchor), card.seat].filter(Boolean);
     const frames = points.map((each) => ({ transform: translate(each) }));
-    const travels = !this.calm.matches && frames.length > 1 && (path.length === 0 || this.spend());
+    const travels = !this.still && frames.length > 1 && (path.length === 0 || this.spend());
     if (travels) card.motion = card.animate(frames, timing(frames));
   }
 
   /** Lets a shape travel once, and fade where it arrives. */
   fly(make, keys, more = FADE_MS) {
     const points = keys.map(this.anchor).filter(Boolean);
-    if (this.calm.matches || points.length === 0 || !this.spend()) return;
+    if (this.still || points.length === 0 || !this.spend()) return;
     if (points.length === 1) points.push({ x: points[0].x, y: points[0].y + 26 });
     const shape = byId("flights").appendChild(make());
     const frames = points.map((each) => ({ transform: translate(each), opacity: 1 }));

@@ -3,10 +3,8 @@
 // Pure: every function turns state into text or numbers.
 
 /** Returns the time of day, as `15:25:44`, or with milliseconds. */
-export function clock(t, millis = false) {
-  const local = new Date(t - new Date(t).getTimezoneOffset() * 60_000);
-  return local.toISOString().slice(11, millis ? 23 : 19);
-}
+export const clock = (t, millis = false) =>
+  new Date(t - new Date(t).getTimezoneOffset() * 60_000).toISOString().slice(11, millis ? 23 : 19);
 
 /** Returns a duration in the largest fitting unit, with two or three digits. */
 export function duration(ms) {
