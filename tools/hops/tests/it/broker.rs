@@ -11,7 +11,7 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     let said = checkout.hops(&["up", "-d"]).ok();
     assert!(said.contains("rabbitmq.1"), "{said}");
     assert!(said.contains(&format!("amqp://127.0.0.1:{}", checkout.port(5672))), "{said}");
-    assert_eq!(checkout.processes().len(), 6, "four tasks, their broker, and the supervisor");
+    assert_eq!(checkout.processes().len(), 7, "four tasks, their broker, the supervisor, and the page");
     assert!(checkout.hops(&["walk"]).ok().contains("9 offers"));
     let services = checkout.hops(&["service", "ls"]).ok();
     let published = format!("127.0.0.1:{}->6767/tcp", checkout.port(6767));
