@@ -60,6 +60,21 @@ pub fn pages_only(page: &str) -> bool {
         && (tests("pages") || is_full() || left_out(page, "with HOPS_TESTS=pages or HOPS_TESTS=full only"))
 }
 
+/// Tells whether a test that needs these programs may run: where all of them can be found. Else as above, but in CI, which
+/// sets `CI`, a program that is missing fails the test.
+pub fn has_programs(test: &str, programs: &[&str]) -> bool {
+    let path = search_path();
+    let is_missing = |name: &&&str| !env::split_paths(&path).any(|folder| folder.join(**name).is_file());
+    let Some(missing) = programs.iter().find(is_missing) else { return true };
+    assert!(env::var_os("CI").is_none(), "{test} needs {missing}");
+    left_out(test, &format!("where there is {missing} (a package of Debian)"))
+}
+
+/// `HOPS_PICTURES`: the folder for pictures of the page, which are made only where it is set.
+pub fn pictures() -> Option<PathBuf> {
+    env::var_os("HOPS_PICTURES").map(PathBuf::from)
+}
+
 fn left_out(test: &str, runs: &str) -> bool {
     let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs {runs}: {test}");
     false

@@ -12,6 +12,7 @@
 //! - [`load`]: many VIP reads at once, and what was answered,
 //! - [`sets`]: the promise, as an equation over request ids,
 //! - [`python`]: Python with pika, for clients that nobody here wrote,
+//! - [`webdriver`]: a browser, for the page on which the messages move,
 //! - [`repository`]: the files of this repository,
 //! - [`page`]: a page that a person types from, played,
 //! - [`quote`]: code that a page shows, held against the files,
@@ -32,6 +33,7 @@ pub mod proxy;
 pub mod load;
 pub mod sets;
 pub mod python;
+pub mod webdriver;
 pub mod repository;
 pub mod page;
 pub mod quote;

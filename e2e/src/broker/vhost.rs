@@ -55,7 +55,7 @@ impl Vhost {
     }
 
     /// The default virtual host of a broker that a test has for itself.
-    pub(super) fn default_of(amqp: &str, admin: &str) -> Self {
+    pub fn default_of(amqp: &str, admin: &str) -> Self {
         Self::new(amqp, admin, "/", Kind::Standing)
     }
 

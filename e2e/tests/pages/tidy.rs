@@ -153,7 +153,7 @@ fn every_test_binary_is_run_on_every_broker_or_is_the_same_on_all() {
         on_every_broker.lines().find(|line| line.contains("the tests on RabbitMQ")).unwrap();
     let on_every_broker =
         on_every_broker.split("--test ").skip(1).map(|rest| rest.split([' ', '"']).next().unwrap());
-    let run: BTreeSet<_> = on_every_broker.chain(["pages", "swarm", "tls"]).collect();
+    let run: BTreeSet<_> = on_every_broker.chain(["browser", "pages", "swarm", "tls"]).collect();
     let members = members();
     let targets = members.iter().flat_map(|member| member["targets"].as_array().unwrap());
     let tests = targets.filter(|target| target["kind"][0] == "test");

@@ -20,6 +20,11 @@ async fn chapter_01_run_it() {
 }
 
 #[tokio::test]
+async fn see_it() {
+    play_chapter("docs/walkthrough/see-it.md").await;
+}
+
+#[tokio::test]
 async fn chapter_02_read_an_account() {
     play_chapter("docs/walkthrough/02-read-an-account.md").await;
 }

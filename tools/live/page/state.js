@@ -199,7 +199,7 @@ function settle(state, message) {
 function fold(state, message) {
   const work = workQueue(state, message);
   let place = { kind: "queue", queue: work, since: message.history[0].t };
-  let [taken, attempts, appended, returned, deadLettered] = [false, 0, 0, 0, 0];
+  let [taken, sent, attempts, appended, returned, deadLettered] = [false, 0, 0, 0, 0, 0];
   for (const { kind, hop, t: since, task, queue, outcome, delayMs = Infinity, attempt = 1 } of message.history) {
     taken ||= kind === "end" || hop === 7 || hop === 9;
     if (kind === "returned" && place.kind === "task" && (task === undefined || place.task === task)) {
@@ -224,9 +224,13 @@ function fold(state, message) {
       taken = true;
       attempts += 1;
       place = { kind: "task", task, since, returned: returned > 0 };
-    } else if (hop === 4 && !taken) place = { kind: "outbox", task, since };
-    else if (hop === 5 && !taken) place = { kind: "wire", task, since, until: since + WIRE_MS };
-    else if (hop === 6 && !taken) place = { kind: "queue", queue: queue ?? work, since };
+    } else if (!taken && hop >= sent) {
+      // Under load the relay can be quicker than the line of hop 4, which then takes nothing back.
+      sent = hop;
+      if (hop === 4) place = { kind: "outbox", task, since };
+      else if (hop === 5) place = { kind: "wire", task, since, until: since + WIRE_MS };
+      else place = { kind: "queue", queue: queue ?? work, since };
+    }
   }
   if (place.until <= state.now) place = { kind: "queue", queue: work, since: place.until };
   const duplicates = Math.max(0, appended - 1);

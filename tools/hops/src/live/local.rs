@@ -16,6 +16,7 @@ use live::{
 };
 use serde_json::Value;
 use tokio::{
+    net::TcpStream,
     sync::{Mutex, Notify, watch},
     time::{sleep, timeout},
 };
@@ -159,6 +160,14 @@ impl Local {
         Ok(queues.iter().map(numbers).collect())
     }
 
+    /// Says in few words that nobody listens at the broker's address; an error of the AMQP client takes a line.
+    async fn absence(&self) -> Option<String> {
+        let broker = self.plan.broker.as_ref()?;
+        let refused = TcpStream::connect((broker.host.as_str(), broker.port)).await.err()?;
+        let is_absent = refused.kind() == std::io::ErrorKind::ConnectionRefused;
+        is_absent.then(|| format!("no broker at {}:{}", broker.host, broker.port))
+    }
+
     async fn listed(&self, queue: &str) -> Result<(Vec<Value>, u64)> {
         let mut broker = self.connect().await?;
         let listed = async {
@@ -288,7 +297,10 @@ impl System for Local {
     }
 
     async fn queues(&self) -> Result<Vec<Queue>, String> {
-        self.numbers().await.map_err(|error| format!("{error:#}"))
+        match self.numbers().await {
+            Ok(queues) => Ok(queues),
+            Err(error) => Err(self.absence().await.unwrap_or_else(|| format!("{error:#}"))),
+        }
     }
 
     async fn messages(&self, queue: &str) -> Result<(Vec<Value>, u64), String> {

@@ -54,6 +54,10 @@ test("the nine hops end as done in each of their 362,880 orders", () => {
   assert.equal(count, 362_880);
 });
 
+test("a line of hop 4 that is written after those of hops 5 and 6 takes no message back to the outbox", () => {
+  for (const order of permutations([hop(5, 10), hop(6, 20), hop(4, 30)])) assert.equal(place(after(order)), "queue:vip_queue");
+});
+
 test("hop 9 that is read before hop 5 leaves no ghost in the queue", () => {
   const state = after([...NINE.slice(6), ...NINE.slice(0, 6)]);
   assert.equal(place(state), "done");
