@@ -98,6 +98,9 @@ def follow(chapter, source, places):
         target = os.path.normpath(os.path.join(folder, link[1]))
         if target.startswith("..") or not (ROOT / target).exists():
             return link[0]
+        if target.startswith("docs/") and target.endswith((".png", ".gif")):
+            # mdBook copies it to the same place.
+            return f"]({os.path.relpath(target.removeprefix('docs/'), os.path.dirname(chapter['path']))})"
         if target not in places:
             places[target] = f"repository/{target}" + ("" if target.endswith(".md") else ".md")
             found.append(target)
