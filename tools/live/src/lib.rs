@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`event`]: what the page is told
-//! - [`line`]: a log line of a service as events
+//! - [`mod@line`]: a log line of a service as events
 //! - [`merge`]: the events of all logs in the order of their times
 //! - [`history`]: the recent events, and those of the messages that are still on their way
 //! - [`system`]: what this crate asks of the system that it shows
