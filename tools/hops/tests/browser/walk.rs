@@ -26,6 +26,10 @@ const HARMFUL: &str = r#"</script><img src=x onerror="window.harmed = true">"#;
 async fn whatever_is_clicked_is_seen_and_a_saved_recording_plays_without_a_server() {
     let Some(browser) = Browser::start("the page in a browser").await else { return };
     let checkout = Checkout::new().await;
+    let settings = checkout.path().join("config-repo/vipservice-test.yml");
+    // On a slow machine a replica is frozen for long, and is to keep its connection.
+    let with_slow_heartbeat = fs::read_to_string(&settings).unwrap() + "amqp_heartbeat: 60s\n";
+    fs::write(&settings, with_slow_heartbeat).unwrap();
     let output = checkout.path().join("output");
     let mut up = checkout.command(&["up", "--json"]);
     let mut up = up.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
