@@ -153,6 +153,7 @@ async fn each_end_of_a_delivery_is_logged_with_its_attempt_and_the_queue_that_ha
     // The rule makes no offer for a read at 06:27.
     let vip = system.launch("vipservice", 1).flag("retry-delays", "100ms").flag("offer-hours", "9-17");
     let vip = vip.start().await;
+    vip.until_ready().await;
     let newer = VIP_NOTIFICATION.replace(".v1", ".v2");
     let messages = [
         (properties("declined"), BODY),
