@@ -1,17 +1,24 @@
 //! `docker-compose.yml`: the services, as the file describes them.
 //!
 //! A key is used, or ignored because it concerns containers and means nothing for processes, or refused by name: nobody
-//! should believe that a key works that does not.
+//! should believe that a key works that does not. Each form of a value means what it means for `docker stack`, or is
+//! refused, and so is what `docker stack` refuses: `tests/compose` has a table of files with Docker's answers.
 
 mod read;
+mod ports;
+mod mounts;
+mod check;
+mod forms;
+mod values;
+mod node;
+mod yaml;
+mod plain;
 pub(crate) mod interpolate;
-pub(crate) mod yaml;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use self::yaml::{File, load};
 use crate::failure::Result;
 
 /// Name of the file; the folder that contains it is the root of a checkout.
@@ -22,8 +29,8 @@ pub const FILE: &str = "docker-compose.yml";
 pub struct Compose {
     /// Services in the order of the file.
     pub services: Vec<Service>,
-    /// Names of the secrets.
-    pub secrets: Vec<String>,
+    /// Secrets by name, with their files relative to the root; an external one has none.
+    pub secrets: BTreeMap<String, Option<String>>,
     /// Files of the configs by name, relative to the root.
     pub configs: BTreeMap<String, String>,
     /// Names of the volumes by key; a name with `{{.Task.Slot}}` is a volume per replica.
@@ -39,7 +46,7 @@ pub struct Service {
     pub image: String,
     /// Arguments of the binary.
     pub command: Vec<String>,
-    /// Environment variables in the order of the file.
+    /// Environment variables, sorted by name.
     pub environment: Vec<(String, String)>,
     /// Ports under `ports`.
     pub ports: Vec<Port>,
@@ -57,8 +64,8 @@ pub struct Service {
     pub secrets: Vec<Mount>,
     /// Configs and the paths where the service reads them.
     pub configs: Vec<Mount>,
-    /// Volumes and the paths where the service uses them; a source with a `/` is a folder of the checkout.
-    pub volumes: Vec<Mount>,
+    /// Volumes and the paths where the service uses them.
+    pub volumes: Vec<Volume>,
 }
 
 /// Port of a service.
@@ -70,10 +77,28 @@ pub struct Port {
     pub published: Option<u16>,
 }
 
-/// Secret, config or volume that a container has at a path of its own.
+/// Volume or folder that a container has at a path of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Volume or folder.
+    pub source: VolumeSource,
+    /// Path in the container.
+    pub target: String,
+}
+
+/// Source of a [`Volume`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// Volume, by its key under the top-level `volumes`.
+    Named(String),
+    /// File or folder of this machine, relative to the root.
+    Folder(String),
+}
+
+/// Secret or config that a container has at a path of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Name of the secret, config or volume.
+    /// Name of the secret or config.
     pub source: String,
     /// Path in the container.
     pub target: String,
@@ -135,7 +160,7 @@ impl Compose {
     /// # Errors
     /// Something is wrong; the error names the line, the service and the key.
     pub fn parse(text: &str, variables: &BTreeMap<String, String>) -> Result<Self> {
-        load(text, &File { name: FILE, variables }, |root| read::compose(&root))
+        read::compose(&yaml::load(text, variables)?, variables)
     }
 }
 

@@ -166,7 +166,7 @@ pub(crate) async fn serve_on_port(
     let token = secrets::random_secret() + &secrets::random_secret();
     let address = Address { pid: std::process::id(), port, token: token.clone(), read_only };
     let text = serde_json::to_string(&address).context("cannot convert an address to JSON")?;
-    secrets::write_private(&project.path(ADDRESS), &text)?;
+    secrets::write_private(&project.path(ADDRESS), text.as_bytes())?;
     on_start(&address);
     let options = Options { port, token, read_only };
     let stop = CancellationToken::new();
@@ -195,7 +195,7 @@ pub(crate) fn open(project: &Project, address: &Address) -> Result<()> {
         "<!doctype html><meta charset=\"utf-8\"><title>Hops</title>\
          <meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">The page of Hops</a>\n"
     );
-    secrets::write_private(&path, &page)?;
+    secrets::write_private(&path, page.as_bytes())?;
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let mut command = Command::new(program);
     command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -7,22 +7,34 @@
 //! - `APP_SERVER_HOST` and `APP_SERVER_PORT` are set by the runner: this machine only, and a free port per task.
 
 mod names;
+mod paths;
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use self::names::{referenced_ports, replace, replacements};
+use self::{
+    names::{referenced_ports, replace, replacements},
+    paths::below,
+};
 use crate::{
     broker_url::BrokerUrl,
-    compose::{Compose, Health, Mount, Restart, Service, Update, interpolate::for_task},
+    compose::{
+        Compose, Health, Mount, Restart, Service, Update, Volume, VolumeSource, interpolate::for_task,
+    },
     failure::Result,
     project::Project,
 };
 
 /// Port of RabbitMQ's management API, and of the part of it that the development broker has.
 pub const ADMIN_PORT: u16 = 15672;
+
+/// Port on which a broker speaks AMQP.
+const AMQP_PORT: u16 = 5672;
+
+/// Folder of RabbitMQ's data in its container.
+const BROKER_DATA: &str = "/var/lib/rabbitmq";
 
 /// Services to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,9 +154,9 @@ pub fn plan(
             };
             ports.push(LocalPort { target: port.target, local: choose(want, &service.name)?, is_published });
         }
-        // The development broker also has its operators' port, which no value in the file refers to.
-        let admin = (kind == Kind::Broker).then_some(ADMIN_PORT);
-        for target in referenced_ports(&service.name, compose).into_iter().chain(admin) {
+        // The development broker has these ports even if no value in the file refers to them.
+        let own = if kind == Kind::Broker { &[AMQP_PORT, ADMIN_PORT][..] } else { &[] };
+        for target in referenced_ports(&service.name, compose).into_iter().chain(own.iter().copied()) {
             if !ports.iter().any(|port| port.target == target) {
                 let local = choose(Want::Preferred(project.shifted(target)), &service.name)?;
                 ports.push(LocalPort { target, local, is_published: false });
@@ -158,6 +170,9 @@ pub fn plan(
     // The services start in any order, but are ready sooner if the broker is.
     services.sort_by_key(|service| service.kind != Kind::Broker);
 
+    check_published(&services)?;
+    services.iter().try_for_each(ServicePlan::check_paths)?;
+
     let replacements = replacements(compose, &services, external_broker.as_ref());
     for service in &mut services {
         for (_, value) in &mut service.environment {
@@ -166,6 +181,19 @@ pub fn plan(
         service.command.iter_mut().for_each(|word| *word = replace(word, &replacements));
     }
     Ok(Plan { services, broker_is_external: external_broker.is_some(), broker: external_broker })
+}
+
+/// Checks that no two services publish the same port, which Docker refuses, too.
+fn check_published(services: &[ServicePlan]) -> Result<()> {
+    let mut known = BTreeMap::new();
+    for service in services {
+        for port in service.ports.iter().filter(|port| port.is_published) {
+            if let Some(other) = known.insert(port.local, &service.name) {
+                bail!("port {} is published twice, by {other} and by {}", port.local, service.name);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn plan_service(
@@ -180,16 +208,20 @@ fn plan_service(
         paths.push((target.clone(), project.text_path(&format!("secrets/{source}"))));
     }
     let mut folders = vec![];
-    for Mount { source, target } in &service.volumes {
-        let local = match compose.volumes.get(source) {
-            Some(name) => project.text_path(&format!("volumes/{name}")),
-            None => project.root().join(source).to_string_lossy().into_owned(),
+    for Volume { source, target } in &service.volumes {
+        let local = match source {
+            VolumeSource::Folder(path) => project.absolute(path).to_string_lossy().into_owned(),
+            VolumeSource::Named(key) => {
+                let name = compose.volumes.get(key).unwrap_or(key);
+                let folder = project.text_path(&format!("volumes/{name}"));
+                folders.push(folder.clone());
+                folder
+            }
         };
-        folders.push(local.clone());
         paths.push((target.clone(), local));
     }
     for Mount { source, target } in &service.configs {
-        let file = project.root().join(compose.configs.get(source).unwrap_or(source));
+        let file = project.absolute(compose.configs.get(source).unwrap_or(source));
         // The config's folder is replaced, too, so that the service sees edits and new files.
         let (target_path, local_folder) = (Path::new(target), file.parent().unwrap_or(&file));
         let has_same_name = target_path.file_name() == file.file_name();
@@ -245,11 +277,15 @@ impl ServicePlan {
         let fill_path = |text: &str| fill(&self.local_path(text));
         let folders = self.folders.iter().map(|folder| fill(folder)).collect::<Result<Vec<_>>>()?;
         if self.kind == Kind::Broker {
-            let data = folders.first().cloned().unwrap_or_default();
             let admin = self.ports.iter().find(|port| port.target == ADMIN_PORT).map_or(0, |port| port.local);
             let (port, admin) = (port.to_string(), admin.to_string());
-            let arguments = ["--port", &port, "--admin-port", &admin, "--data-dir", &data].map(str::to_owned);
-            return Ok(TaskPlan { arguments: arguments.into(), environment: vec![], folders });
+            let mut arguments = vec!["--port".to_owned(), port, "--admin-port".to_owned(), admin];
+            // In Docker, a broker without a volume loses its data with its container.
+            match self.paths.iter().find(|(target, _)| below(target, BROKER_DATA).is_some()) {
+                Some((_, data)) => arguments.extend(["--data-dir".to_owned(), fill(data)?]),
+                None => arguments.push("--in-memory".to_owned()),
+            }
+            return Ok(TaskPlan { arguments, environment: vec![], folders });
         }
         let mut environment = vec![
             ("APP_SERVER_HOST".to_owned(), "127.0.0.1".to_owned()),
@@ -264,23 +300,6 @@ impl ServicePlan {
         Ok(TaskPlan { arguments, environment, folders })
     }
 
-    /// Replaces a path in the container, alone or after the `=` of a flag, by the path on this machine.
-    fn local_path(&self, text: &str) -> String {
-        let (flag, path) = match text.split_once('=') {
-            Some((flag, path)) if flag.starts_with('-') => (&text[..=flag.len()], path),
-            _ => ("", text),
-        };
-        let length_below = |target: &str| {
-            path.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(str::len)
-        };
-        let found = self.paths.iter().filter_map(|(target, local)| Some((length_below(target)?, local)));
-        // The longest target leaves the shortest rest.
-        found.min_by_key(|(rest, _)| *rest).map_or_else(
-            || text.to_owned(),
-            |(rest, local)| format!("{flag}{local}{}", &path[path.len() - rest..]),
-        )
-    }
-
     /// Returns what runs: the image in the compose file, or the development broker where it stands for RabbitMQ.
     #[must_use]
     pub fn shown_image(&self) -> &str {
@@ -290,11 +309,15 @@ impl ServicePlan {
         }
     }
 
-    /// Returns the service's published port on this machine, or its first port if none is published.
+    /// Returns the service's published port on this machine, or its first port if none is published; for a broker, the port
+    /// on which it speaks AMQP.
     #[must_use]
     pub fn local_port(&self) -> Option<u16> {
-        let published = self.ports.iter().find(|port| port.is_published);
-        published.or(self.ports.first()).map(|port| port.local)
+        let first = self.ports.iter().find(|port| match self.kind {
+            Kind::Broker => port.target == AMQP_PORT,
+            Kind::Service => port.is_published,
+        });
+        first.or(self.ports.first()).map(|port| port.local)
     }
 }
 

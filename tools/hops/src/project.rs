@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    fs, io,
+    path::{Component, Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::{
-    compose::{Compose, FILE},
+    compose::{Compose, FILE, VolumeSource},
     failure::Result,
 };
 
@@ -70,11 +70,55 @@ impl Project {
     /// Reads the compose file, with the environment's variables in it replaced.
     ///
     /// # Errors
-    /// The file cannot be read, or something in it is wrong.
+    /// The file cannot be read, or something in it is wrong, or a folder that it mounts does not exist.
     pub fn compose(&self) -> Result<Compose> {
         let text =
             fs::read_to_string(self.root().join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
-        Compose::parse(&text, &self.variables)
+        let compose = Compose::parse(&text, &self.variables)?;
+        for service in &compose.services {
+            for volume in &service.volumes {
+                let VolumeSource::Folder(folder) = &volume.source else { continue };
+                let folder = self.absolute(folder);
+                if !folder.exists() {
+                    // As on a swarm: nothing of this machine is created by mistake.
+                    bail!("{FILE}: services.{}.volumes: {} does not exist", service.name, folder.display());
+                }
+            }
+        }
+        Ok(compose)
+    }
+
+    /// Returns the absolute path of a file or folder that the compose file names, without `.` and `..`.
+    #[must_use]
+    pub fn absolute(&self, path: &str) -> PathBuf {
+        let mut absolute = PathBuf::new();
+        for part in self.root().join(path).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir => drop(absolute.pop()),
+                part => absolute.push(part),
+            }
+        }
+        absolute
+    }
+
+    /// Removes everything in `.hops`, and the folder itself unless it is a link to one elsewhere.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_data(&self) -> Result<()> {
+        let folder = self.root().join(FOLDER);
+        let removed = match fs::symlink_metadata(&folder) {
+            Err(error) => Err(error),
+            Ok(found) if found.is_symlink() => empty(&folder),
+            Ok(_) => empty(&folder).and_then(|()| fs::remove_dir(&folder)),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the absolute path of a file or folder in `.hops`.
@@ -108,6 +152,26 @@ impl Project {
     }
 }
 
+/// Removes everything in a folder. Folders in it, such as `volumes`, may be links to folders elsewhere.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_link = path.is_symlink();
+        if is_link && path.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                remove(&entry?.path())?;
+            }
+        }
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+/// Removes a file, a link, or a folder with everything in it.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
 /// Writes a file completely or not at all, even if the process is killed meanwhile.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
@@ -137,5 +201,56 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         assert!(find(elsewhere.path(), "0").unwrap_err().to_string().contains("`cd` to your checkout"));
         assert!(find(&below, "many").unwrap_err().to_string().contains("HOPS_PORT_BASE=1000 cargo hops up"));
+    }
+
+    #[test]
+    fn paths_of_the_compose_file_are_absolute() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(FILE), "").unwrap();
+        let project = find(root.path(), "0").unwrap();
+        let parent = root.path().parent().unwrap();
+        for (path, expected) in [
+            ("./here", root.path().join("here")),
+            (".", root.path().to_owned()),
+            ("a/../b/./c", root.path().join("b/c")),
+            ("../beside", parent.join("beside")),
+            ("/srv/data/", PathBuf::from("/srv/data")),
+            ("/../..", PathBuf::from("/")),
+        ] {
+            assert_eq!(project.absolute(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn data_is_removed_behind_links_to_other_disks_too() {
+        for (is_link, volumes_are_a_link) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (root, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            fs::write(root.path().join(FILE), "").unwrap();
+            let project = find(root.path(), "0").unwrap();
+            let (hops, one, other) =
+                (root.path().join(".hops"), disk.path().join("1"), disk.path().join("2"));
+            for folder in [&one, &other] {
+                fs::create_dir(folder).unwrap();
+            }
+            if is_link {
+                std::os::unix::fs::symlink(&one, &hops).unwrap();
+            }
+            project.create_folder("run").unwrap();
+            if volumes_are_a_link {
+                std::os::unix::fs::symlink(&other, hops.join("volumes")).unwrap();
+            }
+            fs::create_dir_all(hops.join("volumes/data/below")).unwrap();
+            fs::write(hops.join("volumes/data/below/file"), "").unwrap();
+            fs::write(disk.path().join("stranger"), "").unwrap();
+            std::os::unix::fs::symlink(disk.path(), hops.join("volumes/data/link")).unwrap();
+
+            project.remove_data().unwrap();
+            let left = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
+            assert_eq!((left(&hops), left(&one), left(&other)), (0, 0, 0), "{is_link} {volumes_are_a_link}");
+            assert_eq!(hops.is_symlink(), is_link, "a link stays, since the next `up` is to use it again");
+            assert!(disk.path().join("stranger").exists(), "what a service has linked is not removed");
+            project.remove_data().unwrap();
+            assert!(is_link || !hops.exists());
+        }
     }
 }

@@ -6,12 +6,12 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::failure::Result;
 
-/// Replaces variables as Docker does: `$X`, `${X}`, `${X-unset}`, `${X:-unset or empty}`, `${X:?why}`, and `$$`
-/// for a dollar sign.
+/// Replaces variables as `docker stack` does: `$X`, `${X}`, `${X-unset}`, `${X:-unset or empty}`, `${X?why}`, `${X:?why}`,
+/// and `$$` for a dollar sign.
 ///
 /// # Errors
-/// A variable is not set and has no default, or its syntax is wrong.
-pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
+/// A variable is not set and has no default, or its syntax is wrong, or Docker reads it in a way that nobody expects.
+pub(super) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
@@ -19,60 +19,75 @@ pub(crate) fn interpolate(text: &str, variables: &BTreeMap<String, String>) -> R
             out.push('$');
             rest = after;
         } else if let Some(inner) = after.strip_prefix('{') {
-            let end =
-                closing_brace(inner).with_context(|| format!("`${{{inner}` is not closed by a brace"))?;
-            out.push_str(&value_of(&inner[..end], variables)?);
-            rest = &inner[end + 1..];
+            let (inner, after) =
+                inner.split_once('}').with_context(|| format!("`${{{inner}` is not closed by a brace"))?;
+            out.push_str(&value_of(inner, variables)?);
+            rest = after;
         } else {
-            let end = name_end(after);
-            out.push_str(&value_of(&after[..end], variables)?);
-            rest = &after[end..];
+            let (name, after) = after.split_at(name_end(after));
+            if name.is_empty() {
+                let next: String = after.chars().take(1).collect();
+                bail!("`${next}` is not a variable; a dollar sign is written $$");
+            }
+            // Docker takes the rest of the text for a default or a message.
+            if OPERATORS.iter().any(|operator| after.starts_with(operator)) {
+                bail!("`${name}{after}`: write ${{{name}}}, since Docker takes what follows for a default");
+            }
+            out.push_str(&value_of(name, variables)?);
+            rest = after;
         }
     }
     out.push_str(rest);
     Ok(out)
 }
 
-/// Returns the position of the closing brace; a default may contain variables with braces of their own.
-fn closing_brace(inner: &str) -> Option<usize> {
-    let mut depth = 0;
-    for (at, c) in inner.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => return Some(at),
-            '}' => depth -= 1,
-            _ => {}
-        }
-    }
-    None
-}
+/// Operators in the order in which Docker looks for them.
+const OPERATORS: [&str; 4] = [":-", "-", ":?", "?"];
 
+/// Returns the length of the name at the beginning of a text.
 fn name_end(text: &str) -> usize {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return 0;
+    }
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-/// Returns the value of a variable with its modifier, as in `X:-default`.
+/// Returns the value of a variable with its operator, as in `X:-default`.
 fn value_of(inner: &str, variables: &BTreeMap<String, String>) -> Result<String> {
-    let (name, modifier) = inner.split_at(name_end(inner));
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+    let (name, rest) = inner.split_at(name_end(inner));
+    if name.is_empty() {
         bail!("`${{{inner}}}` is not a variable; a dollar sign is written $$");
     }
     let value = variables.get(name);
     let nonempty = value.filter(|value| !value.is_empty());
-    if let Some(default) = modifier.strip_prefix(":-") {
-        nonempty.map_or_else(|| interpolate(default, variables), |value| Ok(value.clone()))
-    } else if let Some(default) = modifier.strip_prefix('-') {
-        value.map_or_else(|| interpolate(default, variables), |value| Ok(value.clone()))
-    } else if let Some(why) = modifier.strip_prefix(":?") {
-        nonempty.cloned().ok_or_else(|| anyhow!("the variable {name} is required: {why}"))
-    } else if modifier.is_empty() {
-        value.cloned().ok_or_else(|| {
+    if rest.is_empty() {
+        return value.cloned().ok_or_else(|| {
             anyhow!(
                 "the variable {name} is not set: `export {name}=...`, or give it a default, ${{{name}:-...}}"
             )
-        })
-    } else {
-        bail!("`${{{inner}}}`: only ${{X}}, ${{X:-default}}, ${{X-default}} and ${{X:?why}} are supported")
+        });
+    }
+    let Some(operator) = OPERATORS.into_iter().find(|operator| rest.starts_with(operator)) else {
+        bail!(
+            "`${{{inner}}}`: only ${{X}}, ${{X:-default}}, ${{X-default}}, ${{X:?why}} and ${{X?why}} are supported"
+        )
+    };
+    let first = OPERATORS.into_iter().find(|other| inner.contains(other));
+    if let Some(other) = first.filter(|other| inner.find(other) != Some(name.len())) {
+        bail!("`${{{inner}}}`: Docker splits this at `{other}`: write it without `{other}`")
+    }
+    let argument = &rest[operator.len()..];
+    if argument.contains('$') {
+        bail!("`${{{inner}}}`: a default cannot contain a variable: Docker does not replace it");
+    }
+    if argument.contains('{') {
+        bail!("`${{{inner}}}`: a default cannot contain a brace: Docker ends it at the first `}}`");
+    }
+    let found = if operator.starts_with(':') { nonempty } else { value };
+    match found {
+        Some(value) => Ok(value.clone()),
+        None if operator.ends_with('-') => Ok(argument.to_owned()),
+        None => Err(anyhow!("the variable {name} is required: {argument}")),
     }
 }
 
@@ -115,14 +130,22 @@ mod tests {
             ("${NONE:-default:1}", Ok("default:1")),
             ("${EMPTY:-full}${EMPTY-kept}", Ok("full")),
             ("${NONE-a}", Ok("a")),
-            ("${NONE:-${X}}", Ok("x")),
             ("${NONE:-}", Ok("")),
+            ("${X:?why}${X?why}${EMPTY?why}", Ok("xx")),
             ("a$$b", Ok("a$b")),
             ("{{.Task.Slot}}", Ok("{{.Task.Slot}}")),
             ("${NONE}", Err("NONE is not set")),
             ("${NONE:?it is the tag}", Err("it is the tag")),
+            ("${NONE?it is the tag}", Err("it is the tag")),
+            ("${EMPTY:?it is the tag}", Err("it is the tag")),
+            ("${NONE:-${X}}", Err("cannot contain a variable")),
+            ("${NONE:-{}}", Err("cannot contain a brace")),
+            ("${NONE-a:-b}", Err("splits this at `:-`")),
+            ("${NONE:?a b-c}", Err("splits this at `-`")),
+            ("$X-y", Err("write ${X}")),
             ("${X", Err("not closed")),
             ("$", Err("written $$")),
+            ("${1}", Err("written $$")),
             ("${X:+y}", Err("are supported")),
         ] {
             match (interpolate(text, &variables), expected) {

@@ -1,61 +1,56 @@
-//! Reads the YAML key by key into the types of the file.
+//! Reads the checked file into its types.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Compose, Condition, Health, Mount, Port, Restart, Service, Update,
-    yaml::{Node, Section},
+    Compose, Condition, Health, Restart, Service, Update,
+    check::{check, check_names, duration_of},
+    interpolate::for_task,
+    mounts::{file_mounts, volume},
+    node::{Data, Node},
+    ports::ports,
+    values::{is_name, is_name_with_placeholders, split_words},
 };
 use crate::failure::Result;
 
-/// Top-level keys without a meaning for processes, which all share the machine's network.
-const TOP_IGNORED: &[&str] = &["version", "networks"];
-/// Keys that apply to containers only.
-const SERVICE_IGNORED: &[&str] = &[
-    "hostname",
-    "networks",
-    "cap_drop",
-    "cap_add",
-    "read_only",
-    "user",
-    "init",
-    "labels",
-    "logging",
-    "tmpfs",
-    "ulimits",
-    "sysctls",
-    "security_opt",
-    "stop_signal",
-];
-const DEPLOY_IGNORED: &[&str] =
-    &["mode", "resources", "placement", "labels", "endpoint_mode", "rollback_config"];
-const UPDATE_IGNORED: &[&str] = &["monitor", "max_failure_ratio"];
+const NAME: &str = "a name: use letters, digits, `.`, `_` and `-`";
 
-pub(super) fn compose(root: &Node<'_>) -> Result<Compose> {
-    let top = root.section(&["services", "secrets", "configs", "volumes"], TOP_IGNORED)?;
-    let named = |key: &str| top.read(key, vec![], Node::entries);
-    let mut compose =
-        Compose { services: vec![], secrets: vec![], configs: BTreeMap::new(), volumes: BTreeMap::new() };
+pub(super) fn compose(root: &Node, variables: &BTreeMap<String, String>) -> Result<Compose> {
+    check(root)?;
+    let named = |key: &str| match root.get(key) {
+        None => Ok(&[][..]),
+        Some(node) => check_names(node).and_then(|()| node.entries()),
+    };
+    let mut compose = Compose {
+        services: vec![],
+        secrets: BTreeMap::new(),
+        configs: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+    };
     for (name, node) in named("secrets")? {
-        node.section(&["file", "name"], &["external", "labels"])?;
-        compose.secrets.push(name);
+        let is_external = match node.get("external") {
+            Some(external) => external.is_map() || external.flag()?,
+            None => false,
+        };
+        let file = if is_external { None } else { Some(file(node.required("file")?)?) };
+        compose.secrets.insert(name.clone(), file);
     }
     for (name, node) in named("configs")? {
-        let section = node.section(&["file"], &["name", "labels"])?;
-        let file = section.get("file").ok_or_else(|| node.error("`file` is missing"))?.text()?;
-        compose.configs.insert(name, file);
+        compose.configs.insert(name.clone(), file(node.required("file")?)?);
     }
     for (name, node) in named("volumes")? {
-        let volume = match node.is_null() {
-            true => name.clone(),
-            false => {
-                node.section(&["name"], &["driver", "labels"])?.read("name", name.clone(), Node::text)?
+        node.read("driver", (), |node| node.word(&[("local", ())]))?;
+        let volume = node.read("name", name.clone(), |node| match node.text()? {
+            name if is_name_with_placeholders(name) => {
+                for_task(name, "", 1).map_err(|error| node.error(&error.to_string()))?;
+                Ok(name.to_owned())
             }
-        };
-        compose.volumes.insert(name, volume);
+            name => Err(node.error(&format!("`{name}` is not {NAME}"))),
+        })?;
+        compose.volumes.insert(name.clone(), volume);
     }
     for (name, node) in named("services")? {
-        compose.services.push(service(name, &node, &compose)?);
+        compose.services.push(service(name, node, &compose, variables)?);
     }
     if compose.services.is_empty() {
         return Err(root.error("there are no services"));
@@ -63,168 +58,170 @@ pub(super) fn compose(root: &Node<'_>) -> Result<Compose> {
     Ok(compose)
 }
 
-fn service(name: String, node: &Node<'_>, compose: &Compose) -> Result<Service> {
-    let used = [
-        "image",
-        "command",
-        "environment",
-        "ports",
-        "deploy",
-        "stop_grace_period",
-        "healthcheck",
-        "secrets",
-        "configs",
-        "volumes",
-    ];
-    let section = node.section(&used, SERVICE_IGNORED)?;
-    let image = section.get("image").ok_or_else(|| node.error("`image` is missing"))?.text()?;
-    let deploy = section
-        .get("deploy")
-        .map(|node| node.section(&["replicas", "update_config", "restart_policy"], DEPLOY_IGNORED));
-    let deploy = deploy.transpose()?;
-    let part = |key: &str| deploy.as_ref().and_then(|deploy| deploy.get(key));
-    if let Some(mode) = part("mode") {
+/// Reads the path of a file, in which Docker does not replace `~`.
+fn file(node: &Node) -> Result<String> {
+    let path = node.text()?;
+    match path.is_empty() || path.starts_with('~') {
+        true => {
+            Err(node.error(&format!("`{path}` is not the path of a file: Docker does not replace `~` here")))
+        }
+        false => Ok(path.to_owned()),
+    }
+}
+
+fn service(
+    name: &str,
+    node: &Node,
+    compose: &Compose,
+    variables: &BTreeMap<String, String>,
+) -> Result<Service> {
+    node.read("stop_signal", (), |node| node.word(&[("SIGTERM", ())]))?;
+    let deploy = |key: &str| node.get("deploy").and_then(|deploy| deploy.get(key));
+    if let Some(mode) = deploy("mode") {
         mode.word(&[("replicated", ())])?;
     }
-    let is_secret = |name: &str| compose.secrets.iter().any(|known| known == name);
-    let secrets = mounts(&section, "secrets", "/run/secrets/", is_secret)?;
-    let configs = mounts(&section, "configs", "/", |name| compose.configs.contains_key(name))?;
-    let is_volume = |name: &str| compose.volumes.contains_key(name) || name.contains('/');
     Ok(Service {
-        image,
-        command: section.read("command", vec![], command)?,
-        environment: section.read("environment", vec![], environment)?,
-        ports: section.read("ports", vec![], |node| node.list()?.iter().map(port).collect())?,
-        replicas: part("replicas").map_or(Ok(1), |node| node.parsed("a number of replicas"))?,
-        restart: restart(part("restart_policy"))?,
-        update: update(part("update_config"))?,
-        stop_grace_period: section.read("stop_grace_period", Duration::from_secs(10), Node::duration)?,
-        health: health(section.get("healthcheck"))?,
-        secrets,
-        configs,
-        volumes: mounts(&section, "volumes", "", is_volume)?,
-        name,
+        name: name.to_owned(),
+        image: image(node.required("image")?)?,
+        command: node.read("command", vec![], command)?,
+        environment: node.read("environment", vec![], |node| environment(node, variables))?,
+        ports: node.read("ports", vec![], ports)?,
+        replicas: deploy("replicas").map_or(Ok(1), |node| node.number("a number of replicas"))?,
+        restart: restart(deploy("restart_policy"))?,
+        update: update(deploy("update_config"))?,
+        stop_grace_period: node.read("stop_grace_period", Duration::from_secs(10), duration_of)?,
+        health: health(node.get("healthcheck"))?,
+        secrets: file_mounts(node, "secrets", "/run/secrets/", |name| compose.secrets.contains_key(name))?,
+        configs: file_mounts(node, "configs", "/", |name| compose.configs.contains_key(name))?,
+        volumes: node.read("volumes", vec![], |node| {
+            node.list()?.iter().map(|node| volume(node, &compose.volumes, variables)).collect()
+        })?,
     })
 }
 
-/// Reads a command: a list, or one line that is split at blanks.
-fn command(node: &Node<'_>) -> Result<Vec<String>> {
-    if node.is_list() {
-        return node.list()?.iter().map(Node::text).collect();
+/// Reads an image, whose name without registry and tag is the name of a binary.
+fn image(node: &Node) -> Result<String> {
+    let image = node.text()?;
+    let last = image.rsplit('/').next().unwrap_or(image);
+    let name = last.split([':', '@']).next().unwrap_or(last);
+    match is_name(name) && name.to_lowercase() == name && image.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(image.to_owned()),
+        false => Err(node.error(&format!("`{image}` is not the name of an image"))),
     }
-    Ok(node.text()?.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Reads variables: `X: value`, or a list of `X=value`.
-fn environment(node: &Node<'_>) -> Result<Vec<(String, String)>> {
-    if node.is_map() {
-        return node.entries()?.into_iter().map(|(name, node)| Ok((name, node.text()?))).collect();
-    }
-    let pair = |node: &Node<'_>| {
-        let text = node.text()?;
-        let (name, value) = text.split_once('=').ok_or_else(|| node.error("write NAME=value"))?;
-        Ok((name.to_owned(), value.to_owned()))
+/// Reads a command: a list, or one line.
+fn command(node: &Node) -> Result<Vec<String>> {
+    let words = match &node.data {
+        Data::List(words) => words.iter().map(|word| Ok(word.text()?.to_owned())).collect::<Result<_>>()?,
+        _ => split_words(node.text()?).map_err(|error| node.error(&error.to_string()))?,
     };
-    node.list()?.iter().map(pair).collect()
+    match words.iter().find(|word| word.contains("{{")) {
+        Some(word) => Err(node.error(&format!(
+            "`{word}`: Docker does not replace placeholders in a command: write them under `environment`"
+        ))),
+        None => Ok(words),
+    }
 }
 
-/// Reads a port: `"6767:6767"`, or the long form.
-fn port(node: &Node<'_>) -> Result<Port> {
-    const PORT: &str = "a port from 1 to 65535";
-    if node.is_map() {
-        let section =
-            node.section(&["target", "published", "protocol"], &["mode", "name", "app_protocol"])?;
-        let target = section.get("target").ok_or_else(|| node.error("`target` is missing"))?.parsed(PORT)?;
-        section.read("protocol", (), |node| node.word(&[("tcp", ())]))?;
-        let published = section.get("published").map(|node| node.parsed(PORT)).transpose()?;
-        return Ok(Port { target, published });
-    }
-    let text = node.text()?;
-    let number = |text: &str| {
-        let port = text.parse::<u16>().ok().filter(|port| *port > 0);
-        port.ok_or_else(|| node.error(&format!("`{text}` is not {PORT}")))
-    };
-    match text.strip_suffix("/tcp").unwrap_or(&text).split_once(':') {
-        Some((published, target)) => {
-            Ok(Port { target: number(target)?, published: Some(number(published)?) })
+/// Reads variables: `X: value`, or a list of `X=value`. One with an empty value is passed through: it gets the value that
+/// the shell has for it. One without a value that the shell does not have either is not set.
+fn environment(node: &Node, variables: &BTreeMap<String, String>) -> Result<Vec<(String, String)>> {
+    let mut pairs = BTreeMap::new();
+    if let Data::Map(entries) = &node.data {
+        for (name, node) in entries {
+            let value = if node.is_null() { None } else { Some(node.text_or_number()?) };
+            pairs.insert(name.clone(), (node, value));
         }
-        None => Ok(Port { target: number(&text)?, published: None }),
+    } else {
+        for node in node.list()? {
+            let text = node.text()?;
+            let (name, value) =
+                text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
+            pairs.insert(name.to_owned(), (node, value));
+        }
     }
+    let mut environment = vec![];
+    for (name, (node, value)) in pairs {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(node.error(&format!("`{name}` is not the name of a variable")));
+        }
+        let passed_through = || variables.get(&name).cloned();
+        let value = match value {
+            Some(text) if text.is_empty() => passed_through().or(Some(text)),
+            Some(text) => Some(text),
+            None => passed_through(),
+        };
+        let Some(value) = value else { continue };
+        // A placeholder that no task can replace is refused now.
+        for_task(&value, "", 1).map_err(|error| node.error(&error.to_string()))?;
+        environment.push((name, value));
+    }
+    Ok(environment)
 }
 
-fn restart(node: Option<&Node<'_>>) -> Result<Restart> {
-    let default = Restart { condition: Condition::Any, delay: Duration::from_secs(1), max_attempts: None };
+fn restart(node: Option<&Node>) -> Result<Restart> {
+    let default = Restart { condition: Condition::Any, delay: Duration::from_secs(5), max_attempts: None };
     let Some(node) = node else { return Ok(default) };
-    let section = node.section(&["condition", "delay", "max_attempts"], &["window"])?;
     let words = [("any", Condition::Any), ("on-failure", Condition::OnFailure), ("none", Condition::None)];
+    // Docker counts attempts without a limit if the limit is 0.
+    let max_attempts: u32 = node.read("max_attempts", 0, |node| node.number("a number"))?;
     Ok(Restart {
-        condition: section.read("condition", default.condition, |node| node.word(&words))?,
-        delay: section.read("delay", default.delay, Node::duration)?,
-        max_attempts: section.get("max_attempts").map(|node| node.parsed("a number")).transpose()?,
+        condition: node.read("condition", default.condition, |node| node.word(&words))?,
+        delay: node.read("delay", default.delay, duration_of)?,
+        max_attempts: (max_attempts > 0).then_some(max_attempts),
     })
 }
 
-fn update(node: Option<&Node<'_>>) -> Result<Update> {
+fn update(node: Option<&Node>) -> Result<Update> {
     let default = Update { start_first: false, parallelism: 1, delay: Duration::ZERO, rollback: false };
     let Some(node) = node else { return Ok(default) };
-    let section = node.section(&["order", "parallelism", "delay", "failure_action"], UPDATE_IGNORED)?;
     let orders = [("start-first", true), ("stop-first", false)];
     let actions = [("rollback", true), ("pause", false), ("continue", false)];
     Ok(Update {
-        start_first: section.read("order", default.start_first, |node| node.word(&orders))?,
-        parallelism: section.read("parallelism", default.parallelism, |node| node.parsed("a number"))?,
-        delay: section.read("delay", default.delay, Node::duration)?,
-        rollback: section.read("failure_action", default.rollback, |node| node.word(&actions))?,
+        start_first: node.read("order", default.start_first, |node| node.word(&orders))?,
+        parallelism: node.read("parallelism", default.parallelism, |node| node.number("a number"))?,
+        delay: node.read("delay", default.delay, duration_of)?,
+        rollback: node.read("failure_action", default.rollback, |node| node.word(&actions))?,
     })
 }
 
-/// Reads the times of a health check. Its `test` is ignored, because it is a program of the image: the supervisor
-/// probes the service itself.
-fn health(node: Option<&Node<'_>>) -> Result<Health> {
+/// Reads the times of a health check. Its `test` only decides whether there is a check, because it is a program of the
+/// image: the supervisor probes the service itself.
+fn health(node: Option<&Node>) -> Result<Health> {
     let s = Duration::from_secs;
-    let default =
-        Health { interval: s(30), timeout: s(30), retries: 3, start_period: Duration::ZERO, enabled: true };
+    let default = Health { interval: s(30), timeout: s(30), retries: 3, start_period: s(0), enabled: true };
     let Some(node) = node else { return Ok(default) };
-    let section = node.section(
-        &["interval", "timeout", "retries", "start_period", "disable"],
-        &["test", "start_interval"],
-    )?;
+    let is_none = match node.get("test") {
+        Some(test) => is_no_test(test)?,
+        None => false,
+    };
+    let is_disabled = node.read("disable", false, Node::flag)?;
+    if is_disabled && node.get("test").is_some() && !is_none {
+        return Err(node.error("`disable` and `test` contradict each other"));
+    }
+    // Docker takes a zero for the default.
+    let time = |key: &str, default: Duration| {
+        let time = node.read(key, default, duration_of)?;
+        Ok::<_, anyhow::Error>(if time.is_zero() { default } else { time })
+    };
+    let retries = node.read("retries", 0, |node| node.number("a number"))?;
     Ok(Health {
-        interval: section.read("interval", default.interval, Node::duration)?,
-        timeout: section.read("timeout", default.timeout, Node::duration)?,
-        retries: section.read("retries", default.retries, |node| node.parsed("a number"))?.max(1),
-        start_period: section.read("start_period", default.start_period, Node::duration)?,
-        enabled: !section.read("disable", false, |node| node.parsed("true or false"))?,
+        interval: time("interval", default.interval)?,
+        timeout: time("timeout", default.timeout)?,
+        retries: if retries == 0 { default.retries } else { retries },
+        start_period: time("start_period", default.start_period)?,
+        enabled: !is_disabled && !is_none,
     })
 }
 
-/// Reads mounts: `name`, `source:target`, or the long form.
-fn mounts(
-    service: &Section<'_>,
-    key: &str,
-    default_folder: &str,
-    is_known: impl Fn(&str) -> bool,
-) -> Result<Vec<Mount>> {
-    let mount = |node: &Node<'_>| {
-        let (source, target) = if node.is_map() {
-            let long =
-                node.section(&["source", "target"], &["mode", "uid", "gid", "type", "read_only", "volume"])?;
-            let source = long.get("source").ok_or_else(|| node.error("`source` is missing"))?.text()?;
-            (source, long.get("target").map(Node::text).transpose()?)
-        } else {
-            let text = node.text()?;
-            let mut parts = text.split(':').map(str::to_owned);
-            (parts.next().unwrap_or_default(), parts.next())
-        };
-        if !is_known(&source) {
-            return Err(node.error(&format!("`{source}` is not declared under the top-level `{key}`")));
-        }
-        let target = target.unwrap_or_else(|| source.clone());
-        let target = if target.starts_with('/') { target } else { format!("{default_folder}{target}") };
-        if !target.starts_with('/') {
-            return Err(node.error("a target is a path that begins with /"));
-        }
-        Ok(Mount { source, target })
-    };
-    service.read(key, vec![], |node| node.list()?.iter().map(mount).collect())
+/// Returns true for `["NONE"]`, another way to write that there is no check.
+fn is_no_test(test: &Node) -> Result<bool> {
+    let Data::List(words) = &test.data else { return Ok(false) };
+    match words.first() {
+        None => Ok(false),
+        Some(kind) => kind.word(&[("CMD", false), ("CMD-SHELL", false), ("NONE", true)]).map_err(|_| {
+            test.error(&format!("`{}` is not CMD or CMD-SHELL or NONE", kind.text().unwrap_or_default()))
+        }),
+    }
 }

@@ -1,5 +1,7 @@
 //! The checkout's own file, and files with mistakes.
 
+mod docker;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Compose> {
@@ -35,8 +37,8 @@ services:
     image: registry:5000/hops/one:${TAG}
     command: --flag value
     environment:
-      - A=1
       - B=${NONE:-b=c}
+      - A=1
     ports:
       - 80
       - {target: 81, published: 8081, protocol: tcp, mode: host}
@@ -70,9 +72,28 @@ secrets: {token: {file: ./token}}
     let mount = |source: &str, target: &str| Mount { source: source.into(), target: target.into() };
     assert_eq!(one.secrets, [mount("token", "/run/secrets/other")]);
     assert_eq!(one.configs, [mount("settings", "/settings")]);
-    assert_eq!(one.volumes, [mount("data", "/data"), mount("./here", "/there")]);
+    let volume = |source, target: &str| Volume { source, target: target.into() };
+    let (data, here) = (VolumeSource::Named("data".into()), VolumeSource::Folder("./here".into()));
+    assert_eq!(one.volumes, [volume(data, "/data"), volume(here, "/there")]);
     assert_eq!(compose.configs["settings"], "./config-repo/application.yml");
     assert_eq!(compose.volumes["data"], "data");
+}
+
+#[test]
+fn line_ends_of_windows_make_no_difference() {
+    let text = "services:\n  a:\n    image: x\n    command: |\n      --one\n      '--two\n      three'\n";
+    assert_eq!(parse(&text.replace('\n', "\r\n")).unwrap(), parse(text).unwrap());
+}
+
+#[test]
+fn aliases_that_expand_without_end_are_refused() {
+    let mut text = "x-0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
+        text.push_str(&format!("x-{n}: &a{n} [{aliases}]\n"));
+    }
+    text.push_str("services: {a: {image: x}}\n");
+    assert!(parse(&text).unwrap_err().to_string().contains("not YAML: alias expansion"));
 }
 
 #[test]
@@ -82,7 +103,10 @@ fn mistakes_are_refused_by_name_and_line() {
             "services:\n  a:\n    imgae: x",
             "docker-compose.yml:3: services.a: unknown key `imgae`: did you mean `image`?",
         ),
-        ("services:\n  a:\n    image: x\n    depends_on: [b]", "services.a: unknown key `depends_on`"),
+        (
+            "services:\n  a:\n    image: x\n    depends_on: [b]",
+            ":4: services.a: `depends_on` is not supported here",
+        ),
         ("servces: {}", "unknown key `servces`: did you mean `services`?"),
         (
             "services:\n  a:\n    image: x\n    deploy:\n      update_config: {ordr: start-first}",
@@ -96,13 +120,13 @@ fn mistakes_are_refused_by_name_and_line() {
             "services: {a: {image: x, deploy: {mode: global}}}",
             "services.a.deploy.mode: `global` is not replicated",
         ),
-        ("services: {a: {image: x, deploy: {replicas: two}}}", "`two` is not a number of replicas"),
+        ("services: {a: {image: x, deploy: {replicas: two}}}", "a whole number is expected here"),
         ("services: {a: {image: x, stop_grace_period: 10}}", "write it as in 500ms, 10s or 1m30s"),
-        ("services: {a: {image: x, ports: ['127.0.0.1:1:2']}}", "is not a port"),
+        ("services: {a: {image: x, ports: ['here:1:2']}}", "`here` is not an address"),
         ("services: {a: {image: x, ports: [0]}}", "`0` is not a port from 1 to 65535"),
-        ("services: {a: {image: x, ports: ['1/udp']}}", "is not a port"),
+        ("services: {a: {image: x, ports: ['1/udp']}}", "only TCP is supported"),
         ("services: {a: {image: x, secrets: [s]}}", "`s` is not declared under the top-level `secrets`"),
-        ("services: {a: {image: x, environment: [A]}}", "services.a.environment.0: write NAME=value"),
+        ("services: {a: {image: x, environment: [1]}}", "services.a.environment.0: a text is expected here"),
         ("services: {a: {image: '${NONE}'}}", "services.a.image: the variable NONE is not set"),
         ("services: {a: {command: x}}", "services.a: `image` is missing"),
         ("services: {a: {image: x, image: y}}", "not YAML"),

@@ -1,177 +1,156 @@
-//! YAML with positions: each value knows its line and its path, for errors, and a key that nobody reads is refused by name.
+//! YAML as `docker stack` reads it: merges, types of plain values, variables.
+//!
+//! Docker reads YAML by the rules of version 1.1 for numbers and of 1.2 for `yes` and `no`. A number that it would write
+//! in another way, such as `017` or `1.10`, is refused where a text is expected.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, anyhow};
-use humantime_serde::re::humantime;
-use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
+use anyhow::{anyhow, bail};
+use saphyr::{MarkedYaml, ScalarStyle, Tag, YamlData, YamlLoader};
+use saphyr_parser::Parser;
 
-use super::interpolate::interpolate;
+use super::{
+    FILE,
+    interpolate::interpolate,
+    node::{Data, Node, error_at},
+    plain::{Plain, plain},
+};
 use crate::failure::Result;
 
-/// File that the values come from.
-#[derive(Debug)]
-pub(crate) struct File<'a> {
-    /// Name in errors.
-    pub name: &'a str,
-    /// Values of `${X}`.
-    pub variables: &'a BTreeMap<String, String>,
-}
-
-/// Value in the file.
-#[derive(Debug, Clone)]
-pub(crate) struct Node<'a> {
-    file: &'a File<'a>,
-    yaml: &'a MarkedYaml<'a>,
-    path: String,
-}
-
-/// Mapping with a fixed set of keys.
-#[derive(Debug)]
-pub(crate) struct Section<'a>(Vec<(String, Node<'a>)>);
-
-/// Reads a file's only document.
-pub(crate) fn load<T>(text: &str, file: &File<'_>, read: impl FnOnce(Node<'_>) -> Result<T>) -> Result<T> {
-    let documents = MarkedYaml::load_from_str(text).with_context(|| format!("{}: not YAML", file.name))?;
-    match &documents[..] {
-        [yaml] => read(Node { file, yaml, path: String::new() }),
-        _ => Err(anyhow!("{}: one document is expected", file.name)),
+/// Reads the file's only document.
+pub(super) fn load(text: &str, variables: &BTreeMap<String, String>) -> Result<Node> {
+    let mut loader = YamlLoader::<MarkedYaml<'_>>::default();
+    loader.early_parse(false);
+    let loaded = Parser::new_from_str(text).load(&mut loader, true);
+    let loaded = loaded.and_then(|()| loader.error().map_or(Ok(()), |error| Err(error.clone())));
+    if let Err(error) = loaded {
+        return Err(anyhow!("{FILE}:{}: not YAML: {}", error.marker().line(), error.info()));
+    }
+    match &loader.into_documents()[..] {
+        [yaml] => Reader { variables }.node(yaml, String::new()),
+        [] => Err(anyhow!("{FILE}:1: one document is expected, and there is none")),
+        [_, second, ..] => {
+            let line = second.span.start.line();
+            Err(anyhow!("{FILE}:{line}: one document is expected, and a second one begins here"))
+        }
     }
 }
 
-impl<'a> Node<'a> {
-    /// Creates an error at this position.
-    pub(crate) fn error(&self, problem: &str) -> anyhow::Error {
-        self.error_at(self.yaml, problem)
-    }
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
 
-    fn error_at(&self, yaml: &MarkedYaml<'_>, problem: &str) -> anyhow::Error {
-        let colon = if self.path.is_empty() { "" } else { ": " };
-        anyhow!("{}:{}: {}{colon}{problem}", self.file.name, yaml.span.start.line(), self.path)
-    }
+struct Reader<'a> {
+    variables: &'a BTreeMap<String, String>,
+}
 
-    fn child(&self, key: &str, yaml: &'a MarkedYaml<'a>) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Self { file: self.file, yaml, path }
-    }
-
-    pub(crate) fn is_null(&self) -> bool {
-        matches!(self.yaml.data, YamlData::Value(Scalar::Null))
-    }
-
-    pub(crate) fn is_map(&self) -> bool {
-        self.yaml.is_mapping()
-    }
-
-    pub(crate) fn is_list(&self) -> bool {
-        self.yaml.is_sequence()
-    }
-
-    /// Returns the entries of a mapping whose keys are names; `<<` merges another mapping's entries.
-    pub(crate) fn entries(&self) -> Result<Vec<(String, Self)>> {
-        let YamlData::Mapping(map) = &self.yaml.data else {
-            return Err(self.error("keys with values are expected here"));
+impl Reader<'_> {
+    fn node(&self, yaml: &MarkedYaml<'_>, path: String) -> Result<Node> {
+        let line = yaml.span.start.line();
+        let data = match &yaml.data {
+            YamlData::Representation(text, style, tag) => self
+                .scalar(text, *style, tag.as_deref())
+                .map_err(|error| error_at(line, &path, &error.to_string()))?,
+            YamlData::Sequence(list) => {
+                let items = list.iter().enumerate();
+                let items = items.map(|(n, yaml)| self.node(yaml, joined(&path, &n.to_string())));
+                Data::List(items.collect::<Result<_>>()?)
+            }
+            YamlData::Mapping(_) => Data::Map(self.entries(yaml, &path)?),
+            YamlData::Tagged(tag, _) => return Err(error_at(line, &path, &unsupported(tag))),
+            YamlData::Value(_) | YamlData::Alias(_) | YamlData::BadValue => Data::Null,
         };
-        let mut entries = vec![];
+        Ok(Node { line, path, data })
+    }
+
+    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Data> {
+        let is_text = match tag {
+            Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => true,
+            Some(tag) => return Err(anyhow!(unsupported(tag))),
+            None => style != ScalarStyle::Plain,
+        };
+        let of_plain = if is_text { Plain::Text } else { plain(text) };
+        Ok(match of_plain {
+            Plain::Null => Data::Null,
+            Plain::Flag(flag) => Data::Flag(flag),
+            Plain::Integer(number) => Data::Integer(number),
+            Plain::Decimal => Data::Decimal(text.to_owned()),
+            Plain::OddNumber => Data::OddNumber(text.to_owned()),
+            Plain::NoValue => {
+                let problem = format!(
+                    "YAML reads `{text}` as a number or a date that is written differently: put it into quotes"
+                );
+                return Err(anyhow!(problem));
+            }
+            Plain::Text => {
+                let replaced = interpolate(text, self.variables)?;
+                if replaced.contains('\0') {
+                    bail!("no value of a process can contain a NUL");
+                }
+                Data::Text { is_replaced: replaced != text, text: replaced }
+            }
+        })
+    }
+
+    /// Reads a mapping. Its own entries win over merged ones, and an earlier merge wins over a later one.
+    fn entries(&self, yaml: &MarkedYaml<'_>, path: &str) -> Result<Vec<(String, Node)>> {
+        let YamlData::Mapping(map) = &yaml.data else {
+            return Err(error_at(yaml.span.start.line(), path, "keys with values are expected here"));
+        };
+        let (mut entries, mut merged) = (BTreeMap::new(), vec![]);
+        let mut add = |key: String, node: Node| {
+            let place = entries.len();
+            match entries.contains_key(&key) {
+                true => Err(node),
+                false => {
+                    entries.insert(key, (place, node));
+                    Ok(())
+                }
+            }
+        };
         for (key, value) in map {
-            let YamlData::Value(Scalar::String(key)) = &key.data else {
-                return Err(self.error_at(key, "a key is text"));
+            let line = key.span.start.line();
+            match &key.data {
+                YamlData::Representation(text, ScalarStyle::Plain, None) if text == "<<" => {
+                    merged.push(value);
+                }
+                YamlData::Representation(text, style, None)
+                    if *style != ScalarStyle::Plain || matches!(plain(text), Plain::Text) =>
+                {
+                    let node = self.node(value, joined(path, text))?;
+                    add(text.to_string(), node)
+                        .map_err(|_| error_at(line, path, &format!("the key `{text}` is a duplicate")))?;
+                }
+                _ => return Err(error_at(line, path, "a key is a text: put it into quotes")),
+            }
+        }
+        for value in merged {
+            let place = joined(path, "<<");
+            let list = match &value.data {
+                YamlData::Mapping(_) => std::slice::from_ref(value),
+                YamlData::Sequence(list) => &list[..],
+                _ => {
+                    let problem = "a mapping or a list of mappings is expected here";
+                    return Err(error_at(value.span.start.line(), &place, problem));
+                }
             };
-            if key == "<<" {
-                let merged = self.child(key, value).entries()?;
-                entries.extend(merged.into_iter().map(|(k, v)| (k.clone(), self.child(&k, v.yaml))));
-            } else {
-                entries.push((key.to_string(), self.child(key, value)));
+            for (n, source) in list.iter().enumerate() {
+                if !source.data.is_mapping() {
+                    let problem = "keys with values are expected here";
+                    return Err(error_at(source.span.start.line(), &format!("{place}.{n}"), problem));
+                }
+                for (key, node) in self.entries(source, path)? {
+                    // A key that is there already wins.
+                    let _ = add(key, node);
+                }
             }
         }
-        // The mapping's own entries take precedence over merged ones.
-        let mut positions = BTreeMap::new();
-        for (at, (key, value)) in entries.iter().enumerate() {
-            let own = map.iter().any(|(_, own)| std::ptr::eq(own, value.yaml));
-            if own || !positions.contains_key(key) {
-                positions.insert(key.clone(), at);
-            }
-        }
-        let entries = entries.into_iter().enumerate();
-        Ok(entries.filter(|(at, (key, _))| positions[key] == *at).map(|(_, entry)| entry).collect())
-    }
-
-    /// Returns a mapping with these keys and no others, apart from keys that begin with `x-`, which are the
-    /// writer's own.
-    pub(crate) fn section(&self, used: &[&str], ignored: &[&str]) -> Result<Section<'a>> {
-        let entries = self.entries()?;
-        let is_known = |key: &str| used.contains(&key) || ignored.contains(&key) || key.starts_with("x-");
-        if let Some((key, value)) = entries.iter().find(|(key, _)| !is_known(key)) {
-            let hint = nearest(key, used.iter().chain(ignored).copied());
-            let hint = hint.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"));
-            return Err(self.error_at(value.yaml, &format!("unknown key `{key}`{hint}")));
-        }
-        Ok(Section(entries))
-    }
-
-    pub(crate) fn list(&self) -> Result<Vec<Self>> {
-        let YamlData::Sequence(list) = &self.yaml.data else {
-            return Err(self.error("a list is expected here"));
-        };
-        Ok(list.iter().enumerate().map(|(n, yaml)| self.child(&n.to_string(), yaml)).collect())
-    }
-
-    /// Returns a scalar as text, with its variables replaced.
-    pub(crate) fn text(&self) -> Result<String> {
-        let raw = match &self.yaml.data {
-            YamlData::Value(Scalar::String(text)) => text.to_string(),
-            YamlData::Value(Scalar::Integer(number)) => number.to_string(),
-            YamlData::Value(Scalar::FloatingPoint(number)) => number.to_string(),
-            YamlData::Value(Scalar::Boolean(flag)) => flag.to_string(),
-            YamlData::Value(Scalar::Null) => String::new(),
-            _ => return Err(self.error("a single value is expected here")),
-        };
-        interpolate(&raw, self.file.variables).map_err(|error| self.error(&error.to_string()))
-    }
-
-    /// Parses a value; `expected` describes the valid ones.
-    pub(crate) fn parsed<T: FromStr>(&self, expected: &str) -> Result<T> {
-        let text = self.text()?;
-        text.parse().map_err(|_| self.error(&format!("`{text}` is not {expected}")))
-    }
-
-    pub(crate) fn duration(&self) -> Result<Duration> {
-        let text = self.text()?;
-        humantime::parse_duration(&text).map_err(|_| {
-            self.error(&format!("`{text}` is not a duration: write it as in 500ms, 10s or 1m30s"))
-        })
-    }
-
-    /// Parses one of these words.
-    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T> {
-        let text = self.text()?;
-        words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-            let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.error(&format!("`{text}` is not {}", all.join(" or ")))
-        })
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.sort_by_key(|(_, (place, _))| *place);
+        Ok(entries.into_iter().map(|(key, (_, node))| (key, node)).collect())
     }
 }
 
-impl<'a> Section<'a> {
-    /// Returns the value of a key; a null counts as no value.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node<'a>> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, node)| node).filter(|node| !node.is_null())
-    }
-
-    /// Reads the value of a key, or returns `default` if there is none.
-    pub(crate) fn read<T>(
-        &self,
-        key: &str,
-        default: T,
-        read: impl FnOnce(&Node<'a>) -> Result<T>,
-    ) -> Result<T> {
-        self.get(key).map_or(Ok(default), read)
-    }
-}
-
-/// Returns the known name that is most similar to `name`, if any is similar.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let similarity = |other: &str| strsim::sorensen_dice(name, other).max(strsim::jaro(name, other) - 0.4);
-    let nearest = known.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    nearest.filter(|other| similarity(other) > 0.3)
+fn unsupported(tag: &Tag) -> String {
+    format!("the tag `{tag}` is not supported")
 }

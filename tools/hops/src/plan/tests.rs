@@ -45,7 +45,7 @@ fn planned_of(file: &str, given: Option<&str>) -> Result<(Plan, String)> {
         let (Want::Fixed(port) | Want::Preferred(port)) = want;
         Ok(port)
     };
-    let plan = plan(&project.compose().unwrap(), &project, given, any)?;
+    let plan = plan(&project.compose()?, &project, given, any)?;
     Ok((plan, project.root().to_str().unwrap().to_owned()))
 }
 
@@ -93,6 +93,71 @@ fn rabbitmq_is_the_development_broker_unless_another_broker_is_named() {
     let task = plan.services[0].task(1, 1).unwrap();
     assert_eq!(environment(&task)["APP_AMQP_SERVER_URL"], "amqp://elsewhere:1234/v%2Fh");
     assert!(!format!("{task:?}").contains("hunter2"), "the password is in a file of its own");
+}
+
+#[test]
+fn a_broker_that_publishes_nothing_has_a_port_for_amqp_and_another_one_for_operators() {
+    let only = |rest: &str| {
+        let file = format!("services:\n  rabbitmq:\n    image: rabbitmq:4\n{rest}");
+        planned_of(&file, None).unwrap().0.services.remove(0)
+    };
+    for (rest, local) in [
+        ("", 6672),
+        ("    ports: ['15672:15672']", 6672),
+        ("    ports: ['15672:15672', '5673:5672']", 6673),
+        ("    ports: ['127.0.0.1:5672:5672']", 6672),
+    ] {
+        let broker = only(rest);
+        let local_of = |target| broker.ports.iter().find(|port| port.target == target).map(|port| port.local);
+        assert_eq!(
+            (broker.local_port(), local_of(5672), local_of(15672)),
+            (Some(local), Some(local), Some(16672)),
+            "{rest}"
+        );
+        assert_eq!(broker.ports.len(), 2, "{rest}");
+        let arguments = broker.task(1, local).unwrap().arguments;
+        assert_eq!(arguments.last().unwrap(), "--in-memory", "it has no volume: {rest}");
+    }
+}
+
+#[test]
+fn folders_of_this_machine_are_used_but_not_created() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = elsewhere.path().to_str().unwrap();
+    let file =
+        FILE.replace("'data:/data'", &format!("'data:/data', '{folder}/../{}:/there'", name_of(folder)));
+    let (plan, root) = planned_of(&file, None).unwrap();
+    let (_, local) = plan.services[1].paths.iter().find(|(target, _)| target == "/there").unwrap();
+    assert_eq!(local, folder, "without the `..`");
+    assert_eq!(plan.services[1].folders, [format!("{root}/.hops/volumes/data-{{{{.Task.Slot}}}}")]);
+
+    let missing = FILE.replace("'data:/data'", "'./missing:/there'");
+    let error = planned_of(&missing, None).unwrap_err().to_string();
+    assert!(
+        error.contains("services.vipservice.volumes") && error.contains("missing does not exist"),
+        "{error}"
+    );
+}
+
+fn name_of(folder: &str) -> &str {
+    folder.rsplit('/').next().unwrap()
+}
+
+#[test]
+fn a_value_that_leads_out_of_a_mounted_folder_is_refused() {
+    for (from, to) in
+        [("/data/below", "/data/../../below"), ("--config-repo=/config", "--config-repo=/config/..")]
+    {
+        let error = planned_of(&FILE.replace(from, to), None).unwrap_err().to_string();
+        assert!(error.starts_with("vipservice: `") && error.contains("leads out of"), "{error}");
+    }
+}
+
+#[test]
+fn a_port_that_two_services_publish_is_refused() {
+    let twice = FILE.replace("{image: configserver}", "{image: configserver, ports: ['6868:8888']}");
+    let error = planned_of(&twice, None).unwrap_err().to_string();
+    assert_eq!(error, "port 7868 is published twice, by vipservice and by configserver");
 }
 
 #[test]

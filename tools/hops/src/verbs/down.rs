@@ -1,8 +1,8 @@
 //! `down`: stops everything.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,10 +53,7 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
         screen.text("nothing was up here");
     }
     if all {
-        let folder = project.path("");
-        fs::remove_dir_all(&folder)
-            .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+        project.remove_data()?;
         screen.text("no data is left: .hops is removed");
     }
     screen.value(&serde_json::json!({"down": true, "dataRemoved": all}));

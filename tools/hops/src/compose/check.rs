@@ -1,0 +1,151 @@
+//! Checks the keys of the file and the forms of their values, before anything is read.
+
+use super::{
+    forms::{
+        COMPOSE,
+        Form::{
+            self, Any, Duration, Extensible, Flag, Integer, Keys as Only, List, Named, Number, OrNothing,
+            Pairs, PlainFlag, Refused, Required, ShortOrLong, Since, Size, Text, TextOrSet, TextOrTexts,
+            Value,
+        },
+        Keys, MINOR_VERSIONS,
+    },
+    node::{Data, Node},
+    values::{duration, is_name, is_size},
+};
+use crate::failure::Result;
+
+/// Checks the keys of the file and the forms of their values.
+pub(super) fn check(root: &Node) -> Result<()> {
+    let minor = match root.get("version") {
+        None => *MINOR_VERSIONS.end(),
+        Some(version) => match version.text()? {
+            "" | "3" => *MINOR_VERSIONS.end(),
+            text => {
+                let minor = MINOR_VERSIONS.clone().find(|minor| text == format!("3.{minor}"));
+                let problem = || format!("`{text}` is not 3, or a version from 3.8 to 3.13");
+                minor.ok_or_else(|| version.error(&problem()))?
+            }
+        },
+    };
+    Checker { minor }.check(root, &COMPOSE)
+}
+
+struct Checker {
+    minor: u8,
+}
+
+impl Checker {
+    fn check(&self, node: &Node, form: &Form) -> Result<()> {
+        match form {
+            Any | Refused(_) => Ok(()),
+            Flag => node.flag().map(drop),
+            PlainFlag => match node.data {
+                Data::Flag(_) => Ok(()),
+                _ => Err(node.error("true or false is expected here")),
+            },
+            Integer => node.number::<i64>("a whole number").map(drop),
+            Number => match &node.data {
+                Data::Integer(_) | Data::Decimal(_) | Data::OddNumber(_) => Ok(()),
+                Data::Text { text, is_replaced: true } if text.parse::<f64>().is_ok() => Ok(()),
+                _ => Err(node.error("a number is expected here")),
+            },
+            Text => node.text().map(drop),
+            Value if node.is_null() => Ok(()),
+            Value => node.text_or_number().map(drop),
+            Duration => duration_of(node).map(drop),
+            Size => match node.text()? {
+                text if is_size(text) => Ok(()),
+                text => Err(node.error(&format!("`{text}` is not a size: write it as in 64M"))),
+            },
+            List(item) => self.list(node, item),
+            TextOrTexts => match &node.data {
+                Data::Text { .. } => Ok(()),
+                Data::List(items) => items.iter().try_for_each(|item| item.text().map(drop)),
+                _ => Err(node.error("a text or a list of texts is expected here")),
+            },
+            TextOrSet if matches!(node.data, Data::Text { .. }) => Ok(()),
+            TextOrSet => self.list(node, &Text),
+            Named(form) => node.entries()?.iter().try_for_each(|(_, node)| self.check(node, form)),
+            Pairs => match &node.data {
+                Data::Map(entries) => entries.iter().try_for_each(|(_, node)| self.check(node, &Value)),
+                Data::List(_) => self.list(node, &Text),
+                _ => Err(node.error("a mapping or a list of texts is expected here")),
+            },
+            Only(keys) => self.keys(node, keys, false),
+            Extensible(keys) => self.keys(node, keys, true),
+            ShortOrLong(_, long) if node.is_map() => self.check(node, long),
+            ShortOrLong(short, _) => self.check(node, short),
+            OrNothing(_) if node.is_null() => Ok(()),
+            OrNothing(form) | Required(form) => self.check(node, form),
+            Since(minor, _) if *minor > self.minor => {
+                Err(node.error(&format!("this key needs `version: \"3.{minor}\"`")))
+            }
+            Since(_, form) => self.check(node, form),
+        }
+    }
+
+    fn list(&self, node: &Node, form: &Form) -> Result<()> {
+        let problem = if matches!(form, Text) { "a list of texts" } else { "a list" };
+        let items = node.list().map_err(|_| node.error(&format!("{problem} is expected here")))?;
+        for (n, item) in items.iter().enumerate() {
+            self.check(item, form)?;
+            if items[..n].contains(item) {
+                let text = item.text_or_number().map_or_else(|_| "this".into(), |text| format!("`{text}`"));
+                return Err(item.error(&format!("{text} is here twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self, node: &Node, keys: Keys, is_extensible: bool) -> Result<()> {
+        let entries = node.entries()?;
+        for (key, value) in entries {
+            match keys.iter().find(|(known, _)| known == key) {
+                Some((_, Refused(advice))) => {
+                    let colon = if advice.is_empty() { "" } else { ": " };
+                    return Err(
+                        node.error_at(value, &format!("`{key}` is not supported here{colon}{advice}"))
+                    );
+                }
+                Some((_, form)) => self.check(value, form)?,
+                None if is_extensible && key.starts_with("x-") => {}
+                None => {
+                    let known = keys.iter().filter(|(_, form)| !matches!(form, Refused(_)));
+                    let hint = nearest(key, known.map(|(known, _)| *known));
+                    let hint =
+                        hint.map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"));
+                    return Err(node.error_at(value, &format!("unknown key `{key}`{hint}")));
+                }
+            }
+        }
+        for (key, _) in keys.iter().filter(|(_, form)| matches!(form, Required(_))) {
+            node.required(key)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the duration that a value describes.
+pub(super) fn duration_of(node: &Node) -> Result<std::time::Duration> {
+    let text = node.text_or_number()?;
+    let parsed = duration(&text).filter(|_| matches!(node.data, Data::Text { .. }));
+    parsed
+        .ok_or_else(|| node.error(&format!("`{text}` is not a duration: write it as in 500ms, 10s or 1m30s")))
+}
+
+/// Checks names that are also names of files and folders.
+pub(super) fn check_names(node: &Node) -> Result<()> {
+    let problem = |name: &str| format!("`{name}` is not a name: use letters, digits, `.`, `_` and `-`");
+    match node.entries()?.iter().find(|(name, _)| !is_name(name)) {
+        Some((name, value)) => Err(node.error_at(value, &problem(name))),
+        None => Ok(()),
+    }
+}
+
+/// Returns the known name that is most similar to `name`, if any is similar.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |other: &str| strsim::sorensen_dice(name, other).max(strsim::jaro(name, other) - 0.4);
+    let nearest = known.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    nearest.filter(|other| similarity(other) > 0.3)
+}
