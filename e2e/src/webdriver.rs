@@ -70,6 +70,7 @@ impl Browser {
         let mut args = vec![
             "--headless",
             "--window-size=1280,900",
+            "--hide-scrollbars",
             "--no-first-run",
             "--no-proxy-server",
             "--disable-dev-shm-usage",
@@ -158,11 +159,9 @@ impl Browser {
         log.as_array().into_iter().flatten().filter(is_complaint).map(Value::to_string).collect()
     }
 
-    /// Returns the top left part of the page as PNG, which may be larger than the window.
-    pub async fn picture(&self, width: u64, height: u64) -> Vec<u8> {
-        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
-        let parameters = json!({"clip": clip, "captureBeyondViewport": true});
-        let taken = self.devtools("Page.captureScreenshot", &parameters).await;
+    /// Returns the window's content as PNG.
+    pub async fn picture(&self) -> Vec<u8> {
+        let taken = self.devtools("Page.captureScreenshot", &json!({})).await;
         BASE64_STANDARD.decode(taken["data"].as_str().unwrap_or_default()).expect("a picture is base64")
     }
 

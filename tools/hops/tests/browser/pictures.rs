@@ -6,6 +6,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use e2e::{environment, webdriver::Browser};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{checkout::Checkout, page::Page};
@@ -14,9 +15,12 @@ use crate::{checkout::Checkout, page::Page};
 const WINDOW: (u64, u64) = (1280, 900);
 /// Width of the recording; it is as high as the picture with its timeline.
 const WIDTH: u64 = 1000;
-/// Time of the page between two frames, and most frames of a recording.
-const FRAME_MS: usize = 100;
-const MOST_FRAMES: usize = 140;
+/// Speed of the player, and time of the page in one step of the first run, which finds out how long the recording is.
+const SPEED: &str = "0.2";
+const TICK_MS: u64 = 50;
+/// Time of the page between two frames; it is longer if there were more frames than these.
+const FRAME_MS: u64 = 100;
+const MOST_FRAMES: u64 = 130;
 /// Lets the page's time, and its animations, stand still but for `tick(ms)`.
 const CLOCK: &str = "
     let now = performance.now(), waiting = [];
@@ -34,13 +38,6 @@ const CLOCK: &str = "
         return document.querySelector('#time').dataset.mode === 'live' && document.getAnimations().length === 0;
     };";
 
-/// Plays a recording from its start.
-const FROM_THE_START: &str = "
-    const timeline = document.querySelector('#timeline');
-    timeline.value = 0;
-    timeline.dispatchEvent(new Event('input'));
-    document.querySelector('#play').click()";
-
 #[tokio::test]
 async fn a_tour_is_recorded() {
     let Some(folder) = environment::pictures() else { return };
@@ -52,17 +49,19 @@ async fn a_tour_is_recorded() {
     let mut tour = checkout.command(&["tour"]);
     let mut tour = tour.stdout(Stdio::null()).spawn().unwrap();
 
-    // What vipservice.2 has been given waits, since it is frozen. The picture is to stay so.
+    // What vipservice.2 has been given waits, since it is frozen. The tour waits, too, until the broker's numbers are there.
     page.until_task("vipservice.2", "paused").await;
     page.until("document.querySelector('[data-queue=vip_queue]').dataset.cards >= 3").await;
+    kill_process(Pid::from_child(&tour), Signal::STOP).unwrap();
+    page.until_queue("vip_queue", &[("cards", 3), ("broker", 3)]).await;
     page.browser.click("#play").await;
-    page.until("document.getAnimations().length === 0").await;
     for scheme in ["light", "dark"] {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         page.browser.devtools("Emulation.setEmulatedMedia", &json!({"features": features})).await;
-        let picture = page.browser.picture(WINDOW.0, WINDOW.1).await;
+        let picture = page.browser.picture().await;
         fs::write(folder.join(format!("see-it-{scheme}.png")), picture).unwrap();
     }
+    kill_process(Pid::from_child(&tour), Signal::CONT).unwrap();
     assert!(tour.wait().unwrap().success());
     page.until("true").await;
     let saved = page.save().await;
@@ -72,38 +71,37 @@ async fn a_tour_is_recorded() {
 /// Plays a saved recording from its start to its end, and writes each frame.
 async fn frames(browser: &Browser, saved: &Path, folder: &Path) {
     browser.devtools("Emulation.setEmulatedMedia", &json!({"features": []})).await;
-    set_size(browser, (WIDTH, 800)).await;
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": CLOCK})).await;
+    // So high that nothing has to stick to the window's end.
+    set_size(browser, (WIDTH, 2000)).await;
     browser.open_file(saved).await;
-    let speeds = browser
-        .run("return [...document.querySelector('#speed').options].map((each) => each.value).slice(1)")
-        .await;
-    // As slow as fits into the frames.
-    let mut count = usize::MAX;
-    for speed in speeds.as_array().unwrap().iter().rev() {
-        browser.run(FROM_THE_START).await;
-        browser.set("#speed", speed.as_str().unwrap()).await;
-        // The mode is shown four times a second, so the first ticks may still show that of before.
-        let play = format!(
-            "let count = 1; while ((!tick({FRAME_MS}) || count < 5) && count <= {MOST_FRAMES}) count += 1; return count"
-        );
-        count = usize::try_from(browser.run(&play).await.as_u64().unwrap()).unwrap();
-        if count <= MOST_FRAMES {
-            break;
-        }
-    }
-    assert!(count <= MOST_FRAMES, "no speed is fast enough");
-    browser.run(FROM_THE_START).await;
-    let height = browser
-        .run("return Math.ceil(document.querySelector('#time').getBoundingClientRect().bottom + scrollY)")
-        .await;
+    browser.set("#speed", SPEED).await;
+    let (ticks, height) = play(browser).await;
+    let ms = (ticks * TICK_MS).div_ceil(MOST_FRAMES).max(FRAME_MS);
+    browser.open_file(saved).await;
+    browser.set("#speed", SPEED).await;
+    set_size(browser, (WIDTH, height)).await;
     let frames = folder.join("frames");
     fs::create_dir_all(&frames).unwrap();
-    for number in 0..count {
-        browser.run(&format!("tick({FRAME_MS})")).await;
-        let picture = browser.picture(WIDTH, height.as_u64().unwrap()).await;
-        fs::write(frames.join(format!("{number:03}.png")), picture).unwrap();
+    for number in 0..ticks * TICK_MS / ms {
+        browser.run(&format!("tick({ms})")).await;
+        fs::write(frames.join(format!("{number:03}.png")), browser.picture().await).unwrap();
     }
+}
+
+/// Plays to the end, and returns the number of ticks and the height of the picture with its timeline. The page shows its mode
+/// four times a second, so the first ticks may not show it yet.
+async fn play(browser: &Browser) -> (u64, u64) {
+    let script = format!(
+        "let count = 0, height = 0, isOver = false;
+        while (!isOver || count < 20) {{
+            isOver = tick({TICK_MS});
+            height = Math.max(height, document.querySelector('#time').getBoundingClientRect().bottom);
+            count += 1;
+        }}
+        return [count, Math.ceil(height) + 12]"
+    );
+    serde_json::from_value(browser.run(&script).await).unwrap()
 }
 
 async fn set_size(browser: &Browser, (width, height): (u64, u64)) {
