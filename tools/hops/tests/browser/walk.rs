@@ -130,8 +130,7 @@ async fn killed_in_mid_flight(page: &Page, checkout: &Checkout) {
     for id in &lost {
         page.until_message(id, 2, "in flight at vipservice.").await;
     }
-    let returned = page.browser.run("return document.querySelectorAll('.card.returned').length").await;
-    assert!(returned.as_u64().unwrap() >= 1, "the cards show that they came back: {returned}");
+    page.until_there(".card.returned").await;
     alarm(checkout, "off").await;
     page.until_offers(14).await;
     page.until_queue(QUEUE, &[("cards", 0), ("broker", 0)]).await;
