@@ -147,8 +147,7 @@ async fn act(
     let failed = |why| Problem::new(StatusCode::BAD_GATEWAY, why);
     // A click is done to its end even if the page is closed meanwhile.
     let text = actions.perform(&action).await.map_err(failed)?;
-    let template = description.commands.get(&name).cloned().unwrap_or_default();
-    Ok(Json(json!({"text": text, "command": command(template, &values)})))
+    Ok(Json(json!({"text": text})))
 }
 
 /// Returns the action of this name with these values.
@@ -173,14 +172,6 @@ fn parse(name: &str, values: &Map<String, Value>) -> Result<Action, String> {
         }
         _ => Ok(action),
     }
-}
-
-/// Returns the command of a template, with the values of the request in it.
-fn command(template: String, values: &Map<String, Value>) -> String {
-    values.iter().fold(template, |command, (name, value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        command.replace(&format!("{{{name}}}"), &value)
-    })
 }
 
 /// Returns a number for a request id that no other read of this machine has.
@@ -229,13 +220,6 @@ mod tests {
                 (found, expected) => panic!("{name} {given}: {found:?}, expected {expected:?}"),
             }
         }
-    }
-
-    #[test]
-    fn a_command_has_the_values_of_the_request() {
-        let template = "cargo hops service scale {service}={replicas}".to_owned();
-        let given = values(&json!({"service": "vipservice", "replicas": 3}));
-        assert_eq!(command(template, &given), "cargo hops service scale vipservice=3");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Entry {
     pub json: Arc<str>,
 }
 
-/// What a viewer that has seen the events up to a number gets next.
+/// Continuation for a viewer that has seen the events up to a number.
 #[derive(Debug)]
 pub enum Next {
     /// The events that follow.

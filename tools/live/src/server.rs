@@ -47,7 +47,7 @@ const QUEUES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the last answers after the server was stopped.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What differs between servers.
+/// Settings of one server.
 #[derive(Clone)]
 pub struct Options {
     /// Port that it listens on.

@@ -48,7 +48,7 @@ impl Drop for Watching {
     }
 }
 
-/// What a viewer needs.
+/// One open stream: what it shows, and what ends it.
 pub(crate) struct Viewer {
     pub system: Arc<dyn System>,
     pub history: Arc<History>,

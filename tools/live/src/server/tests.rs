@@ -186,7 +186,7 @@ async fn a_read_only_page_has_nothing_to_post_to() {
 async fn an_action_is_done_or_the_answer_says_why_not() {
     let server = Server::new(false);
     let answer = server.post("kill", r#"{"task":"vipservice.1"}"#).await;
-    assert_eq!(answer.body, r#"{"command":"cargo hops kill vipservice.1","text":"done"}"#);
+    assert_eq!(answer.body, r#"{"text":"done"}"#);
     assert_eq!(*server.system.done.lock().unwrap(), [Action::Kill { task: "vipservice.1".into() }]);
     for (name, body, status, part) in [
         ("cut", "{}", 409, "there is no broker to cut"),
