@@ -31,7 +31,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::local::Local;
-use crate::{binaries, failure::Result, plan::Want, ports, project::Project, secrets, state, supervisor};
+use crate::{
+    binaries, broker_url::encode, cli::TaskName, failure::Result, plan::Want, ports, project::Project,
+    secrets, state, supervisor,
+};
 
 /// Port of the page, to which `HOPS_PORT_BASE` is added.
 const PORT: u16 = 7878;
@@ -206,4 +209,17 @@ pub(crate) fn open(project: &Project, address: &Address) -> Result<()> {
         )
     })?;
     if opened.success() { Ok(()) } else { bail!("{program} opens no browser: open {}", path.display()) }
+}
+
+/// Reads an account through a port of this machine.
+async fn read(client: &reqwest::Client, port: u16, account: &str, request: &str) -> Result<u16, String> {
+    let url = format!("http://127.0.0.1:{port}/accounts/{}", encode(account));
+    let answer = client.get(url).header("x-request-id", request).send().await;
+    let answer = answer.map_err(|error| format!("no answer from port {port}: {}", error.without_url()))?;
+    Ok(answer.status().as_u16())
+}
+
+/// Returns the task of a name from the page.
+fn task_name(text: &str) -> Result<TaskName> {
+    text.parse().map_err(anyhow::Error::msg)
 }

@@ -1,5 +1,7 @@
 //! The system of processes: tasks from the supervisor, events from the logs, numbers from the broker.
 
+mod tasks;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -9,9 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use jiff::Timestamp;
 use live::{
-    event::{Queue, Task},
+    event::Queue,
     system::{Action, Description, Inputs, LogLine, System},
 };
 use serde_json::Value;
@@ -21,12 +22,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::messages::{LISTED, POISONED, is_of_a_service, poison_id};
+use self::tasks::task_changes;
+use super::{
+    messages::{LISTED, POISONED, is_of_a_service, poison_id},
+    read, task_name,
+};
 use crate::{
     broker::Broker,
-    broker_url::encode,
     cli::TaskName,
-    control::{Phase, Reply, Request, STOPPING, Snapshot, ask, status},
+    control::{Reply, Request, STOPPING, ask, status},
     dead_letters,
     failure::Result,
     logs::Tail,
@@ -334,19 +338,6 @@ impl System for Local {
     }
 }
 
-/// Reads an account through a port of this machine.
-pub(super) async fn read(
-    client: &reqwest::Client,
-    port: u16,
-    account: &str,
-    request: &str,
-) -> Result<u16, String> {
-    let url = format!("http://127.0.0.1:{port}/accounts/{}", encode(account));
-    let answer = client.get(url).header("x-request-id", request).send().await;
-    let answer = answer.map_err(|error| format!("no answer from port {port}: {}", error.without_url()))?;
-    Ok(answer.status().as_u16())
-}
-
 fn numbers(queue: &crate::broker::Queue) -> Queue {
     let (ready, consumers) = (queue.ready.into(), queue.consumers.into());
     Queue::new(&queue.name, queue.kind.as_deref(), ready, queue.unacked, consumers)
@@ -360,10 +351,6 @@ async fn done(request: &Request) -> Result<String> {
     }
 }
 
-pub(super) fn task_name(text: &str) -> Result<TaskName> {
-    text.parse().map_err(anyhow::Error::msg)
-}
-
 /// Returns the settings with this `offer_text`, which the line of an earlier one gives way to.
 fn with_offer_text(settings: &str, text: &str) -> String {
     let kept = settings.lines().filter(|line| !line.starts_with("offer_text:"));
@@ -371,54 +358,6 @@ fn with_offer_text(settings: &str, text: &str) -> String {
     // A text in JSON is a text in YAML, whatever is in it.
     settings += &format!("offer_text: {}\n", Value::from(text));
     settings
-}
-
-/// Returns the tasks whose state has changed since the last call, with the times of their changes.
-fn task_changes(known: &mut BTreeMap<(String, String), Task>, snapshot: &Snapshot) -> Vec<(Timestamp, Task)> {
-    let (mut changes, mut now) = (vec![], BTreeMap::new());
-    for service in &snapshot.services {
-        for status in service.tasks.iter().filter(|status| !status.id.is_empty()) {
-            let task = Task {
-                task: status.name.clone(),
-                service: service.name.clone(),
-                slot: status.slot,
-                process: status.id.clone(),
-                state: state_of(status.phase).into(),
-                pid: status.pid,
-                image: Some(service.image.clone()),
-                node: None,
-                error: status.error.clone(),
-            };
-            let key = (status.name.clone(), status.id.clone());
-            if known.get(&key) != Some(&task) {
-                changes.push((status.since, task.clone()));
-            }
-            now.insert(key, task);
-        }
-    }
-    let past = |id: &str| {
-        let mut past = snapshot.services.iter().flat_map(|service| &service.past);
-        past.find(|status| status.id == id).cloned()
-    };
-    for ((_, id), task) in known.iter().filter(|(key, _)| !now.contains_key(key)) {
-        let (at, error) = past(id).map_or((Timestamp::now(), None), |past| (past.since, past.error));
-        changes.push((at, Task { state: "gone".into(), pid: None, error, ..task.clone() }));
-    }
-    *known = now;
-    changes
-}
-
-fn state_of(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Ready => "ready",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Stopping => "stopping",
-        Phase::Waiting => "waiting",
-        Phase::Failed => "failed",
-        Phase::Complete => "gone",
-    }
 }
 
 impl std::fmt::Debug for Local {
@@ -430,55 +369,6 @@ impl std::fmt::Debug for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ServiceStatus, TaskStatus};
-
-    fn status_of(id: &str, phase: Phase, since: i64) -> TaskStatus {
-        TaskStatus {
-            id: id.into(),
-            name: "vipservice.1".into(),
-            slot: 1,
-            phase,
-            since: Timestamp::from_second(since).unwrap(),
-            pid: Some(7),
-            port: None,
-            log: None,
-            error: None,
-        }
-    }
-
-    #[test]
-    fn a_change_of_a_task_is_reported_once_with_its_time() {
-        let snapshot = |tasks: Vec<TaskStatus>, past: Vec<TaskStatus>| {
-            let service = ServiceStatus {
-                name: "vipservice".into(),
-                image: "hops/vipservice".into(),
-                replicas: 1,
-                ready: 1,
-                ports: vec![],
-                tasks,
-                past,
-            };
-            Snapshot { pid: 1, since: Timestamp::UNIX_EPOCH, broker: None, services: vec![service] }
-        };
-        let mut known = BTreeMap::new();
-        let mut check = |snapshot: &Snapshot, expected: &[(i64, &str, &str)]| {
-            let changes = task_changes(&mut known, snapshot);
-            let changes: Vec<_> = changes
-                .iter()
-                .map(|(at, task)| (at.as_second(), task.process.as_str(), task.state.as_str()))
-                .collect();
-            assert_eq!(changes, expected);
-        };
-        check(&snapshot(vec![status_of("", Phase::Starting, 1)], vec![]), &[]);
-        let ready = || status_of("a", Phase::Ready, 2);
-        check(&snapshot(vec![ready()], vec![]), &[(2, "a", "ready")]);
-        check(&snapshot(vec![ready()], vec![]), &[]);
-        check(&snapshot(vec![status_of("a", Phase::Waiting, 3)], vec![]), &[(3, "a", "waiting")]);
-        let again =
-            snapshot(vec![status_of("b", Phase::Starting, 5)], vec![status_of("a", Phase::Failed, 3)]);
-        check(&again, &[(5, "b", "starting"), (3, "a", "gone")]);
-        check(&snapshot(vec![], vec![status_of("b", Phase::Complete, 9)]), &[(9, "b", "gone")]);
-    }
 
     #[test]
     fn an_offer_text_is_one_line_whatever_is_in_it() {

@@ -1,13 +1,18 @@
 //! The stack on Docker Swarm, through the docker command and so with the rights of the person who types it.
 //!
+//! - `docker`: the command, with services, containers and logs
+//! - `tasks`: tasks as events
+//!
 //! Logs come from each container, since `docker service logs --follow` stops after changes and forgets tasks that have
 //! ended. So events are those of the containers on this machine; the tasks of other nodes are shown with their states.
 //! The broker publishes no port: its management API is asked inside its container.
 
+mod docker;
+mod tasks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    process::Stdio,
     sync::{Mutex as SyncMutex, PoisonError},
     time::Duration,
 };
@@ -18,30 +23,26 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use live::{
-    event::{Queue, Task},
+    event::Queue,
     system::{Action, Description, Inputs, LogLine, System},
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::Command,
-    sync::watch,
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
+use self::{
+    docker::{
+        EARLIER_LOGS, STACK, container_of, containers, docker, docker_with, follow_log, named, services,
+    },
+    tasks::{task_changes, task_rows},
+};
 use super::{
-    local::{read, task_name},
     messages::{LISTED, POISONED, is_of_a_service, message, poison_id, queue},
+    read, task_name,
 };
 use crate::{broker_url::encode, failure::Result, logs, project::Project};
 
-/// Name of the stack, as `deploy.sh` deploys it.
-const STACK: &str = "hops";
 /// Time between two requests for containers and tasks, as each runs a process.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Logs of a container from before the start of the page: those of the last minutes.
-const EARLIER_LOGS: &str = "10m";
 /// Path of the management API's virtual host `/`.
 const VHOST: &str = "%2F";
 /// Script in the broker's container that passes a request on to the management API, and its answer back.
@@ -52,14 +53,6 @@ pub struct Swarm {
     project: Project,
     client: reqwest::Client,
     broker_name: SyncMutex<String>,
-}
-
-/// Container of the stack on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Container {
-    id: String,
-    /// Name of the task, as in `vipservice.1`.
-    task: String,
 }
 
 impl Swarm {
@@ -286,224 +279,8 @@ impl System for Swarm {
     }
 }
 
-/// Passes on the lines of a container's log until it ends.
-async fn follow_log(Container { id, task }: Container, inputs: Inputs) {
-    let mut command = Command::new("docker");
-    command.args(["logs", "--follow", "--since", EARLIER_LOGS, &id]).kill_on_drop(true);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let Ok(mut child) = child else { return };
-    if let Some(output) = child.stdout.take() {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            inputs.line(&task, &line).await;
-        }
-    }
-    let _ = child.wait().await;
-}
-
-/// Returns the names of the stack's services, without the name of the stack.
-async fn services() -> Result<Vec<String>> {
-    let filter = format!("label=com.docker.stack.namespace={STACK}");
-    let text = docker(&["service", "ls", "--filter", &filter, "--format", "{{.Name}}"]).await?;
-    Ok(text
-        .lines()
-        .filter_map(|name| Some(name.strip_prefix(STACK)?.strip_prefix('_')?.to_owned()))
-        .collect())
-}
-
-/// Returns the containers of the stack on this machine.
-async fn containers() -> Result<Vec<Container>> {
-    let filter = format!("label=com.docker.stack.namespace={STACK}");
-    let format = r#"{{.ID}} {{.Label "com.docker.swarm.task.name"}}"#;
-    let text = docker(&["ps", "--no-trunc", "--filter", &filter, "--format", format]).await?;
-    let container = |line: &str| {
-        let (id, name) = line.split_once(' ')?;
-        // As in hops_vipservice.1.4qhz6rb0vcs7.
-        let (task, _) = name.strip_prefix(STACK)?.strip_prefix('_')?.rsplit_once('.')?;
-        Some(Container { id: id.to_owned(), task: task.to_owned() })
-    };
-    Ok(text.lines().filter_map(container).collect())
-}
-
-/// Returns the id of a task's container, if it runs on this machine.
-async fn container_of(task: &str) -> Option<String> {
-    let containers = containers().await.ok()?;
-    containers.into_iter().find(|container| container.task == task).map(|container| container.id)
-}
-
-/// Returns the name of a service of the stack, which goes into a command.
-fn named(service: &str) -> Result<&str> {
-    let is_name = service.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let is_name = is_name && service.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if is_name { Ok(service) } else { bail!("there is no service {service}") }
-}
-
-/// Row of `docker service ps`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct TaskRow {
-    id: String,
-    name: String,
-    image: String,
-    node: String,
-    desired: String,
-    current: String,
-    error: String,
-}
-
-async fn task_rows() -> Result<Vec<TaskRow>> {
-    let names: Vec<_> = services().await?.iter().map(|name| format!("{STACK}_{name}")).collect();
-    if names.is_empty() {
-        return Ok(vec![]);
-    }
-    let format =
-        "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}";
-    let mut arguments = vec!["service", "ps", "--no-trunc", "--format", format];
-    arguments.extend(names.iter().map(String::as_str));
-    Ok(docker(&arguments).await?.lines().filter_map(task_row).collect())
-}
-
-fn task_row(line: &str) -> Option<TaskRow> {
-    let cells: Vec<_> = line.split('\t').map(str::to_owned).collect();
-    let [id, name, image, node, desired, current, error] = cells.try_into().ok()?;
-    // An earlier task of a slot is indented, as in ` \_ hops_vipservice.1`.
-    let name = name.trim_start_matches([' ', '\\', '_']).strip_prefix(STACK)?.strip_prefix('_')?.to_owned();
-    Some(TaskRow { id, name, image, node, desired, current, error })
-}
-
-/// Returns the tasks that have changed since the last call.
-fn task_changes(known: &mut BTreeMap<String, Task>, rows: &[TaskRow]) -> Vec<Task> {
-    let (mut changes, mut now) = (vec![], BTreeMap::new());
-    for row in rows {
-        let Some(task) = shown(row) else { continue };
-        let is_new = known.get(&row.id) != Some(&task);
-        // A task that had ended before it was known concerns nobody.
-        if is_new && (task.state != "gone" || known.contains_key(&row.id)) {
-            changes.push(task.clone());
-        }
-        if task.state != "gone" {
-            now.insert(row.id.clone(), task);
-        }
-    }
-    let mentioned = |id: &String| rows.iter().any(|row| row.id == *id);
-    let gone = known.iter().filter(|(id, _)| !mentioned(id));
-    changes.extend(gone.map(|(_, task)| Task { state: "gone".into(), ..task.clone() }));
-    *known = now;
-    changes
-}
-
-fn shown(row: &TaskRow) -> Option<Task> {
-    let (service, slot) = row.name.rsplit_once('.')?;
-    // A swarm calls a task running when its health check has succeeded.
-    let state = match (row.current.split(' ').next()?, row.desired.as_str()) {
-        ("Running", "Running") => "ready",
-        ("Running", _) => "stopping",
-        ("Failed" | "Rejected" | "Shutdown" | "Complete" | "Remove" | "Orphaned", _) => "gone",
-        (_, "Running" | "Ready") => "starting",
-        _ => "gone",
-    };
-    // The image without its digest.
-    let image = row.image.split('@').next().unwrap_or_default().to_owned();
-    Some(Task {
-        task: row.name.clone(),
-        service: service.to_owned(),
-        slot: slot.parse().ok()?,
-        process: row.id.clone(),
-        state: state.into(),
-        pid: None,
-        image: Some(image),
-        node: Some(row.node.clone()).filter(|node| !node.is_empty()),
-        error: Some(row.error.trim_matches('"').to_owned()).filter(|error| !error.is_empty()),
-    })
-}
-
-async fn docker(arguments: &[&str]) -> Result<String> {
-    docker_with(arguments, "").await
-}
-
-/// Runs the docker command with this standard input, and returns its output.
-async fn docker_with(arguments: &[&str], input: &str) -> Result<String> {
-    let mut command = Command::new("docker");
-    command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().context("cannot run docker")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command that has failed already reads nothing; its error says more.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let output = child.wait_with_output().await.context("cannot run docker")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.success() {
-        true => Ok(text),
-        false => bail!("docker {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()),
-    }
-}
-
 impl std::fmt::Debug for Swarm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Swarm").field("project", &self.project).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_docker_are_tasks_with_node_and_image() {
-        let row = |line| task_row(line).and_then(|row| shown(&row));
-        let task = row(
-            "abc\thops_vipservice.2\thops/vipservice:12ab@sha256:00\tnode1\tRunning\tRunning 3 seconds ago\t",
-        )
-        .unwrap();
-        assert_eq!((task.task.as_str(), task.slot, task.state.as_str()), ("vipservice.2", 2, "ready"));
-        assert_eq!(
-            (task.image.as_deref(), task.node.as_deref()),
-            (Some("hops/vipservice:12ab"), Some("node1"))
-        );
-        for (desired, current, state) in [
-            ("Running", "Starting 1 second ago", "starting"),
-            ("Ready", "Assigned 1 second ago", "starting"),
-            ("Shutdown", "Running 1 second ago", "stopping"),
-            ("Shutdown", "Failed 5 seconds ago", "gone"),
-            ("Shutdown", "Shutdown 5 seconds ago", "gone"),
-            ("Running", "Failed 5 seconds ago", "gone"),
-        ] {
-            let line =
-                format!("abc\t \\_ hops_a.1\ti\tn\t{desired}\t{current}\t\"task: non-zero exit (137)\"");
-            let task = task_row(&line).and_then(|row| shown(&row)).unwrap();
-            assert_eq!((task.task.as_str(), task.state.as_str()), ("a.1", state), "{line}");
-            assert_eq!(task.error.as_deref(), Some("task: non-zero exit (137)"));
-        }
-        assert_eq!(task_row("abc\tother_a.1\ti\tn\tRunning\tRunning\t"), None);
-    }
-
-    #[test]
-    fn changes_of_tasks_are_reported_once() {
-        let row = |id: &str, current: &str| {
-            task_row(&format!("{id}\thops_a.1\ti\tn\tRunning\t{current} now\t")).unwrap()
-        };
-        let mut known = BTreeMap::new();
-        let mut check = |rows: &[TaskRow], expected: &[(&str, &str)]| {
-            let changes = task_changes(&mut known, rows);
-            let changes: Vec<_> =
-                changes.iter().map(|task| (task.process.as_str(), task.state.as_str())).collect();
-            assert_eq!(changes, expected);
-        };
-        check(&[row("a", "Running"), row("old", "Failed")], &[("a", "ready")]);
-        check(&[row("a", "Running"), row("old", "Failed")], &[]);
-        check(&[row("b", "Starting"), row("a", "Failed")], &[("b", "starting"), ("a", "gone")]);
-        check(&[row("a", "Failed")], &[("b", "gone")]);
-    }
-
-    #[test]
-    fn names_that_are_no_services_go_into_no_command() {
-        assert!(named("vipservice").is_ok());
-        for name in ["", "--help", "a b", "a=1", "../a"] {
-            assert!(named(name).is_err(), "{name}");
-        }
     }
 }
