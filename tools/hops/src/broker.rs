@@ -1,7 +1,12 @@
 //! Queues and messages of the broker, from a client's view.
 //!
 //! Numbers of ready messages and consumers come from AMQP, and are exact. Names, types and numbers of unacknowledged
-//! messages come from the management API if there is one; they lag by seconds.
+//! messages come from the management API if there is one; they lag by seconds. So do all numbers of queues that are
+//! exclusive to a service's connection, about which AMQP tells nobody else anything.
+//!
+//! - `json`: messages as JSON
+
+mod json;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,9 +22,10 @@ use lapin::{
 };
 use reqwest::Method;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::time::timeout;
 
+use self::json::{flatten, to_json};
 use crate::{
     broker_url::{BrokerUrl, encode},
     failure::Result,
@@ -29,9 +35,11 @@ use crate::{
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which a stream counts as empty: AMQP cannot ask for a stream's length.
 const FIRST_ENTRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Queue from which the vipservices take their work.
+pub(crate) const WORK_QUEUE: &str = "vip_queue";
 /// Queues of the system, for a broker without a management API, which alone can list names.
 const SYSTEM_QUEUES: [&str; 6] = [
-    "vip_queue",
+    WORK_QUEUE,
     "vip_queue.retry.1000",
     "vip_queue.retry.5000",
     "vip_queue.retry.30000",
@@ -53,6 +61,9 @@ pub struct Queue {
     pub unacked: Option<u64>,
     /// Number of consumers.
     pub consumers: u32,
+    /// True for a queue of one connection, which nobody else can use.
+    #[serde(skip)]
+    pub exclusive: bool,
 }
 
 /// Connection of one command.
@@ -110,12 +121,20 @@ impl Broker {
         };
         let mut queues = vec![];
         for name in names {
-            if let Some((ready, consumers)) = self.counts(&name).await? {
-                let details = managed.as_ref().and_then(|managed| managed.get(&name));
-                let kind = details.and_then(|queue| queue["type"].as_str()).map(str::to_owned);
-                let unacked = details.and_then(|queue| queue["messages_unacknowledged"].as_u64());
-                queues.push(Queue { name, kind, ready, unacked, consumers });
-            }
+            let row = managed.as_ref().and_then(|managed| managed.get(&name));
+            let exclusive = row.is_some_and(|row| row["exclusive"] == true);
+            let number = |key: &str| row.and_then(|row| row[key].as_u64());
+            let counts = match self.counts(&name).await? {
+                None if exclusive => {
+                    let of_row = |key| u32::try_from(number(key).unwrap_or_default()).unwrap_or(u32::MAX);
+                    Some((of_row("messages_ready"), of_row("consumers")))
+                }
+                counts => counts,
+            };
+            let Some((ready, consumers)) = counts else { continue };
+            let kind = row.and_then(|row| row["type"].as_str()).map(str::to_owned);
+            let unacked = number("messages_unacknowledged");
+            queues.push(Queue { name, kind, ready, unacked, consumers, exclusive });
         }
         Ok(queues)
     }
@@ -193,11 +212,11 @@ impl Broker {
         self.admin("status").await.map(|_| "devbroker".to_owned())
     }
 
-    /// Closes the connections whose names are `chosen`, as an operator does, and returns how many there were.
+    /// Closes the connections of these services, as an operator does, and returns how many there were.
     ///
     /// # Errors
     /// The broker has no management API.
-    pub async fn close_connections(&self, chosen: impl Fn(&str) -> bool) -> Result<usize> {
+    pub async fn close_connections_of(&self, services: &[String]) -> Result<usize> {
         let of_devbroker = self.admin("connections").await;
         let connections = match &of_devbroker {
             Some(connections) => Some(connections.clone()),
@@ -209,7 +228,7 @@ impl Broker {
         for row in connections.as_array().into_iter().flatten() {
             let names = [&row["client_properties"]["connection_name"], &row["name"]];
             let name = names.iter().find_map(|name| name.as_str()).unwrap_or_default();
-            if row["vhost"] != self.url.vhost.as_str() || !chosen(name) {
+            if row["vhost"] != self.url.vhost.as_str() || !is_of_a_service(name, services) {
                 continue;
             }
             let (method, path) = match (&of_devbroker, row["id"].as_u64()) {
@@ -241,25 +260,27 @@ impl Broker {
         Ok(first.ok().flatten().and_then(Result::ok))
     }
 
-    /// Publishes a message that nobody can read: its body is no notification. Returns when the broker has confirmed it.
+    /// Publishes a message that nobody can read: its body is no notification. Returns its id when the broker has confirmed
+    /// it.
     ///
     /// # Errors
     /// The broker does not confirm it.
-    pub async fn publish_poison(&self, queue: &str, id: &str) -> Result<()> {
+    pub async fn publish_poison(&self, queue: &str) -> Result<String> {
+        let id = &poison_id();
         let published = async {
             let channel = self.connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             let properties = BasicProperties::default()
                 .with_delivery_mode(2)
-                .with_message_id(id.into())
-                .with_correlation_id(id.into())
+                .with_message_id(id.as_str().into())
+                .with_correlation_id(id.as_str().into())
                 .with_content_type("application/json".into());
             let options = BasicPublishOptions::default();
             channel.basic_publish("".into(), queue.into(), options, b"poison", properties).await?.await
         };
         let confirmed = timeout(OPERATION_TIMEOUT, published).await.context("the broker does not answer")?;
         match confirmed.with_context(|| format!("cannot publish to {queue}"))? {
-            Confirmation::Ack(_) => Ok(()),
+            Confirmation::Ack(_) => Ok(id.clone()),
             _ => bail!("the broker has not taken the message: {queue} may be full"),
         }
     }
@@ -268,6 +289,18 @@ impl Broker {
     pub async fn close(self) {
         let _ = timeout(OPERATION_TIMEOUT, self.connection.close(200, "done".into())).await;
     }
+}
+
+/// Returns an id for a message that nobody can read.
+pub(crate) fn poison_id() -> String {
+    format!("poison-{:08x}", rand::random::<u32>())
+}
+
+/// Returns true if a connection of this name is a service's, as in `vipservice.1 (consuming)`, and not a person's.
+pub(crate) fn is_of_a_service(connection: &str, services: &[String]) -> bool {
+    services.iter().any(|service| {
+        connection.strip_prefix(service.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some()
+    })
 }
 
 async fn connect(url: &BrokerUrl) -> Result<Connection> {
@@ -279,83 +312,20 @@ async fn connect(url: &BrokerUrl) -> Result<Connection> {
     connection.map_err(|_| failed("it does not answer"))?.map_err(|error| failed(&error.to_string()))
 }
 
-/// Moves the properties in the development broker's answer to the top level, where [`to_json`] has them.
-fn flatten(message: &Value) -> Value {
-    let Value::Object(message) = message else { return message.clone() };
-    let mut message = message.clone();
-    if let Some(Value::Object(mut properties)) = message.remove("properties") {
-        // Here it has lapin's name.
-        if let Some(kind) = properties.remove("kind") {
-            properties.insert("type".into(), kind);
-        }
-        message.extend(properties);
-    }
-    Value::Object(message)
-}
-
-/// Converts a message to JSON: each property that is set, and the body as text.
-fn to_json(properties: &BasicProperties, body: &[u8], redelivered: bool) -> Value {
-    let mut map = Map::new();
-    let texts = [
-        ("message_id", properties.message_id()),
-        ("correlation_id", properties.correlation_id()),
-        ("type", properties.kind()),
-        ("app_id", properties.app_id()),
-        ("content_type", properties.content_type()),
-        ("reply_to", properties.reply_to()),
-        ("expiration", properties.expiration()),
-    ];
-    for (name, value) in texts {
-        map.extend(value.as_ref().map(|value| (name.to_owned(), json!(value.as_str()))));
-    }
-    map.extend(properties.delivery_mode().map(|mode| ("delivery_mode".to_owned(), json!(mode))));
-    map.extend(properties.priority().map(|priority| ("priority".to_owned(), json!(priority))));
-    map.extend(properties.timestamp().map(|at| ("timestamp".to_owned(), json!(at))));
-    if let Some(headers) = properties.headers() {
-        map.insert("headers".into(), table(headers));
-    }
-    map.insert("redelivered".into(), json!(redelivered));
-    map.insert("body".into(), json!(String::from_utf8_lossy(body)));
-    Value::Object(map)
-}
-
-fn table(table: &FieldTable) -> Value {
-    Value::Object(table.inner().iter().map(|(name, value)| (name.to_string(), field(value))).collect())
-}
-
-fn field(value: &AMQPValue) -> Value {
-    match value {
-        AMQPValue::LongString(text) => json!(text.to_string()),
-        AMQPValue::ShortString(text) => json!(text.as_str()),
-        AMQPValue::Boolean(flag) => json!(flag),
-        AMQPValue::ShortShortInt(number) => json!(number),
-        AMQPValue::ShortShortUInt(number) => json!(number),
-        AMQPValue::ShortInt(number) => json!(number),
-        AMQPValue::ShortUInt(number) => json!(number),
-        AMQPValue::LongInt(number) => json!(number),
-        AMQPValue::LongUInt(number) => json!(number),
-        AMQPValue::LongLongInt(number) => json!(number),
-        AMQPValue::Timestamp(seconds) => json!(seconds),
-        AMQPValue::Double(number) => json!(number),
-        AMQPValue::FieldArray(array) => array.as_slice().iter().map(field).collect(),
-        AMQPValue::FieldTable(inner) => table(inner),
-        other => json!(format!("{other:?}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_the_same_json_from_each_broker() {
-        let mut headers = FieldTable::default();
-        headers.insert("n".into(), AMQPValue::LongInt(1));
-        let properties = BasicProperties::default().with_type("k".into()).with_headers(headers);
-        let expected = json!({"type": "k", "headers": {"n": 1}, "redelivered": false, "body": "{}"});
-        assert_eq!(to_json(&properties, b"{}", false), expected);
-        let of_development_broker =
-            json!({"properties": {"kind": "k"}, "headers": {"n": 1}, "redelivered": false, "body": "{}"});
-        assert_eq!(flatten(&of_development_broker), expected);
+    fn connections_of_services_are_told_from_others() {
+        let services = ["vipservice".to_owned()];
+        for (name, expected) in [
+            ("vipservice.1 (consuming)", true),
+            ("vipservice", false),
+            ("cargo hops", false),
+            ("vipservices.1", false),
+        ] {
+            assert_eq!(is_of_a_service(name, &services), expected, "{name}");
+        }
     }
 }

@@ -5,7 +5,10 @@ use std::{convert::Infallible, ffi::OsString, fmt, str::FromStr};
 use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::failure::{Failure, Result};
+use crate::{
+    broker::WORK_QUEUE,
+    failure::{Failure, Result},
+};
 
 /// The system of docker-compose.yml as processes of this machine, with Docker's verbs
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -65,7 +68,7 @@ pub enum Verb {
         #[arg(default_value = "10000")]
         account: String,
     },
-    /// Lists the broker's queues
+    /// Lists the broker's queues, apart from those of one connection
     Queues {
         /// Uses this broker instead of the system's
         #[arg(long, value_name = "URL", global = true)]
@@ -210,6 +213,14 @@ pub enum QueueVerb {
         /// Name of the queue
         name: String,
     },
+    /// Publishes a message that nobody can read, which becomes a dead letter
+    Poison {
+        /// Name of the queue
+        #[arg(default_value = WORK_QUEUE)]
+        name: String,
+    },
+    /// Closes the connections of the services, as an operator can at any moment; the services connect again
+    Cut,
 }
 
 /// Arguments of `verify`.

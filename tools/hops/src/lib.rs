@@ -38,7 +38,7 @@ use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::Path, proc
 use anyhow::Context as _;
 
 use crate::{
-    cli::{CommandLine, QueueVerb, ServiceVerb, Verb},
+    cli::{CommandLine, ServiceVerb, Verb},
     failure::{Failure, Result},
     project::Project,
     render::Screen,
@@ -92,11 +92,8 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::LiveServe { read_only } => live::run(project, read_only).await?,
         Verb::Down { all } => verbs::down::down(&project, screen, all).await?,
         Verb::Verify(options) => return verbs::verify::verify(Some(&project), screen, &options).await,
-        Verb::Queues { broker, verb: None } => {
-            verbs::queues::list(&project, screen, broker.as_deref()).await?;
-        }
-        Verb::Queues { broker, verb: Some(QueueVerb::Peek { name }) } => {
-            verbs::queues::peek(&project, screen, &name, broker.as_deref()).await?;
+        Verb::Queues { broker, verb } => {
+            verbs::queues::queues(&project, screen, verb, broker.as_deref()).await?;
         }
         Verb::Service(ServiceVerb::Ls) => verbs::service::ls(screen).await?,
         Verb::Service(ServiceVerb::Ps { name }) => verbs::service::ps(screen, &name).await?,

@@ -265,6 +265,12 @@ impl Plan {
         let own = ports.filter(|_| !self.broker_is_external).find(|port| port.target == ADMIN_PORT);
         own.map_or(ADMIN_PORT, |port| port.local)
     }
+
+    /// Returns the names of all services.
+    #[must_use]
+    pub fn service_names(&self) -> Vec<String> {
+        self.services.iter().map(|service| service.name.clone()).collect()
+    }
 }
 
 impl ServicePlan {

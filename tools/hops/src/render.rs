@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::control::Event;
 
-/// ANSI colors of the stack's services, legible on dark and on light backgrounds: cyan, yellow, magenta and blue, which
-/// color-blind people can distinguish, too.
+/// Colors of the stack's services from the 256 of terminals: blue, orange, purple and green, as on the page. They are legible
+/// on dark and on light backgrounds, and color-blind people can distinguish them.
 const SERVICE_COLORS: [(&str, u8); 4] =
-    [("accountservice", 36), ("vipservice", 33), ("configserver", 35), ("rabbitmq", 34)];
-/// Colors of other services: green and red.
-const OTHER_COLORS: [u8; 2] = [32, 31];
+    [("accountservice", 32), ("vipservice", 172), ("configserver", 133), ("rabbitmq", 29)];
+/// Color of other services: gray.
+const OTHER_COLOR: u8 = 244;
 
 /// Standard output, as text or JSON.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +78,8 @@ impl Screen {
         }
         let service = task.rsplit_once('.').map_or(task, |(service, _)| service);
         let known = SERVICE_COLORS.iter().find(|(name, _)| *name == service);
-        let sum = service.bytes().map(usize::from).sum::<usize>();
-        let color = known.map_or(OTHER_COLORS[sum % OTHER_COLORS.len()], |(_, color)| *color);
-        format!("\u{1b}[{color}m{text}\u{1b}[0m")
+        let color = known.map_or(OTHER_COLOR, |(_, color)| *color);
+        format!("\u{1b}[38;5;{color}m{text}\u{1b}[0m")
     }
 
     /// Prints a table with a header.

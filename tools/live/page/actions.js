@@ -67,8 +67,10 @@ export class Actions {
     for (const row of this.rows) {
       const { enabled = false, why = "" } = actions[row.action] ?? {};
       const body = this.body(row);
-      setText(row.code, command((body.count === 1 && commands.curl) || commands[row.action], body));
-      setText(row.why, why);
+      // A rate of 0 ends the reads, as Ctrl-C ends their command.
+      const ends = body.perSecond === 0;
+      setText(row.code, ends ? "" : command((body.count === 1 && commands.curl) || commands[row.action], body));
+      setText(row.why, why || (ends ? "ends a command that reads: Ctrl-C" : ""));
       row.button.disabled = !enabled;
       row.copy.hidden = row.code.textContent === "";
     }

@@ -125,8 +125,9 @@ function announce() {
 }
 
 function statusLine() {
-  const { totals: { reads, done: offers, duplicates, deadLettered }, broker } = player.state;
-  const numbers = { reads, offers, duplicates, "dead-lettered": deadLettered, "events skipped": skipped };
+  const { totals: { reads, done: offers, duplicates, deadLettered }, broker, messages, finished } = player.state;
+  const unfinished = messages.size - finished.size;
+  const numbers = { reads, offers, unfinished, duplicates, "dead-lettered": deadLettered, "events skipped": skipped };
   const shown = Object.entries(numbers).filter(([, n], i) => n > 0 || i < 2);
   const counted = shown.map(([word, n]) => `${word} ${n}`).join(" · ");
   const savedAt = recording ? `recorded ${new Date(recording.savedAt).toLocaleString()} · ` : "";

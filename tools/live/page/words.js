@@ -38,7 +38,7 @@ export function queueWhy({ role, consumers }, { broker, messages }) {
 export const stateWord = (state) => ({ running: "alive", paused: "frozen", waiting: "starts again" })[state] ?? state;
 
 const IDLE = {
-  starting: "takes nothing yet", running: "but not ready", paused: "does nothing until it is thawed",
+  starting: "takes nothing yet", running: "but not ready", paused: "does nothing",
   stopping: "takes nothing more", waiting: "in a moment",
 };
 

@@ -13,6 +13,7 @@ fn verbs_are_dockers() {
     let read = |count, rate| Verb::Read(Read { count, account: "10000".into(), rate });
     let view = LogView { timestamps: true, since: None, tail: Some(20) };
     let peek = QueueVerb::Peek { name: "q".into() };
+    let poison = QueueVerb::Poison { name: "vip_queue".into() };
     for (line, expected) in [
         ("hops up -d", Verb::Up(Up { detach: true, ..Up::default() })),
         ("hops up --no-live", Verb::Up(Up { no_live: true, ..Up::default() })),
@@ -30,6 +31,8 @@ fn verbs_are_dockers() {
         ("hops walk", Verb::Walk { account: "10000".into() }),
         ("hops queues peek q --broker b", Verb::Queues { broker: Some("b".into()), verb: Some(peek) }),
         ("hops queues", Verb::Queues { broker: None, verb: None }),
+        ("hops queues poison", Verb::Queues { broker: None, verb: Some(poison) }),
+        ("hops queues cut", Verb::Queues { broker: None, verb: Some(QueueVerb::Cut) }),
         ("hops down --all", Verb::Down { all: true }),
         (
             "hops service logs -f --request 7f3a",

@@ -23,12 +23,9 @@ use tokio::{
 };
 
 use self::tasks::task_changes;
-use super::{
-    messages::{LISTED, POISONED, is_of_a_service, poison_id},
-    read, task_name,
-};
+use super::{messages::LISTED, read, task_name};
 use crate::{
-    broker::Broker,
+    broker::{Broker, WORK_QUEUE},
     cli::TaskName,
     control::{Reply, Request, STOPPING, ask, status},
     dead_letters,
@@ -207,18 +204,16 @@ impl Local {
                 done(&Request::Kill { service: self.broker_service()?, slot: 1 }).await
             }
             Action::Cut {} => {
-                let services: Vec<_> =
-                    self.plan.services.iter().map(|service| service.name.clone()).collect();
                 let broker = self.connect().await?;
-                let closed = broker.close_connections(|name| is_of_a_service(name, &services)).await;
+                let closed = broker.close_connections_of(&self.plan.service_names()).await;
                 broker.close().await;
                 Ok(format!("{} connections of the services are closed", closed?))
             }
             Action::Poison {} => {
-                let (broker, id) = (self.connect().await?, poison_id());
-                let published = broker.publish_poison(POISONED, &id).await;
+                let broker = self.connect().await?;
+                let published = broker.publish_poison(WORK_QUEUE).await;
                 broker.close().await;
-                published.map(|()| format!("{id} is in {POISONED}"))
+                published.map(|id| format!("{id} is in {WORK_QUEUE}"))
             }
             Action::Redrive {} => {
                 let (project, plan) = (self.project.clone(), self.plan.clone());
@@ -277,6 +272,8 @@ impl System for Local {
             ("pause", "cargo hops pause {task}"),
             ("unpause", "cargo hops unpause {task}"),
             ("restart-broker", "cargo hops kill rabbitmq.1"),
+            ("cut", "cargo hops queues cut"),
+            ("poison", "cargo hops queues poison"),
             ("redrive", "cargo run -p vipservice -- dead-letters redrive --all"),
             ("offer-text", "echo 'offer_text: {text}' >> config-repo/vipservice-test.yml"),
         ];

@@ -1,18 +1,11 @@
-//! Messages and numbers in the form that both systems have, and what the page's actions publish and match.
+//! Messages and numbers in the form that both systems have.
 
 use serde_json::{Value, json};
 
 use live::event::Queue;
 
-/// Queue to which the poison message goes.
-pub(super) const POISONED: &str = "vip_queue";
 /// Most messages of a queue that are listed: RabbitMQ delivers each of them to list it.
 pub(super) const LISTED: usize = 20;
-
-/// Returns an id for a poison message.
-pub(super) fn poison_id() -> String {
-    format!("poison-{:08x}", rand::random::<u32>())
-}
 
 /// Returns a queue from the row of RabbitMQ's management API.
 pub(super) fn queue(row: &Value) -> Option<Queue> {
@@ -34,29 +27,9 @@ pub(super) fn message(got: &Value) -> Value {
     message
 }
 
-/// Returns true if a connection of this name is a service's, as in `vipservice.1 (consuming)`, and not a person's.
-pub(super) fn is_of_a_service(connection: &str, services: &[String]) -> bool {
-    services.iter().any(|service| {
-        connection.strip_prefix(service.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn connections_of_services_are_told_from_others() {
-        let services = ["vipservice".to_owned()];
-        for (name, expected) in [
-            ("vipservice.1 (consuming)", true),
-            ("vipservice", false),
-            ("cargo hops", false),
-            ("vipservices.1", false),
-        ] {
-            assert_eq!(is_of_a_service(name, &services), expected, "{name}");
-        }
-    }
 
     #[test]
     fn rows_of_the_management_api_are_queues_and_messages() {

@@ -36,10 +36,16 @@ use self::{
     tasks::{task_changes, task_rows},
 };
 use super::{
-    messages::{LISTED, POISONED, is_of_a_service, message, poison_id, queue},
+    messages::{LISTED, message, queue},
     read, task_name,
 };
-use crate::{broker_url::encode, failure::Result, logs, project::Project};
+use crate::{
+    broker::{WORK_QUEUE, is_of_a_service, poison_id},
+    broker_url::encode,
+    failure::Result,
+    logs,
+    project::Project,
+};
 
 /// Time between two requests for containers and tasks, as each runs a process.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -185,12 +191,12 @@ impl Swarm {
                 let id = poison_id();
                 let properties =
                     json!({"message_id": id, "delivery_mode": 2, "content_type": "application/json"});
-                let message = json!({"properties": properties, "routing_key": POISONED, "payload": "poison", "payload_encoding": "string"});
+                let message = json!({"properties": properties, "routing_key": WORK_QUEUE, "payload": "poison", "payload_encoding": "string"});
                 let path = format!("exchanges/{VHOST}/amq.default/publish");
                 let published = self.manage("POST", &path, Some(&message)).await?;
                 match published["routed"].as_bool() {
-                    Some(true) => Ok(format!("{id} is in {POISONED}")),
-                    _ => bail!("there is no queue {POISONED}"),
+                    Some(true) => Ok(format!("{id} is in {WORK_QUEUE}")),
+                    _ => bail!("there is no queue {WORK_QUEUE}"),
                 }
             }
             Action::Redrive {} => {
@@ -214,17 +220,21 @@ impl System for Swarm {
         let settings = "config-repo is part of the stack: edit it, and type `./deploy.sh refresh`".to_owned();
         let disabled = [("pause", paused.clone()), ("unpause", paused), ("offer-text", settings)];
         let commands = [
-            ("curl", "curl localhost:6767/accounts/{account}"),
-            ("read", "for n in $(seq {count}); do curl localhost:6767/accounts/{account}; done"),
+            ("curl", "curl 127.0.0.1:6767/accounts/{account}"),
+            ("read", "for n in $(seq {count}); do curl 127.0.0.1:6767/accounts/{account}; done"),
             (
                 "rate",
-                "while sleep $(echo 1/{perSecond} | bc -l); do curl localhost:6767/accounts/{account}; done",
+                "while sleep $(echo 1/{perSecond} | bc -l); do curl 127.0.0.1:6767/accounts/{account}; done",
             ),
             ("scale", "docker service scale hops_{service}={replicas}"),
             ("kill", "docker kill --signal KILL $(docker ps --quiet --filter name=hops_{task})"),
             (
                 "restart-broker",
                 "docker kill --signal KILL $(docker ps --quiet --filter name=hops_rabbitmq.1)",
+            ),
+            (
+                "cut",
+                "docker exec $(docker ps --quiet --filter name=hops_rabbitmq.1) rabbitmqctl close_all_connections cut",
             ),
             (
                 "redrive",

@@ -1,11 +1,11 @@
-//! `queues` and `queues peek`: messages that wait at the broker.
+//! `queues` and its verbs: messages that wait at the broker, a message that nobody can read, and cut connections.
 
-use anyhow::Context as _;
-use serde_json::Value;
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
 
 use crate::{
-    broker::Broker, broker_url::BrokerUrl, failure::Result, plan::ADMIN_PORT, project::Project,
-    render::Screen, state,
+    broker::Broker, broker_url::BrokerUrl, cli::QueueVerb, failure::Result, plan::ADMIN_PORT,
+    project::Project, render::Screen, state,
 };
 
 /// Address of a broker and of its management API.
@@ -34,14 +34,30 @@ impl BrokerAddress {
     }
 }
 
-/// Lists the queues.
+/// Does what the command says at the broker in `url`, or else at the system's; without a verb, lists the queues.
 ///
 /// # Errors
-/// The broker cannot be reached.
-pub async fn list(project: &Project, screen: Screen, url: Option<&str>) -> Result<()> {
-    let broker = broker_address(Some(project), url).await?.connect().await?;
-    let queues = broker.queues().await?;
+/// There is no such queue, or the broker cannot be reached; to cut connections, it needs a management API.
+pub async fn queues(
+    project: &Project,
+    screen: Screen,
+    verb: Option<QueueVerb>,
+    url: Option<&str>,
+) -> Result<()> {
+    let mut broker = broker_address(Some(project), url).await?.connect().await?;
+    let done = match verb {
+        None => list(screen, &broker).await,
+        Some(QueueVerb::Peek { name }) => peek(screen, &mut broker, &name).await,
+        Some(QueueVerb::Poison { name }) => poison(screen, &broker, &name).await,
+        Some(QueueVerb::Cut) => cut(project, screen, &broker).await,
+    };
     broker.close().await;
+    done
+}
+
+async fn list(screen: Screen, broker: &Broker) -> Result<()> {
+    let mut queues = broker.queues().await?;
+    queues.retain(|queue| !queue.exclusive);
     if screen.json {
         queues.iter().for_each(|queue| screen.value(queue));
         return Ok(());
@@ -62,15 +78,8 @@ pub async fn list(project: &Project, screen: Screen, url: Option<&str>) -> Resul
     Ok(())
 }
 
-/// Shows the first message of a queue.
-///
-/// # Errors
-/// There is no such queue, or the broker cannot be reached.
-pub async fn peek(project: &Project, screen: Screen, name: &str, url: Option<&str>) -> Result<()> {
-    let mut broker = broker_address(Some(project), url).await?.connect().await?;
-    let message = broker.peek(name).await;
-    broker.close().await;
-    let message = message?;
+async fn peek(screen: Screen, broker: &mut Broker, name: &str) -> Result<()> {
+    let message = broker.peek(name).await?;
     if screen.json {
         screen.value(&message);
         return Ok(());
@@ -88,6 +97,23 @@ pub async fn peek(project: &Project, screen: Screen, name: &str, url: Option<&st
             value => screen.line(&format!("{name}: {}", plain(&value))),
         }
     }
+    Ok(())
+}
+
+async fn poison(screen: Screen, broker: &Broker, name: &str) -> Result<()> {
+    if broker.counts(name).await?.is_none() {
+        bail!("there is no queue {name}: `cargo hops queues` lists all");
+    }
+    let id = broker.publish_poison(name).await?;
+    screen.text(&format!("{id} is in {name}"));
+    screen.value(&json!({"message_id": id, "queue": name}));
+    Ok(())
+}
+
+async fn cut(project: &Project, screen: Screen, broker: &Broker) -> Result<()> {
+    let closed = broker.close_connections_of(&state::load_plan(project)?.service_names()).await?;
+    screen.text(&format!("{closed} connections of the services are closed"));
+    screen.value(&json!({"closed": closed}));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{queues::broker_address, read, service, task};
 use crate::{
-    broker::Broker,
+    broker::{Broker, WORK_QUEUE},
     cli::{Read, Scale, TaskName},
     control::status,
     dead_letters,
@@ -19,7 +19,6 @@ use crate::{
     state,
 };
 
-const QUEUE: &str = "vip_queue";
 const DEAD_LETTER_QUEUE: &str = "vip_queue.dead";
 /// Time for a person to read the sentence of a step, and to see its messages on the page.
 const STEP_PAUSE: Duration = Duration::from_secs(2);
@@ -60,7 +59,7 @@ async fn play(project: &Project, screen: Screen, plan: &Plan) -> Result<(), Fail
     read(project, screen, 9).await?;
     sleep(STEP_PAUSE).await;
 
-    let text = "3. Kill: what vipservice.2 has in flight goes back to the queue, and to another vipservice.";
+    let text = "3. Kill: the messages that vipservice.2 has not acknowledged go back to the queue, and to other vipservices.";
     announce(screen, text, "pause vipservice.2 && cargo hops read 9 && cargo hops kill vipservice.2");
     // Paused, it surely has messages in flight.
     let victim = TaskName { service: "vipservice".into(), slot: 2 };
@@ -78,11 +77,10 @@ async fn play(project: &Project, screen: Screen, plan: &Plan) -> Result<(), Fail
 
 /// Sends a message that nobody can read, redrives its dead letter, and discards it in the end.
 async fn poison(project: &Project, screen: Screen, plan: &Plan, broker: &Broker) -> Result<()> {
-    let id = format!("poison-{:08x}", rand::random::<u32>());
     let dead = dead_letters_at(broker).await?;
     let text = "4. Poison: a message that nobody can read becomes a dead letter, which says why.";
-    screen.text(&format!("\n{text}"));
-    broker.publish_poison(QUEUE, &id).await?;
+    announce(screen, text, "queues poison");
+    let id = broker.publish_poison(WORK_QUEUE).await?;
     until_dead(broker, dead + 1).await?;
     dead_letters(project, screen, plan, &["show", &id])?;
     sleep(STEP_PAUSE).await;

@@ -46,6 +46,8 @@ async fn whatever_is_clicked_is_seen_and_a_saved_recording_plays_without_a_serve
     for task in ["vipservice.1", "vipservice.2", "vipservice.3"] {
         page.until_task(task, "ready").await;
     }
+    // Each replica of the three services listens for changed settings.
+    page.until("document.querySelector('.box.bus .corner').textContent === '6 listeners'").await;
     page.click("read-ten").await;
     page.until_offers(11).await;
     // A color per replica; a card that has just come changes its color in steps.

@@ -105,6 +105,25 @@ async fn queues_are_listed_and_a_message_stays_after_a_peek() {
 }
 
 #[tokio::test]
+async fn a_message_that_nobody_can_read_is_dead_lettered_and_cut_connections_come_back() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let sent = checkout.hops(&["queues", "poison", "--json"]).json().remove(0);
+    e2e::wait::until_true("the dead letter", e2e::wait::PATIENCE, async || {
+        checkout.vhost.ready("vip_queue.dead").await == Some(1)
+    })
+    .await;
+    let dead = checkout.hops(&["queues", "peek", "vip_queue.dead", "--json"]).json().remove(0);
+    assert_eq!(dead["message_id"], sent["message_id"]);
+    assert!(checkout.hops(&["queues", "poison", "no_queue"]).failed().contains("cargo hops queues"));
+
+    let cut = checkout.hops(&["queues", "cut", "--json"]).json().remove(0);
+    assert!(cut["closed"].as_u64().unwrap() >= 3, "{cut}");
+    let said = checkout.hops(&["verify", "--read", "10"]).ok();
+    assert!(said.contains("reads 10 - offers 10 - duplicates 0"), "{said}");
+}
+
+#[tokio::test]
 async fn a_kill_in_the_middle_loses_nothing_and_verify_confirms_it() {
     let checkout = Checkout::new().await;
     checkout.up().ok();

@@ -81,7 +81,7 @@ test("each empty box says why it is empty", () => {
   for (const key of ["broker", "box:vip_queue", "box:vip_queue.dead"]) assert.match(note(state, key), /^no broker at 127\.0\.0\.1:5672 since \d\d:\d\d:\d\d$/);
   assert.equal(note(state, "box:vipservice.1"), "there is no broker");
 
-  const words = { starting: "starting: takes nothing yet", paused: "frozen: does nothing until it is thawed", waiting: "starts again: in a moment", stopping: "stopping: takes nothing more", failed: "failed: failed" };
+  const words = { starting: "starting: takes nothing yet", paused: "frozen: does nothing", waiting: "starts again: in a moment", stopping: "stopping: takes nothing more", failed: "failed: failed" };
   for (const [word, expected] of Object.entries(words)) {
     system.task("vipservice.1", word);
     const { corner, note: why } = layout(stateOf(system), { width: 1232 }).boxes.find((each) => each.task === "vipservice.1");
