@@ -26,6 +26,13 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     let said = checkout.hops(&["verify", "--read", "100", "--kill", "rabbitmq.1"]).ok();
     assert!(said.lines().last().unwrap().ends_with("duplicates 0 - dead-lettered 0 - LOST 0"), "{said}");
 
+    // The services of connections that an operator has closed connect again.
+    let cut = checkout.hops(&["queues", "cut", "--json"]).json().remove(0);
+    assert!(cut["closed"].as_u64().unwrap() >= 3, "{cut}");
+    let poison = checkout.hops(&["queues", "poison", "--json"]).json().remove(0);
+    let dead = || checkout.hops(&["queues", "peek", "vip_queue.dead", "--json"]).json().remove(0);
+    until_true("the dead letter", PATIENCE, async || dead()["message_id"] == poison["message_id"]).await;
+
     let before = checkout.by_replica().await;
     checkout.hops(&["down"]).ok();
     assert_eq!(checkout.processes(), Vec::<String>::new());
