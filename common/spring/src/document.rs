@@ -5,6 +5,9 @@ use properties::{FlattenError, flatten};
 
 use crate::{Node, ParseError, Properties, Scalar, properties_file, yaml};
 
+/// Limit for the documents of a file. Each is a source of its own in an answer, with the file's whole name.
+const MAX_DOCUMENTS: usize = 1000;
+
 /// Returns the documents of a file, in its order. The path's ending decides on the format.
 ///
 /// # Errors
@@ -19,6 +22,18 @@ pub fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Properties>, ParseError
     })?;
     let documents = yaml::documents(text)?.into_iter();
     documents.map(|node| properties_of(node).map_err(|e| ParseError::of_file(e.to_string()))).collect()
+}
+
+/// Adds a document to those of its file.
+///
+/// # Errors
+/// The file has too many documents.
+pub(crate) fn add<T>(documents: &mut Vec<T>, document: T) -> Result<(), String> {
+    if documents.len() == MAX_DOCUMENTS {
+        return Err(format!("more than {MAX_DOCUMENTS} documents: merge some, or move some to another file"));
+    }
+    documents.push(document);
+    Ok(())
 }
 
 /// Returns the keys and values of a tree. A tree that is not a map has the name `document`.
@@ -82,6 +97,22 @@ mod tests {
     fn what_is_no_map_is_the_document() {
         check("blah", &[("document", "blah")]);
         check("- a\n- b: c", &[("document[0]", "a"), ("document[1].b", "c")]);
+    }
+
+    #[test]
+    fn a_file_has_a_thousand_documents_at_most() {
+        for (path, document, empty) in
+            [("a.yml", "---\na: 1\n", "---\n"), ("a.properties", "#---\na=1\n", "#---\n")]
+        {
+            let read = |count: usize, empties: usize| {
+                let text = document.repeat(count) + &empty.repeat(empties);
+                super::documents(path, text.as_bytes()).map(|documents| documents.len())
+            };
+            assert_eq!(read(1000, 3000), Ok(1000), "{path}: empty documents do not count");
+            let error = read(1001, 0).unwrap_err();
+            assert!(error.reason.starts_with("more than 1000 documents"), "{path}: {error}");
+            assert!((2000..=2003).contains(&error.line), "{path}: {error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Documents are separated by `#---` or `!---`; `key[]=a,b` is a list. All values are texts.
 
-use crate::{ParseError, Properties, Scalar};
+use crate::{ParseError, Properties, Scalar, document};
 
 /// Returns the documents of a file in ISO-8859-1, without those that have no key.
 ///
@@ -11,7 +11,7 @@ use crate::{ParseError, Properties, Scalar};
 pub fn documents(bytes: &[u8]) -> Result<Vec<Properties>, ParseError> {
     let text: String = bytes.iter().copied().map(char::from).collect();
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let (mut documents, mut document) = (vec![], Properties::new());
+    let (mut documents, mut open) = (vec![], Properties::new());
     let mut last_comment = None;
     let mut lines = text.split('\n').enumerate();
     while let Some((n, line)) = lines.next() {
@@ -20,11 +20,11 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Properties>, ParseError> {
         if comment.is_some() {
             let is_separator = line.get(1..).is_some_and(|rest| rest.trim_end_matches(BLANKS) == "---");
             if is_separator && last_comment != comment {
-                documents.extend((!document.is_empty()).then(|| std::mem::take(&mut document)));
+                end(&mut documents, std::mem::take(&mut open), n + 1)?;
             } else {
                 // A comment right after a separator cancels it.
-                if document.is_empty() {
-                    document = documents.pop().unwrap_or_default();
+                if open.is_empty() {
+                    open = documents.pop().unwrap_or_default();
                 }
                 last_comment = comment;
             }
@@ -37,10 +37,18 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Properties>, ParseError> {
             let Some((_, next)) = lines.next() else { break };
             logical.push_str(next.trim_start_matches(BLANKS));
         }
-        entry(&logical, &mut document).map_err(|reason| ParseError { line: n + 1, reason })?;
+        entry(&logical, &mut open).map_err(|reason| ParseError { line: n + 1, reason })?;
     }
-    documents.extend((!document.is_empty()).then_some(document));
+    end(&mut documents, open, text.matches('\n').count() + 1)?;
     Ok(documents)
+}
+
+/// Adds a document that ends on this line to those of the file, unless it has no key.
+fn end(documents: &mut Vec<Properties>, ended: Properties, line: usize) -> Result<(), ParseError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    document::add(documents, ended).map_err(|reason| ParseError { line, reason })
 }
 
 const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];

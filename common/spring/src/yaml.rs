@@ -14,7 +14,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use self::{escapes::joined, tabs::Tabs};
 use crate::{
-    Node, ParseError,
+    Node, ParseError, document,
     scalar::{self, Scalar},
 };
 
@@ -179,8 +179,7 @@ impl Reader<'_> {
         }
         let Some((open, _, whole)) = self.open.last_mut() else {
             let is_nothing = node == Node::Null || node == Node::Scalar(Scalar::text(""));
-            self.documents.extend((!is_nothing).then_some(node));
-            return Ok(());
+            return if is_nothing { Ok(()) } else { document::add(&mut self.documents, node) };
         };
         whole.nodes += size.nodes;
         whole.text += size.text;

@@ -120,6 +120,8 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
     server.write("dots.properties", format!("{}=x\n", "a.".repeat(400_000)));
     server.write("indexes.properties", format!("a{}=1\n", "[0]".repeat(2000)));
     server.write("holes.properties", "a[999999999]=x\n");
+    server.write("documents.yml", "---\na: 1\n".repeat(60_000));
+    server.write("parts.properties", "#---\na=1\n".repeat(60_000));
     server.write("grows.yml", "a: '${b}${b}'\nb: '${c}${c}'\nc: '${d}${d}'\nd: '${e}${e}'\ne: x\n");
     fs::create_dir(server.folder.path().join("folder.yml")).unwrap();
     for (path, status) in [
@@ -133,6 +135,8 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
         ("/indexes-default.json", 500),
         ("/indexes-default.yml", 500),
         ("/holes-default.json", 500),
+        ("/documents/default", 500),
+        ("/parts/default", 500),
         ("/grows-default.yml", 200),
         ("/folder/default", 200),
         ("/good/default", 200),
@@ -140,6 +144,18 @@ async fn a_broken_or_hostile_file_harms_only_those_who_read_it() {
         let answer = server.get(path).await;
         assert_eq!(answer.status, status, "{path}: {:.300}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn a_push_of_twenty_commits_is_accepted_whatever_the_folder_has() {
+    let server = plain().await;
+    let commit = json!({"message": "m".repeat(1000), "modified": ["vipservice-test.yml"]});
+    let push = json!({"ref": "refs/heads/main", "commits": vec![commit; 20]}).to_string();
+    assert!(push.len() > 20_000);
+    let headers = [("content-type", "application/json"), ("x-github-event", "push")];
+    let answer = server.send("POST", "/monitor", &headers, Some(&push)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("vipservice"), "{}", answer.text());
 }
 
 #[tokio::test]

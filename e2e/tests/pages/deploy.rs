@@ -99,6 +99,28 @@ fn through_a_link_it_works_in_its_own_folder() {
 }
 
 #[test]
+fn a_clone_that_asks_for_windows_line_ends_has_scripts_that_run() {
+    let (origin, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy(&files(), origin.path());
+    let clone = parent.path().join("clone");
+    let git = |folder: &Path, words: &str| {
+        let words = format!("-c user.name=x -c user.email=x@localhost -c commit.gpgsign=false {words}");
+        let output = Command::new("git").args(words.split(' ')).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "git {words}: {}", said(&output).1);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(origin.path(), "init --quiet --template=");
+    git(origin.path(), "add --all");
+    git(origin.path(), "commit --quiet --no-verify --message=all");
+    git(parent.path(), &format!("clone --quiet -c core.autocrlf=true {} clone", origin.path().display()));
+    let ends = git(&clone, "ls-files --eol");
+    let other: Vec<_> = ends.lines().filter(|line| line.contains("crlf") || line.contains("mixed")).collect();
+    assert!(other.is_empty(), ".gitattributes: give these files the ends of their lines: {other:#?}");
+    let (code, help) = said(&Command::new("./deploy.sh").arg("help").current_dir(&clone).output().unwrap());
+    assert_eq!(code, Some(0), "{help}");
+}
+
+#[test]
 fn a_build_that_fails_is_not_passed_over() {
     let fails = "\"build --target configserver \"*) echo 'no space left' >&2; exit 1 ;;\n\"image inspect \"*) echo 1 ;;";
     let folder = folder(fails);

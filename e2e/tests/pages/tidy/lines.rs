@@ -29,7 +29,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("configserver", &["configserver/"], 1100),
     // 900 was the plan; messages that are on their way, viewers that skip, and the actions with their limits took more.
     ("live", &["tools/live/"], 1300),
-    ("spring", &["common/spring/"], 1500),
+    // 1,500 and the limit for the documents of a file.
+    ("spring", &["common/spring/"], 1510),
 ];
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
