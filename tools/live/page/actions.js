@@ -70,7 +70,7 @@ export class Actions {
       // A rate of 0 ends the reads, as Ctrl-C ends their command.
       const ends = body.perSecond === 0;
       setText(row.code, ends ? "" : command((body.count === 1 && commands.curl) || commands[row.action], body));
-      setText(row.why, why || (ends ? "ends a command that reads: Ctrl-C" : ""));
+      setText(row.why, why || (ends ? "Ctrl-C ends the command above." : ""));
       row.button.disabled = !enabled;
       row.copy.hidden = row.code.textContent === "";
     }

@@ -142,7 +142,7 @@ function queueBox(state, { name, role, t, ready, unacked = 0, consumers }, title
   return {
     key: `box:${name}`, kind: "queue", role, h: 54 + rows * STEP.y, rows, place: `queue:${name}`, queue: name,
     waiting, flight, cards, broker, title, corner: waiting, note: cards ? busy : queueWhy({ role, consumers }, state),
-    side: `broker: ${ready}${role === "work" ? ` ready, ${unacked} unacked` : ""}`,
+    side: `broker: ${ready}${role === "work" ? ` ready${unacked ? `, ${unacked} unacked` : ""}` : ""}`,
     differs: cards !== broker && state.now - Math.max(state.movedAt, t) > POLL_MS,
   };
 }

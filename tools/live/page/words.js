@@ -28,7 +28,7 @@ export function brokerWhy(broker) {
 
 /** Explains why a queue shows no card. */
 export function queueWhy({ role, consumers }, { broker, messages }) {
-  const taken = consumers === 0 ? "empty, and nobody consumes it" : "empty: all are taken";
+  const taken = consumers === 0 ? "nobody consumes it" : "empty";
   const work = messages.size === 0 ? "nothing is published yet: read a VIP's account" : taken;
   const [dead, stream] = ["no message has failed for good", "no offer yet: read a VIP's account"];
   return brokerWhy(broker) || { work, retry: "empty", dead, stream }[role];
