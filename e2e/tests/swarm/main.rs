@@ -5,6 +5,7 @@
 //!
 //! - `stack`: the clone, its stack, and what a person types,
 //! - `deploying`: from nothing to nine hops, and three replicas,
+//! - `page`: what the page of `./deploy.sh live` shows,
 //! - `guarding`: what can be seen and reached of it,
 //! - `broker`: a user for each service, and TLS,
 //! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
@@ -16,6 +17,7 @@
 
 mod stack;
 mod deploying;
+mod page;
 mod guarding;
 mod broker;
 mod rolling;

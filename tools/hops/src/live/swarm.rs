@@ -227,7 +227,7 @@ impl System for Swarm {
                 "while sleep $(echo 1/{perSecond} | bc -l); do curl 127.0.0.1:6767/accounts/{account}; done",
             ),
             ("scale", "docker service scale hops_{service}={replicas}"),
-            ("kill", "docker kill --signal KILL $(docker ps --quiet --filter name=hops_{task})"),
+            ("kill", "docker kill --signal KILL $(docker ps --quiet --filter name=hops_{task}.)"),
             (
                 "restart-broker",
                 "docker kill --signal KILL $(docker ps --quiet --filter name=hops_rabbitmq.1)",

@@ -1,0 +1,38 @@
+//! The page on which the messages move, for the stack.
+
+use e2e::{binaries::binary, broker::free_base};
+
+use crate::stack::Stack;
+
+#[tokio::test]
+async fn the_page_shows_the_stacks_tasks_and_each_hop_of_a_read_by_click() {
+    let stack = Stack::turn().await;
+    let (hops, base) = (binary("hops"), free_base(&[7878]));
+    // As ./deploy.sh does, which builds the command before.
+    let script = format!(
+        r#"
+        HOPS_PORT_BASE={base} '{}' --swarm live --json > page & page=$!
+        trap 'kill -INT $page; wait $page' EXIT
+        for n in {{1..300}}; do [ ! -s page ] || break; sleep 0.1; done
+        url=$(grep -o 'http[^"]*' page)
+        ask=(curl -sS --fail-with-body -H "authorization: Bearer ${{url#*\#}}")
+        "${{ask[@]}}" --no-buffer "${{url%%/\#*}}/api/events" > events & events=$!
+        for n in {{1..300}}; do ! grep -q '"name":"vip_queue"' events || break; sleep 0.1; done
+        "${{ask[@]}}" --json '{{"account":"10000","count":1}}' "${{url%%/\#*}}/api/actions/read"
+        for n in {{1..300}}; do ! grep -q '"hop":9' events || break; sleep 0.1; done
+        kill $events; cat events
+        "#,
+        hops.display()
+    );
+    let said = stack.shell(&script).await;
+    assert!(said.contains("1 of 1 reads answered with 200"), "{said}");
+    assert!(said.contains(r#""kind":"swarm""#) && said.contains(r#""brokerName":"RabbitMQ"#), "{said}");
+    for hop in 1..=9 {
+        assert!(said.contains(&format!(r#""hop":{hop},"#)), "hop {hop}: {said}");
+    }
+    for task in ["accountservice.1", "accountservice.2", "vipservice.1", "configserver.1", "rabbitmq.1"] {
+        let task = format!(r#""task":"{task}""#);
+        let is_ready = |object: &str| object.contains(&task) && object.contains(r#""state":"ready""#);
+        assert!(said.split('{').any(is_ready), "{task}: {said}");
+    }
+}
