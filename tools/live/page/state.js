@@ -211,7 +211,7 @@ function fold(state, message) {
     else if (kind === "left" && !FINAL.has(place.kind)) place = { kind: "left", since };
     else if (kind === "end") {
       attempts = Math.max(attempts, attempt);
-      deadLettered += Number(outcome === "dead-lettered");
+      deadLettered ||= Number(outcome === "dead-lettered");
       if (outcome === "retried") place = { kind: "retry", queue: queue ?? work, since, until: since + delayMs };
       else if (outcome === "dead-lettered") place = { kind: "dead", queue: queue ?? `${work}.dead`, since };
       else place = { kind: outcome, task, since };

@@ -142,3 +142,36 @@ fn mistakes_are_refused_by_name_and_line() {
         );
     }
 }
+
+#[test]
+fn no_name_and_no_target_leads_out_of_the_folder_of_the_data() {
+    let whole = |part: &str| {
+        format!(
+            "services: {{a: {{image: x, {part}}}}}\nvolumes: {{v: }}\nsecrets: {{s: {{file: f}}}}\nconfigs: {{c: {{file: f}}}}\n"
+        )
+    };
+    let names = ["..", "../x", "a/../../x", "/etc/x", "./x", ".x", "a/b", "~", "~/x", "a\\\\..", "a b", ""];
+    for (what, file) in [
+        ("a service", "services: {'NAME': {image: x}}".to_owned()),
+        ("a volume", format!("{}volumes: {{'NAME': }}", "services: {a: {image: x}}\n")),
+        ("a volume's name", format!("{}volumes: {{v: {{name: 'NAME'}}}}", "services: {a: {image: x}}\n")),
+        (
+            "a volume's name with a slot",
+            format!("{}volumes: {{v: {{name: 'NAME/{{{{.Task.Slot}}}}'}}}}", "services: {a: {image: x}}\n"),
+        ),
+        ("a secret", format!("{}secrets: {{'NAME': {{file: f}}}}", "services: {a: {image: x}}\n")),
+        ("a config", format!("{}configs: {{'NAME': {{file: f}}}}", "services: {a: {image: x}}\n")),
+        ("a volume's source", whole("volumes: [{type: volume, source: 'NAME', target: /t}]")),
+        ("a secret's source", whole("secrets: ['NAME']")),
+        ("a config's source", whole("configs: [{source: 'NAME', target: /t}]")),
+        ("a volume's target", whole("volumes: ['v:/t/../NAME']")),
+        ("a secret's target", whole("secrets: [{source: s, target: '../NAME'}]")),
+        ("a config's target", whole("configs: [{source: c, target: '/t/NAME/..'}]")),
+    ] {
+        for name in names {
+            let text = file.replace("NAME", name);
+            let error = parse(&text).expect_err(&format!("{what}: {text}")).to_string();
+            assert!(error.starts_with("docker-compose.yml:"), "{what}: {text}: {error}");
+        }
+    }
+}

@@ -122,6 +122,14 @@ test("an event that comes twice changes nothing", () => {
   assert.deepEqual(twice.totals, once.totals);
 });
 
+test("a message that is redriven and dead-lettered again counts once", () => {
+  const dead = (ms) => [hop(7, ms), end("dead-lettered", ms + 1, { queue: "vip_queue.dead" })];
+  const state = after([...NINE.slice(3, 6), ...dead(7), ...dead(5002)], 9000);
+  assert.equal(place(state), "queue:vip_queue.dead");
+  assert.equal(state.messages.get("m").deadLettered, 1);
+  assert.equal(state.totals.deadLettered, 1);
+});
+
 test("an emptied dead-letter queue takes its cards along, a number from before the card does not", () => {
   const dead = (ms) => ({ kind: "queue", name: "vip_queue.dead", role: "dead", ready: 0, at: when(ms) });
   const events = [...NINE.slice(3, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" })];
