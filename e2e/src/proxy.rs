@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use accept::Incoming;
 use tokio::{
     io::{self, AsyncReadExt, AsyncWriteExt},
     net::{
@@ -179,16 +180,15 @@ async fn accept(control: Arc<Control>, port: u16, mut listener: Option<TcpListen
             listener = Some(again.expect("nobody else takes a port outside the ephemeral range"));
             continue;
         };
+        let mut incoming = Incoming::new(listening);
         let client = tokio::select! {
-            client = listening.accept() => client,
+            (client, _) = incoming.next() => client,
             () = control.until_mode(|mode| *mode == Mode::Refuse) => continue,
         };
         control.accepted.fetch_add(1, Ordering::Relaxed);
         // In this order: `set(Refuse)` changes the mode and then cuts, so one of the two stops this connection.
         let alive = control.alive();
-        if let Ok((client, _)) = client
-            && !matches!(control.mode(), Mode::AcceptAndClose | Mode::Refuse)
-        {
+        if !matches!(control.mode(), Mode::AcceptAndClose | Mode::Refuse) {
             connections.spawn(forward(control.clone(), alive, client));
         }
     }

@@ -3,7 +3,11 @@
 //! A connection is either busy, with a request in flight, or it waits for its client: for a request, or for the client to
 //! read its answer. Only connections that wait are closed: those that have waited too long, and the one that has waited
 //! longest when a new connection needs its place.
+//!
+//! - `incoming`: the rule of every accept loop, for listeners without such connections, too
+//! - `open_files`: the limit of open files
 
+mod incoming;
 mod open_files;
 
 use std::{
@@ -23,10 +27,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::{self, JoinSet, yield_now},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
-pub use self::open_files::{affordable_connections, raise_file_limit};
+pub use self::{
+    incoming::{Incoming, Listener},
+    open_files::{affordable_connections, file_limit, raise_file_limit},
+};
 
 /// Shortest wait after which a connection may be closed to make room for another.
 const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -72,36 +79,33 @@ impl<T: Fn() -> Duration> Connections<T> {
         E: Display + Send + 'static,
     {
         let mut next_poll = Instant::now() + self.poll_interval();
-        let mut is_failing = false;
+        let mut incoming = Incoming::new(listener);
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = incoming.attempt() => accepted,
                 () = sleep_until(next_poll) => {
                     self.close_overdue();
                     next_poll = Instant::now() + self.poll_interval();
                     continue;
                 }
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    is_failing = false;
-                    self.make_room().await;
-                    let _ = stream.set_nodelay(true);
-                    let connection = Arc::new(Connection::new(self.start));
-                    let served = serve(stream, peer, Arc::clone(&connection));
-                    let task = self.tasks.spawn(until_closed(served, Arc::clone(&connection)));
-                    self.by_id.insert(task.id(), connection);
-                }
-                Err(error) => {
-                    // Usually the process has no more open files, until connections close.
-                    if !std::mem::replace(&mut is_failing, true) {
-                        tracing::warn!("cannot accept a connection: {error}");
-                    }
-                    self.close_longest_waiting();
-                    sleep(MIN_WAIT).await;
-                }
-            }
+            let Some((stream, peer)) = accepted else {
+                self.close_longest_waiting();
+                continue;
+            };
+            self.make_room().await;
+            let _ = stream.set_nodelay(true);
+            let connection = Arc::new(Connection::new(self.start));
+            let served = serve(stream, peer, Arc::clone(&connection));
+            let task = self.tasks.spawn(until_closed(served, Arc::clone(&connection)));
+            self.by_id.insert(task.id(), connection);
         }
+    }
+
+    /// Waits up to `limit` until all connections have closed, then closes those that are left.
+    pub async fn finish(mut self, limit: Duration) {
+        let _ = timeout(limit, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.close().await;
     }
 
     /// Closes all connections, the busy ones, too.
@@ -230,7 +234,7 @@ impl Connection {
     /// Makes the connection close if it has waited for `limit`, unless it becomes busy meanwhile.
     fn close_after(&self, limit: Duration) {
         if let Some(since) = self.waiting_since()
-            && self.start.elapsed() >= Duration::from_micros(since) + limit
+            && self.start.elapsed() >= Duration::from_micros(since).saturating_add(limit)
         {
             self.last_wait.store(since, Ordering::Release);
             self.closing.notify_one();

@@ -14,6 +14,12 @@ pub fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
+/// Returns the limit of open files of this process.
+#[must_use]
+pub fn file_limit() -> usize {
+    as_count(getrlimit(Resource::Nofile).current)
+}
+
 /// Returns `wanted`, or the number of connections for which this process may have open files; then it logs a warning.
 #[must_use]
 pub fn affordable_connections(wanted: usize) -> usize {
@@ -30,8 +36,12 @@ pub fn affordable_connections(wanted: usize) -> usize {
 }
 
 fn affordable(connections: usize, files: Option<u64>) -> usize {
-    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    connections.min(files.saturating_sub(OTHER_FILES)).max(1)
+    connections.min(as_count(files).saturating_sub(OTHER_FILES)).max(1)
+}
+
+/// Returns a limit as a number; one without end is the greatest.
+fn as_count(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

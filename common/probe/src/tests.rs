@@ -1,5 +1,6 @@
 //! The question over real sockets, and what is made of the answers.
 
+use accept::Incoming;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
@@ -10,7 +11,7 @@ async fn asked(path: &str, answer: Option<&'static str>) -> (Result<(), String>,
     let address = listener.local_addr().unwrap();
     let mut server = JoinSet::new();
     server.spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut stream, _) = Incoming::new(&listener).next().await;
         let mut request = vec![0; 1024];
         let length = stream.read(&mut request).await.unwrap();
         match answer {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use accept::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,8 +21,9 @@ async fn echo() -> (JoinSet<()>, Proxy, TcpStream) {
     let address = listener.local_addr().expect("bound");
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
+        let (mut connections, mut incoming) = (JoinSet::new(), Incoming::new(&listener));
+        loop {
+            let (mut stream, _) = incoming.next().await;
             connections.spawn(async move {
                 let (mut read, mut write) = stream.split();
                 let _ = tokio::io::copy(&mut read, &mut write).await;

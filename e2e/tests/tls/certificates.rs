@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use accept::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::{
@@ -83,9 +84,9 @@ impl Terminator {
         let port = listener.local_addr().unwrap().port();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let mut connections = JoinSet::new();
+            let (mut connections, mut incoming) = (JoinSet::new(), Incoming::new(&listener));
             loop {
-                let (socket, _) = listener.accept().await.unwrap();
+                let (socket, _) = incoming.next().await;
                 let acceptor = acceptor.clone();
                 connections.spawn(async move {
                     // A client that trusts nobody here goes away in the handshake.

@@ -23,10 +23,10 @@ use std::{
     sync::Arc,
 };
 
+use accept::Incoming;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
-    time::Duration,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -199,14 +199,11 @@ async fn accept(
 ) {
     // Clients in a handshake count too: a flood of half-open connections must not take all file descriptors.
     let free_slots = Arc::new(Semaphore::new(MAX_CONNECTIONS + 100));
+    let mut incoming = Incoming::new(&listener);
     let accept_all = async {
         loop {
             let Ok(slot) = Arc::clone(&free_slots).acquire_owned().await else { return };
-            let Ok((socket, _)) = listener.accept().await else {
-                // Most likely there is no free file descriptor, and one becomes free when a client disconnects.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
+            let (socket, _) = incoming.next().await;
             let (shared, ended) = (shared.clone(), ended.clone());
             let client = async move { ended.run_until_cancelled(connection::serve(socket, shared)).await };
             tasks.spawn(async move {

@@ -138,6 +138,7 @@ fn serve(arguments: Serve) -> Result<(), String> {
         node_name,
         ..Options::default()
     };
+    accept::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the threads of the broker: {error}"))?;
     runtime.block_on(async {

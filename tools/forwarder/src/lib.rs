@@ -3,6 +3,11 @@
 //! It forwards bytes, and knows no protocol. A new connection goes to the next replica that accepts it; an open connection
 //! stays with its replica, even if the list of replicas changes. `cargo hops` sets the list; the binary of this crate
 //! takes it from the name server.
+//!
+//! The number of connections is limited. A new one beyond the limit takes the place of the one that has been idle longest:
+//! its client has sent nothing yet, or its replica spoke last. All others may have a request in flight, and are not closed.
+
+mod turns;
 
 use std::{
     io,
@@ -14,21 +19,27 @@ use std::{
     time::Duration,
 };
 
+use accept::{Connection, Connections};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+
+use self::turns::Turns;
 
 /// Time limit for one replica to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that a connection waits while no replica accepts it, in which a replica can restart.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
-/// Delay after all replicas have refused a connection, or the listener has failed to accept one.
+/// Delay after all replicas have refused a connection.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Most connections of one port, which take about 20 KiB each.
+const MAX_CONNECTIONS: usize = 2_000;
+/// Open files of one connection: the client's socket and the replica's.
+const FILES_PER_CONNECTION: usize = 2;
 
 /// List of a service's replicas, which may be changed at any time.
 #[derive(Debug)]
@@ -86,35 +97,42 @@ impl Replicas {
     }
 }
 
-/// Forwards the connections of `listener` until `stop` is cancelled. Then waits up to `close_timeout` for open connections
-/// to close.
+/// Returns the number of connections that each of `ports` may have at a time, if all together may have `files` open.
+#[must_use]
+pub fn connections_per_port(ports: usize, files: usize) -> usize {
+    (files / FILES_PER_CONNECTION / ports.max(1)).clamp(1, MAX_CONNECTIONS)
+}
+
+/// Forwards the connections of `listener`, at most `connections` at a time, until `stop` is cancelled. Then waits up to
+/// `close_timeout` for open connections to close.
 pub async fn forward(
     listener: TcpListener,
     replicas: Arc<Replicas>,
+    connections: usize,
     close_timeout: Duration,
     stop: CancellationToken,
 ) {
-    let mut open = JoinSet::new();
-    let accepting = async {
-        loop {
-            while open.try_join_next().is_some() {}
-            match listener.accept().await {
-                Ok((client, _)) => drop(open.spawn(forward_one(client, Arc::clone(&replicas)))),
-                // Mostly because too many files are open, until clients disconnect.
-                Err(_) => sleep(RETRY_DELAY).await,
-            }
-        }
-    };
+    // A replica closes connections that have been idle for too long; the forwarder only makes room.
+    let mut open = Connections::new(connections, || Duration::MAX);
+    let accepting = open
+        .accept(&listener, |client, _, connection| forward_one(client, Arc::clone(&replicas), connection));
     stop.run_until_cancelled(accepting).await;
     drop(listener);
-    let _ = timeout(close_timeout, async { while open.join_next().await.is_some() {} }).await;
+    open.finish(close_timeout).await;
 }
 
 /// Forwards one connection in both directions, including the end of each.
-async fn forward_one(mut client: TcpStream, replicas: Arc<Replicas>) {
-    let Ok(mut replica) = replicas.connect().await else { return };
-    let _ = (client.set_nodelay(true), replica.set_nodelay(true));
-    let _ = copy_bidirectional(&mut client, &mut replica).await;
+async fn forward_one(
+    client: TcpStream,
+    replicas: Arc<Replicas>,
+    connection: Arc<Connection>,
+) -> io::Result<()> {
+    // The client may have sent a request already, which nobody reads yet.
+    connection.set_busy();
+    let mut replica = replicas.connect().await?;
+    let _ = replica.set_nodelay(true);
+    connection.set_waiting();
+    copy_bidirectional(&mut Turns::new(client, connection), &mut replica).await.map(drop)
 }
 
 #[cfg(test)]

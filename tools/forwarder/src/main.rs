@@ -6,8 +6,9 @@
 
 use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
+use accept::Incoming;
 use anyhow::{Context as _, Result, bail};
-use forwarder::{Replicas, forward};
+use forwarder::{Replicas, connections_per_port, forward};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, lookup_host},
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for open connections to close after SIGTERM.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay before the next attempt to accept a connection, when too many files are open.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Open files that are not those of forwarded connections: listeners, lookups and health checks.
+const OTHER_FILES: usize = 64;
 /// Answer on the port that shows that the forwarder is alive.
 const ALIVE: &str = "alive\n";
 /// Time limit for that answer.
@@ -43,7 +44,11 @@ async fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
         return healthcheck(&words.next().unwrap_or_default()).await;
     }
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    for word in first.into_iter().chain(words) {
+    let words: Vec<_> = first.into_iter().chain(words).collect();
+    accept::raise_file_limit();
+    let ports = words.iter().filter(|word| !word.ends_with("=alive")).count();
+    let connections = connections_per_port(ports, accept::file_limit().saturating_sub(OTHER_FILES));
+    for word in words {
         let usage =
             || format!("`{word}`: write LISTEN=HOST:PORT, as in 0.0.0.0:6767=tasks.accountservice:6767");
         let (listen, target) = word.split_once('=').with_context(usage)?;
@@ -57,7 +62,7 @@ async fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
             continue;
         }
         let replicas = Arc::<Replicas>::default();
-        tasks.spawn(forward(listener, Arc::clone(&replicas), CLOSE_TIMEOUT, stop.clone()));
+        tasks.spawn(forward(listener, Arc::clone(&replicas), connections, CLOSE_TIMEOUT, stop.clone()));
         let (target, stop) = (target.to_owned(), stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(look_up(&target, &replicas)).await;
@@ -94,11 +99,10 @@ async fn look_up(target: &str, replicas: &Replicas) {
 }
 
 async fn answer_alive(listener: TcpListener) {
+    let mut incoming = Incoming::new(&listener);
     loop {
-        match listener.accept().await {
-            Ok((mut stream, _)) => drop(stream.write_all(ALIVE.as_bytes()).await),
-            Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
-        }
+        let (mut stream, _) = incoming.next().await;
+        let _ = stream.write_all(ALIVE.as_bytes()).await;
     }
 }
 

@@ -25,7 +25,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use forwarder::{Replicas, forward};
+use forwarder::{Replicas, connections_per_port, forward};
 use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
@@ -85,6 +85,7 @@ struct Running {
 /// Another supervisor runs, or another program has taken a port since the plan was made.
 pub async fn run(project: Project, binaries: &Path) -> Result<()> {
     let _lock = state::lock_supervisor(&project)?;
+    accept::raise_file_limit();
     let plan = state::load_plan(&project)?;
     let binaries = binaries.to_string_lossy().into_owned();
     let running = plan.services.iter().map(|service| Running {
@@ -150,7 +151,8 @@ impl Supervisor {
             .ok_or_else(|| anyhow!("there is no service {name}; there are {}", names.join(", ")))
     }
 
-    /// Opens the services' ports. The broker opens its own, since there is only one task of it.
+    /// Opens the services' ports. The broker opens its own, since there is only one task of it. All connections through these
+    /// ports have half of the open files, so that the others are left for commands and tasks.
     async fn start_forwarders(&self) -> Result<()> {
         let services = self.with(|services| {
             let services = services.iter().filter(|service| service.plan.kind == Kind::Service);
@@ -158,13 +160,15 @@ impl Supervisor {
                 .map(|service| (Arc::clone(&service.plan), Arc::clone(&service.targets)))
                 .collect::<Vec<_>>()
         });
+        let ports = services.iter().map(|(plan, _)| plan.ports.len()).sum();
+        let connections = connections_per_port(ports, accept::file_limit() / 2);
         for (plan, targets) in services {
             for port in &plan.ports {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.local)).await;
                 let listener = listener
                     .with_context(|| format!("cannot listen on port {} for {}", port.local, plan.name))?;
-                let stop = self.stopped.clone();
-                self.background.spawn(forward(listener, Arc::clone(&targets), FORWARDER_CLOSE_TIMEOUT, stop));
+                let (targets, stop) = (Arc::clone(&targets), self.stopped.clone());
+                self.background.spawn(forward(listener, targets, connections, FORWARDER_CLOSE_TIMEOUT, stop));
             }
         }
         Ok(())

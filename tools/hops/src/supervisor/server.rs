@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc};
 
+use accept::Incoming;
 use anyhow::Context as _;
 use tokio::{
     net::UnixListener,
@@ -23,8 +24,9 @@ pub(super) fn listen() -> Result<UnixListener> {
 impl Supervisor {
     /// Accepts and answers commands.
     pub(super) async fn serve(self: Arc<Self>, listener: UnixListener) {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (this, mut socket) = (Arc::clone(&self), JsonSocket::new(socket));
+        let mut incoming = Incoming::new(&listener);
+        loop {
+            let (this, mut socket) = (Arc::clone(&self), JsonSocket::new(incoming.next().await));
             self.background.spawn(async move {
                 if let Some(request) = socket.receive::<Request>().await {
                     this.answer(request, &mut socket).await;
