@@ -30,6 +30,11 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Event of `hops`, the system, with which it begins to stop.
 pub(crate) const STOPPING: &str = "stopping all tasks";
 
+/// Returns the event of a service, with which its scaling begins: nothing has refused it.
+pub(crate) fn scaled_to(replicas: u32) -> String {
+    format!("scaled to {replicas}")
+}
+
 /// Error for a reply that no supervisor of this version sends.
 pub(crate) const OTHER_VERSION: &str =
     "the supervisor is of another version: `cargo hops down`, then `cargo hops up`";

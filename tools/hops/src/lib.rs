@@ -8,6 +8,8 @@
 //! - [`supervisor`]: starts, probes, restarts and stops the tasks, in a process of its own
 //! - [`state`]: files that show which processes run, whichever process is killed
 //! - [`control`]: the protocol between commands and the supervisor
+//! - `command_lock`: one command at a time that starts or stops something
+//! - `signals`: signals that stop a command in the foreground
 //! - [`verbs`]: the commands
 //! - [`live`]: the page that shows the messages move
 //! - [`broker`], [`broker_url`], `dead_letters`, [`logs`], [`render`], [`cli`], [`failure`]: what the commands are made of
@@ -23,6 +25,8 @@ pub mod binaries;
 pub mod supervisor;
 pub mod state;
 pub mod control;
+mod command_lock;
+mod signals;
 pub mod verbs;
 pub mod live;
 pub mod broker;
@@ -100,7 +104,9 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Service(ServiceVerb::Logs { names, follow, request, view }) => {
             verbs::logs::logs(&project, screen, &names, follow, request.as_deref(), &view).await?;
         }
-        Verb::Service(ServiceVerb::Scale { scales }) => verbs::service::scale(screen, &scales).await?,
+        Verb::Service(ServiceVerb::Scale { scales }) => {
+            verbs::service::scale(&project, screen, &scales).await?
+        }
         Verb::Service(ServiceVerb::Update { name, force }) => {
             verbs::service::update(&project, screen, &name, force).await?;
         }

@@ -306,6 +306,18 @@ impl ServicePlan {
         Ok(TaskPlan { arguments, environment, folders })
     }
 
+    /// Checks whether the service can have so many tasks.
+    ///
+    /// # Errors
+    /// It is a broker, of which there is one.
+    pub fn check_replicas(&self, replicas: u32) -> Result<()> {
+        if self.kind == Kind::Broker && replicas > 1 {
+            let name = &self.name;
+            bail!("{name} cannot be scaled: it is one process on this machine, and one task on Swarm");
+        }
+        Ok(())
+    }
+
     /// Returns what runs: the image in the compose file, or the development broker where it stands for RabbitMQ.
     #[must_use]
     pub fn shown_image(&self) -> &str {

@@ -27,6 +27,7 @@ pub mod tour;
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
+    command_lock::CommandLock,
     control::{Snapshot, status},
     failure::Result,
     plan::{Plan, ServicePlan},
@@ -42,9 +43,18 @@ pub(crate) async fn require_up(project: &Project) -> Result<()> {
     if state::is_supervisor_running(project) {
         return Ok(());
     }
+    const NOTHING: &str = "nothing is up here: type `cargo hops up`";
+    if state::orphans(project).is_empty() {
+        bail!(NOTHING);
+    }
+    // They may be the tasks of an `up` that has started its supervisor just now.
+    let _lock = CommandLock::take(project).await?;
+    if state::is_supervisor_running(project) {
+        return Ok(());
+    }
     let stopped = state::stop_orphans(project).await?;
     if stopped.is_empty() {
-        bail!("nothing is up here: type `cargo hops up`");
+        bail!(NOTHING);
     }
     bail!(
         "the supervisor was killed, so its tasks have been stopped now ({}): `cargo hops up` starts the system again",

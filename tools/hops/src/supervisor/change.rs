@@ -7,20 +7,27 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{Supervisor, replica::Replica};
-use crate::plan::{Kind, ServicePlan};
+use crate::{control::scaled_to, plan::ServicePlan};
 
 /// Time within which a new task must be ready, or else the change has failed.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Supervisor {
+    /// Refuses a change of a system that stops.
+    fn require_running(&self) -> Result<()> {
+        if self.stop.is_cancelled() {
+            bail!("the system is stopping: `cargo hops up` starts it again");
+        }
+        Ok(())
+    }
+
     /// Starts or stops tasks, and waits until this number of them is ready.
     pub(super) async fn scale(self: &Arc<Self>, name: &str, replicas: u32) -> Result<String> {
         let _one_at_a_time = self.change.lock().await;
+        self.require_running()?;
         let service = self.service(name)?;
         let plan = self.with(|services| services[service].plan.clone());
-        if plan.kind == Kind::Broker && replicas > 1 {
-            bail!("{name} cannot be scaled: it is one process on this machine, and one task on Swarm");
-        }
+        plan.check_replicas(replicas)?;
         let (new, surplus) = self.with(|services| {
             let state = &mut services[service];
             state.wanted = replicas;
@@ -32,7 +39,7 @@ impl Supervisor {
             state.replicas.extend(new.clone());
             (new, surplus)
         });
-        self.announce(name, &format!("scaled to {replicas}"));
+        self.announce(name, &scaled_to(replicas));
         // A paused task neither becomes ready nor stops in order.
         for replica in self.with(|services| services[service].replicas.clone()) {
             let _ = replica.pause(false).await;
@@ -57,6 +64,7 @@ impl Supervisor {
     /// Replaces the tasks of a service by new ones, some at a time.
     pub(super) async fn update(self: &Arc<Self>, plan: ServicePlan, binaries: &str) -> Result<String> {
         let _one_at_a_time = self.change.lock().await;
+        self.require_running()?;
         let (name, plan) = (plan.name.clone(), Arc::new(plan));
         let service = self.service(&name)?;
         let old = self.with(|services| services[service].replicas.clone());
@@ -124,6 +132,7 @@ impl Supervisor {
 
     /// Kills a task with SIGKILL, as an out-of-memory killer does. Its restart policy then applies.
     pub(super) fn kill(&self, name: &str, slot: u32) -> Result<String> {
+        self.require_running()?;
         let service = self.service(name)?;
         let tasks = self.with(|services| {
             let replicas = services[service].replicas.iter();
@@ -142,6 +151,7 @@ impl Supervisor {
 
     /// Freezes a task with SIGSTOP, or resumes it with SIGCONT.
     pub(super) async fn pause(&self, name: &str, slot: u32, pause: bool) -> Result<String> {
+        self.require_running()?;
         let service = self.service(name)?;
         let replicas = self.with(|services| services[service].replicas.clone());
         let found = replicas.iter().find(|replica| replica.slot == slot);

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    command_lock::CommandLock,
     control::{Reply, Request, ask, status},
     failure::Result,
     live,
@@ -26,6 +27,30 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// # Errors
 /// A process does not exit, or the data cannot be removed.
 pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
+    let lock = CommandLock::take_if_used(project).await?;
+    if !stop_processes(project, screen).await? {
+        screen.text("nothing was up here");
+    }
+    if all {
+        project.remove_data()?;
+        screen.text("no data is left: .hops is removed");
+    }
+    drop(lock);
+    screen.value(&serde_json::json!({"down": true, "dataRemoved": all}));
+    Ok(())
+}
+
+/// Stops the system, as `down` does.
+///
+/// # Errors
+/// A process does not exit.
+pub(super) async fn stop(project: &Project, screen: Screen) -> Result<()> {
+    let _lock = CommandLock::take_if_used(project).await?;
+    stop_processes(project, screen).await.map(drop)
+}
+
+/// Stops all processes. Returns false if there were none.
+async fn stop_processes(project: &Project, screen: Screen) -> Result<bool> {
     let is_up = state::is_supervisor_running(project);
     if is_up {
         let asked = ask(&Request::Down, |reply| {
@@ -49,19 +74,12 @@ pub async fn down(project: &Project, screen: Screen, all: bool) -> Result<()> {
     let stopped = state::stop_orphans(project).await?;
     if !stopped.is_empty() {
         screen.text(&format!("the supervisor was killed; stopped its tasks: {}", stopped.join(", ")));
-    } else if !is_up {
-        screen.text("nothing was up here");
     }
-    if all {
-        project.remove_data()?;
-        screen.text("no data is left: .hops is removed");
-    }
-    screen.value(&serde_json::json!({"down": true, "dataRemoved": all}));
-    Ok(())
+    Ok(is_up || !stopped.is_empty())
 }
 
 /// Waits until the supervisor has exited.
-pub(super) async fn wait_until_exited(project: &Project) -> Result<()> {
+async fn wait_until_exited(project: &Project) -> Result<()> {
     let deadline = Instant::now() + EXIT_TIMEOUT;
     while state::is_supervisor_running(project) {
         if Instant::now() > deadline {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::{
+    command_lock::CommandLock,
     failure::Result,
     live::{self, Address, swarm::Swarm},
     project::Project,
     render::Screen,
+    signals::StopSignals,
     state,
 };
 
@@ -17,6 +19,7 @@ use crate::{
 /// # Errors
 /// The server does not start, or no browser can be opened.
 pub async fn live(project: &Project, screen: Screen, open: bool, read_only: bool) -> Result<()> {
+    let lock = CommandLock::take(project).await?;
     let address = match live::running(project) {
         Some(address) if address.read_only == read_only => address,
         _ => {
@@ -24,11 +27,12 @@ pub async fn live(project: &Project, screen: Screen, open: bool, read_only: bool
             live::start(project, read_only).await?
         }
     };
+    drop(lock);
     show(screen, &address);
     if open { live::open(project, &address) } else { Ok(()) }
 }
 
-/// Serves the page of the stack on Docker Swarm until Ctrl-C.
+/// Serves the page of the stack on Docker Swarm until Ctrl-C or another signal to stop.
 ///
 /// # Errors
 /// There is no stack, or another program uses the port.
@@ -43,13 +47,11 @@ pub async fn swarm(project: Project, screen: Screen, open: bool, read_only: bool
             opened = live::open(&project, address);
         }
     };
-    let interrupted = async {
-        // If the signal cannot be handled, Ctrl-C ends this process all the same.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    let mut signals = StopSignals::listen()?;
+    let stopped = async {
+        signals.received().await;
     };
-    live::serve_on_port(&project, system, read_only, on_start, interrupted).await?;
+    live::serve_on_port(&project, system, read_only, on_start, stopped).await?;
     opened
 }
 

@@ -6,7 +6,7 @@ use super::{service_of, snapshot_with};
 use crate::{
     binaries,
     cli::Scale,
-    control::{OTHER_VERSION, Phase, Reply, Request, TaskStatus, ask, status},
+    control::{OTHER_VERSION, Phase, Reply, Request, TaskStatus, ask, scaled_to, status},
     failure::Result,
     plan::{Want, plan},
     project::Project,
@@ -94,16 +94,23 @@ pub async fn ps(screen: Screen, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Changes the number of tasks, and returns when they are ready.
+/// Changes the number of tasks, and returns when they are ready. Changes nothing if one of several changes is not possible.
 ///
 /// # Errors
-/// There is no such service, or a task does not become ready.
-pub async fn scale(screen: Screen, scales: &[Scale]) -> Result<()> {
+/// There is no such service, it cannot have so many tasks, or a task does not become ready.
+pub async fn scale(project: &Project, screen: Screen, scales: &[Scale]) -> Result<()> {
+    let plan = state::load_plan(project)?;
     for Scale { service, replicas } in scales {
-        snapshot_with(service).await?;
+        service_of(&plan, service)?.check_replicas(*replicas)?;
+    }
+    for Scale { service, replicas } in scales {
         let request = Request::Scale { service: service.clone(), replicas: *replicas };
-        screen.text(&format!("hops_{service} scaled to {replicas}"));
-        let done = ask_and_show(screen, &request, service).await?;
+        let on_event = |event: &str| {
+            if event == scaled_to(*replicas) {
+                screen.text(&format!("hops_{service} scaled to {replicas}"));
+            }
+        };
+        let done = ask_and_show(screen, &request, service, on_event).await?;
         screen.text(&format!("overall progress: {done}"));
         screen.text("verify: Service converged");
         screen.value(&serde_json::json!({"service": service, "replicas": replicas, "converged": true}));
@@ -130,7 +137,6 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
             .ok_or_else(|| anyhow!("{service} has a new port: `cargo hops down`, then `cargo hops up`"))
     };
     let new = plan(&project.compose()?, project, external_broker, local)?;
-    let binaries = binaries::prepare(project, &new, false, |line| screen.text(line))?;
     let old = service_of(&running, name)?;
     let service = service_of(&new, name)?;
     if !force && old == service {
@@ -139,29 +145,39 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
              its tasks all the same"
         );
     }
+    let binaries = binaries::prepare(project, &new, false, |line| screen.text(line))?;
     let request = Request::Update {
         service: Box::new(service.clone()),
         binaries: binaries.to_string_lossy().into_owned(),
     };
     screen.text(&format!("hops_{name}"));
-    let done = ask_and_show(screen, &request, name).await?;
+    let done = ask_and_show(screen, &request, name, |_| ()).await?;
     screen.text(&format!("overall progress: {done}"));
     screen.text("verify: Service converged");
     screen.value(&serde_json::json!({"service": name, "converged": true}));
     Ok(())
 }
 
-/// Sends a request, shows the events of the service until it is done, and returns the result.
-async fn ask_and_show(screen: Screen, request: &Request, service: &str) -> Result<String> {
-    let on_event = |reply: &Reply| {
+/// Sends a request, shows the events of the service until it is done, and returns the result. Calls `on_event` with each event
+/// of the service itself before it is shown.
+async fn ask_and_show(
+    screen: Screen,
+    request: &Request,
+    service: &str,
+    on_event: impl Fn(&str),
+) -> Result<String> {
+    let on_reply = |reply: &Reply| {
         if let Reply::Event(event) = reply
             && event.who.split('.').next() == Some(service)
         {
+            if event.who == service {
+                on_event(&event.what);
+            }
             screen.event(event);
         }
         true
     };
-    match ask(request, on_event).await? {
+    match ask(request, on_reply).await? {
         Reply::Done(done) => Ok(done),
         _ => bail!(OTHER_VERSION),
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
 use super::{queues::broker_address, read, service, task};
@@ -16,6 +16,7 @@ use crate::{
     plan::Plan,
     project::Project,
     render::Screen,
+    signals::StopSignals,
     state,
 };
 
@@ -26,22 +27,27 @@ const STEP_PAUSE: Duration = Duration::from_secs(2);
 const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Plays the five steps, and restores the number of vipservices.
+/// Plays the five steps, and restores the number of vipservices, also after a signal to stop.
 ///
 /// # Errors
-/// A step fails.
+/// A step fails, or a signal has stopped the tour.
 pub async fn tour(project: &Project, screen: Screen) -> Result<(), Failure> {
     let plan = state::load_plan(project)?;
     let before = status().await?.services.into_iter().find(|service| service.name == "vipservice");
     let before = before.context("docker-compose.yml has no vipservice")?.replicas;
-    let steps = play(project, screen, &plan).await;
-    if before != 3 {
+    let mut signals = StopSignals::listen()?;
+    let steps = tokio::select! {
+        steps = play(project, screen, &plan) => steps,
+        signal = signals.received() => Err(anyhow!("{signal}: the tour was not played to its end").into()),
+    };
+    // A step that was not completed may have left a paused task, which `scale` resumes.
+    if before != 3 || steps.is_err() {
         announce(
             screen,
             "The end: as many vipservices as before.",
             &format!("service scale vipservice={before}"),
         );
-        scale(screen, before).await?;
+        scale(project, screen, before).await?;
     }
     steps
 }
@@ -54,7 +60,7 @@ async fn play(project: &Project, screen: Screen, plan: &Plan) -> Result<(), Fail
     sleep(STEP_PAUSE).await;
 
     announce(screen, "2. Scale: three vipservices share the queue.", "service scale vipservice=3");
-    scale(screen, 3).await?;
+    scale(project, screen, 3).await?;
     screen.text("$ cargo hops read 9");
     read(project, screen, 9).await?;
     sleep(STEP_PAUSE).await;
@@ -103,8 +109,8 @@ async fn read(project: &Project, screen: Screen, count: u32) -> Result<(), Failu
     read::read(project, screen, &options).await
 }
 
-async fn scale(screen: Screen, replicas: u32) -> Result<()> {
-    service::scale(screen, &[Scale { service: "vipservice".into(), replicas }]).await
+async fn scale(project: &Project, screen: Screen, replicas: u32) -> Result<()> {
+    service::scale(project, screen, &[Scale { service: "vipservice".into(), replicas }]).await
 }
 
 async fn dead_letters_at(broker: &Broker) -> Result<u32> {

@@ -15,6 +15,7 @@ use crate::{
     binaries,
     broker_url::BrokerUrl,
     cli::Up,
+    command_lock::CommandLock,
     control::{Reply, Request, SOCKET, ask, status},
     failure::Result,
     live,
@@ -24,6 +25,7 @@ use crate::{
     project::Project,
     render::Screen,
     secrets::{self, Login},
+    signals::StopSignals,
     state,
 };
 
@@ -32,13 +34,13 @@ const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Builds and starts the system, and waits until it is ready; then, without `detach`, shows its events and its
-/// logs until Ctrl-C.
+/// logs until Ctrl-C or another signal to stop, and stops it.
 ///
 /// # Errors
 /// The system cannot be built or started, or a task is not ready in time.
 pub async fn up(project: &Project, screen: Screen, options: &Up) -> Result<()> {
     let external_broker = options.broker.as_deref().map(BrokerUrl::parse).transpose()?;
-    state::prepare(project)?;
+    let lock = CommandLock::take(project).await?;
     if state::is_supervisor_running(project) {
         return already_up(project, screen, external_broker.as_ref()).await;
     }
@@ -55,27 +57,22 @@ pub async fn up(project: &Project, screen: Screen, options: &Up) -> Result<()> {
     secrets::write(project, &compose.secrets, &login)?;
     state::save_plan(project, &plan)?;
 
+    // From here on a signal stops the supervisor, too, once it listens.
+    let mut signals = StopSignals::listen()?;
     let mut tail = Tail::new(project.path("logs"), &[]);
     tail.skip();
     let mut supervisor = start_supervisor(project, &binaries)?;
     wait_until_listening(project, &mut supervisor).await?;
-    let interrupted = async {
-        // If the signal cannot be handled, Ctrl-C ends this command alone, and `down` stops the system.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let mut interrupted = std::pin::pin!(interrupted);
     let following = async {
         let picture = if options.no_live { None } else { Some(super::live::address_or_why(project).await) };
+        drop(lock);
         follow(project, screen, &plan, picture.as_deref(), (!options.detach).then_some(tail)).await
     };
     tokio::select! {
         followed = following => followed,
-        () = &mut interrupted => {
-            ask(&Request::Down, |reply| { show(screen, reply); true }).await?;
-            live::wait_until_exited(project).await;
-            super::down::wait_until_exited(project).await
+        signal = signals.received() => {
+            screen.text(&format!("{signal}: stopping the system"));
+            super::down::stop(project, screen).await
         }
     }
 }

@@ -21,7 +21,14 @@ async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_wh
     let queue = listed.iter().find(|queue| queue["name"] == "vip_queue").unwrap();
     assert_eq!((&queue["type"], &queue["unacked"]), (&json!("quorum"), &json!(0)));
     assert!(checkout.hops(&["queues", "peek", "offers"]).ok().contains("offer.v1"));
+    // A change that is refused is announced neither alone nor among others, which it prevents.
+    for scales in [&["rabbitmq=2"][..], &["vipservice=2", "rabbitmq=2"], &["vipservice=2", "nobody=1"]] {
+        let said = checkout.hops(&[&["service", "scale"][..], scales].concat());
+        assert_eq!(said.out, "", "{scales:?}");
+        said.failed();
+    }
     assert!(checkout.hops(&["service", "scale", "rabbitmq=2"]).failed().contains("one process"));
+    assert_eq!(checkout.tasks("vipservice").len(), 1);
 
     let said = checkout.hops(&["verify", "--read", "100", "--kill", "rabbitmq.1"]).ok();
     assert!(said.lines().last().unwrap().ends_with("duplicates 0 - dead-lettered 0 - LOST 0"), "{said}");

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::Stdio,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -74,27 +75,101 @@ async fn tasks_run_from_copies_so_the_build_may_be_removed() {
     .await;
 }
 
-#[tokio::test]
-async fn ctrl_c_stops_the_system_of_an_up_in_the_foreground() {
-    let checkout = Checkout::new().await;
-    let output = checkout.path().join("output");
-    let mut up = checkout.command(&["up", "--broker", &checkout.broker()]);
-    let mut up = up.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+/// `up` in the foreground as the shell starts it with the default for SIGHUP, or as `nohup` does.
+async fn up_with(checkout: &Checkout, hangup: &str) -> (Child, PathBuf) {
+    let output = checkout.path().join(format!("output{hangup}"));
+    let command = checkout.command(&["up", "--broker", &checkout.broker()]);
+    let mut up = Command::new("env");
+    up.arg(hangup).arg(command.get_program()).args(command.get_args()).current_dir(checkout.path());
+    up.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let up = up.stdout(fs::File::create(&output).unwrap()).stderr(Stdio::null()).spawn().unwrap();
     checkout.until_ready().await;
     let is_logged = async || fs::read_to_string(&output).unwrap().contains("vipservice.1       | INFO");
     until_true("the services' lines are shown", PATIENCE, is_logged).await;
-    kill_process(Pid::from_child(&up), Signal::INT).unwrap();
-    let status = until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
-    assert!(status.success());
-    assert_eq!(checkout.processes(), Vec::<String>::new());
+    (up, output)
 }
 
 #[tokio::test]
-async fn a_closed_terminal_stops_nothing_and_a_second_up_says_that_the_system_is_up() {
+async fn each_signal_to_stop_stops_the_system_of_an_up_in_the_foreground() {
+    let checkout = Checkout::new().await;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let (mut up, _) = up_with(&checkout, "--default-signal=HUP").await;
+        kill_process(Pid::from_child(&up), signal).unwrap();
+        let status = until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
+        assert!(status.success(), "{signal:?}: {status}");
+        assert_eq!(checkout.processes(), Vec::<String>::new(), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_up_that_nohup_has_started_outlives_its_terminal() {
+    let checkout = Checkout::new().await;
+    let (mut up, output) = up_with(&checkout, "--ignore-signal=HUP").await;
+    kill_process(Pid::from_child(&up), Signal::HUP).unwrap();
+    checkout.hops(&["status"]).ok();
+    kill_process(Pid::from_child(&up), Signal::TERM).unwrap();
+    assert!(until("up exits", PATIENCE, async || up.try_wait().unwrap()).await.success());
+    let said = fs::read_to_string(output).unwrap();
+    assert!(said.contains("SIGTERM: stopping") && !said.contains("SIGHUP: stopping"), "{said}");
+}
+
+#[tokio::test]
+async fn of_two_ups_at_once_one_starts_the_system_and_the_other_finds_it() {
+    let checkout = Checkout::new().await;
+    for _ in 0..3 {
+        let start = || {
+            let mut up = checkout.command(&["up", "-d", "--no-live", "--broker", &checkout.broker()]);
+            up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let both = [start(), start()].map(|up| up.wait_with_output().unwrap());
+        assert!(both.iter().all(|output| output.status.success()), "{both:?}");
+        let is_second = |output: &&Output| String::from_utf8_lossy(&output.stdout).contains("up already");
+        assert_eq!(both.iter().filter(is_second).count(), 1, "{both:?}");
+        checkout.hops(&["status"]).ok();
+        assert_eq!(checkout.processes().len(), 5);
+        checkout.hops(&["down"]).ok();
+        assert_eq!(checkout.processes(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_down_during_an_up_stops_what_it_has_started() {
+    let checkout = Checkout::new().await;
+    let mut up = checkout.command(&["up", "-d", "--no-live", "--broker", &checkout.broker()]);
+    let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let lock = checkout.path().join(".hops/run/command.lock");
+    let is_taken = async || fs::read_to_string(&lock).is_ok_and(|pid| pid == up.id().to_string());
+    until_true("up has its lock", PATIENCE, is_taken).await;
+    checkout.hops(&["down", "--all"]).ok();
+    until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+    assert!(!checkout.path().join(".hops").exists());
+}
+
+#[tokio::test]
+async fn idle_clients_beyond_the_open_files_lock_out_neither_commands_nor_readers() {
+    let checkout = Checkout::new().await;
+    let command = checkout.command(&["up", "-d", "--no-live", "--broker", &checkout.broker()]);
+    let mut up = Command::new("sh");
+    up.args(["-c", r#"ulimit -n 160; exec "$@""#, "sh"]).arg(command.get_program()).args(command.get_args());
+    up.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert!(up.current_dir(checkout.path()).stdout(Stdio::null()).status().unwrap().success());
+
+    let connect = || TcpStream::connect(("127.0.0.1", checkout.port(6767))).unwrap();
+    let idle: Vec<_> = (0..200).map(|_| connect()).collect();
+    checkout.hops(&["status"]).ok();
+    assert_eq!(checkout.get(6767, "/accounts/10001").await.status, 200);
+    checkout.hops(&["service", "scale", "vipservice=2"]).ok();
+    drop(idle);
+    checkout.hops(&["down"]).ok();
+}
+
+#[tokio::test]
+async fn a_killed_up_stops_nothing_and_a_second_up_says_that_the_system_is_up() {
     let checkout = Checkout::new().await;
     let mut up = checkout.up_in_foreground();
     checkout.until_ready().await;
-    kill_process(Pid::from_child(&up), Signal::HUP).unwrap();
+    kill_process(Pid::from_child(&up), Signal::KILL).unwrap();
     until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
     let before = checkout.processes();
     assert_eq!(before.len(), 5);

@@ -1,5 +1,11 @@
 //! `read`, `walk`, `queues`, `verify` and `tour`: one message, waiting messages, and all messages.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::checkout::Checkout;
@@ -70,6 +76,23 @@ async fn a_tour_plays_its_five_steps_and_leaves_everything_as_it_was() {
         checkout.by_replica().await.values().sum::<u64>() == 23
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_tour_that_is_stopped_leaves_as_many_tasks_as_before_and_none_of_them_paused() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let mut tour = checkout.command(&["tour"]);
+    let mut tour = tour.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(tour.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("vipservice.2 paused")).unwrap().unwrap();
+    kill_process(Pid::from_child(&tour), Signal::TERM).unwrap();
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    assert!(rest.iter().any(|line| line.contains("service scale vipservice=1")), "{rest:#?}");
+    assert_eq!(tour.wait().unwrap().code(), Some(1));
+    let tasks = checkout.tasks("vipservice");
+    let running: Vec<_> = tasks.iter().filter(|task| !task["pid"].is_null()).collect();
+    assert_eq!((running.len(), &running[0]["phase"]), (1, &json!("ready")), "{tasks:#?}");
 }
 
 #[tokio::test]
