@@ -35,8 +35,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 ];
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
-/// the messages move: its server, and what it shows of processes and of a swarm.
-const WHOLE_REPOSITORY: usize = 36_000;
+/// the messages move: its server, and what it shows of processes and of a swarm; 150 for idle connections of the forwarder, and
+/// for commands that take turns and listen to signals.
+const WHOLE_REPOSITORY: usize = 36_150;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
