@@ -2,6 +2,8 @@
 //!
 //! A read takes less than a microsecond and comes from memory or the page cache, so it is done in place.
 
+mod snapshot;
+
 use std::{convert::Infallible, ops::Bound, path::Path};
 
 use sled::{
@@ -48,10 +50,24 @@ pub enum StoreError {
 /// A sentence that says what to do, above all when another process has it.
 pub fn open_store(folder: &Path) -> Result<sled::Db, String> {
     let shown = folder.display();
-    sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().map_err(|error| match error {
+    let open = || sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open();
+    let opened = match open() {
+        // sled takes its lock before it reads, so no other process uses these files.
+        Err(sled::Error::Corruption { .. })
+            if snapshot::set_aside_damaged(folder).map_err(|e| format!("the store {shown}: {e}"))? =>
+        {
+            open()
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| match error {
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => format!(
             "the store {shown} is in use by another accountservice: stop that one, or start this one with \
              `--data-dir DIR` or another INSTANCE_NAME"
+        ),
+        sled::Error::Corruption { .. } => format!(
+            "the store {shown} is damaged: {error}; copy this folder first, then restore all of its files from one \
+             backup, or start with an empty folder (`--data-dir DIR`), which has none of the notifications that wait here"
         ),
         error => {
             format!("the store {shown} cannot be opened: {error}; choose another folder with --data-dir DIR")
