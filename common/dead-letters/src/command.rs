@@ -130,7 +130,7 @@ fn outlook(EffectState { name, exists }: EffectState) -> String {
     match exists {
         Some(true) => format!("; its {name} exists already, and this makes no second one"),
         Some(false) => String::new(),
-        None => format!("; whether its {name} exists could not be read in time"),
+        None => format!("; its {name} may exist already: it is not among those that were read"),
     }
 }
 
@@ -197,6 +197,6 @@ mod tests {
         let of = |exists| outlook(EffectState { name: "offer", exists });
         assert_eq!(of(Some(true)), "; its offer exists already, and this makes no second one");
         assert_eq!(of(Some(false)), "");
-        assert_eq!(of(None), "; whether its offer exists could not be read in time");
+        assert_eq!(of(None), "; its offer may exist already: it is not among those that were read");
     }
 }

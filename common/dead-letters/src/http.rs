@@ -15,12 +15,15 @@ use service::http::Problem;
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{DeadLetters, Filter, Page};
+use super::{DeadLetters, Filter, Limit, Page};
 
 /// Most dead letters in one answer: each is fetched from the broker, with its body.
 const MAX_LIMIT: u16 = 1000;
 /// Dead letters in one answer if the request sets no limit.
 const DEFAULT_LIMIT: u16 = 100;
+/// Bytes of dead letters, with their bodies, after which an answer contains no more of them: a thousand usual ones have
+/// half as many.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Time between two counts.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -50,7 +53,7 @@ async fn list(
     if letters.client.status().consuming != LinkStatus::Up {
         return Err(Problem::unavailable("the broker is not connected: see /readyz"));
     }
-    let page = letters.list(&Filter::All, limit.into()).await;
+    let page = letters.list(&Filter::All, Limit { letters: limit.into(), bytes: MAX_BYTES }).await;
     page.map(Json).map_err(|why| {
         tracing::warn!("the dead letters cannot be listed: {why}");
         Problem::unavailable("the dead letters cannot be listed at the moment")

@@ -53,13 +53,28 @@ pub enum Action {
     Discard,
 }
 
+/// The most that one pass through the queue reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Dead letters that match.
+    pub letters: usize,
+    /// Bytes of bodies and headers of all messages that are read; the message that exceeds it is the last one.
+    pub bytes: usize,
+}
+
+impl From<usize> for Limit {
+    fn from(letters: usize) -> Self {
+        Self { letters, bytes: usize::MAX }
+    }
+}
+
 /// A list of dead letters, as it is printed and answered.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     /// The dead letters, oldest failure first.
     pub dead_letters: Vec<DeadLetter>,
-    /// Number of messages in the queue beyond the limit.
+    /// Number of messages in the queue beyond the limits.
     pub more: u32,
 }
 
@@ -86,12 +101,12 @@ impl DeadLetters {
         Self { client, browser, policy, effect, publish_timeout: publish_timeout.into() }
     }
 
-    /// Lists at most `limit` dead letters, sorted by their last failure. The queue's own order is of no use:
+    /// Lists dead letters within `limit`, sorted by their last failure. The queue's own order is of no use:
     /// RabbitMQ puts browsed messages behind the others.
     ///
     /// # Errors
     /// As [`walk`](Self::walk).
-    pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Page, String> {
+    pub async fn list(&self, filter: &Filter, limit: impl Into<Limit>) -> Result<Page, String> {
         let mut dead_letters: Vec<DeadLetter> = vec![];
         let more =
             self.walk(filter, Action::List, limit, |letter, _| dead_letters.push(letter.clone())).await?;
@@ -99,7 +114,7 @@ impl DeadLetters {
         Ok(Page { dead_letters, more })
     }
 
-    /// Applies `action` to the dead letters that match and were there at the start, at most `limit`, and reports
+    /// Applies `action` to the dead letters that match and were there at the start, within `limit`, and reports
     /// each of them afterwards. Returns how many messages it did not reach. A copy is confirmed before its original
     /// is removed, so a failure in between leaves a duplicate and loses nothing.
     ///
@@ -109,12 +124,12 @@ impl DeadLetters {
         &self,
         filter: &Filter,
         action: Action,
-        limit: usize,
+        limit: impl Into<Limit>,
         mut report: impl FnMut(&DeadLetter, &Message) + Send,
     ) -> Result<u32, String> {
         let queue = self.policy.dead_letter_queue();
         let mut session = self.browser.browse(&queue).await.map_err(|e| e.to_string())?;
-        let walked = self.each(&mut *session, filter, action, limit, &mut report).await;
+        let walked = self.each(&mut *session, filter, action, limit.into(), &mut report).await;
         let remaining = session.remaining();
         let closed = session.close().await;
         walked?;
@@ -127,13 +142,16 @@ impl DeadLetters {
         session: &mut dyn BrowseSession,
         filter: &Filter,
         action: Action,
-        limit: usize,
+        limit: Limit,
         report: &mut (dyn FnMut(&DeadLetter, &Message) + Send),
     ) -> Result<(), String> {
-        let (mut count, mut invalid) = (0, vec![]);
-        while count < limit
+        let (mut count, mut bytes, mut invalid) = (0, 0, vec![]);
+        while count < limit.letters
+            && bytes < limit.bytes
             && let Some(message) = session.next().await.map_err(|e| e.to_string())?
         {
+            let headers = message.headers.iter().map(|(name, value)| name.len() + value.len());
+            bytes += headers.sum::<usize>() + message.body.len();
             let letter = DeadLetter::new(&message, &*self.effect);
             let matches = filter.matches(&letter);
             match action {

@@ -38,6 +38,21 @@ async fn over_http_they_are_listed_as_in_a_shell() {
 }
 
 #[tokio::test]
+async fn over_http_large_letters_end_the_answer_early_and_the_others_are_counted() {
+    let large = |id: &str| Message { body: vec![b'x'; 1024 * 1024].into(), ..dead_message(id, "no") };
+    let broker = Broker::with(["1", "2", "3", "4", "5", "6"].map(large));
+    let (status, page) = get(broker.letters(|_| Ok(())), "/dead-letters").await;
+    assert_eq!((status, page["deadLetters"].as_array().unwrap().len(), &page["more"]), (200, 4, &2.into()));
+    assert_eq!(broker.ids().len(), 6, "none is lost");
+    let reason = "x".repeat(100_000);
+    let broker = Broker::with((0..100).map(|n| dead_message(&n.to_string(), &reason)));
+    let (_, page) = get(broker.letters(|_| Ok(())), "/dead-letters").await;
+    let listed = page["deadLetters"].as_array().unwrap().len() as u64;
+    assert!(page.to_string().len() < 5 * 1024 * 1024 && listed > 0, "{listed} letters");
+    assert_eq!(page["more"], 100 - listed);
+}
+
+#[tokio::test]
 async fn while_the_broker_is_away_or_they_cannot_be_browsed_the_answer_is_503() {
     let mut away = MockMessagingClient::new();
     let connecting = LinkStatus::Connecting(Some("amqp://inside:5672: refused".into()));
