@@ -49,7 +49,7 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
     let client = app.connect(topology)?;
     let view = Arc::new(View::new(settings.offers.offers_max, &mut app.registry));
     // It runs until the client is closed: requests are answered from the view to the last.
-    streams::replay(&client, OFFERS, view.reader());
+    streams::replay(&client, OFFERS, view.replay_options(), view.reader());
 
     let offers = Offers::new(Arc::clone(&client) as _, &app.instance.name, &mut app.registry);
     let consumer = app.settings.section(|settings| &settings.consumer);
@@ -72,6 +72,10 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
         .with("offers", {
             let view = Arc::clone(&view);
             move || view.check()
+        })
+        .with_progress({
+            let view = Arc::clone(&view);
+            move || view.progress()
         });
     let http = app.settings.section(|settings| &settings.service.http);
     let publish_timeout = http.live(|http, moment| *http.request_timeout.at(moment));

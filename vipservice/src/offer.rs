@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
 #[serde(default)]
 pub struct Settings {
-    /// The text of an offer (default "A weekend in the mountains, for you and a guest")
+    /// The text of an offer, at most 4096 bytes (default "A weekend in the mountains, for you and a guest")
     pub offer_text: Reloadable<String>,
     /// How long an offer is valid, counted from the read (default 7days)
     #[serde(with = "hops_config::reloadable::duration")]
@@ -35,10 +35,14 @@ impl Default for Settings {
 
 impl Section for Settings {
     fn check(&self, moment: Moment) -> Result<(), InvalidValue> {
+        const LONGEST_TEXT: usize = 4096;
         const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
         let OfferRules { text, valid_for, .. } = self.rules(moment);
         if text.trim().is_empty() {
             return Err(InvalidValue::new("offer_text", "must not be empty"));
+        }
+        if text.len() > LONGEST_TEXT {
+            return Err(InvalidValue::new("offer_text", "must have at most 4096 bytes"));
         }
         if valid_for.is_zero() || valid_for > TEN_YEARS {
             return Err(InvalidValue::new("offer_valid_for", "must be more than 0s and at most ten years"));
@@ -152,6 +156,8 @@ impl TryFrom<String> for Hours {
 
 #[cfg(test)]
 mod tests {
+    use hops_config::LiveSection;
+
     use super::*;
 
     fn read_at(instant: &str) -> VipNotification {
@@ -195,6 +201,16 @@ mod tests {
     fn the_last_representable_time_causes_no_panic() {
         let last = VipNotification { account_id: "1".into(), read_at: Timestamp::MAX };
         assert_eq!(offer_for(&last, &rules("0-24")).unwrap().valid_until, Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_text_that_an_entry_of_the_stream_has_no_room_for_is_refused() {
+        let check = |text: String| {
+            let section = LiveSection::from(Settings { offer_text: text.into(), ..Settings::default() });
+            section.live(|settings, moment| settings.check(moment).map_err(|why| why.to_string())).get()
+        };
+        assert_eq!(check("x".repeat(4096)), Ok(()));
+        assert!(check("x".repeat(4097)).unwrap_err().contains("at most 4096 bytes"));
     }
 
     #[test]

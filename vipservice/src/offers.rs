@@ -1,7 +1,7 @@
 //! Hop 9, offers: appended to the stream, applied to every replica's view, answered over HTTP.
 //!
 //! The stream is the source of truth. A duplicate delivery appends the same offer again, with the same id; the view
-//! keeps the first one.
+//! keeps the first one. Entries are bounded in size, since every replica reads what anybody has appended.
 
 pub mod view;
 mod settings;
@@ -27,6 +27,9 @@ use crate::offer::Offer;
 
 /// Message type of an entry.
 const OFFER: &str = "offer.v1";
+/// Largest body of an entry in bytes: the default `notification_limit`, twice. It leaves room for `offer_text`, which has
+/// at most 4 KiB, six times as much if each of its characters is escaped in JSON.
+pub const MAX_ENTRY: usize = 128 * 1024;
 
 /// An offer, as it is stored in the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ impl Offers {
     /// Appends an offer. `Ok` means that the broker has confirmed it, so the delivery can be acknowledged.
     ///
     /// # Errors
-    /// It can never be published, or the service is stopping.
+    /// It can never be published, since it is too large or invalid, or the service is stopping.
     pub async fn append(
         &self,
         delivery: &Delivery,
@@ -94,6 +97,11 @@ impl Offers {
         let made = OfferMade { id, account_id, text, read_at, made_at, valid_until, request_id, made_by };
         let entry =
             contracts::event_with_id(&made.id, OFFER, "vipservice", &made.account_id, context, &made)?;
+        if entry.body.len() > MAX_ENTRY {
+            let (size, id) = (entry.body.len(), &made.id);
+            let why = format!("offer {id} has {size} bytes, at most {MAX_ENTRY} are appended to {OFFERS}");
+            return Err(PublishError::Invalid(why));
+        }
         delivery.until_confirmed(|| self.client.append(OFFERS, entry.clone())).await?;
         self.read_to_offer.observe(Timestamp::now().duration_since(read_at).as_secs_f64().max(0.0));
         tracing::info!(

@@ -55,10 +55,10 @@ pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
     Ok(dead_letters::command::run(&matches, options, settings.consumer.retry_policy(), effect).await?)
 }
 
-/// Fills the view with all offers. If that takes too long, it is unknown whether an offer exists.
+/// Fills the view with the newest offers. If that takes too long, it is unknown whether an offer exists.
 async fn replay(client: &AmqpClient, view: &Arc<View>, time_limit: Duration) -> Result<(), String> {
     match client.count_ready(OFFERS).await {
-        Ok(_) => drop(streams::replay(client, OFFERS, view.reader())),
+        Ok(_) => drop(streams::replay(client, OFFERS, view.replay_options(), view.reader())),
         // No vipservice has connected to this broker yet, so there are no offers.
         Err(BrowseError::Missing(_)) => view.apply(Replay::CaughtUp),
         Err(error) => return Err(error.to_string()),

@@ -20,7 +20,7 @@ use messaging::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Replay, StreamReader};
+use super::{Replay, ReplayOptions, StreamReader};
 
 /// Most entries in flight.
 const PREFETCH: u16 = 500;
@@ -36,6 +36,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 struct Progress {
     /// Offset and id of the entry that was read last: where to go on, and how to recognize it.
     position: Option<(u64, Option<String>)>,
+    /// Offset at which reading began, if there were older entries.
+    began_at: Option<u64>,
+    /// Times that reading began again further back.
+    extensions: u32,
     /// Whether all entries that were there at the start have been read.
     caught_up: bool,
 }
@@ -44,6 +48,7 @@ struct Progress {
 pub(super) async fn read(
     link: Link,
     stream: String,
+    options: ReplayOptions,
     mut reader: StreamReader,
     stop: CancellationToken,
     state: ConsumerStateSender,
@@ -53,7 +58,7 @@ pub(super) async fn read(
     let what = format!("reading stream {stream}");
     let read = async {
         while let Some(session) = link.session().await {
-            let end = follow(&link, &session, &stream, &mut reader, &mut progress, &state).await;
+            let end = follow(&link, &session, &stream, &options, &mut reader, &mut progress, &state).await;
             state.set_active(false);
             match end {
                 Ok(()) => backoff.reset(),
@@ -69,6 +74,7 @@ async fn follow(
     link: &Link,
     session: &Session,
     stream: &str,
+    options: &ReplayOptions,
     reader: &mut StreamReader,
     progress: &mut Progress,
     state: &ConsumerStateSender,
@@ -78,35 +84,64 @@ async fn follow(
         *progress = Progress::default();
     }
     let start = match &progress.position {
-        Some((offset, _)) => AMQPValue::LongLongInt(i64::try_from(*offset).unwrap_or(i64::MAX)),
+        Some((offset, _)) => *offset,
         None => {
-            *progress = Progress::default();
-            reader(Replay::Restarted);
-            AMQPValue::LongString("first".into())
+            let first = first_offset(link, session, stream, end).await?;
+            let length = options.length.saturating_mul(2_u64.saturating_pow(progress.extensions));
+            let start = end.map_or(0, |end| (end + 1).saturating_sub(length)).max(first);
+            (progress.began_at, progress.caught_up) = ((start > first).then_some(start), false);
+            reader(Replay::Restarted { end });
+            start
         }
     };
-    let mut entries = Entries::open(session, stream, start).await?;
+    let start = AMQPValue::LongLongInt(i64::try_from(start).unwrap_or(i64::MAX));
+    let mut entries = Entries::open(session, stream, start, PREFETCH).await?;
     state.set_active(true);
     let mut known = progress.position.clone();
     loop {
         let read = progress.position.as_ref().map(|(offset, _)| *offset);
         if !progress.caught_up && known.is_none() && end.is_none_or(|end| read >= Some(end)) {
+            if progress.began_at.is_some_and(|start| !(options.is_enough)(start)) {
+                *progress = Progress { extensions: progress.extensions + 1, ..Progress::default() };
+                close_channel(&entries.channel).await;
+                return Ok(());
+            }
             reader(Replay::CaughtUp);
             progress.caught_up = true;
         }
-        let (offset, message) = entries.next(session).await?;
+        let Entry { offset, size, message } = entries.next(session, options.max_body).await?;
         if let Some(known) = known.take() {
             if known == (offset, message.id.clone()) {
                 continue;
             }
-            tracing::warn!("stream {stream} was deleted and declared again: reading it from its first entry");
+            tracing::warn!("stream {stream} was deleted and declared again: reading begins again");
             *progress = Progress::default();
             close_channel(&entries.channel).await;
             return Ok(());
         }
         progress.position = Some((offset, message.id.clone()));
-        reader(Replay::Entry(offset, message));
+        match size <= options.max_body {
+            true => reader(Replay::Entry(offset, message)),
+            false => tracing::warn!(
+                offset,
+                "entry {offset} of stream {stream} is skipped: it has {size} bytes, at most {} are read",
+                options.max_body
+            ),
+        }
     }
+}
+
+/// Returns the offset of the first entry; 0 for an empty stream.
+async fn first_offset(link: &Link, session: &Session, stream: &str, end: Option<u64>) -> Result<u64, Fault> {
+    if end.is_none() {
+        return Ok(0);
+    }
+    let mut entries = Entries::open(session, stream, AMQPValue::LongString("first".into()), 1).await?;
+    let first = timeout_at(Instant::now() + link.limit(), entries.next(session, 0)).await;
+    close_channel(&entries.channel).await;
+    Ok(first
+        .map_err(|_| Fault::Transient("the stream has entries and the broker delivers none".into()))??
+        .offset)
 }
 
 /// Returns the offset of the last entry, or `None` for an empty stream. If there was an entry before, it waits longer
@@ -117,7 +152,7 @@ async fn last_offset(
     stream: &str,
     seen_before: bool,
 ) -> Result<Option<u64>, Fault> {
-    let mut entries = Entries::open(session, stream, AMQPValue::LongString("last".into())).await?;
+    let mut entries = Entries::open(session, stream, AMQPValue::LongString("last".into()), PREFETCH).await?;
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
     let count = session.request("queue.declare", declare).await?.message_count();
@@ -125,8 +160,8 @@ async fn last_offset(
     let sure = count > 0 || seen_before;
     let mut deadline = Instant::now() + if sure { link.limit() } else { LAST_CHUNK_TIMEOUT };
     let (mut last, mut latest) = (None, None);
-    while let Ok(entry) = timeout_at(deadline, entries.next(session)).await {
-        last = Some(entry?.0);
+    while let Ok(entry) = timeout_at(deadline, entries.next(session, 0)).await {
+        last = Some(entry?.offset);
         let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE_TIMEOUT);
         deadline = latest.min(Instant::now() + LAST_CHUNK_TIMEOUT);
     }
@@ -137,6 +172,14 @@ async fn last_offset(
     Ok(last)
 }
 
+/// An entry of a stream; its body is empty if it is too large.
+struct Entry {
+    offset: u64,
+    /// Size of its body in bytes.
+    size: usize,
+    message: Message,
+}
+
 /// The entries of a stream, from a consumer on a channel of its own.
 struct Entries {
     channel: Channel,
@@ -145,9 +188,9 @@ struct Entries {
 }
 
 impl Entries {
-    async fn open(session: &Session, stream: &str, start: AMQPValue) -> Result<Self, Fault> {
+    async fn open(session: &Session, stream: &str, start: AMQPValue, prefetch: u16) -> Result<Self, Fault> {
         let channel = session.channel().await?;
-        let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
         session.request("basic.qos", qos).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), start);
@@ -157,7 +200,8 @@ impl Entries {
         Ok(Self { channel, consumer, unacked: 0 })
     }
 
-    async fn next(&mut self, session: &Session) -> Result<(u64, Message), Fault> {
+    /// Returns the next entry, without its body if that is larger than `max_body`.
+    async fn next(&mut self, session: &Session, max_body: usize) -> Result<Entry, Fault> {
         let broken = |why: &str| Fault::Transient(why.to_owned());
         let next = session.while_up(self.consumer.next()).await;
         let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
@@ -172,8 +216,11 @@ impl Entries {
             session.request("basic.ack", ack).await?;
             self.unacked = 0;
         }
-        let message = to_message(&delivery.properties, delivery.data);
+        let size = delivery.data.len();
+        let body = if size <= max_body { delivery.data } else { vec![] };
+        let message = to_message(&delivery.properties, body);
         let offset = message.headers.get("x-stream-offset").and_then(|offset| offset.parse().ok());
-        Ok((offset.ok_or_else(|| broken("the broker sent an entry without an offset"))?, message))
+        let offset = offset.ok_or_else(|| broken("the broker sent an entry without an offset"))?;
+        Ok(Entry { offset, size, message })
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a stream from its first entry on, and following it: <https://www.rabbitmq.com/docs/streams#consuming>.
+//! Reading the newest entries of a stream, and following it: <https://www.rabbitmq.com/docs/streams#consuming>.
 //!
 //! Most services read no stream, so this is a crate of its own beside [`MessagingClient`](messaging::MessagingClient).
 //! Appending to a stream is an ordinary publish, and stays there.
@@ -6,6 +6,8 @@
 //! - `amqp`: the reader, over the connection of an [`AmqpClient`]
 
 mod amqp;
+
+use std::fmt;
 
 use messaging::{Message, Subscription, amqp::AmqpClient};
 
@@ -16,17 +18,55 @@ pub type StreamReader = Box<dyn FnMut(Replay) + Send>;
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are entries, and one is held at a time")]
 pub enum Replay {
-    /// The stream is read from its first entry; what was read before belongs to another stream.
-    Restarted,
+    /// Reading begins, and what was read before is void: it belongs to another stream, or is read again after older
+    /// entries.
+    Restarted {
+        /// Offset of the stream's last entry; `None` if it is empty.
+        end: Option<u64>,
+    },
     /// The next entry and its offset. Offsets grow, not always by one.
     Entry(u64, Message),
     /// All entries that were in the stream when reading began have been read.
     CaughtUp,
 }
 
-/// Reads a stream from its first entry on, each entry once and in order, and follows it until the subscription is
+/// The part of a stream that is read before it is followed.
+pub struct ReplayOptions {
+    /// Number of offsets before the end at which reading begins. If that is not enough, reading begins again with twice
+    /// as many, until it has begun at the first entry.
+    pub length: u64,
+    /// Returns whether a replay that began at this offset is enough; called when all entries are read.
+    pub is_enough: Box<dyn Fn(u64) -> bool + Send + Sync>,
+    /// Largest body in bytes; an entry with a larger one is logged and skipped.
+    pub max_body: usize,
+}
+
+impl ReplayOptions {
+    /// Reads the whole stream, with entries of any size.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { length: u64::MAX, is_enough: Box::new(|_| true), max_body: usize::MAX }
+    }
+}
+
+impl fmt::Debug for ReplayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { length, max_body, .. } = self;
+        f.debug_struct("ReplayOptions")
+            .field("length", length)
+            .field("max_body", max_body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a part of a stream up to its end, each entry once and in order, and follows it until the subscription is
 /// cancelled or the client is closed.
-pub fn replay(client: &AmqpClient, stream: &str, reader: StreamReader) -> Subscription {
+pub fn replay(
+    client: &AmqpClient,
+    stream: &str,
+    options: ReplayOptions,
+    reader: StreamReader,
+) -> Subscription {
     let (link, stream) = (client.link().clone(), stream.to_owned());
-    client.start_consumer(|stop, state| amqp::read(link, stream, reader, stop, state))
+    client.start_consumer(|stop, state| amqp::read(link, stream, options, reader, stop, state))
 }

@@ -10,6 +10,7 @@
 //! - `stops`: SIGTERM in bad times,
 //! - `dead_letters`: what was given up, in the hands of a person,
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
+//! - `history`: how much of a long stream a replica has to read,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
@@ -28,6 +29,7 @@ mod soak;
 mod stops;
 mod dead_letters;
 mod bounds;
+mod history;
 mod clients;
 mod settings;
 mod operations;

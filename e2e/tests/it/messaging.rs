@@ -30,7 +30,7 @@ use messaging::{
     retry::{FailureHistory, RetryPolicy},
     topology::{EVERYTHING, Topology},
 };
-use streams::Replay;
+use streams::{Replay, ReplayOptions};
 
 /// A client of this test's vhost, with the topology of the services.
 struct Client {
@@ -648,7 +648,8 @@ async fn a_connection_whose_channels_are_used_up_by_refusals_is_replaced() {
 fn replayed(client: &Client) -> Arc<Mutex<Vec<Replay>>> {
     let steps = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&steps);
-    streams::replay(client, OFFERS, Box::new(move |step| seen.lock().unwrap().push(step)));
+    let reader = Box::new(move |step| seen.lock().unwrap().push(step));
+    streams::replay(client, OFFERS, ReplayOptions::whole(), reader);
     steps
 }
 
@@ -656,7 +657,7 @@ fn replayed(client: &Client) -> Arc<Mutex<Vec<Replay>>> {
 fn words(steps: &Mutex<Vec<Replay>>) -> Vec<String> {
     let steps = steps.lock().unwrap();
     let word = |step: &Replay| match step {
-        Replay::Restarted => "restarted".into(),
+        Replay::Restarted { .. } => "restarted".into(),
         Replay::Entry(offset, _) => offset.to_string(),
         Replay::CaughtUp => "caught up".into(),
     };
@@ -788,7 +789,7 @@ async fn a_stream_that_was_made_anew_is_read_from_its_first_entry() {
     client.publish_surely(OFFERS, &first).await;
     until_true("the new stream is read", PATIENCE, async || {
         let steps = steps.lock().unwrap();
-        let restarts = steps.iter().filter(|step| **step == Replay::Restarted).count();
+        let restarts = steps.iter().filter(|step| matches!(step, Replay::Restarted { .. })).count();
         let read =
             steps.iter().any(|step| matches!(step, Replay::Entry(_, message) if message.id == first.id));
         restarts >= 2 && read

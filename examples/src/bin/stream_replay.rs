@@ -19,7 +19,7 @@ use examples::{
     Result, Terminal, say,
     system::{finish, queue},
 };
-use streams::Replay;
+use streams::{Replay, ReplayOptions};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -29,11 +29,11 @@ async fn main() -> ExitCode {
 async fn stream_replay(terminal: &Terminal) -> Result {
     let client = terminal.client(queue("diary", "stream")).await?;
     let read = |step| match step {
-        Replay::Restarted => say!("reading from the first entry"),
+        Replay::Restarted { .. } => say!("reading from the first entry"),
         Replay::Entry(offset, entry) => say!("{offset} {}", String::from_utf8_lossy(&entry.body)),
         Replay::CaughtUp => say!("that is all so far; Ctrl-C stops it"),
     };
-    let reader = [streams::replay(client, "diary", Box::new(read))];
+    let reader = [streams::replay(client, "diary", ReplayOptions::whole(), Box::new(read))];
     terminal.stopped().await;
     finish(&reader).await;
     Ok(())

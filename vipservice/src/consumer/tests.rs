@@ -120,6 +120,25 @@ async fn a_no_of_the_rule_is_acked_and_counted_and_nothing_is_appended() {
     assert_eq!(consumer.declined.get(), 1);
 }
 
+#[tokio::test]
+async fn an_offer_that_replicas_would_skip_is_not_appended_and_its_message_is_a_dead_letter() {
+    let for_account = |length: usize| {
+        let account = "x".repeat(length);
+        with_body(&format!(r#"{{"accountId":"{account}","readAt":"2026-11-20T06:27:33.757Z"}}"#))
+    };
+    let mut settings = Settings::default();
+    settings.consumer.notification_limit = (1024 * 1024).into();
+    settings.offer.offer_text = "\u{1}".repeat(4096).into();
+    let mut client = MockMessagingClient::new();
+    client.expect_append().times(1).returning(|_, _| Ok(()));
+    let consumer = consumer(&settings, client);
+    let handle = |message| Arc::clone(&consumer).on_message(Delivery::new(message, false));
+    // All that the default limit lets in, and the longest text.
+    assert_eq!(handle(for_account(64 * 1024)).await, Outcome::Ack);
+    let Outcome::DeadLetter(why) = handle(for_account(128 * 1024)).await else { panic!("it is appended") };
+    assert!(why.contains("at most 131072 are appended"), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_broker_fails_is_published_again_and_is_no_failure_of_the_message() {
     let mut client = MockMessagingClient::new();

@@ -1,20 +1,24 @@
 //! A view of all offers in memory, the same in every replica, since each reads the same stream.
 //!
-//! It is keyed by the offer's id; among entries with the same id the one with the lowest offset wins. It keeps the
-//! newest offers; the stream keeps more.
+//! It is keyed by the offer's id, and keeps the newest offers; the stream keeps more. An entry is a duplicate if one of
+//! the `max` offsets before it has the same id. So the first of duplicates makes the row, and a view depends on a limited
+//! part of the stream: whoever begins `max` offsets before the oldest row gets the same rows as all others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use contracts::Kind;
 use messaging::{Message, metrics::counter};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use streams::{Replay, StreamReader};
+use streams::{Replay, ReplayOptions, StreamReader};
 
-use super::{OFFER, OfferAnswer, OfferMade};
+use super::{MAX_ENTRY, OFFER, OfferAnswer, OfferMade};
 
 /// The view, filled by the stream's reader and read by the HTTP handlers.
 ///
@@ -22,6 +26,7 @@ use super::{OFFER, OfferAnswer, OfferMade};
 #[derive(Debug)]
 pub struct View {
     state: RwLock<State>,
+    entries: AtomicU64,
     max: usize,
     duplicates: Counter,
 }
@@ -30,6 +35,11 @@ pub struct View {
 struct State {
     rows: Rows,
     caught_up: bool,
+    /// Offsets of the entry that was read last, and of the last one when reading began.
+    read: Option<u64>,
+    end: Option<u64>,
+    /// Duplicates that were read before it was caught up.
+    duplicates: u64,
 }
 
 /// The offers in the view, with their indexes.
@@ -38,8 +48,11 @@ pub struct Rows {
     by_offset: BTreeMap<u64, Arc<OfferMade>>,
     by_id: HashMap<String, u64>,
     by_replica: BTreeMap<String, usize>,
-    /// Whether older offers were dropped.
-    has_dropped: bool,
+    /// Entries of the last `max` offsets, oldest first, and the newest of them with each id.
+    recent: VecDeque<(u64, Arc<str>)>,
+    recent_by_id: HashMap<Arc<str>, u64>,
+    /// Whether there are older offers, which were dropped or not read.
+    is_partial: bool,
 }
 
 impl View {
@@ -48,7 +61,20 @@ impl View {
     pub fn new(max: usize, registry: &mut Registry) -> Self {
         let help = "Entries of the stream whose offer exists already: duplicate deliveries";
         let duplicates = counter(registry, "offers_duplicates", help);
-        Self { state: RwLock::default(), max, duplicates }
+        Self { state: RwLock::default(), entries: AtomicU64::default(), max, duplicates }
+    }
+
+    /// Returns the options for [`streams::replay`]: it reads as much of the stream as the rows depend on.
+    #[must_use]
+    pub fn replay_options(self: &Arc<Self>) -> ReplayOptions {
+        let (view, max) = (Arc::clone(self), self.max as u64);
+        let is_enough = Box::new(move |start: u64| {
+            let state = view.state.read().unwrap_or_else(PoisonError::into_inner);
+            let oldest = state.rows.by_offset.keys().next();
+            state.rows.by_offset.len() >= view.max && oldest.is_some_and(|oldest| oldest - start >= max)
+        });
+        // `max` for the rows, `max` before them, and a quarter for entries that make no row.
+        ReplayOptions { length: 2 * max + max / 4, is_enough, max_body: MAX_ENTRY }
     }
 
     /// Returns the reader for [`streams::replay`].
@@ -61,19 +87,26 @@ impl View {
     pub fn apply(&self, step: Replay) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match step {
-            Replay::Restarted => *state = State::default(),
+            Replay::Restarted { end } => *state = State { end, ..State::default() },
             Replay::CaughtUp => {
                 state.caught_up = true;
+                self.duplicates.inc_by(state.duplicates);
                 tracing::info!(offers = state.rows.by_offset.len(), "the stream of offers is replayed");
+                tracing::debug!(entries = self.entries.load(Ordering::Relaxed), "entries were read for that");
             }
-            Replay::Entry(offset, message) => match read_entry(&message) {
-                Ok(offer) if state.rows.by_id.contains_key(&offer.id) => {
-                    self.duplicates.inc();
+            Replay::Entry(offset, message) => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                if state.read.replace(offset).is_none() {
+                    state.rows.is_partial = offset > 0;
                 }
-                Ok(offer) => state.rows.insert(offset, offer, self.max),
-                // An entry of somebody else is ignored.
-                Err(why) => tracing::warn!(offset, "an entry of the stream is not an offer: {why}"),
-            },
+                match read_entry(&message).map(|offer| state.rows.insert(offset, offer, self.max)) {
+                    Ok(true) => {}
+                    Ok(false) if state.caught_up => drop(self.duplicates.inc()),
+                    Ok(false) => state.duplicates += 1,
+                    // An entry of somebody else is ignored.
+                    Err(why) => tracing::warn!(offset, "an entry of the stream is not an offer: {why}"),
+                }
+            }
         }
     }
 
@@ -88,7 +121,20 @@ impl View {
     /// # Errors
     /// It is still being filled.
     pub fn check(&self) -> Result<String, String> {
-        self.read(|rows| format!("{} in view", rows.by_offset.len())).ok_or_else(|| "replaying".into())
+        self.read(|rows| format!("{} in view", rows.by_offset.len())).ok_or_else(|| {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            match (state.read, state.end) {
+                (Some(read), Some(end)) => format!("replaying: at offset {read} of {end}"),
+                _ => "replaying".into(),
+            }
+        })
+    }
+
+    /// Returns the number of entries that were read; `None` once it can be read.
+    #[must_use]
+    pub fn progress(&self) -> Option<u64> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (!state.caught_up).then(|| self.entries.load(Ordering::Relaxed))
     }
 }
 
@@ -109,11 +155,11 @@ impl Rows {
         self.by_offset.get(&offset).map(|offer| answer(offset, offer))
     }
 
-    /// Returns whether there is an offer with this id, or `None` if it may be one of those that were dropped.
+    /// Returns whether there is an offer with this id, or `None` if it may be one of the older offers.
     #[must_use]
     pub fn knows(&self, id: &str) -> Option<bool> {
         match self.by_id.contains_key(id) {
-            false if self.has_dropped => None,
+            false if self.is_partial => None,
             known => Some(known),
         }
     }
@@ -124,20 +170,44 @@ impl Rows {
         self.by_replica.clone()
     }
 
-    fn insert(&mut self, offset: u64, offer: OfferMade, max: usize) {
+    /// Adds an offer, unless it is a duplicate: then it returns `false`.
+    fn insert(&mut self, offset: u64, offer: OfferMade, max: usize) -> bool {
+        while let Some((oldest, _)) = self.recent.front()
+            && offset - oldest > max as u64
+            && let Some((oldest, id)) = self.recent.pop_front()
+        {
+            if self.recent_by_id.get(&id) == Some(&oldest) {
+                self.recent_by_id.remove(&id);
+            }
+        }
+        let id: Arc<str> = offer.id.as_str().into();
+        self.recent.push_back((offset, Arc::clone(&id)));
+        if self.recent_by_id.insert(id, offset).is_some() {
+            return false;
+        }
+        // A duplicate that comes later than that takes the place of its first row.
+        if let Some(first) = self.by_id.get(&offer.id).copied() {
+            self.remove(first);
+        }
         *self.by_replica.entry(offer.made_by.clone()).or_default() += 1;
         self.by_id.insert(offer.id.clone(), offset);
         self.by_offset.insert(offset, Arc::new(offer));
         while self.by_offset.len() > max
-            && let Some((_, oldest)) = self.by_offset.pop_first()
+            && let Some((oldest, _)) = self.by_offset.first_key_value()
         {
-            self.has_dropped = true;
-            self.by_id.remove(&oldest.id);
-            if let Some(count) = self.by_replica.get_mut(&oldest.made_by) {
-                *count -= 1;
-            }
-            self.by_replica.retain(|_, count| *count > 0);
+            self.is_partial = true;
+            self.remove(*oldest);
         }
+        true
+    }
+
+    fn remove(&mut self, offset: u64) {
+        let Some(offer) = self.by_offset.remove(&offset) else { return };
+        self.by_id.remove(&offer.id);
+        if let Some(count) = self.by_replica.get_mut(&offer.made_by) {
+            *count -= 1;
+        }
+        self.by_replica.retain(|_, count| *count > 0);
     }
 }
 
@@ -153,92 +223,4 @@ fn read_entry(message: &Message) -> Result<OfferMade, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(offset: u64, id: &str, account: &str, replica: &str) -> Replay {
-        let body = format!(
-            r#"{{"id":"{id}","accountId":"{account}","text":"t","readAt":"2026-11-20T06:27:33.757Z",
-            "madeAt":"2026-11-20T06:27:34Z","validUntil":"2026-11-27T06:27:33Z","requestId":"r-{id}",
-            "madeBy":"{replica}","ofANewerVersion":true}}"#
-        );
-        Replay::Entry(offset, Message { body: body.into(), ..Message::default() })
-    }
-
-    fn view(max: usize, steps: impl IntoIterator<Item = Replay>) -> View {
-        let view = View::new(max, &mut Registry::default());
-        view.apply(Replay::Restarted);
-        steps.into_iter().for_each(|step| view.apply(step));
-        view
-    }
-
-    fn offsets(view: &View) -> Vec<u64> {
-        view.read(|rows| rows.page(None, None, 1000)).unwrap().iter().map(|answer| answer.offset).collect()
-    }
-
-    #[test]
-    fn nothing_is_answered_before_all_that_was_there_is_applied() {
-        let view = view(10, [entry(0, "a", "1", "v.1")]);
-        assert!(view.read(|_| ()).is_none());
-        assert_eq!(view.check().unwrap_err(), "replaying");
-        view.apply(Replay::CaughtUp);
-        assert_eq!(offsets(&view), [0]);
-    }
-
-    #[test]
-    fn of_several_entries_with_one_id_the_lowest_offset_wins() {
-        let steps = [
-            entry(0, "a", "1", "v.1"),
-            entry(1, "a", "1", "v.2"),
-            entry(2, "b", "1", "v.2"),
-            Replay::CaughtUp,
-        ];
-        let view = view(10, steps);
-        assert_eq!(offsets(&view), [0, 2]);
-        assert_eq!(view.read(|rows| rows.find("a").unwrap().offer.made_by.clone()).unwrap(), "v.1");
-        let counts = view.read(Rows::by_replica).unwrap();
-        assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("v.1".into(), 1), ("v.2".into(), 1)]);
-        assert_eq!(view.duplicates.get(), 1);
-    }
-
-    #[test]
-    fn the_newest_are_kept_in_every_index() {
-        let steps =
-            (0..5).map(|n| entry(n, &format!("id-{n}"), "1", &format!("v.{n}"))).chain([Replay::CaughtUp]);
-        let view = view(2, steps);
-        assert_eq!(offsets(&view), [3, 4]);
-        assert!(view.read(|rows| rows.find("id-2")).unwrap().is_none());
-        let known = |id: &str| view.read(|rows| rows.knows(id)).unwrap();
-        assert_eq!((known("id-4"), known("id-2")), (Some(true), None), "nobody can say");
-        assert_eq!(view.read(Rows::by_replica).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_page_goes_on_after_an_offset_and_can_be_of_one_account() {
-        let steps =
-            (0..6).map(|n| entry(n, &n.to_string(), &(n % 2).to_string(), "v.1")).chain([Replay::CaughtUp]);
-        let view = view(10, steps);
-        let page = |after, account, limit| {
-            let page = view.read(|rows| rows.page(after, account, limit)).unwrap();
-            page.iter().map(|answer| answer.offset).collect::<Vec<_>>()
-        };
-        assert_eq!(page(None, None, 2), [0, 1]);
-        assert_eq!(page(Some(1), None, 2), [2, 3]);
-        assert_eq!(page(Some(1), Some("0"), 9), [2, 4]);
-        assert_eq!(page(Some(5), None, 9), [0_u64; 0]);
-    }
-
-    #[test]
-    fn an_entry_that_is_not_an_offer_is_ignored_and_a_new_stream_replaces_the_view() {
-        let strange = Replay::Entry(0, Message { body: "hello".into(), ..Message::default() });
-        let Replay::Entry(_, newer) = entry(0, "z", "1", "v.1") else { unreachable!() };
-        let newer = Replay::Entry(0, Message { kind: Some("offer.v2".into()), ..newer });
-        let view = view(10, [strange, newer, entry(1, "a", "1", "v.1"), Replay::CaughtUp]);
-        assert_eq!(offsets(&view), [1]);
-        view.apply(Replay::Restarted);
-        assert!(view.read(|_| ()).is_none());
-        view.apply(entry(0, "b", "1", "v.1"));
-        view.apply(Replay::CaughtUp);
-        assert_eq!(offsets(&view), [0]);
-    }
-}
+mod tests;

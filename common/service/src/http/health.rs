@@ -24,11 +24,15 @@ use serde_json::{Map, Value, json};
 /// A check by its name, and whether readiness depends on it.
 type Check = (&'static str, bool, Box<dyn Fn() -> Result<String, String> + Send + Sync>);
 
+/// A number that grows, or `None` once all is done.
+type Progress = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
 /// The checks of a service.
 #[derive(Default)]
 pub struct Health {
     checks: Vec<Check>,
     notes: Vec<(&'static str, Live<String>)>,
+    progress: Option<Progress>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -73,6 +77,14 @@ impl Health {
         self
     }
 
+    /// Adds a number that grows while the service does what it has to do before it is ready, as `progress` in the
+    /// report; `None` afterwards. Whoever waits for the service can tell slow from stuck.
+    #[must_use]
+    pub fn with_progress(mut self, progress: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
     /// Makes the service not ready, since it is stopping.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
@@ -112,7 +124,11 @@ impl Health {
             ready &= status == "UP" || !decides;
             checks.insert((*name).into(), json!({ "status": status, "detail": detail }));
         }
-        (ready, json!({ "status": word(ready), "draining": draining, "checks": checks }))
+        let mut report = json!({ "status": word(ready), "draining": draining, "checks": checks });
+        if let Some(progress) = self.progress.as_ref().and_then(|progress| progress()) {
+            report["progress"] = progress.into();
+        }
+        (ready, report)
     }
 }
 
