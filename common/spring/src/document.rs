@@ -5,9 +5,6 @@ use properties::{FlattenError, flatten};
 
 use crate::{Node, ParseError, Properties, Scalar, properties_file, yaml};
 
-/// Limit for the documents of a file. Each is a source of its own in an answer, with the file's whole name.
-const MAX_DOCUMENTS: usize = 1000;
-
 /// Returns the documents of a file, in its order. The path's ending decides on the format.
 ///
 /// # Errors
@@ -22,18 +19,6 @@ pub fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Properties>, ParseError
     })?;
     let documents = yaml::documents(text)?.into_iter();
     documents.map(|node| properties_of(node).map_err(|e| ParseError::of_file(e.to_string()))).collect()
-}
-
-/// Adds a document to those of its file.
-///
-/// # Errors
-/// The file has too many documents.
-pub(crate) fn add<T>(documents: &mut Vec<T>, document: T) -> Result<(), String> {
-    if documents.len() == MAX_DOCUMENTS {
-        return Err(format!("more than {MAX_DOCUMENTS} documents: merge some, or move some to another file"));
-    }
-    documents.push(document);
-    Ok(())
 }
 
 /// Returns the keys and values of a tree. A tree that is not a map has the name `document`.

@@ -3,6 +3,7 @@
 //! In the order of a request:
 //! - [`request`]: from an address to a request
 //! - [`document`]: from a file's bytes to its documents, each as flat keys
+//! - `count`: limits the documents of a file
 //! - [`yaml`], [`properties_file`], [`scalar`]: the two file formats, and the types of plain values
 //! - [`profiles`]: the active profiles and documents
 //! - [`environment`]: the files of a request, and their order
@@ -14,6 +15,7 @@
 
 pub mod request;
 pub mod document;
+mod count;
 pub mod yaml;
 pub mod properties_file;
 pub mod scalar;

@@ -2,7 +2,7 @@
 //!
 //! Documents are separated by `#---` or `!---`; `key[]=a,b` is a list. All values are texts.
 
-use crate::{ParseError, Properties, Scalar, document};
+use crate::{ParseError, Properties, Scalar, count};
 
 /// Returns the documents of a file in ISO-8859-1, without those that have no key.
 ///
@@ -48,7 +48,7 @@ fn end(documents: &mut Vec<Properties>, ended: Properties, line: usize) -> Resul
     if ended.is_empty() {
         return Ok(());
     }
-    document::add(documents, ended).map_err(|reason| ParseError { line, reason })
+    count::add(documents, ended).map_err(|reason| ParseError { line, reason })
 }
 
 const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];

@@ -14,7 +14,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use self::{escapes::joined, tabs::Tabs};
 use crate::{
-    Node, ParseError, document,
+    Node, ParseError, count,
     scalar::{self, Scalar},
 };
 
@@ -179,7 +179,7 @@ impl Reader<'_> {
         }
         let Some((open, _, whole)) = self.open.last_mut() else {
             let is_nothing = node == Node::Null || node == Node::Scalar(Scalar::text(""));
-            return if is_nothing { Ok(()) } else { document::add(&mut self.documents, node) };
+            return if is_nothing { Ok(()) } else { count::add(&mut self.documents, node) };
         };
         whole.nodes += size.nodes;
         whole.text += size.text;

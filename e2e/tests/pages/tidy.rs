@@ -323,7 +323,7 @@ fn files_and_links_in_the_pages_exist() {
             if link.starts_with("http") {
                 continue;
             }
-            let target = folder.join(path);
+            let target = if path.is_empty() { root().join(&page) } else { folder.join(path) };
             assert!(target.exists(), "{page}: {link}");
             let headings = fs::read_to_string(&target).unwrap_or_default();
             let is_heading =
