@@ -100,7 +100,13 @@ pub async fn run(
     let access = app.access()?;
     let monitor = Monitor { refresher, access: access.clone(), secret: settings.monitor.secret()? };
     let decryption = settings.encryption.decryption()?;
-    let server = Arc::new(Server::new(&settings.answers, &settings.access, decryption, repository)?);
+    let server = Arc::new(Server::new(
+        &settings.answers,
+        &settings.access,
+        decryption,
+        repository,
+        app.hosts_of_secrets(),
+    )?);
     let folder = CachedCheck::new({
         let server = Arc::clone(&server);
         move || server.check()

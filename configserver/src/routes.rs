@@ -10,6 +10,7 @@ use axum::{
     routing::{any, get},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use browser_guard::Hosts;
 use documented::DocumentedFields;
 use hops_config::{
     Section,
@@ -17,7 +18,7 @@ use hops_config::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use service::http::Health;
+use service::http::{Health, hosts};
 use spring::{
     Properties, PropertySource, Scalar,
     cipher::{Decryption, Key},
@@ -70,6 +71,8 @@ pub struct Server {
     overrides: Overrides,
     /// The credentials that a client must send after `Basic`.
     authorization: Option<Secret>,
+    /// The names under which it answers a client without a password.
+    hosts: Hosts,
     prefix: String,
     permits: ReadPermits,
 }
@@ -99,6 +102,7 @@ impl Server {
         access: &Settings,
         decryption: Decryption,
         repository: Repository,
+        hosts: Hosts,
     ) -> Result<Self, String> {
         let (password, file) = (access.auth_password.as_ref(), access.auth_password_file.as_ref());
         let password = Secret::given_or_in_file("auth_password", password, file)?;
@@ -113,6 +117,7 @@ impl Server {
             decryption,
             overrides: answers.overrides.clone(),
             authorization,
+            hosts,
             prefix: answers.prefix.clone(),
             permits: ReadPermits::default(),
         })
@@ -124,15 +129,18 @@ impl Server {
         self.decryption.key.clone()
     }
 
-    /// Returns true if the client has sent the password, or if there is none.
-    #[must_use]
-    pub fn authorizes(&self, headers: &HeaderMap) -> bool {
-        let Some(wanted) = &self.authorization else { return true };
-        let sent = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        let end = sent.iter().position(|byte| *byte == b' ').unwrap_or(sent.len());
-        let (scheme, pair) = sent.split_at(end);
-        let is_right: bool = pair.trim_ascii().ct_eq(wanted.expose().as_bytes()).into();
-        scheme.eq_ignore_ascii_case(b"basic") && is_right
+    /// Checks that the client may read the configuration. With a password it needs nothing else, since no page of elsewhere
+    /// has it. Without one, the names of this server keep such pages out: its answers have the decrypted values.
+    fn admits(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        match &self.authorization {
+            Some(wanted) if !has_password(request.headers(), wanted) => {
+                refuse(401, "the password is missing or wrong")
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.hosts.check(request).or_else(|why| refuse(why.status().as_u16(), hosts::advice(why)))
+            }
+        }
     }
 
     /// Checks that the shared files can be read, by a request for an application that has no files of its own.
@@ -184,6 +192,14 @@ impl Server {
     }
 }
 
+fn has_password(headers: &HeaderMap, wanted: &Secret) -> bool {
+    let sent = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let end = sent.iter().position(|byte| *byte == b' ').unwrap_or(sent.len());
+    let (scheme, pair) = sent.split_at(end);
+    let is_right: bool = pair.trim_ascii().ct_eq(wanted.expose().as_bytes()).into();
+    scheme.eq_ignore_ascii_case(b"basic") && is_right
+}
+
 /// Reads the documents of a file.
 fn documents(root: &Root, path: &str) -> Result<Option<Vec<Properties>>, FileError> {
     let bytes = root.read(path);
@@ -200,12 +216,12 @@ fn overrides(overrides: &Overrides) -> Option<PropertySource> {
 
 /// Answers every address without a more specific route.
 async fn answer(State(server): State<Arc<Server>>, request: HttpRequest) -> Response {
+    let admitted = server.admits(&request);
     let (parts, _) = request.into_parts();
     let accept = parts.headers.get(header::ACCEPT).map(|accept| accept.to_str().unwrap_or_default());
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let shown = format!("{}{path}", server.prefix);
-    if !server.authorizes(&parts.headers) {
-        let refusal = Refusal { status: 401, message: "the password is missing or wrong".into() };
+    if let Err(refusal) = admitted {
         return refused(&refusal, &shown);
     }
     let parsed = request::parse(parts.method.as_str(), path, query, accept);

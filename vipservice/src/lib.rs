@@ -19,7 +19,10 @@ use std::{ffi::OsString, process::ExitCode, sync::Arc};
 use contracts::topology::{self, OFFERS, VIP_QUEUE};
 use dead_letters::DeadLetters;
 use messaging::MessagingClient as _;
-use service::{App, Parts, Program, http::health};
+use service::{
+    App, Parts, Program,
+    http::{health, hosts},
+};
 
 use crate::{
     consumer::Consumer,
@@ -81,7 +84,8 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
     let publish_timeout = http.live(|http, moment| *http.request_timeout.at(moment));
     let (publisher, browser) = (Arc::clone(&client) as _, Arc::clone(&client) as _);
     let letters = DeadLetters::new(publisher, browser, policy, Arc::clone(&view) as _, publish_timeout);
-    let routes = offers::router(view).merge(dead_letters::http::router(letters));
+    let routes =
+        offers::router(view).merge(hosts::guard(dead_letters::http::router(letters), app.hosts_of_secrets()));
     let subscriptions = vec![consuming, counting];
     app.run(Parts { routes, subscriptions, ..Parts::new(client, health) }).await
 }

@@ -53,7 +53,8 @@ impl TestApp {
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("x-request-id", "7f3a");
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("x-request-id", "7f3a");
         let request =
             request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let response = self.router.answer(request.body(Body::empty()).unwrap()).await;

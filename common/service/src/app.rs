@@ -3,9 +3,15 @@
 //! [`Program::run`] reads the command line and runs a verb, or makes an [`App`] and hands it to the service's own code.
 //! That adds its consumers, checks and routes, and [`App::run`] runs them with all that surrounds them.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use axum::Router;
+use browser_guard::Hosts;
 use clap::{ArgMatches, Command};
 use config_bus::SPRING_CLOUD_BUS;
 use futures_util::future::LocalBoxFuture;
@@ -196,6 +202,16 @@ impl<S: ServiceSettings + AsRef<Settings>> App<S> {
         Ok(Access::new(&(*self.settings.started()).as_ref().access)?)
     }
 
+    /// Returns the names under which routes with secrets answer, for [`http::hosts::guard`].
+    #[must_use]
+    pub fn hosts_of_secrets(&self) -> Hosts {
+        (*self.settings.started()).as_ref().http.hosts_of_secrets(self.address())
+    }
+
+    fn address(&self) -> IpAddr {
+        self.listener.local_addr().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+    }
+
     /// Runs the service until the stop signal, then shuts down in order.
     ///
     /// # Errors
@@ -210,7 +226,9 @@ impl<S: ServiceSettings + AsRef<Settings>> App<S> {
             &mut self.registry,
         ));
         let http = self.settings.section(|settings| &settings.as_ref().http);
-        let router = http::router(routes, &http, &health, self.registry).with_body_limit(body_limit);
+        let hosts = http.started().hosts(self.address());
+        let router =
+            http::router(routes, &http, &health, self.registry).with_body_limit(body_limit).with_hosts(hosts);
         let shutdown = self.settings.section(|settings| &settings.as_ref().shutdown);
         let (listener, folder) = (self.listener, self.instance.folder);
         let service = Service { listener, router, health, client, subscriptions, outbox, folder };

@@ -7,6 +7,7 @@ pub mod problem;
 pub mod health;
 pub mod access;
 pub mod effective;
+pub mod hosts;
 mod settings;
 mod server;
 
@@ -20,6 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use browser_guard::Hosts;
 use contracts::{RequestContext, TRACEPARENT, TRACESTATE};
 use futures_util::FutureExt;
 use hops_config::{Live, LiveSection};
@@ -63,6 +65,8 @@ pub struct Guarded {
     limits: Arc<Limits>,
     /// The largest request body, in bytes.
     body: usize,
+    /// The names under which it answers.
+    hosts: Hosts,
 }
 
 /// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`. A route
@@ -89,7 +93,12 @@ pub fn router(
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
         // The limit is that of `Limits`, and not axum's two megabytes.
         .layer(DefaultBodyLimit::disable());
-    Guarded { router: TowerToHyperService::new(router), limits: Arc::new(limits), body: BODY_LIMIT }
+    Guarded {
+        router: TowerToHyperService::new(router),
+        limits: Arc::new(limits),
+        body: BODY_LIMIT,
+        hosts: Hosts::default(),
+    }
 }
 
 impl Guarded {
@@ -97,6 +106,12 @@ impl Guarded {
     #[must_use]
     pub fn with_body_limit(self, bytes: usize) -> Self {
         Self { body: bytes, ..self }
+    }
+
+    /// Answers under these names; without this, under those of this machine.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// Answers a request.
@@ -113,7 +128,9 @@ impl Guarded {
 
         let _in_flight = limits.health.in_flight();
         let slot = limits.slots.try_acquire();
-        let response = if slot.is_err() && !health::is_operation(request.uri().path()) {
+        let response = if let Err(why) = self.hosts.check(&request) {
+            hosts::problem(why).into_response()
+        } else if slot.is_err() && !health::is_operation(request.uri().path()) {
             Problem::unavailable("too many requests are in flight").into_response()
         } else if content_length(request.headers()) > self.body {
             let detail = format!("a body may have {} bytes", self.body);

@@ -12,6 +12,7 @@
 //! - `bounds`: what is full says so, loses nothing, and goes on by itself,
 //! - `history`: how much of a long stream a replica has to read,
 //! - `clients`: clients that are slow, greedy, idle or many, and the others, who are served,
+//! - `browsers`: what browsers send for pages of elsewhere, which is refused,
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
 //! - `permissions`: a broker user for each service, and what it may do,
@@ -31,6 +32,7 @@ mod dead_letters;
 mod bounds;
 mod history;
 mod clients;
+mod browsers;
 mod settings;
 mod operations;
 mod permissions;

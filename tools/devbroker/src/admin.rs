@@ -5,10 +5,13 @@ use std::collections::HashMap;
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::StatusCode,
+    middleware::{Next, from_fn},
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use browser_guard::Hosts;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -48,9 +51,18 @@ pub(crate) async fn serve(
         .route("/alarm/{switch}", post(alarm))
         .route("/pause/{switch}", post(pause))
         .route("/drop-confirms/{count}", post(drop_confirms))
-        .with_state(AdminState { commands, switches });
+        .with_state(AdminState { commands, switches })
+        .layer(from_fn(guarded));
     // An error here concerns one HTTP connection only.
     let _ = stop.run_until_cancelled(async { axum::serve(listener, app).await }).await;
+}
+
+/// Refuses what a browser sends for a page of elsewhere: nothing here asks for a password.
+async fn guarded(request: Request, next: Next) -> Response {
+    match Hosts::default().check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(why) => (why.status(), format!("{why}\n")).into_response(),
+    }
 }
 
 impl AdminState {

@@ -171,7 +171,7 @@ pub(crate) async fn serve_on_port(
     let text = serde_json::to_string(&address).context("cannot convert an address to JSON")?;
     secrets::write_private(&project.path(ADDRESS), text.as_bytes())?;
     on_start(&address);
-    let options = Options { port, token, read_only };
+    let options = Options { token, read_only };
     let stop = CancellationToken::new();
     let mut serving = std::pin::pin!(serve(listener, system, options, stop.clone()));
     let served = tokio::select! {

@@ -50,8 +50,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Settings of one server.
 #[derive(Clone)]
 pub struct Options {
-    /// Port that it listens on.
-    pub port: u16,
     /// Token that each request for data has to have.
     pub token: String,
     /// True if there is nothing that changes anything.
@@ -160,10 +158,9 @@ fn router(live: Live, actions: Actions, options: Options) -> Router {
         .route("/api/messages/{id}", get(message))
         .with_state(live);
     let api = if read_only { api } else { api.merge(actions.routes()) };
-    let api =
-        Access::new(options.port, Some(options.token)).guard(api.layer(DefaultBodyLimit::max(MAX_BODY)));
+    let api = Access::new(Some(options.token)).guard(api.layer(DefaultBodyLimit::max(MAX_BODY)));
     let nothing = async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address");
-    let all = Access::new(options.port, None).guard_sender(page::routes().merge(api).fallback(nothing));
+    let all = Access::default().guard_sender(page::routes().merge(api).fallback(nothing));
     all.layer(map_response(with_headers))
 }
 
@@ -256,10 +253,7 @@ async fn message(
 /// The token is not shown.
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("port", &self.port)
-            .field("read_only", &self.read_only)
-            .finish_non_exhaustive()
+        f.debug_struct("Options").field("read_only", &self.read_only).finish_non_exhaustive()
     }
 }
 

@@ -51,7 +51,8 @@ impl TestApp {
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let response = self.router.answer(Request::get(path).body(Body::empty()).unwrap()).await;
+        let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
+        let response = self.router.answer(request).await;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())

@@ -17,7 +17,8 @@ async fn get(letters: DeadLetters, path: &str) -> (u16, Value) {
         &health,
         Registry::default(),
     );
-    let response = router.answer(Request::get(path).body(Body::empty()).unwrap()).await;
+    let response =
+        router.answer(Request::get(path).header("host", "localhost").body(Body::empty()).unwrap()).await;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&body).unwrap())

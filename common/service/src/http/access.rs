@@ -121,8 +121,8 @@ fn is_direct(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let is_here = host.is_some_and(|host| {
-        let host = host.host().trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
+        host.host().eq_ignore_ascii_case("localhost")
+            || browser_guard::address(host.host()).is_some_and(is_loopback)
     });
     is_here && hosts.next().is_none() && !OF_OTHERS.iter().any(|name| headers.contains_key(name))
 }

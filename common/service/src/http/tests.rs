@@ -59,7 +59,8 @@ impl TestApp {
         self.send(HttpRequest::get(path).body(Body::empty()).unwrap()).await
     }
 
-    async fn send(&self, request: HttpRequest<Body>) -> Answer {
+    async fn send(&self, mut request: HttpRequest<Body>) -> Answer {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
         let response = self.router.answer(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -172,7 +173,10 @@ async fn one_request_too_many_is_answered_503_and_the_operators_are_answered_all
     let app = app_with(&Settings { request_concurrency: 1, ..Settings::default() }.into());
     let router = app.router.clone();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move { router.answer(HttpRequest::get("/slow").body(Body::empty()).unwrap()).await });
+    tasks.spawn(async move {
+        let slow = HttpRequest::get("/slow").header("host", "localhost").body(Body::empty()).unwrap();
+        router.answer(slow).await
+    });
     tokio::task::yield_now().await;
     assert_eq!(app.get("/hello").await.status, 503);
     for path in ["/health", "/livez", "/readyz", "/metrics"] {
@@ -180,6 +184,27 @@ async fn one_request_too_many_is_answered_503_and_the_operators_are_answered_all
     }
     tasks.shutdown().await;
     assert_eq!(app.get("/hello").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_page_of_elsewhere_and_a_request_without_its_host_are_refused_with_what_to_do() {
+    let app = app();
+    for path in ["/hello", "/health", "/livez", "/readyz", "/metrics", "/nothing"] {
+        for (name, value, expected, says) in [
+            ("host", "evil.example", 403, "add the name to the setting allowed_hosts"),
+            ("host", "", 400, "send one Host header"),
+            ("origin", "https://evil.example", 403, "a page of another site"),
+            ("sec-fetch-site", "cross-site", 403, "a page of another site"),
+        ] {
+            let request = HttpRequest::get(path).header(name, value).body(Body::empty()).unwrap();
+            let answer = app.send(request).await;
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(answer.status == expected && detail.contains(says), "{path} {name} {value:?}: {detail}");
+        }
+    }
+    let of_a_page =
+        HttpRequest::get("/hello").header("origin", "http://localhost").body(Body::empty()).unwrap();
+    assert_eq!(app.send(of_a_page).await.status, 200);
 }
 
 #[tokio::test]

@@ -90,7 +90,13 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 
 /// Asks as an operator does.
 pub(crate) async fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, Value) {
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    ask_with(admin, method, path, &["host: localhost"]).await
+}
+
+/// Sends a request with these lines in its head.
+pub(crate) async fn ask_with(admin: SocketAddr, method: &str, path: &str, head: &[&str]) -> (u16, Value) {
+    let head: String = head.iter().map(|line| format!("{line}\r\n")).collect();
+    let request = format!("{method} {path} HTTP/1.1\r\n{head}content-length: 0\r\nconnection: close\r\n\r\n");
     let answer = tokio::task::spawn_blocking(move || {
         let mut socket = TcpStream::connect(admin).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();

@@ -98,3 +98,32 @@ async fn dropped_confirms_never_come_and_the_messages_are_there() {
     assert!(timeout(Duration::from_millis(50), &mut lost).await.is_err(), "no later confirm covers it");
     assert_eq!(ready(&channel, "q").await, 2);
 }
+
+#[tokio::test]
+async fn a_web_page_neither_reads_nor_changes_anything() {
+    let broker = broker(Options::default()).await;
+    let admin = broker.admin_address().unwrap();
+    let page = ["host: localhost", "origin: https://evil.example", "sec-fetch-site: cross-site"];
+    for (method, path) in [
+        ("GET", "/status"),
+        ("GET", "/queues"),
+        ("GET", "/queues/%2F/q/messages"),
+        ("GET", "/connections"),
+        ("POST", "/connections/1/close"),
+        ("POST", "/alarm/on"),
+        ("POST", "/pause/on"),
+        ("POST", "/drop-confirms/1"),
+        ("GET", "/nothing"),
+    ] {
+        for (head, expected) in [
+            (&page[..], 403),
+            (&["host: localhost", "sec-fetch-site: same-site"], 403),
+            (&["host: evil.example"], 403),
+            (&[], 400),
+            (&["host: localhost", "host: localhost"], 400),
+        ] {
+            assert_eq!(ask_with(admin, method, path, head).await.0, expected, "{method} {path} {head:?}");
+        }
+    }
+    assert_eq!(ask(admin, "POST", "/pause/off").await, (200, serde_json::json!({"paused": false})));
+}

@@ -86,7 +86,7 @@ impl Server {
         };
         let (inputs, _) = Inputs::channel();
         let actions = Actions::new(system.clone(), inputs);
-        let options = Options { port: 7878, token: "s3cret".into(), read_only };
+        let options = Options { token: "s3cret".into(), read_only };
         Self { router: router(live.clone(), actions, options), live, system }
     }
 
@@ -130,6 +130,9 @@ async fn who_has_no_token_or_comes_from_elsewhere_gets_no_data() {
         ("GET", "/", &[host][..], 200),
         ("GET", "/", &[("host", "evil.example:7878")], 403),
         ("GET", "/style.css", &[host, ("origin", "http://evil.example")], 403),
+        ("GET", "/style.css", &[host, ("sec-fetch-site", "cross-site")], 403),
+        ("GET", "/style.css", &[], 400),
+        ("GET", "/style.css", &[host, host], 400),
         ("GET", "/nothing", &[host], 404),
         ("GET", "/api/events", &[host], 401),
         ("GET", "/api/events?after=0", &[host, ("authorization", "Bearer wrong")], 401),
@@ -152,6 +155,20 @@ async fn who_has_no_token_or_comes_from_elsewhere_gets_no_data() {
         assert_eq!(answer.headers.contains_key("www-authenticate"), expected == 401, "{method} {path}");
     }
     assert_eq!(server.system.done.lock().unwrap().len(), 1, "only the one request that is allowed");
+}
+
+#[tokio::test]
+async fn a_link_of_another_page_leads_to_the_page_and_not_to_the_data() {
+    let server = Server::new(false);
+    let link = [
+        ("host", HOST),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ];
+    assert_eq!(server.answer("GET", "/", &link, "").await.status, 200);
+    let with_token = [&link[..], &[("authorization", TOKEN)]].concat();
+    assert_eq!(server.answer("GET", "/api/messages/m", &with_token, "").await.status, 403);
 }
 
 #[tokio::test]
@@ -318,7 +335,7 @@ fn queues_that_have_changed_or_are_gone_are_reported() {
 async fn a_stopped_server_ends_while_somebody_watches() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let options = Options { port: address.port(), token: "s3cret".into(), read_only: false };
+    let options = Options { token: "s3cret".into(), read_only: false };
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(serve(listener, Arc::<Fake>::default(), options, stop.clone()));
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();

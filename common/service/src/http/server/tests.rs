@@ -19,8 +19,8 @@ use crate::http::{Health, Settings, router};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nhost: h\r\n\r\n";
-const HELD: &[u8] = b"GET /held HTTP/1.1\r\nhost: h\r\n\r\n";
+const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const HELD: &[u8] = b"GET /held HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// A server whose `/held` is answered when the test lets it.
 struct TestServer {
@@ -87,7 +87,7 @@ async fn closed(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_request_knows_its_peer() {
     let server = server(2, PATIENCE).await;
-    let mut stream = server.send(b"GET /peer HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let mut stream = server.send(b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let ours = stream.local_addr().unwrap();
     answer(&mut stream, &format!("you are {ours}.")).await;
 }
@@ -127,7 +127,7 @@ async fn a_new_client_timeout_counts_for_connections_that_are_open() {
 #[tokio::test]
 async fn a_client_that_does_not_take_its_answer_is_closed() {
     let server = server(100, Duration::from_millis(300)).await;
-    let large = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n".repeat(100);
+    let large = b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     let mut taking_nothing = server.send(&large).await;
     // That the server has closed is seen by sending: what it had written is not taken until then.
     let sent = async { while taking_nothing.write_all(HELLO).await.is_ok() {} };
