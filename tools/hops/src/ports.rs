@@ -1,14 +1,22 @@
-//! Finds free ports of this machine, and the process that uses a port.
+//! Finds free ports of this machine, listens on them, and finds the process that uses one.
+//!
+//! `localhost` is 127.0.0.1 and `::1`, and a client may try either first. So a port is free if it is free on both, and what
+//! is published listens on both: otherwise another program could answer in the place of a service.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     process::Command,
 };
 
 use anyhow::{Context as _, bail};
 use rand::seq::IndexedRandom as _;
+use tokio::net::TcpListener as AsyncListener;
 
 use crate::{failure::Result, plan::Want};
+
+/// Addresses of `localhost`.
+const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Finds a port for a service.
 ///
@@ -20,17 +28,43 @@ pub fn choose(want: Want, service: &str) -> Result<u16> {
         Want::Preferred(_) => stable_port(),
         Want::Fixed(port) => {
             let user = user(port).unwrap_or_else(|| "another program".into());
+            let is_v6_only = !is_taken(LOCALHOST[0], port);
+            let address = if is_v6_only { " on ::1, an address of localhost" } else { "" };
             bail!(
-                "port {port}, which {service} needs, is used by {user}: stop that program, or type \
+                "port {port}, which {service} needs, is used by {user}{address}: stop that program, or type \
                  `HOPS_PORT_BASE=1000 cargo hops up` for ports that are 1000 higher"
             )
         }
     }
 }
 
+/// Listens on a port of `localhost`.
+///
+/// # Errors
+/// Another program has the port.
+pub async fn listen(port: u16) -> io::Result<Vec<AsyncListener>> {
+    let mut listeners = vec![];
+    for address in LOCALHOST {
+        match AsyncListener::bind((address, port)).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_other_than_missing(address, &error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(listeners)
+}
+
 fn is_free(port: u16) -> bool {
-    // The services listen on this machine only.
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    LOCALHOST.iter().all(|address| !is_taken(*address, port))
+}
+
+fn is_taken(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_err_and(|error| is_other_than_missing(address, &error))
+}
+
+/// Returns true unless the error says that this machine has no IPv6.
+fn is_other_than_missing(address: IpAddr, error: &io::Error) -> bool {
+    address.is_ipv4() || error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Returns a free port for a task that is started at once.
@@ -92,5 +126,22 @@ mod tests {
         assert!(error.contains(&this) || error.contains("another program"), "{error}");
         drop(used);
         assert_eq!(choose(Want::Fixed(port), "accountservice").unwrap(), port);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_free_if_nobody_has_it_on_any_address_of_localhost() {
+        let Ok(used) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+            return eprintln!("NOT TESTED: this machine has no IPv6");
+        };
+        let port = used.local_addr().unwrap().port();
+        assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
+        let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
+        assert!(error.contains("on ::1, an address of localhost"), "{error}");
+        assert!(listen(port).await.is_err());
+        drop(used);
+        let listeners = listen(port).await.unwrap();
+        let addresses: Vec<_> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().ip()).collect();
+        assert_eq!(addresses, LOCALHOST);
     }
 }

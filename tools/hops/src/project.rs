@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -15,6 +16,8 @@ use crate::{
 
 /// Folder for everything that the tool and the services store; ignored by git.
 const FOLDER: &str = ".hops";
+/// Mode of a folder that only its owner can read and write.
+const OWNER_ONLY: u32 = 0o700;
 
 /// Checkout of the repository.
 #[derive(Debug, Clone)]
@@ -133,13 +136,26 @@ impl Project {
         format!("{}/{FOLDER}/{below}", self.root.trim_end_matches('/'))
     }
 
-    /// Creates a folder in `.hops`.
+    /// Creates a folder in `.hops` that only its owner can read, or takes their rights to an earlier one from others: it
+    /// holds accounts, messages and logs.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or belongs to somebody else.
+    pub fn create_private_folder(&self, below: &str) -> Result<PathBuf> {
+        let path = self.create_folder(below)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(OWNER_ONLY)).with_context(|| {
+            format!("cannot restrict access to {}: let it belong to you, or move it away", path.display())
+        })?;
+        Ok(path)
+    }
+
+    /// Creates a folder in `.hops`; only its owner can read new ones.
     ///
     /// # Errors
     /// The checkout is not writable; the error suggests a copy of it.
     pub fn create_folder(&self, below: &str) -> Result<PathBuf> {
         let path = self.path(below);
-        fs::create_dir_all(&path).map_err(|error| {
+        fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(&path).map_err(|error| {
             let copy = "~/hops";
             anyhow::anyhow!(
                 "cannot write {}: {error}. Everything that runs stores its files there, so the checkout must be \

@@ -7,7 +7,6 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::Write as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,15 +44,15 @@ pub struct TaskRecord {
     pub is_broker: bool,
 }
 
-/// Creates the folder for these files, which only its owner can read.
+/// Creates the folders for these files, for logs and for volumes, which only their owner can read.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// A folder cannot be written.
 pub fn prepare(project: &Project) -> Result<()> {
-    let run = project.create_folder("run")?;
-    project.create_folder(TASKS)?;
-    fs::set_permissions(&run, fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("cannot restrict access to {}", run.display()))
+    for folder in ["run", TASKS, "logs", "volumes"] {
+        project.create_private_folder(folder)?;
+    }
+    Ok(())
 }
 
 /// Takes the supervisor's lock, which is held until the file is dropped.

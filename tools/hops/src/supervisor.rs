@@ -27,10 +27,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use forwarder::{Replicas, connections_per_port, forward};
 use jiff::Timestamp;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{events::Events, replica::Replica};
@@ -38,6 +35,7 @@ use crate::{
     control::{Event, Phase, Reply, SOCKET, STOPPING, ServiceStatus, Snapshot, TaskStatus},
     failure::Result,
     plan::{Kind, Plan, ServicePlan},
+    ports,
     project::Project,
     state,
 };
@@ -160,15 +158,24 @@ impl Supervisor {
                 .map(|service| (Arc::clone(&service.plan), Arc::clone(&service.targets)))
                 .collect::<Vec<_>>()
         });
-        let ports = services.iter().map(|(plan, _)| plan.ports.len()).sum();
-        let connections = connections_per_port(ports, accept::file_limit() / 2);
+        // Each port has two listeners: see `ports`.
+        let listeners = services.iter().map(|(plan, _)| 2 * plan.ports.len()).sum();
+        let connections = connections_per_port(listeners, accept::file_limit() / 2);
         for (plan, targets) in services {
             for port in &plan.ports {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.local)).await;
-                let listener = listener
+                let listeners = ports::listen(port.local).await;
+                let listeners = listeners
                     .with_context(|| format!("cannot listen on port {} for {}", port.local, plan.name))?;
-                let (targets, stop) = (Arc::clone(&targets), self.stopped.clone());
-                self.background.spawn(forward(listener, targets, connections, FORWARDER_CLOSE_TIMEOUT, stop));
+                for listener in listeners {
+                    let (targets, stop) = (Arc::clone(&targets), self.stopped.clone());
+                    self.background.spawn(forward(
+                        listener,
+                        targets,
+                        connections,
+                        FORWARDER_CLOSE_TIMEOUT,
+                        stop,
+                    ));
+                }
             }
         }
         Ok(())

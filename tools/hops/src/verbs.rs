@@ -24,6 +24,8 @@ pub mod queues;
 pub mod verify;
 pub mod tour;
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
@@ -73,6 +75,12 @@ fn address(plan: &Plan, service: &str) -> Result<String> {
     let port = service_of(plan, service)?.local_port();
     let port = port.with_context(|| format!("{service} has no port: add one in docker-compose.yml"))?;
     Ok(format!("http://localhost:{port}"))
+}
+
+/// Returns the beginning of a client for the system's own addresses: it connects to 127.0.0.1 for `localhost`, where the
+/// system listens whatever the machine's resolver says.
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().resolve("localhost", (Ipv4Addr::LOCALHOST, 0).into())
 }
 
 /// Returns the status of the system, which has a service of this name.

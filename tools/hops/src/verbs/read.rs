@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::address;
+use super::{address, client};
 use crate::{
     cli::Read,
     failure::{Failure, Result},
@@ -71,7 +71,7 @@ pub async fn read(project: &Project, screen: Screen, options: &Read) -> Result<(
 /// Sends the reads: each when the one before it is answered, or, with a rate, whether or not it is.
 async fn send(url: &str, count: Option<u32>, rate: Option<u32>, on_answer: &mut impl FnMut(Answer)) {
     // Each read has a connection of its own, as with curl, so that the replicas take turns.
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(READ_TIMEOUT);
+    let client = client().pool_max_idle_per_host(0).timeout(READ_TIMEOUT);
     let client = client.build().unwrap_or_default();
     let mut numbers = 0..count.unwrap_or(u32::MAX);
     let Some(rate) = rate else {
@@ -125,9 +125,11 @@ fn show(screen: Screen, answer: &Answer, is_each_shown: bool) {
     }));
     if is_each_shown || !answer.is_ok() {
         let status = status.map_or_else(|| "---".into(), u16::to_string);
-        let task = screen.colored(&answer.served_by, &format!("{:<18}", answer.served_by));
         let why = error.map_or_else(String::new, |why| format!("  {why}"));
-        screen.text(&format!("{status} {:>8.1} ms  {task} {}{why}", answer.ms(), answer.request));
+        let before = format!("{status} {:>8.1} ms  ", answer.ms());
+        if !screen.json {
+            screen.task_line(&before, &answer.served_by, &format!("{}{why}", answer.request));
+        }
     }
 }
 

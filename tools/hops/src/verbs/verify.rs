@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use self::reads::Reads;
 use super::{
-    address,
+    address, client,
     queues::{BrokerAddress, broker_address},
 };
 use crate::{
@@ -83,8 +83,9 @@ pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify)
         (true, None) => None,
         (_, url) => Some(broker_address(project.filter(|_| !is_elsewhere), url.as_deref()).await?),
     };
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
-    let client = client.timeout(Duration::from_secs(10)).build().unwrap_or_default();
+    let client = if is_elsewhere { reqwest::Client::builder().no_proxy() } else { client() };
+    let client =
+        client.pool_max_idle_per_host(0).timeout(Duration::from_secs(10)).build().unwrap_or_default();
 
     let before = offers(&client, &vip, None).await?;
     let from = before.last().map(|offer| offer.offset);

@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
+use printable::printable;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::address;
+use super::{address, client};
 use crate::{
     failure::Result,
     logs::{LogLine, Tail},
@@ -40,7 +41,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
 
     screen.text(&format!("curl -H 'x-request-id: {id}' {url}"));
     let (sent, started) = (Timestamp::now(), Instant::now());
-    let client = reqwest::Client::builder().no_proxy().timeout(WALK_TIMEOUT).build().unwrap_or_default();
+    let client = client().timeout(WALK_TIMEOUT).build().unwrap_or_default();
     let answer = client.get(&url).header("x-request-id", &id).send().await;
     let answer = answer
         .with_context(|| format!("cannot reach {url} (`cargo hops status` shows whether the task runs)"))?;
@@ -103,9 +104,11 @@ impl Rows {
             return self.screen.line(&line.text);
         }
         let hop = format!("{} {}", line.hop().unwrap_or_default(), line.field("name"));
-        let text = line.field("message");
-        let text =
-            if self.screen.terminal { shortened(text, line.field("message.id")) } else { text.to_owned() };
+        let text = printable(line.field("message"));
+        let text = match self.screen.terminal {
+            true => shortened(&text, line.field("message.id")),
+            false => text.into_owned(),
+        };
         self.row(after.as_secs_f64(), &hop, &line.task, &text);
     }
 
@@ -125,8 +128,7 @@ impl Rows {
     }
 
     fn row(&self, seconds: f64, hop: &str, task: &str, text: &str) {
-        let task = self.screen.colored(task, &format!("{task:<18}"));
-        self.screen.line(&format!("{:>7.1}  {hop:<12} {task} {text}", seconds * 1000.0));
+        self.screen.task_line(&format!("{:>7.1}  {hop:<12} ", seconds * 1000.0), task, text);
     }
 }
 

@@ -239,12 +239,58 @@ async fn two_checkouts_run_side_by_side() {
 async fn a_used_port_is_one_sentence_with_its_process_and_what_to_type() {
     let checkout = Checkout::new().await;
     let port = checkout.port(6767);
-    let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let said = checkout.up().failed();
-    for part in [&format!("port {port}"), "accountservice", "HOPS_PORT_BASE=1000 cargo hops up"] {
-        assert!(said.contains(part), "{said}");
+    for address in ["127.0.0.1", "::1"] {
+        let Ok(_taken) = TcpListener::bind((address, port)) else {
+            assert_ne!(address, "127.0.0.1");
+            eprintln!("NOT TESTED: this machine has no IPv6");
+            continue;
+        };
+        let said = checkout.up().failed();
+        for part in [&format!("port {port}"), "accountservice", "HOPS_PORT_BASE=1000 cargo hops up"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(said.contains("on ::1, an address of localhost"), address == "::1", "{said}");
+        assert_eq!(checkout.processes(), Vec::<String>::new());
     }
-    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nobody_else_answers_for_localhost_while_the_system_is_up() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    for port in [6767, 6868].map(|port| checkout.port(port)) {
+        for address in ["127.0.0.1", "::1", "::", "0.0.0.0"] {
+            let bound = TcpListener::bind((address, port));
+            assert!(bound.is_err(), "{address} {port}: another program can listen there");
+        }
+    }
+    assert!(checkout.hops(&["walk"]).ok().contains("answered 200"));
+}
+
+#[tokio::test]
+async fn data_and_logs_are_for_their_owner_also_those_of_an_earlier_version() {
+    let checkout = Checkout::new().await;
+    let folders = ["logs", "volumes", "run"].map(|folder| checkout.path().join(".hops").join(folder));
+    for folder in &folders {
+        fs::create_dir_all(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    checkout.up().ok();
+    for folder in &folders {
+        let mode = fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", folder.display());
+    }
+    checkout.hops(&["down", "--all"]).ok();
+    checkout.up().ok();
+    for folder in fs::read_dir(checkout.path().join(".hops")).unwrap().map(|entry| entry.unwrap()) {
+        let metadata = folder.metadata().unwrap();
+        let mode = metadata.permissions().mode() & 0o077;
+        assert!(
+            !metadata.is_dir() || mode == 0,
+            "{}: others have the rights {mode:o}",
+            folder.path().display()
+        );
+    }
 }
 
 #[tokio::test]
