@@ -601,7 +601,7 @@ show_failing() {
     local task container
     task=$(newest_failure "$1")
     [ -n "$task" ] || return 0
-    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}: {{.Error}}' "${stack}_$1" | sed -n "s/^$task /--- a task of $1 has /p" >&2
+    docker service ps --no-trunc --format '{{.ID}} {{.CurrentState}}: {{.Error}}' "${stack}_$1" | sed -n "s/^$task /--- a task of $1 has /p" | printable >&2
     container=$(docker ps --all --quiet --filter "label=com.docker.swarm.task.id=$task" | head -n 1)
     [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | as_text >&2
 }
@@ -638,14 +638,14 @@ verb_status() {
     for name in "${services[@]}"; do
         for id in $(containers_of "$name"); do
             why=$(docker exec "$id" "/$name" healthcheck --ready 2>&1) && why=yes
-            printf '%-20s %s\n' "$(task_name "$id")" "${why#error: }"
+            printf '%-20s %s\n' "$(task_name "$id")" "${why#error: }" | printable
         done
     done
     broker=$(containers_of rabbitmq | head -n 1)
     say '' 'QUEUES'
     # Run this as the broker's user: as root it could create a cookie that belongs to root, which a starting broker cannot read.
     if [ -z "$broker" ]; then say 'the broker does not run'
-    else docker exec --user rabbitmq "$broker" rabbitmqctl --quiet list_queues name messages consumers || say 'the broker does not answer yet'; fi
+    else docker exec --user rabbitmq "$broker" rabbitmqctl --quiet list_queues name messages consumers | printable || say 'the broker does not answer yet'; fi
     say ''
     next_steps
 }
@@ -787,13 +787,21 @@ follow() {
 # Passes on the lines of one request, or all lines.
 only() { if [ -n "$1" ]; then grep --line-buffered -F "\"$1\"" || fail "no line of request $1"; else cat; fi; }
 
-# Turns lines of JSON into readable text; other lines stay as they are.
+# Replaces the control characters that a terminal obeys, line breaks and tabs apart: anybody may have written the text.
+printable() {
+    # These are bytes: 302 with 200 to 237 is a control character in UTF-8.
+    LC_ALL=C awk_by_line '{ gsub(/\302[\200-\237]/, "?"); gsub(/[\001-\010\013-\037\177]/, "?"); print; fflush() }'
+}
+
+# Runs awk without its waiting for a whole block of lines, as mawk does.
+awk_by_line() {
+    if [[ $(awk -W version 2>&1 </dev/null) == mawk* ]]; then awk -W interactive "$@"; else awk "$@"; fi
+}
+
+# Turns lines of JSON into readable text; of other lines, only control characters are replaced.
 as_text() {
-    local awk=(awk)
-    # Otherwise mawk waits for a whole block of lines.
-    [[ $(awk -W version 2>&1 </dev/null) != mawk* ]] || awk+=(-W interactive)
     # shellcheck disable=SC2016 # the dollar signs belong to awk
-    "${awk[@]}" '
+    awk_by_line '
         function field(key,   at, rest) {
             if (!match($0, "\"" key "\":(\"([^\"\\\\]|\\\\.)*\"|[0-9]+)")) return ""
             rest = substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
@@ -807,7 +815,7 @@ as_text() {
             what = hop == "" ? field("level") : sprintf("hop=%s %s", hop, field("name"))
             printf "%-17s %-15s %s%s\n", field("instance"), what, field("message"), field("request") == "" ? "" : "  request=" field("request")
             fflush()
-        }'
+        }' | printable
 }
 
 # The page is a process of this machine with your rights; nothing is published.
@@ -825,7 +833,7 @@ verb_smoke() {
     id=smoke-$(random | cut -c 1-12)
     answer=$(curl --silent --show-error --noproxy '*' --max-time 10 --header "x-request-id: $id" 127.0.0.1:6767/accounts/10000) ||
         fail 'port 6767 does not answer; the reason is above'
-    say "$answer"
+    say "$(printable <<<"$answer")"
     until=$((SECONDS + 30))
     until [ "$(hop_lines "$id")" = 9 ]; do
         [ "$SECONDS" -lt "$until" ] || { verb_logs --request "$id" >&2 || true; fail "request $id has not logged its nine hops after 30 s; its log lines are above"; }

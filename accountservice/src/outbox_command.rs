@@ -13,6 +13,7 @@ use messaging::{
     metrics::Metrics,
 };
 use outbox::{Outbox, relay};
+use printable::printable;
 use prometheus_client::registry::Registry;
 use service::{Instance, startup::Failure};
 use telemetry::LogLevel;
@@ -74,7 +75,7 @@ fn list(outbox: &Outbox) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     let mut print = |line: String| {
         // A reader that has seen enough (`| head`) is no error.
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "{}", printable(&line));
     };
     print(format!("{:<36}  {:<36}  {:<10}  BODY", "ID", "REQUEST", "QUEUE"));
     for entry in outbox.entries() {

@@ -9,6 +9,7 @@ use std::{
 
 use config::{File, FileFormat, Map, Source as _, Value, ValueKind};
 use config_client::{ConfigServer, Failed, PropertySource, REQUEST_TIMEOUT};
+use printable::printable;
 use serde_json::Value as Json;
 
 use super::{
@@ -66,7 +67,8 @@ impl Sources {
         // The log is not set up yet. Each reason is written once.
         let on_retry = |why: &str| {
             if last_reason != why {
-                let _ = writeln!(io::stderr(), "{}: waiting for {server}: {why}", S::SERVICE);
+                let line = format!("{}: waiting for {server}: {why}", S::SERVICE);
+                let _ = writeln!(io::stderr(), "{}", printable(&line));
                 why.clone_into(&mut last_reason);
             }
         };

@@ -18,6 +18,7 @@ use messaging::{
     metrics::Metrics,
     retry::RetryPolicy,
 };
+use printable::{printable, printable_lines};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
@@ -90,7 +91,7 @@ async fn apply(letters: &DeadLetters, filter: &Filter, verb: &Verb, json: bool) 
     };
     let (mut count, mut document, queue) = (0, vec![], letters.policy.queue());
     let report = |letter: &DeadLetter, message: &Message| {
-        let id = print::escaped(&letter.id);
+        let id = printable(&letter.id);
         count += 1;
         match verb {
             _ if json => document.push(print::in_json(letter, message, done)),
@@ -141,7 +142,7 @@ async fn full_id(letters: &DeadLetters, start: String, name: &str) -> Result<Str
 }
 
 fn only_match(start: &str, ids: &BTreeSet<String>, name: &str) -> Result<String, String> {
-    let some = ids.iter().take(5).map(|id| print::escaped(id)).collect::<Vec<_>>().join(", ");
+    let some = ids.iter().take(5).map(|id| printable(id)).collect::<Vec<_>>().join(", ");
     match ids.len() {
         _ if ids.contains(start) => Ok(start.into()),
         0 => Err(format!("no dead letter's id begins with `{start}`: `{name} list` prints all ids")),
@@ -161,7 +162,7 @@ fn is_yes(answer: &mut impl BufRead) -> bool {
 
 fn say(text: &str) {
     // A reader that has seen enough (`| head`) is no error.
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", printable_lines(text));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Dead letters as text for people, and as JSON for programs. Pure.
 
 use messaging::{Message, header, retry::FailureHistory};
+use printable::printable;
 use serde_json::{Value, json};
 
 use super::letter::DeadLetter;
@@ -14,9 +15,10 @@ pub(super) fn table(letters: &[DeadLetter], width: Option<usize>) -> String {
     let effect_name = first.effect.name.to_uppercase();
     let mut rows = vec![["ID", "LAST FAILED", "ATTEMPTS", "BY", &effect_name, "REASON"].map(str::to_owned)];
     rows.extend(letters.iter().map(|letter| {
-        let text = |text: &Option<String>| escaped(text.as_deref().unwrap_or("-"));
+        let shown = |text: &str| printable(text).into_owned();
+        let text = |text: &Option<String>| shown(text.as_deref().unwrap_or("-"));
         let (at, attempts) = (text(&letter.last_failed), letter.attempts.to_string());
-        [escaped(&letter.id), at, attempts, text(&letter.by), effect(letter).into(), escaped(&letter.reason)]
+        [shown(&letter.id), at, attempts, text(&letter.by), effect(letter).into(), shown(&letter.reason)]
     }));
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(widest);
@@ -38,8 +40,8 @@ pub(super) fn table(letters: &[DeadLetter], width: Option<usize>) -> String {
 pub(super) fn in_full(letter: &DeadLetter, message: &Message) -> String {
     let mut text = format!(
         "{}\n  reason: {}\n  attempts: {}\n  {}: {}\n",
-        escaped(&letter.id),
-        escaped(&letter.reason),
+        printable(&letter.id),
+        printable(&letter.reason),
         letter.attempts,
         letter.effect.name,
         effect(letter)
@@ -54,15 +56,15 @@ pub(super) fn in_full(letter: &DeadLetter, message: &Message) -> String {
         text += &format!("{title}:\n");
         for (name, value) in values.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text += &format!("  {}: {}\n", escaped(name), escaped(&value));
+            text += &format!("  {}: {}\n", printable(name), printable(&value));
         }
     }
     text += "history:\n";
     for failure in FailureHistory::of(message).failures {
-        text += &format!("  {:.3}  {}  {}\n", failure.at, escaped(&failure.by), escaped(&failure.why));
+        text += &format!("  {:.3}  {}  {}\n", failure.at, printable(&failure.by), printable(&failure.why));
     }
     let body = String::from_utf8_lossy(&message.body);
-    text + &format!("body, {} bytes:\n{}\n", message.body.len(), escaped(&body))
+    text + &format!("body, {} bytes:\n{}\n", message.body.len(), printable(&body))
 }
 
 /// Returns a dead letter and what was done with it, for a program; one that is shown has its message, too.
@@ -75,12 +77,6 @@ pub(super) fn in_json(letter: &DeadLetter, message: &Message, done: &str) -> Val
         value["body"] = String::from_utf8_lossy(&message.body).into();
     }
     value
-}
-
-/// Escapes control characters: a terminal obeys them, and anybody may have written this text.
-pub(super) fn escaped(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(escaped).collect()
 }
 
 fn effect(letter: &DeadLetter) -> &'static str {
@@ -134,7 +130,7 @@ mod tests {
         let message = Message { id: Some(evil.into()), body: evil.into(), ..Message::default() };
         for text in [table(&[letter(evil, evil)], None), in_full(&letter(evil, evil), &message)] {
             assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text:?}");
-            assert!(text.contains("\\u{1b}[2J\\r\\nyes"), "{text}");
+            assert!(text.contains(r"\u001b[2J\r\nyes"), "{text}");
         }
     }
 

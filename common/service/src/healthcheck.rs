@@ -12,6 +12,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hops_config::{ServiceSettings, Sources};
+use printable::printable;
 
 use crate::startup::{self, Failure};
 
@@ -44,7 +45,7 @@ where
     let address = address(&(*settings).as_ref().process, port)?;
     let path = if verb.get_flag("ready") { "/readyz" } else { "/livez" };
     let result = probe::health(address, path).await?;
-    let _ = writeln!(io::stdout(), "{result}");
+    let _ = writeln!(io::stdout(), "{}", printable(&result));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use documented::DocumentedFields;
 use hops_config::{Section, SettingsError};
+use printable::{printable, printable_lines};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
 
@@ -96,7 +97,10 @@ fn report(result: Result<(), Failure>) -> ExitCode {
         Err(error @ Failure::Settings(SettingsError::Usage(_))) => (error, Exit::Usage),
         Err(error) => (error, Exit::Failed),
     };
-    let _ = writeln!(io::stderr(), "error: {error}");
+    // It may quote a server's answer. The advice on how a command is used has lines.
+    let text = error.to_string();
+    let text = if exit == Exit::Usage { printable_lines(&text) } else { printable(&text).into_owned() };
+    let _ = writeln!(io::stderr(), "error: {text}");
     exit.into()
 }
 

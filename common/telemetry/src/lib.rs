@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use printable::printable;
 use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,
@@ -176,14 +177,16 @@ impl Lines {
         for (name, value) in fields.0 {
             let _ = write!(line, ",\"{name}\":{value}");
         }
-        line.push_str("}\n");
-        line
+        line.push('}');
+        // JSON escapes line breaks and `ESC`, but not all that a terminal obeys; what escapes the others is JSON, too.
+        printable(&line).into_owned() + "\n"
     }
 }
 
 /// A value on one line; nothing in it reaches the terminal's controls.
 fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| text.replace(char::is_control, " "))
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    printable(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -193,7 +196,7 @@ mod tests {
     fn line(text: bool) -> String {
         let lines = Lines { instance: "vipservice.2".into(), text, color: false };
         let fields = Fields(vec![
-            ("message", "got a message: {}\n\u{1b}forged".into()),
+            ("message", "got a message: {}\n\u{1b}\u{9b}forged".into()),
             ("hop", 7.into()),
             ("name", "consumer".into()),
             ("request", "7f3a".into()),
@@ -205,14 +208,17 @@ mod tests {
     #[test]
     fn a_hop_line_for_people_is_one_line() {
         let line = line(true);
-        assert!(line.starts_with("vipservice.2      hop=7 consumer  got a message: {}  forged "), "{line}");
+        assert!(
+            line.starts_with(r"vipservice.2      hop=7 consumer  got a message: {}\n\u001b\u009bforged "),
+            "{line}"
+        );
         assert!(line.ends_with(" request=7f3a\n"), "{line}");
     }
 
     #[test]
     fn a_line_for_machines_is_one_object_with_every_field_at_its_top() {
         let line = line(false);
-        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(line.matches(char::is_control).count(), 1, "its end: {line:?}");
         let object: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (&object["hop"], &object["request"], &object["level"]),

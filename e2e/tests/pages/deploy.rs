@@ -182,6 +182,19 @@ fn what_is_not_there_is_said() {
     assert!(text.contains("the broker does not answer yet") && text.contains("try:"), "{text}");
 }
 
+#[test]
+fn control_characters_of_a_log_are_replaced() {
+    let folder = folder(
+        r#"
+        "ps "*) echo 0123 ;;
+        "logs "*) printf 'plain\033[2J \302\23331m Gr\303\266\303\237e\r\n{"level":"INFO","message":"json \302\23331m\177"}\n' ;;"#,
+    );
+    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs vipservice"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("plain?[2J ?31m Größe?\n") && text.contains("json ?31m?\n"), "{text:?}");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+}
+
 /// Runs what `docker build` runs first, over the files that it is sent.
 #[test]
 fn the_dependencies_layer_has_a_file_for_every_target_that_a_manifest_names() {

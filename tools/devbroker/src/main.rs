@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use devbroker::{DevBroker, Options};
+use printable::{printable, printable_lines};
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "devbroker: {error}");
+            let _ = writeln!(io::stderr(), "devbroker: {}", printable(&error));
             ExitCode::FAILURE
         }
     }
@@ -197,7 +198,7 @@ fn change(admin: &Admin, path: &str) -> Result<(), String> {
 }
 
 fn print(text: &str) -> Result<(), String> {
-    writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())
+    writeln!(io::stdout(), "{}", printable_lines(text)).map_err(|error| error.to_string())
 }
 
 /// Formats an answer with one line per row or field.

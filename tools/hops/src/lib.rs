@@ -40,6 +40,7 @@ pub mod failure;
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
+use printable::{printable, printable_lines};
 
 use crate::{
     cli::{CommandLine, ServiceVerb, Verb},
@@ -58,8 +59,14 @@ pub fn run(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Exi
         result
     });
     let Err(failure) = result else { return ExitCode::SUCCESS };
-    if !matches!(failure, Failure::AlreadyReported) {
-        let _ = writeln!(std::io::stderr(), "error: {failure:#}");
+    // It may quote a server's answer. The advice on how a command is used has lines.
+    let text = match &failure {
+        Failure::AlreadyReported => None,
+        Failure::Usage(text) => Some(printable_lines(text)),
+        Failure::Other(why) => Some(printable(&format!("{why:#}")).into_owned()),
+    };
+    if let Some(text) = text {
+        let _ = writeln!(std::io::stderr(), "error: {text}");
     }
     ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
 }

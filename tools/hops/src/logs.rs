@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use printable::printable;
 use serde_json::Value;
 
 /// Returns the log files of one task, `NAME.SLOT.TIME-ID.log`, in no particular order.
@@ -84,7 +85,7 @@ impl LogLine {
     /// Formats the line for people: the hop or the level, the message, and the fields that are not part of the message.
     #[must_use]
     pub fn formatted(&self) -> String {
-        let Value::Object(fields) = &self.fields else { return self.text.clone() };
+        let Value::Object(fields) = &self.fields else { return printable(&self.text).into_owned() };
         let head = match self.hop() {
             Some(hop) => format!("hop={hop} {:<9}", self.field("name")),
             None => format!("{:<15}", self.field("level")),
@@ -99,7 +100,7 @@ impl LogLine {
                 format!("  {name}={}", value.as_str().map_or(value.to_string(), str::to_owned))
             })
             .collect();
-        format!("{head} {}{rest}", self.field("message")).replace(char::is_control, " ")
+        printable(&format!("{head} {}{rest}", self.field("message"))).into_owned()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Output: for people, tables like Docker's and lines with a color per service; for programs, JSON.
+//!
+//! Whatever is printed may be somebody else's text, so nothing but a color of our own reaches the terminal's controls.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use jiff::Timestamp;
+use printable::{printable, printable_lines};
 use serde::Serialize;
 
 use crate::control::Event;
@@ -33,9 +36,16 @@ impl Screen {
         Self { json, color: terminal && !no_color, terminal }
     }
 
-    /// Prints a line. Ignores a closed standard output, as in `cargo hops service logs | head`.
+    /// Prints a line, with its control characters made visible.
     pub fn line(self, text: &str) {
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        print(&printable(text));
+    }
+
+    /// Prints lines for people, each as [`line`](Self::line) does; with `--json` it prints nothing.
+    pub fn lines(self, text: &str) {
+        if !self.json {
+            print(&printable_lines(text));
+        }
     }
 
     /// Prints a line for people; with `--json` it prints nothing.
@@ -52,9 +62,10 @@ impl Screen {
         }
     }
 
-    /// Prints a line with the name of its task in front.
-    pub fn task_line(self, task: &str, text: &str) {
-        self.line(&format!("{} {text}", self.colored(task, &format!("{task:<18}"))));
+    /// Prints a line with the name of a task between two texts, in the color of its service.
+    pub fn task_line(self, before: &str, task: &str, text: &str) {
+        let (before, name, text) = (printable(before), printable(task), printable(text));
+        print(&format!("{before}{} {text}", self.colored(task, &format!("{name:<18}"))));
     }
 
     /// Prints an event with the time of day.
@@ -63,16 +74,12 @@ impl Screen {
             return self.value(event);
         }
         let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S");
-        self.line(&format!(
-            "{at}  {} {}",
-            self.colored(&event.who, &format!("{:<18}", event.who)),
-            event.what
-        ));
+        self.task_line(&format!("{at}  "), &event.who, &event.what);
     }
 
     /// Returns the text in the color of the task's service.
     #[must_use]
-    pub fn colored(self, task: &str, text: &str) -> String {
+    fn colored(self, task: &str, text: &str) -> String {
         if !self.color {
             return text.to_owned();
         }
@@ -84,14 +91,21 @@ impl Screen {
 
     /// Prints a table with a header.
     pub fn table(self, head: &[&str], rows: &[Vec<String>]) {
-        self.line(table(head, rows).trim_end());
+        print(table(head, rows).trim_end());
     }
+}
+
+/// Ignores a closed standard output, as in `cargo hops service logs | head`.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Formats a table like Docker's: each column as wide as its widest cell, and three blanks between columns.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<_> = head.iter().map(|name| (*name).to_owned()).collect();
-    let all: Vec<_> = std::iter::once(&head).chain(rows).collect();
+    let rows: Vec<Vec<_>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect()).collect();
+    let all: Vec<_> = std::iter::once(&head).chain(&rows).collect();
     let width =
         |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let mut text = String::new();
@@ -128,6 +142,8 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec!["vipservice.1".to_owned(), "1".into()], vec!["x".into(), String::new()]];
         assert_eq!(table(&["NAME", "PID"], &rows), "NAME           PID\nvipservice.1   1\nx\n");
+        let forged = [vec!["q\nforged\u{1b}[2J".to_owned()]];
+        assert_eq!(table(&["NAME"], &forged), "NAME\nq\\nforged\\u001b[2J\n");
     }
 
     #[test]

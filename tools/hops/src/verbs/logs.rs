@@ -70,7 +70,7 @@ fn show(screen: Screen, line: &LogLine, with_time: bool) {
     }
     let time = line.time.filter(|_| with_time);
     let time = time.map_or_else(String::new, |time| format!("{time:.6} "));
-    screen.task_line(&line.task, &format!("| {time}{}", line.formatted()));
+    screen.task_line("", &line.task, &format!("| {time}{}", line.formatted()));
 }
 
 /// Returns the last lines of each task, in the order of all.

@@ -92,7 +92,7 @@ async fn poison(project: &Project, screen: Screen, plan: &Plan, broker: &Broker)
     sleep(STEP_PAUSE).await;
 
     let text = "5. Redrive: the message goes back to the queue, but nobody has mended anything, so it is dead-lettered again.";
-    screen.text(&format!("\n{text}"));
+    screen.lines(&format!("\n{text}"));
     dead_letters(project, screen, plan, &["redrive", &id])?;
     until_dead(broker, dead + 1).await?;
     sleep(STEP_PAUSE).await;
@@ -101,7 +101,7 @@ async fn poison(project: &Project, screen: Screen, plan: &Plan, broker: &Broker)
 
 /// Prints the sentence of a step, and its command.
 fn announce(screen: Screen, text: &str, command: &str) {
-    screen.text(&format!("\n{text}\n$ cargo hops {command}"));
+    screen.lines(&format!("\n{text}\n$ cargo hops {command}"));
 }
 
 async fn read(project: &Project, screen: Screen, count: u32) -> Result<(), Failure> {
@@ -134,6 +134,6 @@ async fn until_dead(broker: &Broker, count: u32) -> Result<()> {
 /// Runs the vipservice's command for dead letters, and shows it with its output.
 fn dead_letters(project: &Project, screen: Screen, plan: &Plan, verb: &[&str]) -> Result<()> {
     screen.text(&format!("$ cargo run -p vipservice -- dead-letters {}", verb.join(" ")));
-    screen.text(&dead_letters::run(project, plan, verb)?);
+    screen.lines(&dead_letters::run(project, plan, verb)?);
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::{
     process::Stdio,
 };
 
+use e2e::wait::{PATIENCE, until};
+use lapin::BasicProperties;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -174,4 +176,33 @@ async fn verify_lists_the_lost_reads_and_fails() {
             && said.out.contains("offers 0 - duplicates 0 - dead-lettered ? - LOST 2"),
         "{said:#?}"
     );
+}
+
+#[tokio::test]
+async fn nothing_that_a_message_or_a_log_says_reaches_the_terminals_controls() {
+    const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{7f}\r\nforged: line";
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let properties = BasicProperties::default().with_message_id(EVIL.into()).with_app_id(EVIL.into());
+    checkout.vhost.publish("vip_queue.dead", properties.clone(), EVIL.as_bytes()).await;
+    // JSON may contain these two as they are; the consumer logs what it gets.
+    let body = "{\"accountId\":\"10000\",\"evil\":\"\u{9b}31m\u{7f}\"}";
+    let of_a_notification = BasicProperties::default().with_message_id(EVIL.into());
+    checkout.vhost.publish("vip_queue", of_a_notification, body.as_bytes()).await;
+    until("the consumer logs the message", PATIENCE, async || {
+        checkout.hops(&["service", "logs", "vipservice"]).ok().contains(r"\u009b31m\u007f").then_some(())
+    })
+    .await;
+    for words in [
+        &["queues", "peek", "vip_queue.dead"][..],
+        &["queues", "peek", "vip_queue.dead", "--json"],
+        &["service", "logs", "vipservice"],
+        &["service", "logs", "vipservice", "--json"],
+    ] {
+        let out = checkout.hops(words).ok();
+        assert!(out.chars().all(|c| c == '\n' || !c.is_control()), "{words:?}: {out:?}");
+        assert!(!out.lines().any(|line| line.starts_with("forged")), "{words:?}: {out:?}");
+    }
+    let error = checkout.hops(&["queues", "peek", EVIL]).failed();
+    assert!(error.contains(r"\u001b[2J\u009b31m\u007f\r\nforged"), "{error:?}");
 }
