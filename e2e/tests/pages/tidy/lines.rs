@@ -19,8 +19,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("queue-browser", &["common/queue-browser/"], 180),
     // 170 and reading from a place before the end, or from further back, and entries that are too large.
     ("streams", &["common/streams/"], 235),
-    // 1,050 and the progress of a start.
-    ("service", &["common/service/"], 1056),
+    // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets.
+    ("service", &["common/service/"], 1145),
     // 220, and the rule of every accept loop, which the tools use, too.
     ("accept", &["common/accept/"], 285),
     ("telemetry", &["common/telemetry/"], 200),
@@ -30,9 +30,10 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("tls-advice", &["common/tls-advice/"], 60),
     ("config-bus", &["common/config-bus/"], 420),
     // 500 and the verbs for any queue: the command line by clap's derive, and the effect that a service names.
-    // Then the limit in bytes.
-    ("dead-letters", &["common/dead-letters/"], 610),
-    ("configserver", &["configserver/"], 1100),
+    // Then the limit in bytes, and what makes control characters visible.
+    ("dead-letters", &["common/dead-letters/"], 612),
+    // 1,100 and the names under which it answers without a password.
+    ("configserver", &["configserver/"], 1120),
     // 900 was the plan; messages that are on their way, viewers that skip, and the actions with their limits took more.
     ("live", &["tools/live/"], 1300),
     // 1,500 and the limit for the documents of a file.
@@ -41,8 +42,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
 /// the messages move: its server, and what it shows of processes and of a swarm; 150 for idle connections of the forwarder, and
-/// for commands that take turns and listen to signals.
-const WHOLE_REPOSITORY: usize = 36_150;
+/// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals.
+const WHOLE_REPOSITORY: usize = 36_550;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
