@@ -2,7 +2,7 @@
 //!
 //! It is for the outbox whose replica never comes back.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use contracts::topology::vip_queue;
@@ -13,12 +13,9 @@ use messaging::{
     metrics::Metrics,
 };
 use outbox::{Outbox, relay};
-use printable::printable;
 use prometheus_client::registry::Registry;
 use service::{Instance, startup::Failure};
-use telemetry::LogLevel;
 use tokio::time::timeout;
-use tracing::Level;
 
 use crate::{settings::Settings, store::open_store};
 
@@ -56,7 +53,7 @@ async fn run_with(matches: &ArgMatches, sources: &Sources, settings: &Settings) 
             instance.folder.display()
         ));
     }
-    telemetry::init(Settings::SERVICE, &instance.name, LogLevel(Level::WARN), log.log_format);
+    telemetry::init_of_command(&instance.name, log.log_format);
     let mut registry = Registry::default();
     let store = open_store(&instance.folder)?;
     let outbox = Outbox::open(&store, settings.outbox.outbox_max, &mut registry);
@@ -72,23 +69,18 @@ async fn run_with(matches: &ArgMatches, sources: &Sources, settings: &Settings) 
 }
 
 fn list(outbox: &Outbox) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    let mut print = |line: String| {
-        // A reader that has seen enough (`| head`) is no error.
-        let _ = writeln!(out, "{}", printable(&line));
-    };
-    print(format!("{:<36}  {:<36}  {:<10}  BODY", "ID", "REQUEST", "QUEUE"));
+    output::line(&format!("{:<36}  {:<36}  {:<10}  BODY", "ID", "REQUEST", "QUEUE"));
     for entry in outbox.entries() {
         let entry = entry?;
         let message = &entry.message;
         let request = message.correlation_id.as_deref().unwrap_or("-");
         let body = String::from_utf8_lossy(&message.body);
-        print(format!("{:<36}  {request:<36}  {:<10}  {body}", message.shown_id(), entry.queue));
+        output::line(&format!("{:<36}  {request:<36}  {:<10}  {body}", message.shown_id(), entry.queue));
     }
-    print(format!("{} waiting", outbox.len()));
+    output::line(&format!("{} waiting", outbox.len()));
     match outbox.parked_len() {
         0 => {}
-        n => print(format!("{n} parked, since they can never be published")),
+        n => output::line(&format!("{n} parked, since they can never be published")),
     }
     Ok(())
 }
@@ -110,7 +102,7 @@ async fn drain(outbox: &Outbox, client: &dyn MessagingClient) -> Result<(), Stri
     let why = client.status().publishing;
     client.close().await;
     let sent = before - outbox.len();
-    let _ = writeln!(std::io::stdout(), "{sent} sent, {} waiting", outbox.len());
+    output::line(&format!("{sent} sent, {} waiting", outbox.len()));
     done.map_err(|()| {
         format!(
             "{} notifications wait and nothing has moved for {PATIENCE:?}; the broker: {why}",

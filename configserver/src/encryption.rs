@@ -4,7 +4,7 @@
 //! A text comes as a body or on standard input, never on a command line, and is never logged.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     sync::Arc,
 };
 
@@ -180,8 +180,8 @@ pub fn run(verb: &str, settings: &Settings) -> Result<(), String> {
     let key = settings.decryption()?.key.ok_or(NO_KEY)?;
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
-    let output = shell(verb, &key, &text)?;
-    writeln!(io::stdout(), "{output}").map_err(|e| format!("standard output: {e}"))
+    output::lines(&shell(verb, &key, &text)?);
+    Ok(())
 }
 
 /// Encrypts or decrypts a text of a shell, which adds a newline at its end.

@@ -2,11 +2,7 @@
 //!
 //! It calls the server that runs on this machine over HTTP, so it needs neither the broker's password nor the token.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Arg, ArgMatches, Command};
 use hops_config::Sources;
@@ -47,7 +43,7 @@ async fn send(verb: &ArgMatches, address: SocketAddr) -> Result<(), String> {
     match probe::ask(address, "POST", &format!("/actuator/busrefresh{path}"), limit).await? {
         (204, _) => {
             let destination = destination.map_or("all services", String::as_str);
-            let _ = writeln!(io::stdout(), "refresh event sent to {destination}");
+            output::line(&format!("refresh event sent to {destination}"));
             Ok(())
         }
         (status, body) => Err(format!("the configserver answers {status}: {}", body.trim())),

@@ -35,7 +35,7 @@ const BROKER_PORT: u16 = 5672;
 /// Time limit for one answer of the broker, which no healthy broker exceeds.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints a line, as `println!` does, but does not panic if standard output is closed.
+/// Prints a line, as `println!` does, but does not panic if that fails. Then the program's exit code is 1.
 #[macro_export]
 macro_rules! say {
     ($($line:tt)*) => { $crate::print(&format!($($line)*)) };
@@ -63,13 +63,13 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
         Ok(Some(terminal)) => terminal,
         Ok(None) => {
             print(&header(source));
-            return ExitCode::SUCCESS;
+            return exit(Ok(()));
         }
         Err(failure) => return failure.exit(),
     };
     let work = async {
         let code = tokio::select! {
-            result = example(&terminal) => result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS),
+            result = example(&terminal) => exit(result),
             () = terminal.aborted() => ExitCode::from(130),
         };
         terminal.close().await;
@@ -79,6 +79,12 @@ pub async fn run(source: &str, example: impl AsyncFnOnce(&Terminal) -> Result) -
         code = work => code,
         () = terminal.interrupted_twice() => ExitCode::from(130),
     }
+}
+
+/// Returns the exit code, after the failure is printed.
+fn exit(result: Result) -> ExitCode {
+    let result = result.and_then(|()| output::finish().map_err(|why| Failure::new(&why)));
+    result.map_or_else(|failure| failure.exit(), |()| ExitCode::SUCCESS)
 }
 
 impl Terminal {
@@ -190,7 +196,7 @@ fn header(source: &str) -> String {
 /// Implements `say!`.
 #[doc(hidden)]
 pub fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    output::lines(line);
 }
 
 #[cfg(test)]

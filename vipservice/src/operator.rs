@@ -16,10 +16,13 @@ use prometheus_client::registry::Registry;
 use queue_browser::{BrowseError, QueueBrowser as _};
 use service::startup::Failure;
 use streams::Replay;
+use telemetry::LogFormat;
 use tokio::time::{sleep, timeout};
 
 use crate::{offers::view::View, settings::Settings};
 
+/// Name of the command, at the broker and in log lines.
+const COMMAND: &str = "vipservice dead-letters";
 /// Time between two checks of a view that is being filled.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -45,7 +48,11 @@ pub fn command() -> Command {
 /// A sentence for the operator.
 pub async fn run(matches: ArgMatches, sources: Sources) -> Result<(), Failure> {
     let settings = sources.load::<Settings>().await?;
-    let options = AmqpOptions::new(&settings.service.broker, "vipservice dead-letters", Topology::default())?;
+    let options = AmqpOptions::new(&settings.service.broker, COMMAND, Topology::default())?;
+    // A person reads the command's output; lines that say the same are for programs, which ask for them.
+    if let LogFormat::Json = settings.service.log.log_format {
+        telemetry::init_of_command(COMMAND, LogFormat::Json);
+    }
     let time_limit = options.settings.amqp_operation_timeout;
     let effect = async |client: &Arc<AmqpClient>| {
         let view = Arc::new(View::new(settings.offers.offers_max, &mut Registry::default()));

@@ -21,7 +21,12 @@ pub fn command<S: ServiceSettings>() -> Command {
     let argument = |key: Key| {
         let live = if key.is_live { "; live" } else { "" };
         let help = format!("{}{live}", key.doc.replace('\n', " "));
-        Arg::new(key.name).long(key.name.replace('_', "-")).value_name("VALUE").help(help).global(true)
+        Arg::new(key.name)
+            .long(key.name.replace('_', "-"))
+            .value_name("VALUE")
+            .help(help)
+            .global(true)
+            .allow_negative_numbers(true)
     };
     Command::new(S::SERVICE)
         .arg(

@@ -1,7 +1,7 @@
 //! Dead letters from a shell: `SERVICE dead-letters list|show|redrive|discard`.
 //!
-//! It works beside running services, declares nothing and logs nothing: with `--json` standard output is one
-//! document, and an error is a sentence on standard error. `verb` has the command line.
+//! It works beside running services and declares nothing: with `--json` standard output is one document, and an error is
+//! a sentence on standard error. It logs the messages that it redrives if the service starts a log. `verb` has the command line.
 
 mod verb;
 
@@ -18,7 +18,7 @@ use messaging::{
     metrics::Metrics,
     retry::RetryPolicy,
 };
-use printable::{printable, printable_lines};
+use printable::printable;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
@@ -69,14 +69,14 @@ pub async fn run(
 async fn list(letters: &DeadLetters, filter: &Filter, limit: u32, json: bool) -> Result<(), String> {
     let page = letters.list(filter, limit as usize).await?;
     if json {
-        say(&serde_json::to_string(&page).map_err(|e| e.to_string())?);
+        output::line(&serde_json::to_string(&page).map_err(|e| e.to_string())?);
         return Ok(());
     }
     let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into());
     let more = Some(page.more).filter(|more| *more > 0);
     let more = more.map_or_else(String::new, |more| format!("; {more} more not read: raise --limit"));
     let count = page.dead_letters.len();
-    say(&format!("{}dead letters: {count}{more}", print::table(&page.dead_letters, width)));
+    output::lines(&format!("{}dead letters: {count}{more}", print::table(&page.dead_letters, width)));
     Ok(())
 }
 
@@ -95,16 +95,18 @@ async fn apply(letters: &DeadLetters, filter: &Filter, verb: &Verb, json: bool) 
         count += 1;
         match verb {
             _ if json => document.push(print::in_json(letter, message, done)),
-            Verb::Redrive { .. } => say(&format!("{id}: {done} to {queue}{}", outlook(letter.effect))),
-            Verb::Discard { .. } => say(&format!("{id}: {done}")),
-            Verb::List { .. } | Verb::Show { .. } => say(&print::in_full(letter, message)),
+            Verb::Redrive { .. } => {
+                output::line(&format!("{id}: {done} to {queue}{}", outlook(letter.effect)))
+            }
+            Verb::Discard { .. } => output::line(&format!("{id}: {done}")),
+            Verb::List { .. } | Verb::Show { .. } => output::lines(&print::in_full(letter, message)),
         }
     };
     let walked = letters.walk(filter, action, usize::MAX, report).await;
     match verb {
-        _ if json => say(&json!({ "deadLetters": document }).to_string()),
+        _ if json => output::line(&json!({ "deadLetters": document }).to_string()),
         Verb::List { .. } | Verb::Show { .. } => {}
-        Verb::Redrive { .. } | Verb::Discard { .. } => say(&format!("{count} {done}")),
+        Verb::Redrive { .. } | Verb::Discard { .. } => output::line(&format!("{count} {done}")),
     }
     match (walked, filter) {
         (Err(why), _) => Err(format!("{why}; {count} {done} before that, the others are unchanged")),
@@ -158,11 +160,6 @@ fn is_yes(answer: &mut impl BufRead) -> bool {
     let mut line = String::new();
     let _ = answer.read_line(&mut line);
     ["y", "yes"].contains(&line.trim().to_lowercase().as_str())
-}
-
-fn say(text: &str) {
-    // A reader that has seen enough (`| head`) is no error.
-    let _ = writeln!(io::stdout(), "{}", printable_lines(text));
 }
 
 #[cfg(test)]

@@ -156,10 +156,19 @@ impl DeadLetters {
             let matches = filter.matches(&letter);
             match action {
                 Action::Redrive if matches => match self.redrive(&message).await {
-                    Ok(()) => session.remove().await.map_err(|e| {
+                    Ok(()) => {
                         let (id, queue) = (&letter.id, self.policy.queue());
-                        format!("{id} is in {queue} again, and may still be a dead letter too: {e}")
-                    })?,
+                        tracing::info!(
+                            delivery.outcome = "redriven",
+                            delivery.queue = queue,
+                            message.id = id,
+                            request = letter.request_id,
+                            "redriven to {queue}"
+                        );
+                        session.remove().await.map_err(|e| {
+                            format!("{id} is in {queue} again, and may still be a dead letter too: {e}")
+                        })?;
+                    }
                     // This message alone is at fault: go on with the others.
                     Err(PublishError::Invalid(why)) => {
                         invalid.push(format!("{}: it cannot be published: {why}", letter.id));

@@ -5,14 +5,10 @@
 //! since a service that lives must not be found dead because another one is away. Only `--settings` asks it, before the
 //! services are told that it has something new.
 
-use std::{
-    io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hops_config::{ServiceSettings, Sources};
-use printable::printable;
 
 use crate::startup::{self, Failure};
 
@@ -44,8 +40,7 @@ where
     let settings = Sources { server: None, ..sources }.load::<S>().await?;
     let address = address(&(*settings).as_ref().process, port)?;
     let path = if verb.get_flag("ready") { "/readyz" } else { "/livez" };
-    let result = probe::health(address, path).await?;
-    let _ = writeln!(io::stdout(), "{}", printable(&result));
+    output::line(&probe::health(address, path).await?);
     Ok(())
 }
 

@@ -88,12 +88,15 @@ pub(crate) fn run(started: impl Future<Output = Result<(), Failure>>) -> ExitCod
 
 /// Prints an error to standard error and returns the exit code. Help goes to standard output and is no error.
 fn report(result: Result<(), Failure>) -> ExitCode {
-    let (error, exit) = match result {
-        Ok(()) => return Exit::Done.into(),
+    let result = match result {
         Err(Failure::Settings(SettingsError::Help(help))) => {
-            let _ = help.print();
-            return Exit::Done.into();
+            output::print(&help.to_string());
+            Ok(())
         }
+        other => other,
+    };
+    let (error, exit) = match result.and_then(|()| Ok(output::finish()?)) {
+        Ok(()) => return Exit::Done.into(),
         Err(error @ Failure::Settings(SettingsError::Usage(_))) => (error, Exit::Usage),
         Err(error) => (error, Exit::Failed),
     };

@@ -8,7 +8,7 @@ mod settings;
 
 use std::{
     fmt::{self, Write as _},
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
 };
 
 use jiff::Timestamp;
@@ -52,16 +52,18 @@ impl LogFilter {
 /// Starts logging to standard output, once in a process. `level` is for the project's own crates; of others, warnings
 /// and errors are logged.
 pub fn init(service: &str, instance: &str, level: LogLevel, format: LogFormat) -> LogFilter {
-    let terminal = std::io::stdout().is_terminal();
-    let text = match format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-    };
-    let lines = Lines { instance: instance.to_owned(), text, color: terminal };
+    let lines = Lines::new(instance, format, false);
     let (filter, handle) = reload::Layer::new(targets(service, level));
     tracing_subscriber::registry().with(filter).with(lines).init();
     LogFilter { service: service.to_owned(), handle }
+}
+
+/// Starts logging to standard error, for a command whose result is on standard output: warnings, errors, and the messages that
+/// the command moves.
+pub fn init_of_command(instance: &str, format: LogFormat) {
+    let filter = Targets::new().with_default(Level::WARN).with_target("lapin", LevelFilter::OFF);
+    let lines = Lines::new(instance, format, true);
+    tracing_subscriber::registry().with(filter.with_target("dead_letters", Level::INFO)).with(lines).init();
 }
 
 fn targets(service: &str, LogLevel(level): LogLevel) -> Targets {
@@ -115,11 +117,12 @@ impl Visit for Fields {
     }
 }
 
-/// Writes lines to standard output.
+/// Writes lines to standard output, or to standard error.
 struct Lines {
     instance: String,
     text: bool,
     color: bool,
+    to_stderr: bool,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
@@ -142,12 +145,25 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         }
         let level = *event.metadata().level();
         let line = if self.text { self.text(level, fields) } else { self.json(level, fields) };
-        // A closed standard output is no reason to stop working.
-        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+        // A log that cannot be written is no reason to stop working.
+        let _ = match self.to_stderr {
+            true => io::stderr().lock().write_all(line.as_bytes()),
+            false => io::stdout().lock().write_all(line.as_bytes()),
+        };
     }
 }
 
 impl Lines {
+    fn new(instance: &str, format: LogFormat, to_stderr: bool) -> Self {
+        let terminal = if to_stderr { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        let text = match format {
+            LogFormat::Auto => terminal,
+            LogFormat::Text => true,
+            LogFormat::Json => false,
+        };
+        Self { instance: instance.to_owned(), text, color: terminal, to_stderr }
+    }
+
     /// `vipservice.2      hop=7 consumer  got a message: {...}     request=7f3a`
     fn text(&self, level: Level, mut fields: Fields) -> String {
         let message = fields.take("message").map(|message| shown(&message)).unwrap_or_default();
@@ -194,7 +210,7 @@ mod tests {
     use super::*;
 
     fn line(text: bool) -> String {
-        let lines = Lines { instance: "vipservice.2".into(), text, color: false };
+        let lines = Lines { instance: "vipservice.2".into(), text, color: false, to_stderr: false };
         let fields = Fields(vec![
             ("message", "got a message: {}\n\u{1b}\u{9b}forged".into()),
             ("hop", 7.into()),

@@ -30,6 +30,8 @@ pub(crate) struct Ran {
     code: Option<i32>,
     out: String,
     err: String,
+    /// Log lines, which are on standard error, too.
+    log: Vec<Value>,
 }
 
 impl Ran {
@@ -52,7 +54,14 @@ async fn run(launch: Launch, words: &[&str]) -> Ran {
     let launch = launch.argument("dead-letters");
     let mut command = words.iter().fold(launch, |launch, word| launch.argument(word)).spawn();
     let code = command.exit_code().await;
-    Ran { code, out: command.log().text(Stream::Out), err: command.log().text(Stream::Err) }
+    let err = command.log().text(Stream::Err);
+    let (log, errors): (Vec<_>, Vec<_>) = err.lines().partition(|line| line.starts_with('{'));
+    Ran {
+        code,
+        out: command.log().text(Stream::Out),
+        err: errors.join("\n"),
+        log: log.into_iter().map(|line| serde_json::from_str(line).unwrap()).collect(),
+    }
 }
 
 pub(crate) async fn letters(system: &TestSystem, words: &[&str]) -> Ran {
@@ -183,7 +192,17 @@ async fn when_the_cause_is_gone_what_it_has_killed_is_redriven_and_becomes_offer
     assert_eq!(ids(&listed(&system).await), ids(&dead), "a dry run changes nothing");
     assert_eq!(system.offers(&vip).await, []);
 
-    let done = letters(&system, &["redrive", "--all"]).await.done();
+    let ran = letters(&system, &["redrive", "--all"]).await;
+    let logged = |letter: &Value| {
+        let line = ran.log.iter().find(|line| line["message.id"] == letter["id"]).unwrap();
+        assert_eq!(
+            (&line["delivery.outcome"], &line["delivery.queue"]),
+            (&"redriven".into(), &"vip_queue".into())
+        );
+        assert_eq!((&line["request"], &line["level"]), (&letter["requestId"], &"INFO".into()));
+    };
+    dead.iter().for_each(logged);
+    let done = ran.done();
     assert_eq!(redriven(&done), ids(&dead));
     assert!(done.ends_with("\n3 redriven\n"), "{done}");
     let offers = system.until_offers(&vip, 3).await;

@@ -16,7 +16,8 @@
 //! - `settings`: where settings come from, and that they change while services run,
 //! - `operations`: what the person sees who runs the services,
 //! - `permissions`: a broker user for each service, and what it may do,
-//! - `config_bus`: the configserver, and who hears on the bus that settings have changed.
+//! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
+//! - `outputs`: commands whose output cannot be written.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 
@@ -37,3 +38,4 @@ mod settings;
 mod operations;
 mod permissions;
 mod config_bus;
+mod outputs;

@@ -5,17 +5,20 @@ use std::{
     net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 use devbroker::{DevBroker, Options};
-use printable::{printable, printable_lines};
+use printable::printable;
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \
                       no cluster, no TLS, no users but guest/guest, all messages in memory; it survives kill -9, and \
                       loses data on power loss.";
+/// Values of `--port` and `--admin-port`, in the error about another one.
+const PORT: &str = "a port from 0 to 65535, such as 5672";
 /// Default of `--admin-port`.
 const ADMIN_PORT: u16 = 15673;
 
@@ -44,6 +47,7 @@ enum Verb {
         #[command(flatten)]
         admin: Admin,
         /// Id of the connection, as `devbroker connections` shows it
+        #[arg(allow_negative_numbers = true, value_parser = number::<u64>("the id of a connection, such as 3, from `devbroker connections`"))]
         id: u64,
     },
     /// Blocks publishers, as a broker low on memory does
@@ -55,6 +59,7 @@ enum Verb {
         #[command(flatten)]
         admin: Admin,
         /// Number of confirms
+        #[arg(allow_negative_numbers = true, value_parser = number::<u64>("a number of confirms, such as 10"))]
         count: u64,
     },
 }
@@ -62,10 +67,10 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Serve {
     /// Port for clients; 0 picks a free one
-    #[arg(long, default_value_t = 5672)]
+    #[arg(long, default_value_t = 5672, allow_negative_numbers = true, value_parser = number::<u16>(PORT))]
     port: u16,
     /// Port for operators, over HTTP; 0 picks a free one
-    #[arg(long, default_value_t = ADMIN_PORT)]
+    #[arg(long, default_value_t = ADMIN_PORT, allow_negative_numbers = true, value_parser = number::<u16>(PORT))]
     admin_port: u16,
     /// Folder of the log
     #[arg(long, default_value = "devbroker-data")]
@@ -84,7 +89,7 @@ struct Serve {
 #[derive(Debug, Args)]
 struct Admin {
     /// Admin port of the broker
-    #[arg(long, default_value_t = ADMIN_PORT)]
+    #[arg(long, default_value_t = ADMIN_PORT, allow_negative_numbers = true, value_parser = number::<u16>(PORT))]
     admin_port: u16,
 }
 
@@ -105,9 +110,25 @@ struct Toggle {
     switch: String,
 }
 
+/// Returns the parser of a number. Its error says which one is wanted.
+fn number<T: FromStr>(wanted: &'static str) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| text.parse().map_err(|_| format!("write {wanted}"))
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match arguments.verb {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help) if !help.use_stderr() => {
+            output::print(&help.to_string());
+            return exit(output::finish());
+        }
+        Err(error) => error.exit(),
+    };
+    exit(run(arguments).and_then(|()| output::finish()))
+}
+
+fn run(arguments: Arguments) -> Result<(), String> {
+    match arguments.verb {
         None => serve(arguments.serve),
         Some(Verb::Serve(serve_arguments)) => serve(serve_arguments),
         Some(Verb::Status(list)) => show(&list, "/status"),
@@ -117,7 +138,10 @@ fn main() -> ExitCode {
         Some(Verb::Alarm(Toggle { admin, switch })) => change(&admin, &format!("/alarm/{switch}")),
         Some(Verb::Pause(Toggle { admin, switch })) => change(&admin, &format!("/pause/{switch}")),
         Some(Verb::DropConfirms { admin, count }) => change(&admin, &format!("/drop-confirms/{count}")),
-    };
+    }
+}
+
+fn exit(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -151,6 +175,7 @@ fn serve(arguments: Serve) -> Result<(), String> {
             _ => error.to_string(),
         })?;
         announce(&broker, folder.as_deref());
+        output::finish()?;
         let failed = tokio::select! {
             () = stop_signal() => false,
             () = broker.failed() => true,
@@ -168,11 +193,9 @@ fn serve(arguments: Serve) -> Result<(), String> {
 
 /// Prints the addresses; with port 0 this is how the caller learns them.
 fn announce(broker: &DevBroker, folder: Option<&std::path::Path>) {
-    let mut out = io::stdout();
     let admin = broker.admin_address().map(|address| format!("http://{address}")).unwrap_or_default();
     let folder = folder.map_or("in memory only".into(), |folder| folder.display().to_string());
-    let _ = writeln!(out, "{BANNER}\nready: {} - admin {admin} - data {folder}", broker.url());
-    let _ = out.flush();
+    output::lines(&format!("{BANNER}\nready: {} - admin {admin} - data {folder}", broker.url()));
 }
 
 async fn stop_signal() {
@@ -190,15 +213,13 @@ async fn stop_signal() {
 
 fn show(list: &List, path: &str) -> Result<(), String> {
     let answer = http(list.admin.admin_port, "GET", path)?;
-    print(&if list.json { format!("{answer:#}") } else { lines(&answer) })
+    output::lines(&if list.json { format!("{answer:#}") } else { lines(&answer) });
+    Ok(())
 }
 
 fn change(admin: &Admin, path: &str) -> Result<(), String> {
-    print(&lines(&http(admin.admin_port, "POST", path)?))
-}
-
-fn print(text: &str) -> Result<(), String> {
-    writeln!(io::stdout(), "{}", printable_lines(text)).map_err(|error| error.to_string())
+    output::lines(&lines(&http(admin.admin_port, "POST", path)?));
+    Ok(())
 }
 
 /// Formats an answer with one line per row or field.

@@ -1,8 +1,8 @@
 //! The command line, with Docker's words where Docker has one. Doc comments of the arguments are what `--help` prints.
 
-use std::{convert::Infallible, ffi::OsString, fmt, str::FromStr};
+use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr};
 
-use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
@@ -184,10 +184,11 @@ pub struct LogView {
     #[arg(long, short)]
     pub timestamps: bool,
     /// Prints only the lines since then: a time ago, as in 5m or 1h30m, or a date, as in 2026-11-20T14:47:38Z
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
     pub since: Option<Timestamp>,
     /// Prints only the last lines of each task
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
+        value_parser = number::<usize>(0..=1_000_000_000, "cargo hops service logs --tail 20"))]
     pub tail: Option<usize>,
 }
 
@@ -195,13 +196,14 @@ pub struct LogView {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Read {
     /// Number of reads, by default 1; 0 is without end, as is --rate without a number
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true, value_parser = number(0..=u32::MAX, "cargo hops read 30"))]
     pub count: Option<u32>,
     /// Id of the account
     #[arg(default_value = "10000")]
     pub account: String,
     /// Sends so many reads a second, whether or not the earlier ones are answered
-    #[arg(long, value_name = "R", value_parser = value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "R", allow_negative_numbers = true,
+        value_parser = number::<u32>(1..=1000, "cargo hops read --rate 20"))]
     pub rate: Option<u32>,
 }
 
@@ -227,7 +229,8 @@ pub enum QueueVerb {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Verify {
     /// Number of reads
-    #[arg(long = "read", value_name = "N", default_value = "100", value_parser = value_parser!(u32).range(1..=9000))]
+    #[arg(long = "read", value_name = "N", default_value = "100", allow_negative_numbers = true,
+        value_parser = number::<u32>(1..=9000, "cargo hops verify --read 200"))]
     pub reads: u32,
     /// Kills this task after half of the reads
     #[arg(long, value_name = "NAME.N")]
@@ -242,7 +245,8 @@ pub struct Verify {
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
     /// Waits this long without progress before it counts missing offers as lost
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+        value_parser = number::<u64>(0..=86_400, "cargo hops verify --patience 60"))]
     pub patience: u64,
 }
 
@@ -299,12 +303,31 @@ fn service_name(name: &str) -> Result<String, Infallible> {
     Ok(name.strip_prefix("hops_").unwrap_or(name).to_owned())
 }
 
+/// Returns the parser of a number in this range. Its error has the range and the example.
+fn number<T>(
+    range: RangeInclusive<T>,
+    example: &'static str,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
+where
+    T: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (least, most) = (range.start(), range.end());
+        number.ok_or_else(|| format!("write a number from {least} to {most}, as in `{example}`"))
+    }
+}
+
 /// Parses a time as Docker's `--since` does: a duration before now, or a date, which is local without a zone.
 fn since(text: &str) -> Result<Timestamp, String> {
-    let ago = text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    let ago = text.parse::<SignedDuration>().ok().filter(|ago| !ago.is_negative());
+    let ago = ago.and_then(|ago| Timestamp::now().checked_sub(ago).ok());
     let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|at| at.timestamp());
     let found = ago.or_else(|| text.parse().ok()).or_else(local);
-    found.ok_or_else(|| "write a time as in `--since 5m` or `--since 2026-11-20T14:47:38Z`".to_owned())
+    found.ok_or_else(|| {
+        "write a time, as in `cargo hops service logs --since 5m` or `--since 2026-11-20T14:47:38Z`"
+            .to_owned()
+    })
 }
 
 /// Parses the command line. Returns `None` if it asks for help, which is then printed.
@@ -325,7 +348,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
         }
         Ok(command_line) => Ok(Some(command_line)),
         Err(help) if !help.use_stderr() => {
-            let _ = help.print();
+            output::print(&help.to_string());
             Ok(None)
         }
         Err(error) => Err(Failure::Usage(one_line(&error.to_string()))),

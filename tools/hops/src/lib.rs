@@ -58,6 +58,8 @@ pub fn run(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Exi
         runtime.shutdown_background();
         result
     });
+    let result =
+        result.and_then(|()| output::finish().map_err(|why| Failure::Other(anyhow::Error::msg(why))));
     let Err(failure) = result else { return ExitCode::SUCCESS };
     // It may quote a server's answer. The advice on how a command is used has lines.
     let text = match &failure {

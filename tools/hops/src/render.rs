@@ -2,10 +2,10 @@
 //!
 //! Whatever is printed may be somebody else's text, so nothing but a color of our own reaches the terminal's controls.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use jiff::Timestamp;
-use printable::{printable, printable_lines};
+use printable::printable;
 use serde::Serialize;
 
 use crate::control::Event;
@@ -38,13 +38,13 @@ impl Screen {
 
     /// Prints a line, with its control characters made visible.
     pub fn line(self, text: &str) {
-        print(&printable(text));
+        output::line(text);
     }
 
     /// Prints lines for people, each as [`line`](Self::line) does; with `--json` it prints nothing.
     pub fn lines(self, text: &str) {
         if !self.json {
-            print(&printable_lines(text));
+            output::lines(text);
         }
     }
 
@@ -65,7 +65,7 @@ impl Screen {
     /// Prints a line with the name of a task between two texts, in the color of its service.
     pub fn task_line(self, before: &str, task: &str, text: &str) {
         let (before, name, text) = (printable(before), printable(task), printable(text));
-        print(&format!("{before}{} {text}", self.colored(task, &format!("{name:<18}"))));
+        output::print(&format!("{before}{} {text}\n", self.colored(task, &format!("{name:<18}"))));
     }
 
     /// Prints an event with the time of day.
@@ -91,13 +91,8 @@ impl Screen {
 
     /// Prints a table with a header.
     pub fn table(self, head: &[&str], rows: &[Vec<String>]) {
-        print(table(head, rows).trim_end());
+        output::lines(table(head, rows).trim_end());
     }
-}
-
-/// Ignores a closed standard output, as in `cargo hops service logs | head`.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Formats a table like Docker's: each column as wide as its widest cell, and three blanks between columns.

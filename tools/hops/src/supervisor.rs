@@ -9,7 +9,7 @@
 //!
 //! It does not build, does not print, and decides nothing that the compose file decides.
 
-mod process;
+pub(crate) mod process;
 mod probe;
 mod replica;
 mod change;

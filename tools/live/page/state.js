@@ -150,8 +150,9 @@ function die(state, died) {
 }
 
 /**
- * Follows the messages that have left a dead-letter queue, since a redrive logs nothing: as many as the work queue has
- * beyond its cards were redriven, the others discarded. Where the work queue is empty, too, none of those is there.
+ * Follows the messages that have left a dead-letter queue without a log line, as with a command whose log nobody reads: as
+ * many as the work queue has beyond its cards were redriven, the others discarded. Where the work queue is empty, too, none
+ * of those is there.
  */
 function emptied(state, { name, role, t }) {
   for (const message of [...at(state, `queue:${name}`)].map((id) => state.messages.get(id))) {
@@ -202,13 +203,16 @@ function fold(state, message) {
   let [taken, sent, attempts, appended, returned, deadLettered] = [false, 0, 0, 0, 0, 0];
   for (const { kind, hop, t: since, task, queue, outcome, delayMs = Infinity, attempt = 1 } of message.history) {
     taken ||= kind === "end" || hop === 7 || hop === 9;
+    const isRedriven = kind === "redriven" || outcome === "redriven";
     if (kind === "returned" && place.kind === "task" && (task === undefined || place.task === task)) {
       place = { kind: "queue", queue: work, since, returned: true };
       returned += 1;
     } else if (kind === "returned" && place.kind === "wire" && since < place.until) {
       place = { kind: "outbox", task: place.task, since };
-    } else if (kind === "redriven") place = { kind: "queue", queue: work, since, redriven: true };
-    else if (kind === "left" && !FINAL.has(place.kind)) place = { kind: "left", since };
+    } else if (isRedriven) {
+      // A replica may take the message before the redrive is logged.
+      if (place.kind === "dead") place = { kind: "queue", queue: work, since, redriven: true };
+    } else if (kind === "left" && !FINAL.has(place.kind)) place = { kind: "left", since };
     else if (kind === "end") {
       attempts = Math.max(attempts, attempt);
       deadLettered ||= Number(outcome === "dead-lettered");

@@ -81,7 +81,7 @@ const SENTENCES = {
 function toneOf({ kind, hop, up, state, level, outcome = "declined", status = 200 }) {
   if (hop === 9 || up || kind === "bus") return "good";
   if (up === false || level === "ERROR" || ["waiting", "failed", "gone"].includes(state)) return "bad";
-  return kind === "returned" || level === "WARN" || outcome !== "declined" || status !== 200 ? "warn" : "";
+  return kind === "returned" || level === "WARN" || !["declined", "redriven"].includes(outcome) || status !== 200 ? "warn" : "";
 }
 
 /** Tells an event: `{t, who, text, tone}`. Log, story and timeline use the same words. */

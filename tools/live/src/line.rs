@@ -153,6 +153,10 @@ mod tests {
             &json!({"kind": "end", "id": "m", "task": "x.1", "outcome": "declined", "request": "r", "text": "w"}),
         );
         check(
+            &json!({"message.id": "m", "delivery.outcome": "redriven", "delivery.queue": "vip_queue", "message": "redriven to vip_queue", "request": "r"}),
+            &json!({"kind": "end", "id": "m", "task": "x.1", "outcome": "redriven", "queue": "vip_queue", "request": "r", "text": "redriven to vip_queue"}),
+        );
+        check(
             &json!({"outbox.waiting": 3, "message": "3 waiting"}),
             &json!({"kind": "outbox", "task": "x.1", "waiting": 3}),
         );

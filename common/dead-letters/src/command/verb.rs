@@ -1,8 +1,6 @@
 //! The command line of `dead-letters`.
 
-use clap::{
-    CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser as NonEmpty, value_parser,
-};
+use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser as NonEmpty};
 use messaging::retry::RetryPolicy;
 
 use crate::Filter;
@@ -39,7 +37,7 @@ pub(super) enum Verb {
         #[arg(long, value_name = "TEXT", value_parser = NonEmpty::new())]
         reason: Option<String>,
         /// Lists at most N dead letters
-        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = limit, allow_negative_numbers = true)]
         limit: u32,
     },
     /// Prints a dead letter in full, with its body
@@ -74,6 +72,12 @@ pub(super) enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Parses a number of dead letters.
+fn limit(text: &str) -> Result<u32, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| format!("write a number from 1 to {}, as in --limit 20", u32::MAX))
 }
 
 impl Verb {
@@ -155,7 +159,9 @@ mod tests {
             ("dead-letters redrive --all 01a", "cannot be used with"),
             ("dead-letters discard 01a", "add --yes"),
             ("dead-letters discard", "required"),
-            ("dead-letters list --limit 0", "0"),
+            ("dead-letters list --limit 0", "write a number from 1 to 4294967295, as in --limit 20"),
+            ("dead-letters list --limit -1", "write a number from 1"),
+            ("dead-letters list --limit few", "write a number from 1"),
             ("dead-letters show ", "value is required"),
         ] {
             let checked = parse(line).and_then(|CommandLine { verb, .. }| {

@@ -76,6 +76,28 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         let Err(Failure::Usage(why)) = typed(line) else { panic!("{line}") };
         assert!(!why.contains('\n') && why.contains("cargo hops"), "{why}");
     }
+    // A number that is none, one that is out of range, and one that begins as a flag does.
+    for (line, says) in [
+        ("hops read", "from 0 to 4294967295, as in `cargo hops read 30`"),
+        ("hops read --rate", "from 1 to 1000, as in `cargo hops read --rate 20`"),
+        (
+            "hops service logs vipservice --tail",
+            "from 0 to 1000000000, as in `cargo hops service logs --tail 20`",
+        ),
+        ("hops service logs -n", "from 0 to 1000000000, as in `cargo hops service logs --tail 20`"),
+        ("hops verify --read", "from 1 to 9000, as in `cargo hops verify --read 200`"),
+        ("hops verify --patience", "from 0 to 86400, as in `cargo hops verify --patience 60`"),
+    ] {
+        for number in ["x", "1.5", "99999999999999999999", "-1"] {
+            let why = typed(&format!("{line} {number}")).unwrap_err().to_string();
+            assert!(
+                why.contains(&format!("invalid value '{number}'")) && why.contains(says),
+                "{line}: {why}"
+            );
+        }
+    }
+    let why = typed("hops service logs --since -5m").unwrap_err().to_string();
+    assert!(why.contains("as in `cargo hops service logs --since 5m`"), "{why}");
     for (line, instead) in [
         ("hops logs -f", "cargo hops service logs"),
         ("hops ps x", "cargo hops service ps"),

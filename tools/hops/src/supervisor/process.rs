@@ -54,7 +54,7 @@ impl Process {
         for folder in &plan.folders {
             fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {folder}"))?;
         }
-        let log = new_log(project, spec)?;
+        let log = new_log(project, spec.task, spec.id)?;
         let file = File::create_new(&log).with_context(|| format!("cannot write {}", log.display()))?;
         // The child inherits the file, and with it the lock: see `state`.
         file.try_lock().with_context(|| format!("cannot lock {}", log.display()))?;
@@ -139,16 +139,16 @@ impl Exit {
     }
 }
 
-/// Returns the path of a new log, whose name sorts by time. Removes the oldest logs of the task.
-fn new_log(project: &Project, spec: ProcessSpec<'_>) -> Result<PathBuf> {
+/// Returns the path of a new log of a task's process, whose name sorts by time. Removes the oldest logs of the task.
+pub(crate) fn new_log(project: &Project, task: &str, id: &str) -> Result<PathBuf> {
     let folder = project.create_folder("logs")?;
-    let mut earlier: Vec<_> = crate::logs::of_task(&folder, spec.task);
+    let mut earlier: Vec<_> = crate::logs::of_task(&folder, task);
     earlier.sort();
     for old in earlier.iter().rev().skip(LOGS_KEPT) {
         let _ = fs::remove_file(old);
     }
     let millis = jiff::Timestamp::now().as_millisecond();
-    Ok(folder.join(format!("{}.{millis}-{}.log", spec.task, spec.id)))
+    Ok(folder.join(format!("{task}.{millis}-{id}.log")))
 }
 
 /// Returns the last plain line of a log: the error of a process that cannot start.

@@ -47,13 +47,14 @@ pub async fn logs(
     if !follow {
         return Ok(());
     }
-    loop {
+    while !output::is_lost() {
         sleep(LOG_POLL_INTERVAL).await;
         tail.read_new()
             .iter()
             .filter(|line| is_wanted(line))
             .for_each(|line| show(screen, line, view.timestamps));
     }
+    Ok(())
 }
 
 /// Prints the lines that the tasks write from now on.

@@ -75,7 +75,7 @@ async fn send(url: &str, count: Option<u32>, rate: Option<u32>, on_answer: &mut 
     let client = client.build().unwrap_or_default();
     let mut numbers = 0..count.unwrap_or(u32::MAX);
     let Some(rate) = rate else {
-        for _ in numbers {
+        while !output::is_lost() && numbers.next().is_some() {
             on_answer(read_once(client.clone(), url.to_owned()).await);
         }
         return;
@@ -85,7 +85,7 @@ async fn send(url: &str, count: Option<u32>, rate: Option<u32>, on_answer: &mut 
     let mut in_flight = JoinSet::new();
     loop {
         tokio::select! {
-            _ = ticks.tick(), if !numbers.is_empty() => {
+            _ = ticks.tick(), if !numbers.is_empty() && !output::is_lost() => {
                 numbers.next();
                 in_flight.spawn(read_once(client.clone(), url.to_owned()));
             }

@@ -1,6 +1,9 @@
 //! The verbs of Docker.
 
 use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -168,6 +171,28 @@ async fn logs_are_found_by_service_and_by_request() {
     assert_eq!(last.lines().count(), 2, "{last}");
     assert_eq!(checkout.hops(&["service", "logs", "--since", "1h", "vipservice"]).ok(), own);
     assert_eq!(checkout.hops(&["service", "logs", "--since", "2100-01-01T00:00:00Z"]).ok(), "");
+
+    for words in
+        [&["service", "logs"][..], &["service", "logs", "-f"], &["service", "ls"], &["--json", "status"]]
+    {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = checkout.command(words).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?} > /dev/full: {error}");
+        assert!(error.contains("standard output cannot be written"), "{words:?}: {error}");
+    }
+    // As `| head -1` does: the reader goes after the first line, and what comes next shows it.
+    let mut follower = checkout.command(&["service", "logs", "-f", "--tail", "1", "accountservice"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    until_true("`service logs -f` ends after its reader", PATIENCE, async || {
+        checkout.get(6767, "/accounts/10000").await;
+        follower.try_wait().unwrap().is_some()
+    })
+    .await;
+    let output = follower.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
 #[tokio::test]

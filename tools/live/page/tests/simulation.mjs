@@ -229,6 +229,9 @@ export class Simulation {
       message.behavior = {};
       this.truth.set(message.id, "queue:vip_queue");
       this.work.push(message);
+      // Of half of them there is a log line.
+      const redriven = { kind: "end", id: message.id, task: "vipservice.dead-letters", outcome: "redriven", queue: "vip_queue" };
+      if (this.random() < 0.5) this.emit(redriven);
     }
     this.dead = [];
     this.after(1, () => this.deliver());

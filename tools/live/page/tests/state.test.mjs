@@ -77,6 +77,8 @@ test("each of these ends where it should, in order and in reverse order", () => 
     ["attempt 2", [...sent, hop(7, 7), end("retried", 8, { queue: "vip_queue.retry.1000", delayMs: 1000 }), hop(7, 1010, { attempt: 2 })], 1100, "task:vipservice.1"],
     ["dead-lettered", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" })], 90_000, "queue:vip_queue.dead"],
     ["redriven", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), hop(8, 9001), hop(9, 9002)], 9100, "done"],
+    ["redriven by a logged command", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), end("redriven", 9000, { task: "vipservice.dead-letters", queue: "vip_queue" })], 9100, "queue:vip_queue"],
+    ["redriven, and taken before that is logged", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), end("redriven", 9001, { task: "vipservice.dead-letters", queue: "vip_queue" })], 9100, "task:vipservice.1"],
     ["killed in flight", [task("ready", 0), ...sent, hop(7, 7), task("waiting", 20)], 30, "queue:vip_queue"],
     ["killed and delivered elsewhere first", [task("ready", 0), ...sent, hop(7, 7), hop(7, 9, { task: "vipservice.2" }), task("waiting", 20)], 30, "task:vipservice.2"],
     ["in flight at a frozen replica", [task("ready", 0), ...sent, hop(7, 7), task("paused", 20)], 90_000, "task:vipservice.1"],
@@ -124,7 +126,8 @@ test("an event that comes twice changes nothing", () => {
 
 test("a message that is redriven and dead-lettered again counts once", () => {
   const dead = (ms) => [hop(7, ms), end("dead-lettered", ms + 1, { queue: "vip_queue.dead" })];
-  const state = after([...NINE.slice(3, 6), ...dead(7), ...dead(5002)], 9000);
+  const redriven = end("redriven", 5000, { task: "vipservice.dead-letters", queue: "vip_queue" });
+  const state = after([...NINE.slice(3, 6), ...dead(7), redriven, ...dead(5002)], 9000);
   assert.equal(place(state), "queue:vip_queue.dead");
   assert.equal(state.messages.get("m").deadLettered, 1);
   assert.equal(state.totals.deadLettered, 1);
