@@ -54,7 +54,7 @@ pub fn open_store(folder: &Path) -> Result<sled::Db, String> {
     let opened = match open() {
         // sled takes its lock before it reads, so no other process uses these files.
         Err(sled::Error::Corruption { .. })
-            if snapshot::set_aside_damaged(folder).map_err(|e| format!("the store {shown}: {e}"))? =>
+            if snapshot::set_aside_unfinished(folder).map_err(|e| format!("the store {shown}: {e}"))? =>
         {
             open()
         }

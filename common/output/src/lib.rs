@@ -1,4 +1,4 @@
-//! Standard output of a command. Every program prints with [`line`] or [`lines`], and calls [`finish`] before it exits.
+//! Standard output of a command. Every program prints with [`line()`] or [`lines`], and calls [`finish`] before it exits.
 //!
 //! A failed write does not interrupt the command, whose work may be half done. It makes the exit code 1 at the end, as in
 //! the programs of GNU. A reader that closes its pipe, as `head` does, has seen enough and is no error.
@@ -19,7 +19,7 @@ pub fn line(text: &str) {
     print(&format!("{}\n", printable(text)));
 }
 
-/// Prints lines, each as [`line`] does.
+/// Prints lines, each as [`line()`] does.
 pub fn lines(text: &str) {
     print(&format!("{}\n", printable_lines(text)));
 }

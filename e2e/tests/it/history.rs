@@ -51,7 +51,7 @@ async fn a_replica_reads_the_newest_offers_of_a_long_stream_and_shows_what_the_o
     let old = launch(1).start().await;
     old.until_ready().await;
     // Every seventh one is a duplicate of the offer fifty entries before, so there are some across each start.
-    let id = |n: usize| format!("offer-{}", if n % 7 == 0 && n > 50 { n - 50 } else { n });
+    let id = |n: usize| format!("offer-{}", if n.is_multiple_of(7) && n > 50 { n - 50 } else { n });
     let entries = (0..ENTRIES).map(|n| (id(n), entry(&id(n), &format!("v.{}", n % 3))));
     publish(system.vhost(), "offers", entries).await;
     publish(system.vhost(), "vip_queue.dead", [id(1), id(ENTRIES - 1)].map(|id| (id, b"{}".to_vec()))).await;

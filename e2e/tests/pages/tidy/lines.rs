@@ -6,8 +6,8 @@ use super::source::{Source, shipped};
 
 /// Subjects, each with its folders and the most lines of code that they may have.
 const BUDGETS: &[(&str, &[&str], usize)] = &[
-    // 500 and the snapshots of sled that are not whole.
-    ("accountservice", &["accountservice/"], 525),
+    // 500 and the unfinished snapshots of sled.
+    ("accountservice", &["accountservice/"], 515),
     // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
     ("vipservice", &["vipservice/"], 805),
     ("failpoint", &["common/failpoint/"], 60),
