@@ -13,6 +13,17 @@ use crate::plan::Kind;
 /// First bytes of a client of AMQP 0-9-1; a broker answers with a frame of type 1, `connection.start`.
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
+/// State of a task, as it reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It is ready for requests.
+    Ready,
+    /// It is not ready yet, and reports this number, which grows while it gets ready.
+    Progress(u64),
+    /// It is not ready, or does not answer.
+    NotReady,
+}
+
 /// Probe of one task. Each check opens a new connection, as a new client would.
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -27,25 +38,32 @@ impl Probe {
         Self { client: client.unwrap_or_default(), kind, port }
     }
 
-    /// Returns true if the task is ready for requests.
-    pub(crate) async fn is_ready(&self, limit: Duration) -> bool {
-        match self.kind {
-            Kind::Service => self.answers_200("/readyz", limit).await,
-            Kind::Broker => timeout(limit, self.sends_start_frame()).await.unwrap_or(false),
-        }
+    /// Returns whether the task is ready for requests, and how far it is on its way.
+    pub(crate) async fn readiness(&self, limit: Duration) -> Readiness {
+        let progress = match self.kind {
+            Kind::Service => match self.get("/readyz", limit).await {
+                Ok(answer) if answer.status().is_success() => return Readiness::Ready,
+                Ok(answer) => answer.bytes().await.ok().and_then(|report| progress_in(&report)),
+                Err(_) => None,
+            },
+            Kind::Broker if timeout(limit, self.sends_start_frame()).await.unwrap_or(false) => {
+                return Readiness::Ready;
+            }
+            Kind::Broker => None,
+        };
+        progress.map_or(Readiness::NotReady, Readiness::Progress)
     }
 
     /// Returns true if the task is alive, even if it is not ready because its broker is down.
     pub(crate) async fn is_alive(&self, limit: Duration) -> bool {
         match self.kind {
-            Kind::Service => self.answers_200("/livez", limit).await,
+            Kind::Service => self.get("/livez", limit).await.is_ok_and(|answer| answer.status().is_success()),
             Kind::Broker => timeout(limit, self.sends_start_frame()).await.unwrap_or(false),
         }
     }
 
-    async fn answers_200(&self, path: &str, limit: Duration) -> bool {
-        let request = self.client.get(format!("http://127.0.0.1:{}{path}", self.port)).timeout(limit);
-        request.send().await.is_ok_and(|answer| answer.status().is_success())
+    async fn get(&self, path: &str, limit: Duration) -> reqwest::Result<reqwest::Response> {
+        self.client.get(format!("http://127.0.0.1:{}{path}", self.port)).timeout(limit).send().await
     }
 
     async fn sends_start_frame(&self) -> bool {
@@ -55,5 +73,24 @@ impl Probe {
             stream.read_u8().await
         };
         first_byte.await.is_ok_and(|frame_type| frame_type == 1)
+    }
+}
+
+/// Returns the number `progress` of a report of `/readyz`.
+fn progress_in(report: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(report).ok()?.get("progress")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_from_a_report_that_has_it() {
+        let report = br#"{"status":"DOWN","progress":12000,"checks":{"offers":{"status":"DOWN"}}}"#;
+        assert_eq!(progress_in(report), Some(12_000));
+        for report in [br#"{"status":"DOWN"}"#.as_slice(), br#"{"progress":"many"}"#, b"", b"<html>"] {
+            assert_eq!(progress_in(report), None);
+        }
     }
 }

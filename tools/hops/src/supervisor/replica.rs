@@ -12,13 +12,13 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Supervisor,
-    probe::Probe,
+    probe::{Probe, Readiness},
     process::{Exit, Process, ProcessSpec, binary_in, last_error},
 };
 use crate::{
@@ -61,6 +61,9 @@ pub(crate) struct Replica {
     /// Cancelled when its last process has exited.
     pub stopped: CancellationToken,
     status: watch::Sender<TaskStatus>,
+    /// The most progress that its processes have reported; it is never set back, so that no slot that restarts again and
+    /// again seems to get on.
+    progress: watch::Sender<u64>,
     /// True while its process is to be frozen.
     paused: watch::Sender<bool>,
     /// Exited tasks, the latest first.
@@ -90,6 +93,7 @@ impl Replica {
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
             status: watch::Sender::new(status),
+            progress: watch::Sender::default(),
             paused: watch::Sender::new(false),
             past: Mutex::default(),
             starts: AtomicU32::default(),
@@ -109,12 +113,15 @@ impl Replica {
         self.status.borrow().phase
     }
 
-    /// Waits until the task is ready, or has exited for good.
+    /// Waits until the task is ready, or has exited for good. The limit begins again each time that the task reports
+    /// progress.
     pub(crate) async fn wait_until_ready(&self, limit: Duration) -> Result<(), NotReady> {
         let mut status = self.status.subscribe();
-        let ready =
-            status.wait_for(|status| matches!(status.phase, Phase::Ready | Phase::Failed | Phase::Complete));
-        let reached = tokio::time::timeout(limit, ready).await.ok().and_then(Result::ok).map(|s| s.phase);
+        let ready = async {
+            let is_over = |phase| matches!(phase, Phase::Ready | Phase::Failed | Phase::Complete);
+            status.wait_for(|status| is_over(status.phase)).await.ok().map(|status| status.phase)
+        };
+        let reached = while_progress(ready, self.progress.subscribe(), limit).await.flatten();
         match reached {
             Some(Phase::Ready) => Ok(()),
             _ => Err(NotReady { task: self.name.clone(), limit, last_error: self.status().error }),
@@ -284,7 +291,11 @@ impl Replica {
         let (mut alive, mut failures) = (Instant::now(), 0);
         loop {
             ticks.tick().await;
-            let is_ready = probe.is_ready(health.timeout.min(Duration::from_secs(3))).await;
+            let readiness = probe.readiness(health.timeout.min(Duration::from_secs(3))).await;
+            let is_ready = readiness == Readiness::Ready;
+            if let Readiness::Progress(now) = readiness {
+                self.progress.send_if_modified(|most| now > std::mem::replace(most, now.max(*most)));
+            }
             let phase = self.phase();
             if is_ready && phase != Phase::Ready {
                 self.set(supervisor, |status| status.phase = Phase::Ready);
@@ -323,5 +334,39 @@ impl Replica {
             TaskStatus { phase, error, since: Timestamp::now(), pid: None, port: None, ..self.status() },
         );
         past.truncate(HISTORY_LENGTH);
+    }
+}
+
+/// Waits for `work` until there was no progress for `limit`: then it returns `None`.
+async fn while_progress<T>(
+    work: impl Future<Output = T>,
+    mut progress: watch::Receiver<u64>,
+    limit: Duration,
+) -> Option<T> {
+    let stuck = async { while let Ok(Ok(())) = timeout(limit, progress.changed()).await {} };
+    tokio::select! {
+        done = work => Some(done),
+        () = stuck => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_task_is_waited_for_while_it_reports_progress_and_a_stuck_one_is_not() {
+        let progress = watch::Sender::new(0);
+        let slow = async {
+            for entries in 1..10 {
+                sleep(LIMIT - Duration::from_secs(1)).await;
+                progress.send_replace(entries);
+            }
+        };
+        assert_eq!(while_progress(slow, progress.subscribe(), LIMIT).await, Some(()));
+        let stuck = sleep(LIMIT + Duration::from_secs(1));
+        assert_eq!(while_progress(stuck, progress.subscribe(), LIMIT).await, None);
     }
 }
