@@ -130,10 +130,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_free_if_nobody_has_it_on_any_address_of_localhost() {
-        let Ok(used) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        // Not from the range of outgoing connections, which other tests make on the other address.
+        let port = stable_port().unwrap();
+        let Ok(used) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) else {
             return eprintln!("NOT TESTED: this machine has no IPv6");
         };
-        let port = used.local_addr().unwrap().port();
         assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
         let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
         assert!(error.contains("on ::1, an address of localhost"), "{error}");
