@@ -51,7 +51,7 @@ pub struct Rows {
     /// Entries of the last `max` offsets, oldest first, and the newest of them with each id.
     recent: VecDeque<(u64, Arc<str>)>,
     recent_by_id: HashMap<Arc<str>, u64>,
-    /// Whether there are older offers, which were dropped or not read.
+    /// True if there are older offers, which were dropped or not read.
     is_partial: bool,
 }
 

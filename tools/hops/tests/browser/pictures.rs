@@ -49,7 +49,7 @@ async fn a_tour_is_recorded() {
     let mut tour = checkout.command(&["tour"]);
     let mut tour = tour.stdout(Stdio::null()).spawn().unwrap();
 
-    // What vipservice.2 has been given waits, since it is frozen. The tour waits, too, until the broker's numbers are there.
+    // The messages that vipservice.2 has been given wait, since it is frozen. The tour waits, too, until the broker's numbers are there.
     page.until_task("vipservice.2", "paused").await;
     page.until("document.querySelector('[data-queue=vip_queue]').dataset.cards >= 3").await;
     kill_process(Pid::from_child(&tour), Signal::STOP).unwrap();
