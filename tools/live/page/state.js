@@ -9,6 +9,8 @@ const LIMITS = { open: 50_000, requests: 10_000, history: 200, log: 300, moves: 
 const WIRE_MS = 1000;
 /** The broker's numbers are polled, so a card must be this old before an empty queue says that it has left. */
 const STALE_MS = 2000;
+/** A command logs a redrive when the broker has confirmed it: at most this long after a replica has taken the message. */
+const REDRIVE_MS = 5000;
 /** A task that is gone stays in the picture for this time. */
 const GONE_MS = 4000;
 
@@ -201,17 +203,20 @@ function fold(state, message) {
   const work = workQueue(state, message);
   let place = { kind: "queue", queue: work, since: message.history[0].t };
   let [taken, sent, attempts, appended, returned, deadLettered] = [false, 0, 0, 0, 0, 0];
+  let takenFromDead = -Infinity;
   for (const { kind, hop, t: since, task, queue, outcome, delayMs = Infinity, attempt = 1 } of message.history) {
     taken ||= kind === "end" || hop === 7 || hop === 9;
     const isRedriven = kind === "redriven" || outcome === "redriven";
+    if (place.kind === "dead" && !isRedriven && (kind === "hop" || kind === "end")) takenFromDead = since;
     if (kind === "returned" && place.kind === "task" && (task === undefined || place.task === task)) {
       place = { kind: "queue", queue: work, since, returned: true };
       returned += 1;
     } else if (kind === "returned" && place.kind === "wire" && since < place.until) {
       place = { kind: "outbox", task: place.task, since };
     } else if (isRedriven) {
-      // A replica may take the message before the redrive is logged.
-      if (place.kind === "dead") place = { kind: "queue", queue: work, since, redriven: true };
+      // By then a replica may have taken the message already, and may have dead-lettered it again.
+      const isLate = outcome !== undefined && since < takenFromDead + REDRIVE_MS;
+      if (place.kind === "dead" && !isLate) place = { kind: "queue", queue: work, since, redriven: true };
     } else if (kind === "left" && !FINAL.has(place.kind)) place = { kind: "left", since };
     else if (kind === "end") {
       attempts = Math.max(attempts, attempt);

@@ -127,9 +127,9 @@ export class Simulation {
     if (this.tasks.get(task).state === "paused") return this.after(50, () => this.handle(task, process, message, token));
     const { id, request, behavior } = message;
     const ended = (outcome, more) => this.emit({ kind: "end", id, task, request, outcome, ...more });
-    if (behavior.fails > (message.failures ?? 0)) {
+    if (behavior.poison || behavior.fails > (message.failures ?? 0)) {
       message.failures = (message.failures ?? 0) + 1;
-      const delayMs = [1000, 5000, 30000][message.failures - 1];
+      const delayMs = behavior.poison ? undefined : [1000, 5000, 30000][message.failures - 1];
       this.release(task, message);
       if (!delayMs) {
         this.truth.set(id, "queue:vip_queue.dead");
@@ -226,12 +226,12 @@ export class Simulation {
   redrive() {
     for (const message of this.dead ?? []) {
       message.failures = 0;
-      message.behavior = {};
+      message.behavior = { poison: this.random() < 0.5 };
       this.truth.set(message.id, "queue:vip_queue");
       this.work.push(message);
-      // Of half of them there is a log line.
+      // Of half of them there is a log line, which may come after the message is dead-lettered again.
       const redriven = { kind: "end", id: message.id, task: "vipservice.dead-letters", outcome: "redriven", queue: "vip_queue" };
-      if (this.random() < 0.5) this.emit(redriven);
+      if (this.random() < 0.5) this.after(this.random() * 10, () => this.emit(redriven));
     }
     this.dead = [];
     this.after(1, () => this.deliver());

@@ -79,6 +79,8 @@ test("each of these ends where it should, in order and in reverse order", () => 
     ["redriven", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), hop(8, 9001), hop(9, 9002)], 9100, "done"],
     ["redriven by a logged command", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), end("redriven", 9000, { task: "vipservice.dead-letters", queue: "vip_queue" })], 9100, "queue:vip_queue"],
     ["redriven, and taken before that is logged", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), end("redriven", 9001, { task: "vipservice.dead-letters", queue: "vip_queue" })], 9100, "task:vipservice.1"],
+    ["dead-lettered again before the redrive is logged", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), end("dead-lettered", 9001, { queue: "vip_queue.dead" }), end("redriven", 9002, { task: "vipservice.dead-letters", queue: "vip_queue" })], 9100, "queue:vip_queue.dead"],
+    ["redriven for the second time", [...sent, hop(7, 7), end("dead-lettered", 8, { queue: "vip_queue.dead" }), hop(7, 9000), end("dead-lettered", 9001, { queue: "vip_queue.dead" }), end("redriven", 19_000, { task: "vipservice.dead-letters", queue: "vip_queue" })], 19_100, "queue:vip_queue"],
     ["killed in flight", [task("ready", 0), ...sent, hop(7, 7), task("waiting", 20)], 30, "queue:vip_queue"],
     ["killed and delivered elsewhere first", [task("ready", 0), ...sent, hop(7, 7), hop(7, 9, { task: "vipservice.2" }), task("waiting", 20)], 30, "task:vipservice.2"],
     ["in flight at a frozen replica", [task("ready", 0), ...sent, hop(7, 7), task("paused", 20)], 90_000, "task:vipservice.1"],
@@ -188,7 +190,7 @@ test("a random system leaves no ghost and loses no card, whatever the order in w
       const dice = system.random();
       const any = `vipservice.${1 + Math.floor(system.random() * 3)}`;
       if (dice < 0.55) for (let n = 0; n < 1 + system.random() * 12; n += 1) system.read();
-      else if (dice < 0.63) system.read("10000", { fails: 1 + Math.floor(system.random() * 4) });
+      else if (dice < 0.63) system.read("10000", { fails: 1 + Math.floor(system.random() * 4), poison: system.random() < 0.3 });
       else if (dice < 0.68) system.read("10001", { declined: true });
       else if (dice < 0.72) system.read("10000", { unacked: true });
       else if (dice < 0.8) system.kill(any);
