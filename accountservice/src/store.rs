@@ -6,6 +6,7 @@ mod snapshot;
 
 use std::{convert::Infallible, ops::Bound, path::Path};
 
+use service::instance::create_private_folder;
 use sled::{
     Transactional,
     transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
@@ -50,7 +51,10 @@ pub enum StoreError {
 /// A sentence that says what to do, above all when another process has it.
 pub fn open_store(folder: &Path) -> Result<sled::Db, String> {
     let shown = folder.display();
-    let open = || sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open();
+    let open = || {
+        create_private_folder(folder)?;
+        sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()
+    };
     let opened = match open() {
         // sled takes its lock before it reads, so no other process uses these files.
         Err(sled::Error::Corruption { .. })
@@ -136,6 +140,8 @@ impl AccountStore for SledAccountStore {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::settings::Settings;
 
@@ -179,5 +185,15 @@ mod tests {
         let _first = open_store(folder.path()).unwrap();
         let error = open_store(folder.path()).unwrap_err();
         assert!(error.contains("in use") && error.contains("--data-dir"), "{error}");
+    }
+
+    #[test]
+    fn others_cannot_read_accounts() {
+        let above = tempfile::TempDir::new().unwrap();
+        let folder = above.path().join("data/accountservice.1");
+        open_store(&folder).unwrap();
+        for made in [above.path().join("data"), folder] {
+            assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+        }
     }
 }

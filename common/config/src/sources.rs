@@ -9,7 +9,7 @@ use std::{
 
 use config::{File, FileFormat, Map, Source as _, Value, ValueKind};
 use config_client::{ConfigServer, Failed, PropertySource, REQUEST_TIMEOUT};
-use printable::printable;
+use output::printable;
 use serde_json::Value as Json;
 
 use super::{

@@ -18,7 +18,7 @@ use messaging::{
     metrics::Metrics,
     retry::RetryPolicy,
 };
-use printable::printable;
+use output::printable;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 

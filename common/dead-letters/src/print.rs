@@ -1,7 +1,7 @@
 //! Dead letters as text for people, and as JSON for programs. Pure.
 
 use messaging::{Message, header, retry::FailureHistory};
-use printable::printable;
+use output::printable;
 use serde_json::{Value, json};
 
 use super::letter::DeadLetter;

@@ -4,12 +4,14 @@
 //! the programs of GNU. A reader that closes its pipe, as `head` does, has seen enough and is no error.
 //! Log lines are not printed here: a service runs on when its log cannot be written.
 
+mod printable;
+
 use std::{
     io::{self, ErrorKind, Write},
     sync::OnceLock,
 };
 
-use printable::{printable, printable_lines};
+pub use self::printable::{printable, printable_lines};
 
 /// First error of standard output, after which nothing more is written.
 static LOST: OnceLock<io::Error> = OnceLock::new();

@@ -1,8 +1,9 @@
 //! The name of a process and the folder of its data.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -55,9 +56,17 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
+/// Creates a folder for data that only its owner may read; one that is there keeps its rights.
+///
+/// # Errors
+/// The folder cannot be created.
+pub fn create_private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Takes the first number whose lock is free. The kernel frees a lock when its process ends, however it ends.
 fn first_free(service: &str, data: &Path) -> io::Result<(u32, File)> {
-    fs::create_dir_all(data)?;
+    create_private_folder(data)?;
     for number in 1.. {
         let file = File::create(data.join(format!("{service}.{number}.lock")))?;
         match file.try_lock() {

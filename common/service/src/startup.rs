@@ -11,7 +11,7 @@ use std::{
 
 use documented::DocumentedFields;
 use hops_config::{Section, SettingsError};
-use printable::{printable, printable_lines};
+use output::{printable, printable_lines};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{net::TcpListener, runtime::Builder};
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use printable::printable;
+use output::printable;
 use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,

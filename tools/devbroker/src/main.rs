@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use devbroker::{DevBroker, Options};
-use printable::printable;
+use output::printable;
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \

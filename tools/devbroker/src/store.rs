@@ -5,8 +5,9 @@
 //! off at the end, as a kill during a write leaves it, is dropped at the next start: nothing was confirmed for it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -38,7 +39,8 @@ impl Store {
     /// # Errors
     /// If the folder cannot be used, another broker uses it, or the log has another format or version.
     pub(crate) fn open(folder: &Path, now: u64, core: Core) -> io::Result<(Self, Core)> {
-        std::fs::create_dir_all(folder)?;
+        // Messages are not for others.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let lock = File::create(folder.join("lock"))?;
         lock.try_lock().map_err(|_| {
             io::Error::new(io::ErrorKind::AddrInUse, format!("another devbroker uses {}", folder.display()))

@@ -1,11 +1,12 @@
 //! Forwards the TCP connections of one port to replicas, in turn.
 //!
-//! It forwards bytes, and knows no protocol. A new connection goes to the next replica that accepts it; an open connection
+//! It forwards bytes, and knows of HTTP only where a request's head ends. A new connection goes to the next replica that accepts it; an open connection
 //! stays with its replica, even if the list of replicas changes. `cargo hops` sets the list; the binary of this crate
 //! takes it from the name server.
 //!
 //! The number of connections is limited. A new one beyond the limit takes the place of the one that has been idle longest:
-//! its client has sent nothing yet, or its replica spoke last. All others may have a request in flight, and are not closed.
+//! its client has not sent the whole head of a request yet, or its replica spoke last. All others may have a request in
+//! flight, and are not closed.
 
 mod turns;
 

@@ -38,10 +38,14 @@ impl Echo {
     }
 }
 
-/// Request that is answered when the test allows it; any other byte is answered at once.
+/// Request that is answered when the test allows it; any other byte but a line's end is answered at once.
 const HELD: u8 = b'h';
-/// Half a request, for which the replica closes the connection.
-const HALF: u8 = b'x';
+/// Byte for which the replica closes the connection.
+const CLOSE: u8 = b'x';
+/// Part of a request's head: the replica waits for the rest.
+const HALF: u8 = b'\n';
+/// End of a request's head.
+const EMPTY_LINE: &[u8] = b"\n\n";
 
 /// Replica that reads requests of one byte, and answers each with the same byte.
 struct Slow {
@@ -62,7 +66,8 @@ impl Slow {
                 open.spawn(async move {
                     while let Ok(byte) = stream.read_u8().await {
                         match byte {
-                            HALF => return,
+                            CLOSE => return,
+                            b'\n' => continue,
                             HELD => held.acquire().await.unwrap().forget(),
                             _ => {}
                         }
@@ -192,7 +197,7 @@ async fn closed(stream: &mut TcpStream) {
 async fn a_full_forwarder_closes_idle_connections_for_new_ones_and_no_request_in_flight() {
     let replica = Slow::new().await;
     let front = Front::with_limit(3, vec![replica.address]).await;
-    let mut in_flight = front.send(&[HELD]).await;
+    let mut in_flight = front.send(&[&[HELD], EMPTY_LINE].concat()).await;
     let mut silent = front.send(&[]).await;
     let mut answered = front.send(b"a").await;
     answer(&mut answered, b'a').await;
@@ -228,10 +233,20 @@ async fn a_request_that_waits_for_a_replica_is_not_closed() {
 async fn a_client_that_stays_after_its_replica_has_closed_takes_no_place() {
     let replica = Slow::new().await;
     let front = Front::with_limit(1, vec![replica.address]).await;
-    let mut stays = front.send(&[HALF]).await;
+    let mut stays = front.send(&[CLOSE]).await;
     closed(&mut stays).await;
     let mut next = front.send(b"a").await;
     answer(&mut next, b'a').await;
+}
+
+#[tokio::test]
+async fn half_a_request_keeps_nobody_out() {
+    let replica = Slow::new().await;
+    let front = Front::with_limit(1, vec![replica.address]).await;
+    let mut half = front.send(&[HALF]).await;
+    let mut whole = front.send(b"a").await;
+    answer(&mut whole, b'a').await;
+    closed(&mut half).await;
 }
 
 #[test]

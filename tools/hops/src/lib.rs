@@ -40,7 +40,7 @@ pub mod failure;
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use printable::{printable, printable_lines};
+use output::{printable, printable_lines};
 
 use crate::{
     cli::{CommandLine, ServiceVerb, Verb},

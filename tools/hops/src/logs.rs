@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use printable::printable;
+use output::printable;
 use serde_json::Value;
 
 /// Returns the log files of one task, `NAME.SLOT.TIME-ID.log`, in no particular order.

@@ -5,7 +5,7 @@
 use std::io::IsTerminal as _;
 
 use jiff::Timestamp;
-use printable::printable;
+use output::printable;
 use serde::Serialize;
 
 use crate::control::Event;

@@ -26,7 +26,7 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 200 and the log of a command.
     ("telemetry", &["common/telemetry/"], 215),
     ("probe", &["common/probe/"], 60),
-    ("output", &["common/output/"], 50),
+    ("output", &["common/output/"], 75),
     ("config with properties", &["common/config/", "common/properties/"], 1420),
     ("config-client", &["common/config-client/"], 250),
     ("tls-advice", &["common/tls-advice/"], 60),
@@ -44,8 +44,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
 /// the messages move: its server, and what it shows of processes and of a swarm; 150 for idle connections of the forwarder, and
-/// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals.
-const WHOLE_REPOSITORY: usize = 37_000;
+/// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals; 50 for half-sent requests at
+/// the forwarder, and folders that only their owner reads.
+const WHOLE_REPOSITORY: usize = 37_050;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

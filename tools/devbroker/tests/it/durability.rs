@@ -1,6 +1,6 @@
 //! Durability: restarts, kills and damaged logs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 
 use crate::kit::*;
 use devbroker::{DevBroker, Options};
@@ -96,9 +96,11 @@ async fn a_delivery_that_was_out_when_it_was_killed_comes_again_and_says_so() {
 
 #[tokio::test]
 async fn a_log_that_is_cut_anywhere_is_read_up_to_there() {
-    let folder = tempdir().unwrap();
-    let options = || Options { data_dir: Some(folder.path().into()), ..Options::default() };
+    let above = tempdir().unwrap();
+    let folder = above.path().join("data");
+    let options = || Options { data_dir: Some(folder.clone()), ..Options::default() };
     let first = broker(options()).await;
+    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "others cannot read messages");
     {
         let (_connection, channel) = channel(&first.url()).await;
         declare(&channel, "q", "quorum").await;
@@ -107,10 +109,10 @@ async fn a_log_that_is_cut_anywhere_is_read_up_to_there() {
         }
     }
     first.stop().await;
-    let whole = std::fs::read(folder.path().join("log")).unwrap();
+    let whole = std::fs::read(folder.join("log")).unwrap();
     let mut before = 0;
     for end in (0..=whole.len()).step_by(61).chain([whole.len()]) {
-        std::fs::write(folder.path().join("log"), &whole[..end]).unwrap();
+        std::fs::write(folder.join("log"), &whole[..end]).unwrap();
         let again = broker(options()).await;
         let (_, queues) = ask(again.admin_address().unwrap(), "GET", "/queues").await;
         let messages = queues[0]["messages"].as_u64().unwrap_or(0);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use printable::printable;
+use output::printable;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
@@ -155,8 +156,13 @@ async fn idle_clients_beyond_the_open_files_lock_out_neither_commands_nor_reader
     up.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     assert!(up.current_dir(checkout.path()).stdout(Stdio::null()).status().unwrap().success());
 
-    let connect = || TcpStream::connect(("127.0.0.1", checkout.port(6767))).unwrap();
-    let idle: Vec<_> = (0..200).map(|_| connect()).collect();
+    // Half of them have sent half a request.
+    let connect = |n: usize| {
+        let mut stream = TcpStream::connect(("127.0.0.1", checkout.port(6767))).unwrap();
+        stream.write_all(&b"GET / HTTP/1.1\r\nHost: x\r\n"[..n % 2 * 25]).unwrap();
+        stream
+    };
+    let idle: Vec<_> = (0..200).map(connect).collect();
     checkout.hops(&["status"]).ok();
     assert_eq!(checkout.get(6767, "/accounts/10001").await.status, 200);
     checkout.hops(&["service", "scale", "vipservice=2"]).ok();
