@@ -77,10 +77,10 @@ impl SharedBroker {
 }
 
 /// A port of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from:
-/// it is still free when a broker or a proxy comes back to it.
+/// it is still free when a broker or a proxy comes back to it. `cargo hops` takes those of its replicas from 24,000 on.
 pub fn free_port() -> u16 {
     loop {
-        let port = rand::random_range(20_000..32_000);
+        let port = rand::random_range(17_000..24_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

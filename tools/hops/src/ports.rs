@@ -78,9 +78,9 @@ pub fn for_task() -> Result<u16> {
 
 /// Returns a free port below the range of outgoing connections, so that it is still free when the service restarts.
 fn stable_port() -> Result<u16> {
-    let candidates: Vec<u16> = (20_000..32_000).collect();
+    let candidates: Vec<u16> = (24_000..32_000).collect();
     let tries = candidates.sample(&mut rand::rng(), 200);
-    tries.copied().find(|port| is_free(*port)).context("this machine has no free port from 20000 to 32000")
+    tries.copied().find(|port| is_free(*port)).context("this machine has no free port from 24000 to 32000")
 }
 
 /// Returns the process that listens on a port, if the current user may see it. macOS and most Linux systems have `lsof`,

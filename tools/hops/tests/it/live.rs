@@ -145,7 +145,9 @@ async fn a_viewer_sees_the_hops_of_a_read_in_their_order_and_what_a_click_does()
     assert_eq!(BTreeSet::from_iter(hops.iter().copied()), (4..=9).collect());
     let times: Vec<_> = events.iter().map(|event| event["at"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
-    assert!((hops[0], hops[1], *hops.last().unwrap()) == (4, 5, 9), "{hops:?}");
+    // The relay may be quicker than the line of hop 4, and a replica quicker than that of hop 6.
+    let at_the_replica: Vec<_> = hops.iter().copied().filter(|hop| *hop >= 7).collect();
+    assert_eq!(at_the_replica, [7, 8, 9], "{hops:?}");
     let logged: Vec<_> =
         message["lines"].as_array().unwrap().iter().map(|line| line["text"].to_string()).collect();
     assert!(logged.iter().any(|line| line.contains("hop=1")), "{logged:?}");
