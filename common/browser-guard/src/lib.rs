@@ -19,7 +19,9 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Names under which a server answers, and with them its whole rule.
 ///
-/// An IP address is always allowed, since nobody can rebind it, and so is `localhost`, which no DNS server answers for.
+/// An IP address is always allowed, since nobody can rebind it, and so is `localhost`, which no DNS server answers for. The
+/// unspecified address leads to this machine, too, and so do loopback addresses in the form of IPv6: but browsers do not
+/// know that, and send neither `Sec-Fetch-Site` nor `Origin` with a GET to them. Where IP addresses count, these do not.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts {
     scope: Scope,
@@ -101,7 +103,7 @@ impl Hosts {
             Scope::Network if !name.contains(['.', ':']) => true,
             _ => {
                 name.eq_ignore_ascii_case("localhost")
-                    || address(name).is_some()
+                    || address(name).is_some_and(is_plain)
                     || self.allowed.iter().any(is_allowed)
             }
         }
@@ -132,6 +134,11 @@ pub fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Refused> {
 #[must_use]
 pub fn address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Returns true unless this is an unspecified address, or one of IPv4 in the form of IPv6.
+fn is_plain(address: IpAddr) -> bool {
+    !address.is_unspecified() && address.to_canonical() == address
 }
 
 fn is_for_other_site(headers: &HeaderMap) -> bool {

@@ -48,6 +48,11 @@ fn a_server_answers_under_its_own_names() {
         ("localhost.evil.example", [false, false]),
         ("localhost.:7878", [false, false]),
         ("a.shop.example", [false, false]),
+        // They lead to this machine, and a browser does not know that.
+        ("0.0.0.0:7878", [false, false]),
+        ("[::]:7878", [false, false]),
+        ("[::ffff:127.0.0.1]:7878", [false, false]),
+        ("[::ffff:0.0.0.0]:7878", [false, false]),
     ] {
         let expected = |is_ok: bool| if is_ok { Ok(()) } else { Err(Refused::Host) };
         check(&machine, &[("host", host)], expected(by_machine));
