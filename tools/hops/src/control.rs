@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -26,6 +26,9 @@ pub const SOCKET: &str = ".hops/run/control.sock";
 
 /// Time limit for the supervisor's status, which it knows without asking anybody.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest line, in bytes.
+const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 /// Event of `hops`, the system, with which it begins to stop.
 pub(crate) const STOPPING: &str = "stopping all tasks";
@@ -193,7 +196,7 @@ pub enum Phase {
 /// One end of the socket, which sends and receives JSON lines.
 #[derive(Debug)]
 pub struct JsonSocket {
-    read: Lines<BufReader<OwnedReadHalf>>,
+    read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
 }
 
@@ -202,12 +205,14 @@ impl JsonSocket {
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         let (read, write) = socket.into_split();
-        Self { read: BufReader::new(read).lines(), write }
+        Self { read: BufReader::new(read), write }
     }
 
-    /// Receives the next value; `None` if the other side has closed the socket.
+    /// Receives the next value; `None` if the other side has closed the socket, or sends what is no value.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Option<T> {
-        serde_json::from_str(&self.read.next_line().await.ok()??).ok()
+        let mut line = vec![];
+        (&mut self.read).take(MAX_LINE).read_until(b'\n', &mut line).await.ok()?;
+        serde_json::from_slice(&line).ok()
     }
 
     /// Sends a value.

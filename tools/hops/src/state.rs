@@ -3,6 +3,8 @@
 //! A process id alone does not show that, since the system reuses it. So each task's log file is locked; the task's
 //! process inherits the lock with its standard output, and the kernel releases it when the process exits for whatever
 //! reason. While the lock is held, the id is the task's. The supervisor has a lock of its own.
+//!
+//! Whoever frees disk space deletes logs. A task whose log or record is gone is found by its standard output, in proc(5).
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -27,6 +29,10 @@ const LOCK: &str = "run/supervisor.lock";
 const TASKS: &str = "run/tasks";
 /// Time within which a started process writes its id, even on a busy machine.
 const PID_FILE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time from SIGTERM to SIGKILL for a task whose record is gone.
+const GRACE_WITHOUT_RECORD: Duration = Duration::from_secs(20);
+/// Beginning of the name of the broker's task, whose record may be gone.
+const BROKER: &str = "rabbitmq.";
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Record of a running task.
@@ -177,13 +183,51 @@ pub fn orphans(project: &Project) -> Vec<TaskRecord> {
     let entries = fs::read_dir(project.path(TASKS)).into_iter().flatten().flatten();
     let records = entries.filter_map(|entry| {
         let record = serde_json::from_slice::<TaskRecord>(&fs::read(entry.path()).ok()?).ok()?;
-        if !is_locked(&record.log) {
+        if !is_running(&record) {
             remove_record(&entry.path());
             return None;
         }
         Some(record)
     });
-    records.collect()
+    let mut tasks: Vec<_> = records.collect();
+    let logs = project.path("logs");
+    let logs = logs.canonicalize().unwrap_or(logs);
+    for (_, log) in outputs().into_iter().filter(|(_, log)| log.starts_with(&logs)) {
+        if !tasks.iter().any(|task| task.log.file_name() == log.file_name()) {
+            let file = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // As in `vipservice.2.1764450000000-39bf5b7b3254.log`.
+            let name = file.split('.').take(2).collect::<Vec<_>>().join(".");
+            tasks.push(TaskRecord {
+                is_broker: name.starts_with(BROKER),
+                name,
+                pid_file: PathBuf::new(),
+                log,
+                grace: GRACE_WITHOUT_RECORD,
+            });
+        }
+    }
+    tasks
+}
+
+fn is_running(task: &TaskRecord) -> bool {
+    if task.log.exists() { is_locked(&task.log) } else { writer(&task.log).is_some() }
+}
+
+/// Returns the process whose standard output is a log, by the name of the file, which contains a random id.
+fn writer(log: &Path) -> Option<Pid> {
+    outputs().into_iter().find_map(|(pid, output)| (output.file_name() == log.file_name()).then_some(pid))
+}
+
+/// Returns all processes that this user may see, each with the file that is its standard output. The file may be deleted.
+fn outputs() -> Vec<(Pid, PathBuf)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let outputs = processes.filter_map(|process| {
+        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
+        let output = fs::read_link(process.path().join("fd/1")).ok()?;
+        let output = output.to_str()?;
+        Some((pid, output.strip_suffix(" (deleted)").unwrap_or(output).into()))
+    });
+    outputs.collect()
 }
 
 /// Stops the tasks of a supervisor that was killed, the broker last, because the services need it for their shutdown.
@@ -211,9 +255,9 @@ pub async fn stop_orphans(project: &Project) -> Result<Vec<String>> {
             signal(task, Signal::KILL).await;
         }
         if !wait_until_exited(&tasks, Duration::from_secs(10)).await {
-            let pids = tasks.iter().filter_map(|task| fs::read_to_string(&task.pid_file).ok());
-            let pids = pids.collect::<String>().replace('\n', " ");
-            bail!("processes of an earlier run do not exit: `kill -9 {}`", pids.trim());
+            let pids = tasks.iter().filter_map(|task| writer(&task.log));
+            let pids: Vec<_> = pids.map(|pid| pid.as_raw_nonzero().to_string()).collect();
+            bail!("processes of an earlier run do not exit: `kill -9 {}`", pids.join(" "));
         }
     }
     Ok(orphans.into_iter().map(|task| task.name).collect())
@@ -223,10 +267,10 @@ pub async fn stop_orphans(project: &Project) -> Result<Vec<String>> {
 /// was started in the supervisor's last moment has yet to write its id.
 async fn signal(task: &TaskRecord, signal: Signal) {
     let deadline = Instant::now() + PID_FILE_TIMEOUT;
-    while is_locked(&task.log) && Instant::now() < deadline {
+    while is_running(task) && Instant::now() < deadline {
         let text = fs::read_to_string(&task.pid_file).unwrap_or_default();
         let pid = text.strip_suffix('\n').and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-        if let Some(pid) = pid {
+        if let Some(pid) = pid.or_else(|| writer(&task.log)) {
             let _ = kill_process(pid, signal);
             return;
         }
@@ -236,7 +280,7 @@ async fn signal(task: &TaskRecord, signal: Signal) {
 
 async fn wait_until_exited(tasks: &[&TaskRecord], limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
-    while tasks.iter().any(|task| is_locked(&task.log)) {
+    while tasks.iter().any(|task| is_running(task)) {
         if Instant::now() > deadline {
             return false;
         }
@@ -256,7 +300,7 @@ mod tests {
 
     /// Starts a process as the supervisor does; the shell runs `before` and then writes its process id.
     fn start(project: &Project, id: &str, before: &str) -> Child {
-        let log = project.path(&format!("{id}.log"));
+        let log = project.path(&format!("logs/{id}.log"));
         let file = File::create_new(&log).unwrap();
         file.try_lock().unwrap();
         let pid_file = pid_file(project, id);
@@ -272,6 +316,12 @@ mod tests {
         Command::new("sh").args(["-c", &script]).stdout(file).spawn().unwrap()
     }
 
+    async fn until_written(file: &Path) {
+        while fs::read_to_string(file).unwrap_or_default().is_empty() {
+            sleep(LOCK_POLL_INTERVAL).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_task_is_known_from_its_first_moment_and_forgotten_when_it_has_exited() {
         let root = tempfile::tempdir().unwrap();
@@ -282,13 +332,24 @@ mod tests {
         let mut late = start(&project, "late", "sleep 0.3;");
         let mut dead = start(&project, "dead", "exit;");
         dead.wait().unwrap();
+        // Somebody has deleted logs and damaged what is written about the processes.
+        let [mut without_log, mut without_record, mut without_id] =
+            ["without-log", "without-record", "without-id"].map(|id| start(&project, id, ""));
+        for id in ["without-log", "without-record", "without-id"] {
+            until_written(&pid_file(&project, id)).await;
+        }
+        fs::remove_file(project.path("logs/without-log.log")).unwrap();
+        fs::write(project.path(&format!("{TASKS}/without-record.json")), "").unwrap();
+        fs::write(pid_file(&project, "without-id"), "no number").unwrap();
         let mut stopped = stop_orphans(&project).await.unwrap();
         stopped.sort();
-        assert_eq!(stopped, ["at-once", "late"]);
-        for child in [&mut at_once, &mut late] {
+        assert_eq!(stopped, ["at-once", "late", "without-id", "without-log", "without-record.log"]);
+        for child in [&mut at_once, &mut late, &mut without_log, &mut without_record, &mut without_id] {
             assert!(!child.wait().unwrap().success(), "stopped by a signal");
         }
         assert!(stop_orphans(&project).await.unwrap().is_empty());
+        fs::remove_file(project.path(&format!("{TASKS}/without-record.json"))).unwrap();
+        fs::remove_file(pid_file(&project, "without-record")).unwrap();
         assert_eq!(fs::read_dir(project.path(TASKS)).unwrap().count(), 0, "nothing of them is left");
     }
 

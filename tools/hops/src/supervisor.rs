@@ -201,6 +201,9 @@ impl Supervisor {
         services.iter().for_each(|replica| self.start(replica));
         let ready = all.iter().map(|replica| replica.wait_until_ready(READY_TIMEOUT));
         let not_ready = futures_util::future::join_all(ready).await.into_iter().filter_map(Result::err);
+        if self.stop.is_cancelled() {
+            return;
+        }
         self.events.send(&Reply::Started(not_ready.map(|why| why.to_string()).collect()));
     }
 

@@ -42,26 +42,28 @@ use crate::{
 /// # Errors
 /// Nothing is up; the error says what to type.
 pub(crate) async fn require_up(project: &Project) -> Result<()> {
-    if state::is_supervisor_running(project) {
-        return Ok(());
-    }
-    const NOTHING: &str = "nothing is up here: type `cargo hops up`";
-    if state::orphans(project).is_empty() {
-        bail!(NOTHING);
+    if require_running(project).is_ok() || state::orphans(project).is_empty() {
+        return require_running(project);
     }
     // They may be the tasks of an `up` that has started its supervisor just now.
     let _lock = CommandLock::take(project).await?;
-    if state::is_supervisor_running(project) {
-        return Ok(());
-    }
-    let stopped = state::stop_orphans(project).await?;
+    let stopped =
+        if state::is_supervisor_running(project) { vec![] } else { state::stop_orphans(project).await? };
     if stopped.is_empty() {
-        bail!(NOTHING);
+        return require_running(project);
     }
     bail!(
         "the supervisor was killed, so its tasks have been stopped now ({}): `cargo hops up` starts the system again",
         stopped.join(", ")
     )
+}
+
+/// Checks that a supervisor runs.
+fn require_running(project: &Project) -> Result<()> {
+    if !state::is_supervisor_running(project) {
+        bail!("nothing is up here: type `cargo hops up`");
+    }
+    Ok(())
 }
 
 /// Returns a service of the plan.

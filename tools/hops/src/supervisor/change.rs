@@ -7,7 +7,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{Supervisor, replica::Replica};
-use crate::{control::scaled_to, plan::ServicePlan};
+use crate::{
+    control::scaled_to,
+    plan::{Plan, ServicePlan},
+    state,
+};
 
 /// Time within which a new task must be ready, or else the change has failed.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,9 +87,12 @@ impl Supervisor {
                 sleep(plan.update.delay).await;
             }
         }
-        self.with(|services| {
+        let plans: Vec<_> = self.with(|services| {
             (services[service].plan, services[service].binaries) = (plan, binaries.to_owned());
+            services.iter().map(|service| (*service.plan).clone()).collect()
         });
+        // Later commands compare the compose file with what runs.
+        state::save_plan(&self.project, &Plan { services: plans, ..self.plan.clone() })?;
         Ok(format!("{count} out of {count} tasks are new"))
     }
 

@@ -40,12 +40,12 @@ const HISTORY_LENGTH: usize = 4;
 /// Runtime of a task after which the restart delay begins again with the first.
 const RESET_DELAY_AFTER: Duration = Duration::from_secs(10);
 
-/// Task that was not ready in time.
+/// Task that did not become ready, or not in time.
 #[derive(Debug, thiserror::Error)]
-#[error("{task} is not ready after {} s{}", .limit.as_secs(), .last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+#[error("{task} {why}{}", .last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
 pub(crate) struct NotReady {
     task: String,
-    limit: Duration,
+    why: String,
     last_error: Option<String>,
 }
 
@@ -122,10 +122,13 @@ impl Replica {
             status.wait_for(|status| is_over(status.phase)).await.ok().map(|status| status.phase)
         };
         let reached = while_progress(ready, self.progress.subscribe(), limit).await.flatten();
-        match reached {
-            Some(Phase::Ready) => Ok(()),
-            _ => Err(NotReady { task: self.name.clone(), limit, last_error: self.status().error }),
-        }
+        let why = match reached {
+            Some(Phase::Ready) => return Ok(()),
+            Some(Phase::Complete) => "has stopped".into(),
+            Some(_) => "has failed".into(),
+            None => format!("is not ready after {} s", limit.as_secs()),
+        };
+        Err(NotReady { task: self.name.clone(), why, last_error: self.status().error })
     }
 
     /// Freezes or resumes the process. Returns when that is done; an error says why it cannot be done.

@@ -1,12 +1,13 @@
 //! Server of the supervisor's socket.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use accept::Incoming;
 use anyhow::Context as _;
 use tokio::{
     net::UnixListener,
     sync::{broadcast::error::RecvError, oneshot},
+    time::timeout,
 };
 
 use super::Supervisor;
@@ -14,6 +15,9 @@ use crate::{
     control::{JsonSocket, Reply, Request, SOCKET},
     failure::Result,
 };
+
+/// Time limit for a command to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens for commands. Removes the socket of an earlier supervisor.
 pub(super) fn listen() -> Result<UnixListener> {
@@ -28,7 +32,8 @@ impl Supervisor {
         loop {
             let (this, mut socket) = (Arc::clone(&self), JsonSocket::new(incoming.next().await));
             self.background.spawn(async move {
-                if let Some(request) = socket.receive::<Request>().await {
+                // A command sends its request at once.
+                if let Ok(Some(request)) = timeout(REQUEST_TIMEOUT, socket.receive::<Request>()).await {
                     this.answer(request, &mut socket).await;
                 }
             });

@@ -20,6 +20,8 @@ use crate::{
 /// The server does not start, or no browser can be opened.
 pub async fn live(project: &Project, screen: Screen, open: bool, read_only: bool) -> Result<()> {
     let lock = CommandLock::take(project).await?;
+    // It may have waited for a `down`.
+    super::require_running(project)?;
     let address = match live::running(project) {
         Some(address) if address.read_only == read_only => address,
         _ => {
@@ -37,8 +39,8 @@ pub async fn live(project: &Project, screen: Screen, open: bool, read_only: bool
 /// # Errors
 /// There is no stack, or another program uses the port.
 pub async fn swarm(project: Project, screen: Screen, open: bool, read_only: bool) -> Result<()> {
-    state::prepare(&project)?;
     let system = Arc::new(Swarm::new(project.clone()).await?);
+    state::prepare(&project)?;
     let mut opened = Ok(());
     let on_start = |address: &Address| {
         show(screen, address);

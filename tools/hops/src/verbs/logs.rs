@@ -57,9 +57,9 @@ pub async fn logs(
     Ok(())
 }
 
-/// Prints the lines that the tasks write from now on.
+/// Prints the lines that the tasks write from now on, until nobody gets what is printed.
 pub(super) async fn follow_new(mut tail: Tail, screen: Screen) {
-    loop {
+    while !output::is_lost() {
         tail.read_new().iter().for_each(|line| show(screen, line, false));
         sleep(LOG_POLL_INTERVAL).await;
     }

@@ -6,6 +6,7 @@ use super::{service_of, snapshot_with};
 use crate::{
     binaries,
     cli::Scale,
+    command_lock::CommandLock,
     control::{OTHER_VERSION, Phase, Reply, Request, TaskStatus, ask, scaled_to, status},
     failure::Result,
     plan::{Want, plan},
@@ -123,6 +124,8 @@ pub async fn scale(project: &Project, screen: Screen, scales: &[Scale]) -> Resul
 /// # Errors
 /// There is no such service, nothing has changed, or a new task does not become ready.
 pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) -> Result<()> {
+    // What is built here is for what runs: a `down` waits, and then removes it.
+    let lock = CommandLock::take_if_used(project).await?;
     snapshot_with(name).await?;
     let running = state::load_plan(project)?;
     let external_broker = running.broker.clone().filter(|_| running.broker_is_external);
@@ -150,6 +153,7 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
         service: Box::new(service.clone()),
         binaries: binaries.to_string_lossy().into_owned(),
     };
+    drop(lock);
     screen.text(&format!("hops_{name}"));
     let done = ask_and_show(screen, &request, name, |_| ()).await?;
     screen.text(&format!("overall progress: {done}"));

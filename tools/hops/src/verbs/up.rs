@@ -72,7 +72,13 @@ pub async fn up(project: &Project, screen: Screen, options: &Up) -> Result<()> {
         followed = following => followed,
         signal = signals.received() => {
             screen.text(&format!("{signal}: stopping the system"));
-            super::down::stop(project, screen).await
+            tokio::select! {
+                stopped = super::down::stop(project, screen) => stopped?,
+                again = signals.received() => {
+                    bail!("{again}: not waiting any longer; the tasks that still run are killed when their time to stop is over");
+                }
+            }
+            if options.detach { bail!("the system was stopped before it was ready") } else { Ok(()) }
         }
     }
 }
@@ -88,9 +94,11 @@ async fn follow(
 ) -> Result<()> {
     let detach = tail.is_none();
     let mut not_ready = vec![];
+    let mut has_started = false;
     let on_event = |reply: &Reply| {
         show(screen, reply);
         let Reply::Started(tasks) = reply else { return true };
+        has_started = true;
         not_ready.clone_from(tasks);
         if not_ready.is_empty() {
             show_next_steps(project, screen, plan, picture, detach);
@@ -107,7 +115,13 @@ async fn follow(
     };
     tokio::select! {
         followed = ask(&Request::Follow, on_event) => drop(followed?),
-        () = lines => {}
+        () = lines => {
+            // As a closed terminal, which sends a signal.
+            return super::down::stop(project, screen).await;
+        }
+    }
+    if detach && !has_started {
+        bail!("the system was stopped before it was ready");
     }
     match not_ready.first().filter(|_| detach) {
         None => Ok(()),

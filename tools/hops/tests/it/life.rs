@@ -4,13 +4,16 @@ use std::{
     fs,
     io::Write as _,
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use e2e::wait::{PATIENCE, until, until_true};
+use e2e::{
+    http::client,
+    wait::{PATIENCE, until, until_true},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -103,6 +106,38 @@ async fn each_signal_to_stop_stops_the_system_of_an_up_in_the_foreground() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_an_up_that_waits_for_a_task() {
+    let checkout = Checkout::new().await;
+    let (mut up, output) = up_with(&checkout, "--default-signal=HUP").await;
+    let task = Pid::from_raw(checkout.tasks("vipservice")[0]["pid"].as_i64().unwrap().try_into().unwrap());
+    kill_process(task.unwrap(), Signal::STOP).unwrap();
+    kill_process(Pid::from_child(&up), Signal::INT).unwrap();
+    let stopping = async || fs::read_to_string(&output).unwrap().contains("SIGINT: stopping");
+    until_true("up begins to stop", PATIENCE, stopping).await;
+    kill_process(Pid::from_child(&up), Signal::INT).unwrap();
+    assert!(!until("up exits", PATIENCE, async || up.try_wait().unwrap()).await.success());
+    kill_process(task.unwrap(), Signal::CONT).unwrap();
+    checkout.hops(&["down"]).ok();
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_up_whose_output_nobody_reads_any_more_stops_the_system() {
+    let checkout = Checkout::new().await;
+    let mut up =
+        checkout.command(&["up", "--broker", &checkout.broker()]).stdout(Stdio::piped()).spawn().unwrap();
+    checkout.until_ready().await;
+    drop(up.stdout.take());
+    // Something is to be printed.
+    let stopped = async || {
+        let _ = client().get(checkout.url(6767, "/accounts/10000")).send().await;
+        up.try_wait().unwrap()
+    };
+    until("up exits", PATIENCE, stopped).await;
+    assert_eq!(checkout.processes(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn an_up_that_nohup_has_started_outlives_its_terminal() {
     let checkout = Checkout::new().await;
     let (mut up, output) = up_with(&checkout, "--ignore-signal=HUP").await;
@@ -142,7 +177,8 @@ async fn a_down_during_an_up_stops_what_it_has_started() {
     let is_taken = async || fs::read_to_string(&lock).is_ok_and(|pid| pid == up.id().to_string());
     until_true("up has its lock", PATIENCE, is_taken).await;
     checkout.hops(&["down", "--all"]).ok();
-    until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
+    let status = until("up exits", PATIENCE, async || up.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(1), "what comes after it would find no system");
     assert_eq!(checkout.processes(), Vec::<String>::new());
     assert!(!checkout.path().join(".hops").exists());
 }
@@ -163,10 +199,13 @@ async fn idle_clients_beyond_the_open_files_lock_out_neither_commands_nor_reader
         stream
     };
     let idle: Vec<_> = (0..200).map(connect).collect();
+    // Commands that never send their request.
+    let socket = checkout.path().join(".hops/run/control.sock");
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket)).collect();
     checkout.hops(&["status"]).ok();
     assert_eq!(checkout.get(6767, "/accounts/10001").await.status, 200);
     checkout.hops(&["service", "scale", "vipservice=2"]).ok();
-    drop(idle);
+    drop((idle, silent));
     checkout.hops(&["down"]).ok();
 }
 

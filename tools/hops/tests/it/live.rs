@@ -1,7 +1,12 @@
 //! The page's server beside a real system: who gets an answer, what a viewer sees, and its end.
 
 use std::{
-    collections::BTreeSet, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Stdio,
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    process::Stdio,
     time::Duration,
 };
 
@@ -106,6 +111,25 @@ fn assert_ended_within_a_second(ended: Timestamp, said: &str) {
 
 fn up(checkout: &Checkout) -> Page {
     Page::printed_in(&checkout.hops(&["up", "-d", "--broker", &checkout.broker()]).ok())
+}
+
+#[tokio::test]
+async fn a_page_that_waits_for_a_down_is_not_started() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let lock = File::open(checkout.path().join(".hops/run/command.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut live = checkout.command(&["live"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(live.stderr.take().unwrap());
+    let mut said = String::new();
+    errors.read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for process"), "{said}");
+    kill_process(Pid::from_raw(checkout.supervisor()).unwrap(), Signal::TERM).unwrap();
+    until_true("all have exited", PATIENCE, async || checkout.processes().is_empty()).await;
+    drop(lock);
+    errors.read_to_string(&mut said).unwrap();
+    assert!(said.contains("nothing is up here: type `cargo hops up`"), "{said}");
+    assert!(!live.wait().unwrap().success());
 }
 
 #[tokio::test]

@@ -148,6 +148,18 @@ async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
 }
 
 #[tokio::test]
+async fn an_update_is_compared_with_what_runs() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let update = || checkout.hops(&["service", "update", "vipservice"]);
+    for (from, to) in [("LINGER: 0s", "LINGER: 1ms"), ("LINGER: 1ms", "LINGER: 0s")] {
+        checkout.edit(from, to);
+        update().ok();
+        assert!(update().failed().contains("nothing has changed"), "{to}");
+    }
+}
+
+#[tokio::test]
 async fn logs_are_found_by_service_and_by_request() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
