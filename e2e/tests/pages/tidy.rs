@@ -126,7 +126,7 @@ fn members_take_their_lints_and_their_versions_from_the_workspace() {
         let path = member["manifest_path"].as_str().unwrap();
         let manifest = read(path);
         assert!(manifest.contains("[lints]\nworkspace = true\n"), "{path}: lints");
-        for key in ["version", "edition", "rust-version", "license", "publish"] {
+        for key in ["version", "edition", "rust-version", "license", "repository", "publish"] {
             assert!(manifest.contains(&format!("\n{key}.workspace = true\n")), "{path}: {key}");
         }
         let mut section = "";
