@@ -44,9 +44,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
 /// the messages move: its server, and what it shows of processes and of a swarm; 150 for idle connections of the forwarder, and
-/// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals; 50 for half-sent requests at
-/// the forwarder, and folders that only their owner reads.
-const WHOLE_REPOSITORY: usize = 37_050;
+/// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals; 120 for half-sent requests at
+/// the forwarder, folders that only their owner reads, tasks whose logs are gone, and commands that look again.
+const WHOLE_REPOSITORY: usize = 37_120;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
