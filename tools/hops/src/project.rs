@@ -156,6 +156,9 @@ impl Project {
     pub fn create_folder(&self, below: &str) -> Result<PathBuf> {
         let path = self.path(below);
         fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(&path).map_err(|error| {
+            if let Some(file) = path.ancestors().find(|above| above.is_file() || is_dangling(above)) {
+                return anyhow::anyhow!("{} is to be a folder: remove it, or give it another name", file.display());
+            }
             let copy = "~/hops";
             anyhow::anyhow!(
                 "cannot write {}: {error}. Everything that runs stores its files there, so the checkout must be \
@@ -166,6 +169,11 @@ impl Project {
         })?;
         Ok(path)
     }
+}
+
+/// Returns true for a link that leads to nothing.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// Removes everything in a folder. Folders in it, such as `volumes`, may be links to folders elsewhere.
@@ -234,6 +242,25 @@ mod tests {
             ("/../..", PathBuf::from("/")),
         ] {
             assert_eq!(project.absolute(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_folder_is_named() {
+        for in_the_way in [".hops", ".hops/run", ".hops/run/tasks"] {
+            let root = tempfile::tempdir().unwrap();
+            fs::write(root.path().join(FILE), "").unwrap();
+            let project = find(root.path(), "0").unwrap();
+            let path = root.path().join(in_the_way);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            let expected = format!("{} is to be a folder: remove it", path.display());
+            let error = project.create_folder("run/tasks").unwrap_err().to_string();
+            assert!(error.contains(&expected), "{error}");
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("nothing", &path).unwrap();
+            let error = project.create_folder("run/tasks").unwrap_err().to_string();
+            assert!(error.contains(&expected), "{error}");
         }
     }
 
