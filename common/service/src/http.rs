@@ -37,7 +37,7 @@ pub use self::{
     access::{Access, Peer},
     health::Health,
     problem::Problem,
-    server::{Bounds, serve},
+    server::serve,
     settings::Settings,
 };
 

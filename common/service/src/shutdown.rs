@@ -100,10 +100,12 @@ impl Service {
             let (grace, linger) = (*settings.shutdown_grace.at(moment), *settings.shutdown_linger.at(moment));
             request_timeout.get().min(grace.saturating_sub(linger) / 2)
         };
-        let bounds = http::Bounds {
+        let client_timeout = http.live(|http, moment| *http.client_timeout.at(moment));
+        let finish = settings.live(finish);
+        let bounds = http_server::Bounds {
             connections: accept::affordable_connections(CONNECTION_LIMIT),
-            client_timeout: http.live(|http, moment| *http.client_timeout.at(moment)),
-            finish: settings.live(finish),
+            client_timeout: move || client_timeout.get(),
+            finish: move || finish.get(),
         };
         let server = http::serve(self.listener, self.router, bounds, accepting.clone());
         let server = tasks.spawn(server);

@@ -29,7 +29,7 @@ impl Default for Settings {
         Self {
             request_timeout: Duration::from_secs(5).into(),
             request_concurrency: 512,
-            client_timeout: Duration::from_secs(30).into(),
+            client_timeout: http_server::CLIENT_TIMEOUT.into(),
             allowed_hosts: String::new(),
         }
     }

@@ -20,9 +20,10 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 170 and reading from a place before the end, or from further back, and entries that are too large.
     ("streams", &["common/streams/"], 235),
     // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets.
-    ("service", &["common/service/"], 1145),
+    ("service", &["common/service/"], 1125),
     // 220, and the rule of every accept loop, which the tools use, too.
     ("accept", &["common/accept/"], 285),
+    ("http-server", &["common/http-server/"], 110),
     // 200 and the log of a command.
     ("telemetry", &["common/telemetry/"], 215),
     ("probe", &["common/probe/"], 60),
@@ -45,8 +46,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
 /// the messages move: its server, and what it shows of processes and of a swarm; 150 for idle connections of the forwarder, and
 /// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals; 120 for half-sent requests at
-/// the forwarder, folders that only their owner reads, tasks whose logs are gone, and commands that look again.
-const WHOLE_REPOSITORY: usize = 37_120;
+/// the forwarder, folders that only their owner reads, tasks whose logs are gone, and commands that look again; 120 for one HTTP
+/// server of the services and the tools, with its answers that last, and for the open files of devbroker.
+const WHOLE_REPOSITORY: usize = 37_240;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
