@@ -409,3 +409,11 @@ fn types_of_the_amqp_library_stay_in_the_adapters() {
     let is_adapter = |path: &String| adapters.iter().any(|adapter| path.starts_with(adapter));
     assert!(!users.is_empty() && users.iter().all(is_adapter), "{users:?}");
 }
+
+#[test]
+fn every_http_server_is_the_one_with_limits() {
+    let serves = ["axum::serve(", "serve_connection("];
+    let servers = source::shipped().into_iter().map(|source| source.path);
+    let servers = servers.filter(|path| serves.iter().any(|serve| read(path).contains(serve)));
+    assert_eq!(servers.collect::<Vec<_>>(), ["common/http-server/src/lib.rs"]);
+}

@@ -1,7 +1,7 @@
 //! The HTTP interface for operators, on this machine only: queues, messages and connections, and switches that
 //! simulate a broker in trouble.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     Json, Router,
@@ -12,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use browser_guard::Hosts;
+use http_server::{Bounds, CLIENT_TIMEOUT};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -24,6 +25,9 @@ use crate::{
     engine::{Command, Engine, Switches},
 };
 
+/// Time for the last answers when the broker stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+
 #[derive(Debug, Clone)]
 struct AdminState {
     commands: mpsc::Sender<Command>,
@@ -32,9 +36,10 @@ struct AdminState {
 
 type Answer = Result<Json<Value>, StatusCode>;
 
-/// Serves requests until the broker stops.
+/// Serves requests until the broker stops, over at most `limit` connections at a time.
 pub(crate) async fn serve(
     listener: TcpListener,
+    limit: usize,
     commands: mpsc::Sender<Command>,
     switches: Switches,
     stop: CancellationToken,
@@ -53,8 +58,8 @@ pub(crate) async fn serve(
         .route("/drop-confirms/{count}", post(drop_confirms))
         .with_state(AdminState { commands, switches })
         .layer(from_fn(guarded));
-    // An error here concerns one HTTP connection only.
-    let _ = stop.run_until_cancelled(async { axum::serve(listener, app).await }).await;
+    let bounds = Bounds { connections: limit, client_timeout: || CLIENT_TIMEOUT, finish: || CLOSE_TIMEOUT };
+    http_server::serve_router(listener, app, bounds, stop).await;
 }
 
 /// Refuses what a browser sends for a page of elsewhere: nothing here asks for a password.

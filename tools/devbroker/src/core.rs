@@ -63,7 +63,7 @@ use self::{
     value::{ConsumerId, Name},
 };
 
-/// Most connections at a time.
+/// Most connections at a time, with enough open files.
 pub(crate) const MAX_CONNECTIONS: usize = 1_000;
 /// Unsent bytes at which a connection is stalled: it gets no deliveries until it has read some of them.
 pub(crate) const STALL_BYTES: usize = 512 * 1024;
@@ -96,19 +96,21 @@ pub(crate) struct Core {
     /// Channels with confirms to send at the end of the turn.
     confirming: BTreeSet<ChannelId>,
     drop_confirms: u64,
+    max_connections: usize,
     output: Output,
 }
 
 impl Core {
-    pub(crate) fn new(nonce: u64) -> Self {
-        Self { nonce, ..Self::default() }
+    pub(crate) fn new(nonce: u64, max_connections: usize) -> Self {
+        Self { nonce, max_connections, ..Self::default() }
     }
 
     /// Registers a client that has logged in, and creates its vhost if it is new.
     pub(crate) fn connect(&mut self, now: u64, peer: Peer) -> Result<ConnectionId, AmqpError> {
         self.now = now;
-        if self.connections.len() >= MAX_CONNECTIONS {
-            let why = format!("connection refused: node connection limit ({MAX_CONNECTIONS}) is reached");
+        let max = self.max_connections;
+        if self.connections.len() >= max {
+            let why = format!("connection refused: node connection limit ({max}) is reached");
             return Err(AmqpError::not_allowed(why));
         }
         self.make_vhost(&peer.vhost);

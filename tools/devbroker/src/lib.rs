@@ -71,6 +71,29 @@ impl Default for Options {
     }
 }
 
+/// Most connections at a time, by what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    /// Clients that are logged in.
+    clients: usize,
+    /// Clients in a handshake, while as many are logged in as may be.
+    handshakes: usize,
+    /// Connections of operators, over HTTP.
+    admin: usize,
+}
+
+impl Limits {
+    /// The sum of the limits, with enough open files.
+    const ALL: usize = MAX_CONNECTIONS + 2 * 100;
+
+    /// Divides `connections` so that no kind of them takes the places of another.
+    fn within(connections: usize) -> Self {
+        let share = (connections / 4).clamp(1, 100);
+        let clients = connections.saturating_sub(2 * share).clamp(1, MAX_CONNECTIONS);
+        Self { clients, handshakes: share, admin: share }
+    }
+}
+
 /// A running broker; dropping it stops the broker.
 #[derive(Debug)]
 pub struct DevBroker {
@@ -97,7 +120,8 @@ impl DevBroker {
         }
         let listener = bind(options.listen).await?;
         let clock = Clock::start();
-        let core = Core::new(rand::random());
+        let limits = Limits::within(accept::affordable_connections(Limits::ALL));
+        let core = Core::new(rand::random(), limits.clients);
         let (store, core) = match &options.data_dir {
             Some(folder) => {
                 Store::open(folder, clock.now(), core).map(|(store, core)| (Some(store), core))?
@@ -130,7 +154,8 @@ impl DevBroker {
             Some(address) => {
                 let listener = bind(address).await?;
                 let bound = listener.local_addr()?;
-                tasks.spawn(admin::serve(listener, commands.clone(), switches.clone(), stop.clone()));
+                let (commands, switches) = (commands.clone(), switches.clone());
+                tasks.spawn(admin::serve(listener, limits.admin, commands, switches, stop.clone()));
                 Some(bound)
             }
             None => None,
@@ -144,7 +169,9 @@ impl DevBroker {
             heartbeat: options.heartbeat,
             max_message: options.max_message,
         };
-        tasks.spawn(accept(listener, shared, stop.clone(), ended, tasks.clone()));
+        // Clients in a handshake count too: a flood of half-open connections must not take all file descriptors.
+        let slots = Arc::new(Semaphore::new(limits.clients + limits.handshakes));
+        tasks.spawn(accept(listener, slots, shared, stop.clone(), ended, tasks.clone()));
         tasks.close();
         Ok(Self { address, admin, stop, failed, tasks })
     }
@@ -192,13 +219,12 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 async fn accept(
     listener: TcpListener,
+    free_slots: Arc<Semaphore>,
     shared: Shared,
     stop: CancellationToken,
     ended: CancellationToken,
     tasks: TaskTracker,
 ) {
-    // Clients in a handshake count too: a flood of half-open connections must not take all file descriptors.
-    let free_slots = Arc::new(Semaphore::new(MAX_CONNECTIONS + 100));
     let mut incoming = Incoming::new(&listener);
     let accept_all = async {
         loop {
@@ -213,4 +239,19 @@ async fn accept(
         }
     };
     stop.run_until_cancelled(accept_all).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_connection_has_places_of_its_own_however_few_there_are() {
+        for (connections, clients, handshakes, admin) in
+            [(1_200, 1_000, 100, 100), (5_000, 1_000, 100, 100), (236, 118, 59, 59), (1, 1, 1, 1)]
+        {
+            let expected = Limits { clients, handshakes, admin };
+            assert_eq!(Limits::within(connections), expected, "{connections}");
+        }
+    }
 }

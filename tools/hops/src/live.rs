@@ -174,17 +174,17 @@ pub(crate) async fn serve_on_port(
     let options = Options { token, read_only };
     let stop = CancellationToken::new();
     let mut serving = std::pin::pin!(serve(listener, system, options, stop.clone()));
-    let served = tokio::select! {
-        served = &mut serving => served,
+    tokio::select! {
+        () = &mut serving => {}
         () = stopped => {
             stop.cancel();
-            serving.await
+            serving.await;
         }
-    };
+    }
     for file in [ADDRESS, REDIRECT] {
         let _ = fs::remove_file(project.path(file));
     }
-    served.context("the page's server failed")
+    Ok(())
 }
 
 /// Opens the page in the person's browser, through a file that only they can read.

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use http_server::{Bounds, CLIENT_TIMEOUT};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ use crate::{
     viewer::{Viewer, Watching, array},
 };
 
+/// Most connections at a time, with enough open files.
+const MAX_CONNECTIONS: usize = 200;
 /// Most viewers at a time.
 const MAX_VIEWERS: usize = 16;
 /// Longest body of a request, in bytes.
@@ -67,15 +70,25 @@ struct Live {
 }
 
 /// Serves the page until `stop` is cancelled or the system has ended.
-///
-/// # Errors
-/// The listener fails.
 pub async fn serve(
     listener: TcpListener,
     system: Arc<dyn System>,
     options: Options,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
+    let connections = accept::affordable_connections(MAX_CONNECTIONS);
+    serve_within(connections, CLIENT_TIMEOUT, listener, system, options, stop).await;
+}
+
+/// Serves the page over at most so many connections, within this time limit for clients that keep it waiting.
+async fn serve_within(
+    connections: usize,
+    client_timeout: Duration,
+    listener: TcpListener,
+    system: Arc<dyn System>,
+    options: Options,
+    stop: CancellationToken,
+) {
     let live = Live {
         system: Arc::clone(&system),
         history: Arc::default(),
@@ -86,15 +99,11 @@ pub async fn serve(
     let (inputs, received) = Inputs::channel();
     let actions = Actions::new(Arc::clone(&system), inputs.clone());
     let router = router(live.clone(), actions.clone(), options);
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let closing = async {
-        stop.cancelled().await;
-        sleep(CLOSE_TIMEOUT).await;
-    };
+    // A client that reads nothing keeps nobody waiting.
+    let bounds = Bounds { connections, client_timeout: || client_timeout, finish: || CLOSE_TIMEOUT };
+    let serving = http_server::serve_router(listener, router, bounds, stop.clone());
     tokio::select! {
-        served = serving => served,
-        // A client that reads nothing keeps nobody waiting.
-        () = closing => Ok(()),
+        () = serving => {}
         () = async {
             tokio::join!(
                 async { system.follow(&inputs, live.viewers.subscribe()).await; stop.cancel() },
@@ -102,7 +111,7 @@ pub async fn serve(
                 poll_queues(&*system, &inputs, live.viewers.subscribe()),
                 actions.run(live.viewers.subscribe()),
             );
-        } => Ok(()),
+        } => {}
     }
 }
 

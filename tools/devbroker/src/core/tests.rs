@@ -32,7 +32,7 @@ type Seen = Vec<String>;
 
 impl Bench {
     fn new() -> Self {
-        let mut core = Core::new(1);
+        let mut core = Core::new(1, MAX_CONNECTIONS);
         let client = connect(&mut core);
         let mut bench = Self { core, client, now: 1_000, log: vec![] };
         bench.seen();
@@ -141,7 +141,7 @@ impl Bench {
 }
 
 fn recovered(nonce: u64, now: u64, log: &[Record]) -> Core {
-    let mut recovery = recover::Recovery::new(Core::new(nonce));
+    let mut recovery = recover::Recovery::new(Core::new(nonce, MAX_CONNECTIONS));
     log.iter().for_each(|record| recovery.take(record.clone()));
     recovery.finish(now)
 }

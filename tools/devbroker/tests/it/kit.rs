@@ -115,21 +115,32 @@ pub(crate) async fn ask_with(admin: SocketAddr, method: &str, path: &str, head: 
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Process {
     pub(crate) fn start(folder: &Path, port: u16) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_devbroker"))
-            .args(["serve", "--admin-port", "0", "--port", &port.to_string(), "--data-dir"])
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::started(Command::new(env!("CARGO_BIN_EXE_devbroker")), folder, port)
+    }
+
+    /// One that may have so many open files.
+    pub(crate) fn with_files(files: u16, folder: &Path) -> Self {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_devbroker")]);
+        Self::started(command, folder, 0)
+    }
+
+    fn started(mut command: Command, folder: &Path, port: u16) -> Self {
+        command.args(["serve", "--admin-port", "0", "--port", &port.to_string(), "--data-dir"]).arg(folder);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.find_map(|line| Some(line.unwrap().strip_prefix("ready: ")?.to_owned()));
         let ready = ready.expect("it did not start");
-        let url = ready.split(" - ").next().unwrap().to_owned();
-        Self { child, url }
+        let mut parts = ready.split(" - ");
+        let url = parts.next().unwrap().to_owned();
+        let admin = parts.next().unwrap().strip_prefix("admin http://").unwrap().parse().unwrap();
+        Self { child, url, admin }
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -1,6 +1,6 @@
 //! The HTTP interface and the verbs for operators.
 
-use std::time::Duration;
+use std::{io::Write as _, net::TcpStream, time::Duration};
 
 use crate::kit::*;
 use devbroker::Options;
@@ -126,4 +126,33 @@ async fn a_web_page_neither_reads_nor_changes_anything() {
         }
     }
     assert_eq!(ask(admin, "POST", "/pause/off").await, (200, serde_json::json!({"paused": false})));
+}
+
+#[tokio::test]
+async fn idle_connections_beyond_the_open_files_keep_neither_operators_nor_clients_out() {
+    const FILES: u16 = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Process::with_files(FILES, folder.path());
+    let client = broker.url.strip_prefix("amqp://").unwrap().parse().unwrap();
+    let idle = |count: u16, address, sent: &'static [u8]| async move {
+        let idle = tokio::task::spawn_blocking(move || {
+            let connections = (0..count).map(|_| {
+                let mut connection = TcpStream::connect(address).unwrap();
+                // One that had to go for another is closed.
+                let _ = connection.write_all(sent);
+                connection
+            });
+            connections.collect::<Vec<_>>()
+        });
+        idle.await.unwrap()
+    };
+    for sent in [&b""[..], b"GET /status HTTP/1.1\r\nho"] {
+        let idle = idle(FILES + 30, broker.admin, sent).await;
+        assert_eq!(ask(broker.admin, "GET", "/status").await.0, 200, "{sent:?}");
+        connect(&broker.url).await.unwrap();
+        drop(idle);
+    }
+    // Those for which there is no place yet wait in the system's queue, which has 128 places.
+    let _idle = idle(FILES, client, b"AMQP").await;
+    assert_eq!(ask(broker.admin, "GET", "/status").await.0, 200, "while clients are idle");
 }

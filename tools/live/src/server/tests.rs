@@ -6,6 +6,11 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, Request};
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tower::ServiceExt as _;
 
 use super::*;
@@ -13,6 +18,8 @@ use crate::system::{Action, Description, LogLine};
 
 const HOST: &str = "127.0.0.1:7878";
 const TOKEN: &str = "Bearer s3cret";
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// System that remembers what was asked of it.
 #[derive(Default)]
@@ -331,28 +338,81 @@ fn queues_that_have_changed_or_are_gone_are_reported() {
     assert_eq!(changed, [("b", 2, false), ("d", 0, false), ("c", 1, true)]);
 }
 
-#[tokio::test]
-async fn a_stopped_server_ends_while_somebody_watches() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let options = Options { token: "s3cret".into(), read_only: false };
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(serve(listener, Arc::<Fake>::default(), options, stop.clone()));
-    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request =
-        format!("GET /api/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer s3cret\r\n\r\n");
-    tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes()).await.unwrap();
+/// Server over a socket.
+struct Listening {
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    serving: JoinSet<()>,
+}
+
+impl Listening {
+    async fn new(connections: usize, client_timeout: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let options = Options { token: "s3cret".into(), read_only: false };
+        let (system, mut serving) = (Arc::<Fake>::default(), JoinSet::new());
+        serving.spawn(serve_within(connections, client_timeout, listener, system, options, stop.clone()));
+        Self { address, stop, serving }
+    }
+
+    /// Returns a connection over which `sent` was sent.
+    async fn send(&self, sent: &str) -> TcpStream {
+        let mut client = TcpStream::connect(self.address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        client
+    }
+
+    async fn get(&self, path: &str) -> TcpStream {
+        let head = format!("host: {}\r\nauthorization: {TOKEN}", self.address);
+        self.send(&format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")).await
+    }
+}
+
+/// Reads until `end` was there.
+async fn read_until(client: &mut TcpStream, end: &str) {
     let (mut read, mut buffer) = (String::new(), [0; 4096]);
-    while !read.contains("vip_queue") {
-        let count = tokio::io::AsyncReadExt::read(&mut client, &mut buffer).await.unwrap();
-        assert!(count > 0, "{read}");
+    while !read.contains(end) {
+        let count = timeout(LIMIT, client.read(&mut buffer)).await.expect("an answer in time").unwrap();
+        assert!(count > 0, "closed after {read}");
         read += &String::from_utf8_lossy(&buffer[..count]);
     }
-    stop.cancel();
-    timeout(Duration::from_secs(1), serving.join_next())
-        .await
-        .expect("within a second")
-        .unwrap()
-        .unwrap()
-        .unwrap();
+}
+
+/// Waits until the server closes the connection.
+async fn closed(client: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    let read = async { while client.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+    timeout(LIMIT, read).await.expect("the server closes the connection");
+}
+
+#[tokio::test]
+async fn a_stopped_server_ends_while_somebody_watches() {
+    let mut server = Listening::new(MAX_CONNECTIONS, CLIENT_TIMEOUT).await;
+    let mut watching = server.get("/api/events").await;
+    read_until(&mut watching, "vip_queue").await;
+    server.stop.cancel();
+    let ended = timeout(Duration::from_secs(1), server.serving.join_next()).await;
+    ended.expect("within a second").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn idle_and_half_sent_connections_keep_nobody_out_and_close_no_page_that_is_open() {
+    let client_timeout = Duration::from_millis(500);
+    let server = Listening::new(4, client_timeout).await;
+    let mut watching = server.get("/api/events").await;
+    read_until(&mut watching, "event: snapshot").await;
+    for sent in ["", "GET / HTTP/1.1\r\nho"] {
+        let mut idle = vec![];
+        for _ in 0..8 {
+            idle.push(server.send(sent).await);
+        }
+        let mut answered = server.get("/style.css").await;
+        read_until(&mut answered, "HTTP/1.1 200 OK").await;
+        for client in idle.iter_mut().chain([&mut answered]) {
+            closed(client).await;
+        }
+    }
+    // The stream is older than the time limit, and goes on.
+    server.stop.cancel();
+    read_until(&mut watching, "event: end").await;
 }

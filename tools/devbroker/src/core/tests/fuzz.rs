@@ -143,7 +143,7 @@ fn input(rng: &mut StdRng) -> Input {
 fn clients_that_do_anything_break_nothing() {
     for seed in 0..150 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut core = Core::new(seed);
+        let mut core = Core::new(seed, MAX_CONNECTIONS);
         let (mut log, mut now) = (vec![], 1_000);
         let mut clients: Vec<_> = (0..3).map(|_| connect(&mut core)).collect();
         for _ in 0..400 {
