@@ -11,6 +11,7 @@ mod check;
 mod forms;
 mod values;
 mod node;
+pub(crate) mod raw;
 mod yaml;
 mod plain;
 pub(crate) mod interpolate;

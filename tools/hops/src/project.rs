@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    compose::{Compose, FILE, VolumeSource},
+    compose::{Compose, FILE, VolumeSource, raw::decode},
     failure::Result,
 };
 
@@ -58,10 +58,20 @@ impl Project {
         Path::new(&self.root)
     }
 
-    /// Returns a fixed port plus `HOPS_PORT_BASE`, with which two checkouts can run side by side.
+    /// Returns a fixed port plus `HOPS_PORT_BASE`, with which two checkouts can run side by side; at most the last port.
     #[must_use]
     pub fn shifted(&self, port: u16) -> u16 {
         port.saturating_add(self.port_base)
+    }
+
+    /// Returns a published port plus `HOPS_PORT_BASE`.
+    ///
+    /// # Errors
+    /// The sum is not a port.
+    pub fn published(&self, port: u16, service: &str) -> Result<u16> {
+        let sum = format!("the published port {port} plus HOPS_PORT_BASE={}", self.port_base);
+        let problem = || format!("{service}: {sum} is more than 65535: lower one of them");
+        port.checked_add(self.port_base).with_context(problem)
     }
 
     /// Returns an environment variable, unless it is empty.
@@ -75,9 +85,8 @@ impl Project {
     /// # Errors
     /// The file cannot be read, or something in it is wrong, or a folder that it mounts does not exist.
     pub fn compose(&self) -> Result<Compose> {
-        let text =
-            fs::read_to_string(self.root().join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
-        let compose = Compose::parse(&text, &self.variables)?;
+        let bytes = fs::read(self.root().join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
+        let compose = Compose::parse(&decode(bytes)?, &self.variables)?;
         for service in &compose.services {
             for volume in &service.volumes {
                 let VolumeSource::Folder(folder) = &volume.source else { continue };

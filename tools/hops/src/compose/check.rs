@@ -1,5 +1,7 @@
 //! Checks the keys of the file and the forms of their values, before anything is read.
 
+use std::collections::BTreeSet;
+
 use super::{
     forms::{
         COMPOSE,
@@ -28,7 +30,20 @@ pub(super) fn check(root: &Node) -> Result<()> {
             }
         },
     };
-    Checker { minor }.check(root, &COMPOSE)
+    Checker { minor }.check(root, &COMPOSE)?;
+    ["networks", "secrets"].into_iter().filter_map(|key| root.get(key)).try_for_each(check_external_names)
+}
+
+/// Refuses an external network or secret with two names.
+fn check_external_names(named: &Node) -> Result<()> {
+    let is_text = |node: &&Node| node.text().is_ok_and(|text| !text.is_empty());
+    for (_, node) in named.entries()? {
+        let inner = node.get("external").and_then(|external| external.get("name")).filter(is_text);
+        if let (Some(inner), Some(_)) = (inner, node.get("name").filter(is_text)) {
+            return Err(inner.error("`external.name` and `name` contradict each other: write `name`"));
+        }
+    }
+    Ok(())
 }
 
 struct Checker {
@@ -46,8 +61,11 @@ impl Checker {
             },
             Integer => node.number::<i64>("a whole number").map(drop),
             Number => match &node.data {
+                Data::OddNumber(text) if text.parse().is_ok_and(f32::is_infinite) => {
+                    Err(node.error(&format!("`{text}` is too large")))
+                }
                 Data::Integer(_) | Data::Decimal(_) | Data::OddNumber(_) => Ok(()),
-                Data::Text { text, is_replaced: true } if text.parse::<f64>().is_ok() => Ok(()),
+                Data::Text { text, is_replaced: true } if text.parse().is_ok_and(f32::is_finite) => Ok(()),
                 _ => Err(node.error("a number is expected here")),
             },
             Text => node.text().map(drop),
@@ -88,9 +106,10 @@ impl Checker {
     fn list(&self, node: &Node, form: &Form) -> Result<()> {
         let problem = if matches!(form, Text) { "a list of texts" } else { "a list" };
         let items = node.list().map_err(|_| node.error(&format!("{problem} is expected here")))?;
-        for (n, item) in items.iter().enumerate() {
+        let mut known = BTreeSet::new();
+        for item in items {
             self.check(item, form)?;
-            if items[..n].contains(item) {
+            if !known.insert(item.content()) {
                 let text = item.text_or_number().map_or_else(|_| "this".into(), |text| format!("`{text}`"));
                 return Err(item.error(&format!("{text} is here twice")));
             }

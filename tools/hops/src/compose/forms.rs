@@ -15,7 +15,7 @@ pub(super) enum Form {
     PlainFlag,
     /// Whole number; a variable may stand for it.
     Integer,
-    /// Number, in any notation.
+    /// Number that is not infinite, in any notation.
     Number,
     /// Text.
     Text,

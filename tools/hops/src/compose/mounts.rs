@@ -28,15 +28,17 @@ fn undeclared(name: &str, key: &str) -> String {
     format!("`{name}` is not declared under the top-level `{key}`")
 }
 
-/// Checks a path in the container. A path with `..` would lead out of the folder that replaces it.
+/// Checks a path in the container. One with `..` would lead out of the folder that replaces it, values refer to it in its
+/// normal form, and no folder replaces `/`.
 fn checked_target(node: &Node, target: String) -> Result<String> {
-    if target.split('/').any(|part| part == "..") {
-        return Err(node.error("a target has no `..`"));
-    }
-    match target.starts_with('/') {
-        true => Ok(target),
-        false => Err(node.error("a target is a path that begins with /")),
-    }
+    let problem = match target.strip_prefix('/') {
+        None => "a target is a path that begins with /",
+        Some(path) if path.split('/').any(|part| ["", ".", ".."].contains(&part)) => {
+            "a target has a name behind each slash, and no `.` or `..`, as in /data/below"
+        }
+        Some(_) => return Ok(target),
+    };
+    Err(node.error(&format!("{problem}: `{target}`")))
 }
 
 /// Reads a volume: `source:target[:options]`, or the long form.
@@ -54,6 +56,12 @@ pub(super) fn volume(
         let parts: Vec<_> = spec.split(':').collect();
         if parts.iter().any(|part| part.is_empty()) {
             return Err(node.error(&format!("a part of `{spec}` is empty")));
+        }
+        let first = parts[0];
+        if parts.len() > 1 && first.chars().count() == 1 && first.starts_with(char::is_alphabetic) {
+            return Err(
+                node.error(&format!("Docker takes `{first}:` for a drive of Windows: rename the volume"))
+            );
         }
         match parts[..] {
             [target] => (false, None, target),

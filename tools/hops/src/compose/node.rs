@@ -1,5 +1,7 @@
 //! Value of the file that knows its line and its path, for errors.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, anyhow};
 
 use super::FILE;
@@ -14,7 +16,7 @@ pub(super) struct Node {
 }
 
 /// Content of a value, with its variables replaced.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Data {
     /// No value.
     Null,
@@ -37,13 +39,6 @@ pub(super) enum Data {
     List(Vec<Node>),
     /// Mapping, without duplicates.
     Map(Vec<(String, Node)>),
-}
-
-/// Two values are the same if their contents are.
-impl PartialEq for Node {
-    fn eq(&self, other: &Self) -> bool {
-        self.data == other.data
-    }
 }
 
 /// Returns an error at a place of the file. It has no control characters, even if the file has some.
@@ -69,7 +64,7 @@ impl Node {
     }
 
     pub(super) fn is_null(&self) -> bool {
-        self.data == Data::Null
+        matches!(self.data, Data::Null)
     }
 
     pub(super) fn is_map(&self) -> bool {
@@ -103,6 +98,22 @@ impl Node {
     /// Reads the value of a key that must be there.
     pub(super) fn required(&self, key: &str) -> Result<&Self> {
         self.get(key).with_context(|| format!("`{key}` is missing")).map_err(|e| self.error(&e.to_string()))
+    }
+
+    /// Returns a text that two values share if their contents are the same, in whatever order and from whatever variable.
+    pub(super) fn content(&self) -> String {
+        match &self.data {
+            Data::Integer(number) => number.to_string(),
+            Data::Text { text, .. } => format!("{text:?}"),
+            Data::Map(entries) => {
+                // For a number in a mapping, a variable may stand.
+                let text = |node: &Self| node.content().trim_matches('"').to_owned();
+                let entries = entries.iter().map(|(key, node)| (key, text(node)));
+                format!("{:?}", entries.collect::<BTreeMap<_, _>>())
+            }
+            // No item of a list without duplicates is a list.
+            other => format!("{other:?}"),
+        }
     }
 
     /// Returns the items of a list.

@@ -72,13 +72,16 @@ fn is_float(text: &str) -> bool {
         && is_digits(exponent)
 }
 
-/// Returns true for a number such as `0.5`, which every program writes in this way.
+/// Returns true for a number such as `0.5`, which every program writes in this way. Docker writes an exponent from a
+/// million on.
 fn is_short_decimal(text: &str) -> bool {
     const EXACT_DIGITS: usize = 15;
     text.len() <= EXACT_DIGITS
         && text.contains('.')
         && !text.starts_with('+')
-        && text.parse::<f64>().is_ok_and(|number| number.abs() >= 0.001 && number.to_string() == text)
+        && text
+            .parse::<f64>()
+            .is_ok_and(|number| (0.001..1e6).contains(&number.abs()) && number.to_string() == text)
 }
 
 /// Returns true for a date, perhaps with a time.

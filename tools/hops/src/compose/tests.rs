@@ -86,6 +86,65 @@ fn line_ends_of_windows_make_no_difference() {
 }
 
 #[test]
+fn values_that_are_nested_without_end_are_refused_by_line() {
+    let service = "\nservices: {a: {image: x}}\n";
+    let nested = |before: &str, after: &str, n: usize| {
+        format!("x-a:\n {}x{}{service}", before.repeat(n), after.repeat(n))
+    };
+    let lines = |n: usize| (1..n).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>();
+    // Aliases of aliases are deep, too.
+    let list = |inner: &str| format!("{}{inner}{}", "[".repeat(50), "]".repeat(50));
+    let aliases = format!("x-1: &a {}\nx-2: &b {}\nx-3: {}{service}", list(""), list("*a"), list("*b"));
+    for (text, place) in [
+        (nested("- ", "", 20_000), ":2: "),
+        (nested("[", "]", 150), ":2: "),
+        (nested("{a: ", "}", 150), ":2: "),
+        (nested("? ", "", 20_000), ":2: "),
+        (nested("- ", "", 100), ":2: "),
+        (format!("x-a:\n{}{service}", lines(3_000)), ":101: "),
+        (aliases, ":2: "),
+    ] {
+        let error = parse(&text).unwrap_err().to_string();
+        let expected = format!("docker-compose.yml{place}values are nested deeper than 100 levels");
+        assert_eq!(error, expected, "{}", &text[..60]);
+    }
+    parse(&nested("- ", "", 99)).unwrap();
+    // The scanner, which reads ahead, has a limit of its own.
+    let error = parse(&nested("[", "]", 20_000)).unwrap_err().to_string();
+    assert_eq!(error, "docker-compose.yml:2: not YAML: recursion limit exceeded");
+}
+
+#[test]
+fn a_file_in_another_encoding_says_what_to_do() {
+    let text = "services: {a: {image: x}}\n# \u{e9}\n";
+    let utf16 = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<_>>();
+    let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
+    for (bytes, line) in [
+        (b"services: {a: {image: x}}\r\n# \xe9\r\n".to_vec(), 2),
+        ([b"\xff\xfe", &little[..]].concat(), 1),
+        ([b"\xfe\xff", &big[..]].concat(), 1),
+        (b"s\0e\0".to_vec(), 1),
+        (b"# \xed\xa0\x80".to_vec(), 1),
+    ] {
+        let error = raw::decode(bytes).and_then(|text| parse(&text)).unwrap_err().to_string();
+        let expected = "this is not text in UTF-8: save the file as UTF-8";
+        assert_eq!(error, format!("docker-compose.yml:{line}: {expected}"));
+    }
+    parse(&format!("\u{feff}{text}")).unwrap();
+    let error = parse(&text.replace('\n', "\r")).unwrap_err().to_string();
+    assert!(error.starts_with("docker-compose.yml:1: the character U+000D cannot be here"), "{error}");
+}
+
+#[test]
+fn a_long_list_is_read_in_no_time() {
+    let items: Vec<_> = (0..20_000).map(|n| format!("A{n}=1")).collect();
+    let text = format!("services: {{a: {{image: x, environment: [{}]}}}}", items.join(", "));
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&text).unwrap().services[0].environment.len(), items.len());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
 fn aliases_that_expand_without_end_are_refused() {
     let mut text = "x-0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..10 {

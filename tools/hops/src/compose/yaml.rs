@@ -3,31 +3,42 @@
 //! Docker reads YAML by the rules of version 1.1 for numbers and of 1.2 for `yes` and `no`. A number that it would write
 //! in another way, such as `017` or `1.10`, is refused where a text is expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{anyhow, bail};
-use saphyr::{MarkedYaml, ScalarStyle, Tag, YamlData, YamlLoader};
-use saphyr_parser::Parser;
+use saphyr::{MarkedYaml, ScalarStyle, ScanError, Tag, YamlData, YamlLoader};
+use saphyr_parser::{Event, Parser, SpannedEventReceiver as _};
 
 use super::{
     FILE,
     interpolate::interpolate,
     node::{Data, Node, error_at},
     plain::{Plain, plain},
+    raw::{Nesting, check_characters},
 };
 use crate::failure::Result;
 
 /// Reads the file's only document.
 pub(super) fn load(text: &str, variables: &BTreeMap<String, String>) -> Result<Node> {
+    check_characters(text)?;
     let mut loader = YamlLoader::<MarkedYaml<'_>>::default();
     loader.early_parse(false);
-    let loaded = Parser::new_from_str(text).load(&mut loader, true);
-    let loaded = loaded.and_then(|()| loader.error().map_or(Ok(()), |error| Err(error.clone())));
-    if let Err(error) = loaded {
-        return Err(anyhow!("{FILE}:{}: not YAML: {}", error.marker().line(), error.info()));
+    let not_yaml =
+        |error: &ScanError| anyhow!("{FILE}:{}: not YAML: {}", error.marker().line(), error.info());
+    let (mut nesting, mut aliases) = (Nesting::default(), BTreeSet::new());
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| not_yaml(&error))?;
+        nesting.add(&event, span.start.line())?;
+        if matches!(event, Event::Alias(_)) {
+            aliases.insert(span.start.index());
+        }
+        loader.on_event(event, span);
+    }
+    if let Some(error) = loader.error() {
+        return Err(not_yaml(error));
     }
     match &loader.into_documents()[..] {
-        [yaml] => Reader { variables }.node(yaml, String::new()),
+        [yaml] => Reader { variables, aliases }.node(yaml, String::new()),
         [] => Err(anyhow!("{FILE}:1: one document is expected, and there is none")),
         [_, second, ..] => {
             let line = second.span.start.line();
@@ -42,6 +53,8 @@ fn joined(path: &str, key: &str) -> String {
 
 struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
+    /// Positions of the aliases, each of which the loader has replaced by a copy of its value.
+    aliases: BTreeSet<usize>,
 }
 
 impl Reader<'_> {
@@ -58,7 +71,7 @@ impl Reader<'_> {
             }
             YamlData::Mapping(_) => Data::Map(self.entries(yaml, &path)?),
             YamlData::Tagged(tag, _) => return Err(error_at(line, &path, &unsupported(tag))),
-            YamlData::Value(_) | YamlData::Alias(_) | YamlData::BadValue => Data::Null,
+            _ => return Err(error_at(line, &path, "not YAML: this is no value")),
         };
         Ok(Node { line, path, data })
     }
@@ -128,7 +141,8 @@ impl Reader<'_> {
             let place = joined(path, "<<");
             let list = match &value.data {
                 YamlData::Mapping(_) => std::slice::from_ref(value),
-                YamlData::Sequence(list) => &list[..],
+                // An alias of a list is refused as by Docker.
+                YamlData::Sequence(list) if !self.aliases.contains(&value.span.start.index()) => &list[..],
                 _ => {
                     let problem = "a mapping or a list of mappings is expected here";
                     return Err(error_at(value.span.start.line(), &place, problem));
