@@ -14,10 +14,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use self::{
-    names::{referenced_ports, replace, replacements},
-    paths::below,
-};
+use self::names::{referenced_ports, replace, replacements};
 use crate::{
     broker_url::BrokerUrl,
     compose::{
@@ -33,8 +30,8 @@ pub const ADMIN_PORT: u16 = 15672;
 /// Port on which a broker speaks AMQP.
 const AMQP_PORT: u16 = 5672;
 
-/// Folder of RabbitMQ's data in its container.
-const BROKER_DATA: &str = "/var/lib/rabbitmq";
+/// Folders of RabbitMQ's data in its container.
+const BROKER_DATA: [&str; 2] = ["/var/lib/rabbitmq", "/var/lib/rabbitmq/mnesia"];
 
 /// Services to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +84,9 @@ pub struct ServicePlan {
     pub paths: Vec<(String, String)>,
     /// Folders of the volumes among these paths.
     pub folders: Vec<String>,
+    /// Folders of the configs in the container, and the folders that replace them: each alone, but no other path in it.
+    #[serde(default)]
+    pub config_folders: Vec<(String, String)>,
 }
 
 /// Port of a service on this machine.
@@ -149,7 +149,7 @@ pub fn plan(
         let mut ports = vec![];
         for port in &service.ports {
             let (want, is_published) = match port.published {
-                Some(published) => (Want::Fixed(project.shifted(published)), true),
+                Some(published) => (Want::Fixed(project.published(published, &service.name)?), true),
                 None => (Want::Preferred(project.shifted(port.target)), false),
             };
             ports.push(LocalPort { target: port.target, local: choose(want, &service.name)?, is_published });
@@ -207,7 +207,7 @@ fn plan_service(
     for Mount { source, target } in &service.secrets {
         paths.push((target.clone(), project.text_path(&format!("secrets/{source}"))));
     }
-    let mut folders = vec![];
+    let (mut folders, mut config_folders) = (vec![], vec![]);
     for Volume { source, target } in &service.volumes {
         let local = match source {
             VolumeSource::Folder(path) => project.absolute(path).to_string_lossy().into_owned(),
@@ -222,19 +222,22 @@ fn plan_service(
     }
     for Mount { source, target } in &service.configs {
         let file = project.absolute(compose.configs.get(source).unwrap_or(source));
-        // The config's folder is replaced, too, so that the service sees edits and new files.
+        // The config's folder is replaced, too, so that the service sees edits and new files. As another path in it, the
+        // image may have a file of its own: `/etc/hosts` beside `/etc/own.yml`.
         let (target_path, local_folder) = (Path::new(target), file.parent().unwrap_or(&file));
         let has_same_name = target_path.file_name() == file.file_name();
-        if let Some(folder) = target_path.parent().filter(|_| has_same_name) {
+        // A folder that replaced `/` would replace every path.
+        let folder = target_path.parent().filter(|folder| has_same_name && *folder != Path::new("/"));
+        if let Some(folder) = folder {
             let folder = folder.to_string_lossy().into_owned();
             let local_folder = local_folder.to_string_lossy().into_owned();
-            match paths.iter().find(|(known, _)| *known == folder) {
+            match paths.iter().chain(&config_folders).find(|(known, _)| *known == folder) {
                 Some((_, other)) if *other != local_folder => bail!(
                     "{}: configs in {folder} come from two folders, {other} and {local_folder}: move them into one",
                     service.name
                 ),
                 Some(_) => {}
-                None => paths.push((folder, local_folder)),
+                None => config_folders.push((folder, local_folder)),
             }
         }
         paths.push((target.clone(), file.to_string_lossy().into_owned()));
@@ -254,6 +257,7 @@ fn plan_service(
         health: service.health,
         paths,
         folders,
+        config_folders,
     })
 }
 
@@ -287,8 +291,8 @@ impl ServicePlan {
             let (port, admin) = (port.to_string(), admin.to_string());
             let mut arguments = vec!["--port".to_owned(), port, "--admin-port".to_owned(), admin];
             // In Docker, a broker without a volume loses its data with its container.
-            match self.paths.iter().find(|(target, _)| below(target, BROKER_DATA).is_some()) {
-                Some((_, data)) => arguments.extend(["--data-dir".to_owned(), fill(data)?]),
+            match BROKER_DATA.into_iter().find_map(|folder| self.in_mount(folder)) {
+                Some(data) => arguments.extend(["--data-dir".to_owned(), fill(&data)?]),
                 None => arguments.push("--in-memory".to_owned()),
             }
             return Ok(TaskPlan { arguments, environment: vec![], folders });

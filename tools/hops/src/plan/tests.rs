@@ -144,10 +144,72 @@ fn name_of(folder: &str) -> &str {
 }
 
 #[test]
+fn a_path_is_replaced_however_it_is_written_and_no_other_is() {
+    let file = FILE.replace("configs: [{", "configs: [root.yml, {source: etc, target: /etc/etc.yml}, {");
+    let file = file.replace(
+        "configs: {one:",
+        "configs: {root.yml: {file: root.yml}, etc: {file: config-repo/etc.yml}, one:",
+    );
+    for (value, expected) in [
+        ("/data", "ROOT/.hops/volumes/data-1"),
+        ("/data/", "ROOT/.hops/volumes/data-1/"),
+        ("//data//x", "ROOT/.hops/volumes/data-1/x"),
+        ("/./data/./x/.", "ROOT/.hops/volumes/data-1/x"),
+        ("/tmp/../data/x", "ROOT/.hops/volumes/data-1/x"),
+        ("/../data", "ROOT/.hops/volumes/data-1"),
+        ("/config/", "ROOT/config-repo/"),
+        ("/config/application.yml", "ROOT/config-repo/application.yml"),
+        ("/config/other.yml", "/config/other.yml"),
+        ("/root.yml", "ROOT/root.yml"),
+        ("/etc", "ROOT/config-repo"),
+        ("/etc/hosts", "/etc/hosts"),
+        ("/", "/"),
+        ("/usr/share", "/usr/share"),
+        ("//usr/./share/../x", "//usr/./share/../x"),
+        ("/database", "/database"),
+        ("data/x", "data/x"),
+    ] {
+        let (plan, root) = planned_of(&file.replace("/data/below", value), None).unwrap();
+        let task = plan.services[1].task(1, 1).unwrap();
+        assert_eq!(environment(&task)["APP_DATA_DIR"], expected.replace("ROOT", &root), "{value}");
+    }
+}
+
+#[test]
+fn the_data_of_the_broker_is_in_a_volume_and_in_no_secret() {
+    let broker = |rest: &str| {
+        let file = format!(
+            "services: {{rabbitmq: {{image: rabbitmq, secrets: [{{source: s, target: /var/lib/rabbitmq/.cookie}}], \
+             {rest}}}}}\n\
+             volumes: {{mq: }}\nsecrets: {{s: {{file: s}}}}\nconfigs: {{c: {{file: c}}}}\n"
+        );
+        let (plan, root) = planned_of(&file, None).unwrap();
+        plan.services[0].task(1, 1).unwrap().arguments.pop().unwrap().replace(&root, "ROOT")
+    };
+    assert_eq!(broker("configs: [{source: c, target: /var/lib/rabbitmq/c}]"), "--in-memory");
+    assert_eq!(broker("volumes: ['mq:/var/lib/rabbitmq']"), "ROOT/.hops/volumes/mq");
+    assert_eq!(broker("volumes: ['mq:/var/lib/rabbitmq/mnesia']"), "ROOT/.hops/volumes/mq");
+    assert_eq!(broker("volumes: ['mq:/var/lib']"), "ROOT/.hops/volumes/mq/rabbitmq");
+}
+
+#[test]
+fn a_published_port_that_the_base_lifts_above_the_last_one_is_refused() {
+    let file = FILE.replace("'6868:6868'", "'64536:6868'");
+    let error = planned_of(&file, None).unwrap_err().to_string();
+    let expected = "vipservice: the published port 64536 plus HOPS_PORT_BASE=1000 is more than 65535";
+    assert!(error.starts_with(expected), "{error}");
+    let (plan, _) = planned_of(&file.replace("64536", "64535"), None).unwrap();
+    assert_eq!(plan.services[1].ports[0].local, 65535);
+}
+
+#[test]
 fn a_value_that_leads_out_of_a_mounted_folder_is_refused() {
-    for (from, to) in
-        [("/data/below", "/data/../../below"), ("--config-repo=/config", "--config-repo=/config/..")]
-    {
+    for (from, to) in [
+        ("/data/below", "/data/../../below"),
+        ("/data/below", "//data/./x/../y"),
+        ("/data/below", "/tmp/../data/../x"),
+        ("--config-repo=/config", "--config-repo=/config/.."),
+    ] {
         let error = planned_of(&FILE.replace(from, to), None).unwrap_err().to_string();
         assert!(error.starts_with("vipservice: `") && error.contains("leads out of"), "{error}");
     }
