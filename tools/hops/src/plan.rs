@@ -222,11 +222,9 @@ fn plan_service(
     }
     for Mount { source, target } in &service.configs {
         let file = project.absolute(compose.configs.get(source).unwrap_or(source));
-        // The config's folder is replaced, too, so that the service sees edits and new files. As another path in it, the
-        // image may have a file of its own: `/etc/hosts` beside `/etc/own.yml`.
+        // The config's folder is replaced, too, so that the service sees edits and new files, but no other path in it.
         let (target_path, local_folder) = (Path::new(target), file.parent().unwrap_or(&file));
         let has_same_name = target_path.file_name() == file.file_name();
-        // A folder that replaced `/` would replace every path.
         let folder = target_path.parent().filter(|folder| has_same_name && *folder != Path::new("/"));
         if let Some(folder) = folder {
             let folder = folder.to_string_lossy().into_owned();

@@ -34,7 +34,6 @@ pub(super) fn check(root: &Node) -> Result<()> {
     ["networks", "secrets"].into_iter().filter_map(|key| root.get(key)).try_for_each(check_external_names)
 }
 
-/// Refuses an external network or secret with two names.
 fn check_external_names(named: &Node) -> Result<()> {
     let is_text = |node: &&Node| node.text().is_ok_and(|text| !text.is_empty());
     for (_, node) in named.entries()? {
@@ -61,10 +60,8 @@ impl Checker {
             },
             Integer => node.number::<i64>("a whole number").map(drop),
             Number => match &node.data {
-                Data::OddNumber(text) if text.parse().is_ok_and(f32::is_infinite) => {
-                    Err(node.error(&format!("`{text}` is too large")))
-                }
-                Data::Integer(_) | Data::Decimal(_) | Data::OddNumber(_) => Ok(()),
+                Data::Integer(_) | Data::Decimal(_) => Ok(()),
+                Data::OddNumber(text) if !text.parse().is_ok_and(f32::is_infinite) => Ok(()),
                 Data::Text { text, is_replaced: true } if text.parse().is_ok_and(f32::is_finite) => Ok(()),
                 _ => Err(node.error("a number is expected here")),
             },

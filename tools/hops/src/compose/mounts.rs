@@ -28,8 +28,7 @@ fn undeclared(name: &str, key: &str) -> String {
     format!("`{name}` is not declared under the top-level `{key}`")
 }
 
-/// Checks a path in the container. One with `..` would lead out of the folder that replaces it, values refer to it in its
-/// normal form, and no folder replaces `/`.
+/// Checks a path in the container: it is in normal form, so that it leads nowhere else, and no folder replaces `/`.
 fn checked_target(node: &Node, target: String) -> Result<String> {
     let problem = match target.strip_prefix('/') {
         None => "a target is a path that begins with /",
@@ -57,10 +56,9 @@ pub(super) fn volume(
         if parts.iter().any(|part| part.is_empty()) {
             return Err(node.error(&format!("a part of `{spec}` is empty")));
         }
-        let first = parts[0];
-        if parts.len() > 1 && first.chars().count() == 1 && first.starts_with(char::is_alphabetic) {
+        if parts.len() > 1 && parts[0].chars().count() == 1 && spec.starts_with(char::is_alphabetic) {
             return Err(
-                node.error(&format!("Docker takes `{first}:` for a drive of Windows: rename the volume"))
+                node.error(&format!("Docker takes `{spec}` for a path of Windows: rename the volume"))
             );
         }
         match parts[..] {

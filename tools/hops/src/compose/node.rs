@@ -107,11 +107,9 @@ impl Node {
             Data::Text { text, .. } => format!("{text:?}"),
             Data::Map(entries) => {
                 // For a number in a mapping, a variable may stand.
-                let text = |node: &Self| node.content().trim_matches('"').to_owned();
-                let entries = entries.iter().map(|(key, node)| (key, text(node)));
+                let entries = entries.iter().map(|(key, node)| (key, node.content().replace('"', "")));
                 format!("{:?}", entries.collect::<BTreeMap<_, _>>())
             }
-            // No item of a list without duplicates is a list.
             other => format!("{other:?}"),
         }
     }

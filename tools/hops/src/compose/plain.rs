@@ -72,8 +72,7 @@ fn is_float(text: &str) -> bool {
         && is_digits(exponent)
 }
 
-/// Returns true for a number such as `0.5`, which every program writes in this way. Docker writes an exponent from a
-/// million on.
+/// Returns true for a number such as `0.5`, which every program writes in this way, Docker below a million.
 fn is_short_decimal(text: &str) -> bool {
     const EXACT_DIGITS: usize = 15;
     text.len() <= EXACT_DIGITS

@@ -9,8 +9,8 @@ use crate::failure::Result;
 
 /// Most levels of values in values: the code behind these checks calls itself for each.
 const MOST_LEVELS: usize = 100;
-
 const NOT_UTF8: &str = "this is not text in UTF-8: save the file as UTF-8";
+const DIRECTIVE: &str = "a line that begins with % is a directive, which is not supported: remove it";
 
 /// Decodes the file.
 ///
@@ -30,17 +30,15 @@ pub(super) fn check_characters(text: &str) -> Result<()> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let others = ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
         let refused = line.chars().find(|c| others.contains(c) || (c.is_control() && *c != '\t'));
-        if let Some(c) = refused {
-            let code = format!("{:04X}", u32::from(c));
-            let problem = format!("the character U+{code} cannot be here: in double quotes, write \\u{code}");
-            // Text in UTF-16 has NULs everywhere.
-            return Err(error_at(n + 1, "", if c == '\0' { NOT_UTF8 } else { &problem }));
-        }
         is_before_document &= line.trim().is_empty() || line.trim().starts_with(['#', '%']);
-        if is_before_document && line.starts_with('%') {
-            let problem = "a line that begins with % is a directive, which is not supported: remove it";
-            return Err(error_at(n + 1, "", problem));
-        }
+        let problem = match refused.map(u32::from) {
+            // Text in UTF-16 has NULs everywhere.
+            Some(0) => NOT_UTF8.to_owned(),
+            Some(c) => format!("the character U+{c:04X} cannot be here: in double quotes, write \\u{c:04X}"),
+            None if is_before_document && line.starts_with('%') => DIRECTIVE.to_owned(),
+            None => continue,
+        };
+        return Err(error_at(n + 1, "", &problem));
     }
     Ok(())
 }
@@ -50,12 +48,10 @@ pub(super) fn check_characters(text: &str) -> Result<()> {
 pub(super) struct Nesting {
     /// Anchor and levels of each value that is not complete.
     open: Vec<(usize, usize)>,
-    /// Levels of the complete lists and mappings by anchor.
     anchored: BTreeMap<usize, usize>,
 }
 
 impl Nesting {
-    /// Adds an event of the parser.
     pub(super) fn add(&mut self, event: &Event<'_>, line: usize) -> Result<()> {
         let mut levels = 0;
         match event {

@@ -36,45 +36,36 @@ pub(super) fn split_words(line: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// Parses a duration as Docker writes it: numbers with units, such as `1m30s` or `1.5h`. It ends at 2^63 - 1 ns.
+/// Parses a duration as Docker writes it: numbers with units, such as `1m30s` or `1.5h`. It has at most 2^63 ns.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u128); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
+    const UNITS: [(&str, f64); 8] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("μs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
     ];
-    const LONGEST: u128 = i64::MAX as u128;
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);
     }
-    let mut total = (!rest.is_empty()).then_some(0_u128)?;
+    let mut total = (!rest.is_empty()).then_some(Duration::ZERO)?;
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(number_end);
         let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
-        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if number.trim_matches('.').is_empty() || fraction.contains('.') {
-            return None;
-        }
-        let whole: u64 = format!("0{whole}").parse().ok()?;
-        // No unit has nanoseconds in a later digit.
-        let digits = fraction.bytes().take(18).map(|digit| u128::from(digit - b'0'));
-        let (fraction, scale) = digits.fold((0, 1), |(value, scale), digit| (value * 10 + digit, scale * 10));
-        total += u128::from(whole) * nanos + fraction * nanos / scale;
-        if total > LONGEST {
-            return None;
-        }
+        let whole = unit != "ns" || !number.contains('.');
+        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit && whole)?;
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
         rest = after;
     }
-    u64::try_from(total).ok().map(Duration::from_nanos)
+    // Below the limit by a second, since the numbers above are not exact.
+    (total.as_secs() < 9_223_372_036).then_some(total)
 }
 
 /// Returns true for a number of bytes below 2^63, such as `64M` or `1.5 GiB`.

@@ -29,14 +29,10 @@ pub(super) fn load(text: &str, variables: &BTreeMap<String, String>) -> Result<N
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| not_yaml(&error))?;
         nesting.add(&event, span.start.line())?;
-        if matches!(event, Event::Alias(_)) {
-            aliases.insert(span.start.index());
-        }
+        aliases.extend(matches!(event, Event::Alias(_)).then(|| span.start.index()));
         loader.on_event(event, span);
     }
-    if let Some(error) = loader.error() {
-        return Err(not_yaml(error));
-    }
+    loader.error().map_or(Ok(()), |error| Err(not_yaml(error)))?;
     match &loader.into_documents()[..] {
         [yaml] => Reader { variables, aliases }.node(yaml, String::new()),
         [] => Err(anyhow!("{FILE}:1: one document is expected, and there is none")),
@@ -141,7 +137,6 @@ impl Reader<'_> {
             let place = joined(path, "<<");
             let list = match &value.data {
                 YamlData::Mapping(_) => std::slice::from_ref(value),
-                // An alias of a list is refused as by Docker.
                 YamlData::Sequence(list) if !self.aliases.contains(&value.span.start.index()) => &list[..],
                 _ => {
                     let problem = "a mapping or a list of mappings is expected here";

@@ -42,7 +42,6 @@ impl ServicePlan {
     }
 }
 
-/// Splits a text into a flag with its `=`, if it has one, and the rest.
 fn split_flag(text: &str) -> (&str, &str) {
     match text.split_once('=') {
         Some((flag, _)) if flag.starts_with('-') => text.split_at(flag.len() + 1),
