@@ -111,12 +111,15 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    // Neither from the range of outgoing connections nor from that of tasks: other tests have both at the same time.
+    use e2e::broker::free_port;
+
     use super::*;
 
     #[test]
     fn a_used_port_is_replaced_or_refused_with_the_process_that_uses_it() {
-        let used = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = used.local_addr().unwrap().port();
+        let port = free_port();
+        let used = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
         let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
         for part in [&port.to_string(), "accountservice", "HOPS_PORT_BASE=1000 cargo hops up"] {
@@ -130,8 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_free_if_nobody_has_it_on_any_address_of_localhost() {
-        // Not from the range of outgoing connections, which other tests make on the other address.
-        let port = stable_port().unwrap();
+        let port = free_port();
         let Ok(used) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) else {
             return eprintln!("NOT TESTED: this machine has no IPv6");
         };
