@@ -30,28 +30,28 @@ async fn chapter_02_read_an_account() {
 }
 
 #[tokio::test]
-async fn chapter_03_settings() {
-    play_chapter("docs/walkthrough/03-settings.md").await;
+async fn chapter_03_publish() {
+    play_chapter("docs/walkthrough/03-publish.md").await;
 }
 
 #[tokio::test]
-async fn chapter_04_publish() {
-    play_chapter("docs/walkthrough/04-publish.md").await;
+async fn chapter_04_consume() {
+    play_chapter("docs/walkthrough/04-consume.md").await;
 }
 
 #[tokio::test]
-async fn chapter_05_consume() {
-    play_chapter("docs/walkthrough/05-consume.md").await;
+async fn chapter_05_scale() {
+    play_chapter("docs/walkthrough/05-scale.md").await;
 }
 
 #[tokio::test]
-async fn chapter_06_scale() {
-    play_chapter("docs/walkthrough/06-scale.md").await;
+async fn chapter_06_break_it() {
+    play_chapter("docs/walkthrough/06-break-it.md").await;
 }
 
 #[tokio::test]
-async fn chapter_07_break_it() {
-    play_chapter("docs/walkthrough/07-break-it.md").await;
+async fn chapter_09_settings() {
+    play_chapter("docs/walkthrough/09-settings.md").await;
 }
 
 #[tokio::test]

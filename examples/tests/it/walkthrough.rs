@@ -12,11 +12,11 @@ fn examples() -> &'static Path {
 }
 
 #[tokio::test]
-async fn chapter_08_broadcast() {
-    play_chapter_with(examples(), "docs/walkthrough/08-broadcast-route-topics.md").await;
+async fn chapter_07_broadcast() {
+    play_chapter_with(examples(), "docs/walkthrough/07-broadcast-route-topics.md").await;
 }
 
 #[tokio::test]
-async fn chapter_09_ask_and_wait() {
-    play_chapter_with(examples(), "docs/walkthrough/09-ask-and-wait.md").await;
+async fn chapter_08_ask_and_wait() {
+    play_chapter_with(examples(), "docs/walkthrough/08-ask-and-wait.md").await;
 }
