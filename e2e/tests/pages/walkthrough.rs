@@ -70,8 +70,8 @@ async fn chapter_13_your_own_service() {
 }
 
 #[tokio::test]
-async fn the_reset_between_two_classes_leaves_nothing() {
-    play("docs/walkthrough/for-teachers.md").await;
+async fn the_tasks_of_the_assessment_are_solved_and_the_reset_between_two_groups_leaves_nothing() {
+    play_chapter("docs/walkthrough/for-teachers.md").await;
 }
 
 #[test]
