@@ -12,9 +12,8 @@
 //!   `cargo run --bin X` is an example, for those who play with [`play_chapter_with`]. Only `cargo build -p X` builds.
 //!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
 //! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
-//!
-//! Each command is typed once, at a person's pace: about a second after the one before it has come back. Where something takes
-//! longer, the page has a command that waits for it, such as `cargo hops wait`.
+//! - A question (a `curl` that reads no account, `cargo hops queues`, `dead-letters list`, ...) is asked again until the answer is as
+//!   printed, since messages take a moment.
 //!
 //! What comes out is as printed when both are the same after this: `...` stands for anything, on a line of its own for any lines; ids,
 //! instants, times of day, free ports and numbers of processes are any, and so is a number with one decimal place, which is measured;
@@ -30,10 +29,7 @@ mod tests;
 
 use std::{path::Path, process::Stdio, thread, time::Duration};
 
-use tokio::{
-    process,
-    time::{sleep, timeout},
-};
+use tokio::{process, time::timeout};
 
 use self::{
     compare::{is_as_printed, is_line},
@@ -51,8 +47,6 @@ use crate::{
 const COMMAND: Duration = Duration::from_secs(180);
 /// For one that compiles, the first time with all dependencies, or deploys.
 const BUILD: Duration = Duration::from_secs(900);
-/// Time in which a person reads what has come and types the next command: a page says to wait where something takes longer.
-const PACE: Duration = Duration::from_secs(1);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
 /// Types what a page has to type, and panics where something else comes out than it prints, or where the checkout is not left as it
@@ -121,8 +115,12 @@ impl Page {
         } else if step.stays() {
             self.start(step, &wanted).await;
         } else {
-            sleep(PACE).await;
-            assert!(self.run(step).await, "{wanted}");
+            until(&wanted, PATIENCE, async || {
+                let is_right = self.run(step).await;
+                assert!(is_right || step.is_question(), "{wanted}");
+                is_right.then_some(())
+            })
+            .await;
         }
     }
 

@@ -79,6 +79,20 @@ impl Step {
             _ => "hops",
         }
     }
+
+    /// Tells whether the command only asks, so that it may be repeated until the answer is as printed.
+    pub(super) fn is_question(&self) -> bool {
+        let typed = self.typed.as_str();
+        let asks_with_curl =
+            typed.starts_with("curl ") && !typed.contains("/accounts/") && !typed.contains(" -X");
+        let verbs = ["queues", "service ls", "service ps", "service logs", "status"];
+        let asks_the_tool = typed.strip_prefix("cargo hops ");
+        !self.stays()
+            && (asks_with_curl
+                || asks_the_tool.is_some_and(|typed| verbs.iter().any(|verb| typed.starts_with(verb)))
+                || typed.starts_with("./deploy.sh logs ")
+                || typed.starts_with("cargo run ") && typed.ends_with(" list"))
+    }
 }
 
 /// Each flag of these programs has a value, so a word that follows no flag is a verb.

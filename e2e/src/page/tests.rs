@@ -68,25 +68,26 @@ fn a_page_is_read_step_by_step() {
 }
 
 #[test]
-fn what_stays_is_known_by_its_words() {
+fn what_stays_and_what_only_asks_is_known_by_its_words() {
+    let (stays, asks, neither) = ([true, false], [false, true], [false, false]);
     for (typed, expected) in [
-        ("cargo run -p devbroker", true),
-        ("cargo run -p vipservice -- --config-repo config-repo --server-port 0", true),
-        ("cargo run -p vipservice -- --config-repo config-repo dead-letters list", false),
-        ("cargo run -p vipservice -- --config-repo config-repo dead-letters redrive --all", false),
-        ("cargo run --bin emit_log the disk is full", false),
-        ("cargo hops up", true),
-        ("cargo hops up -d", false),
-        ("cargo hops service logs -f vipservice", true),
-        ("cargo hops service logs", false),
-        ("cargo hops queues peek vip_queue", false),
-        ("cargo hops service scale vipservice=3", false),
-        ("curl localhost:6868/offers", false),
-        ("curl localhost:6767/accounts/10000", false),
-        ("curl -X POST localhost:8888/refresh", false),
+        ("cargo run -p devbroker", stays),
+        ("cargo run -p vipservice -- --config-repo config-repo --server-port 0", stays),
+        ("cargo run -p vipservice -- --config-repo config-repo dead-letters list", asks),
+        ("cargo run -p vipservice -- --config-repo config-repo dead-letters redrive --all", neither),
+        ("cargo run --bin emit_log the disk is full", neither),
+        ("cargo hops up", stays),
+        ("cargo hops up -d", neither),
+        ("cargo hops service logs -f vipservice", stays),
+        ("cargo hops service logs", asks),
+        ("cargo hops queues peek vip_queue", asks),
+        ("cargo hops service scale vipservice=3", neither),
+        ("curl localhost:6868/offers", asks),
+        ("curl localhost:6767/accounts/10000", neither),
+        ("curl -X POST localhost:8888/refresh", neither),
     ] {
         let step = Step { typed: typed.into(), ..Step::default() };
-        assert_eq!(step.stays(), expected, "{typed}");
+        assert_eq!([step.stays(), step.is_question()], expected, "{typed}");
     }
     let step = |typed: &str| Step { typed: typed.into(), ..Step::default() };
     let refused = Step {
