@@ -5,7 +5,7 @@
 # If the Rust image cannot be pulled, use `./deploy.sh build --local`: binaries that this machine has built replace the
 # first two stages, and the part after the line `# --- images` is used unchanged.
 
-ARG RUST=1.95
+ARG RUST=1.95.0
 
 # Input of the layer with the dependencies: every manifest, and an empty source file for each target that it names.
 FROM rust:${RUST}-slim-bookworm AS manifests

@@ -17,15 +17,16 @@ use serde_json::Value;
 
 use crate::{failure::Result, plan::Plan, project::Project};
 
-/// Builds the binaries of the plan, unless `HOPS_BIN_DIR` names a folder with them, and returns the folder with their
+/// Builds the binaries of the plan, unless `HOPS_BIN_DIR` or a release archive has them, and returns the folder with their
 /// copies. `log` prints what takes long.
 ///
 /// # Errors
 /// Cargo cannot build one of them, or the copies cannot be written.
 pub fn prepare(project: &Project, plan: &Plan, release: bool, log: impl Fn(&str)) -> Result<PathBuf> {
     let names: BTreeSet<&str> = plan.services.iter().map(|service| service.binary.as_str()).collect();
-    let built = match project.variable("HOPS_BIN_DIR") {
-        Some(folder) => names.iter().map(|name| ((*name).to_owned(), Path::new(folder).join(name))).collect(),
+    let given = project.variable("HOPS_BIN_DIR").map(PathBuf::from);
+    let built = match given.or_else(of_archive) {
+        Some(folder) => names.iter().map(|name| ((*name).to_owned(), folder.join(name))).collect(),
         None => build(project, plan, release, log)?,
     };
     let hasher = &mut DefaultHasher::new();
@@ -44,6 +45,13 @@ pub fn prepare(project: &Project, plan: &Plan, release: bool, log: impl Fn(&str)
         copy(path, &folder.join(name))?;
     }
     Ok(folder)
+}
+
+/// Returns the folder `bin` beside this binary, as a release archive has it: then nothing is built, and cargo may be missing.
+#[must_use]
+pub fn of_archive() -> Option<PathBuf> {
+    let folder = std::env::current_exe().ok()?.with_file_name("bin");
+    folder.is_dir().then_some(folder)
 }
 
 /// Copies a binary, unless the copy exists. The copy gets its name when it is complete.

@@ -46,7 +46,7 @@ use crate::{
     cli::{CommandLine, ServiceVerb, Verb},
     failure::{Failure, Result},
     project::Project,
-    render::Screen,
+    render::{Screen, as_typed},
 };
 
 /// Runs one command: all of `main` but its access to the environment.
@@ -64,8 +64,8 @@ pub fn run(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Exi
     // It may quote a server's answer. The advice on how a command is used has lines.
     let text = match &failure {
         Failure::AlreadyReported => None,
-        Failure::Usage(text) => Some(printable_lines(text)),
-        Failure::Other(why) => Some(printable(&format!("{why:#}")).into_owned()),
+        Failure::Usage(text) => Some(printable_lines(&as_typed(text))),
+        Failure::Other(why) => Some(printable(&as_typed(&format!("{why:#}"))).into_owned()),
     };
     if let Some(text) = text {
         let _ = writeln!(std::io::stderr(), "error: {text}");

@@ -2,13 +2,13 @@
 //!
 //! Whatever is printed may be somebody else's text, so nothing but a color of our own reaches the terminal's controls.
 
-use std::io::IsTerminal as _;
+use std::{borrow::Cow, io::IsTerminal as _, sync::LazyLock};
 
 use jiff::Timestamp;
 use output::printable;
 use serde::Serialize;
 
-use crate::control::Event;
+use crate::{binaries, control::Event};
 
 /// Colors of the stack's services from the 256 of terminals: blue, orange, purple and green, as on the page. They are legible
 /// on dark and on light backgrounds, and color-blind people can distinguish them.
@@ -44,14 +44,14 @@ impl Screen {
     /// Prints lines for people, each as [`line`](Self::line) does; with `--json` it prints nothing.
     pub fn lines(self, text: &str) {
         if !self.json {
-            output::lines(text);
+            output::lines(&as_typed(text));
         }
     }
 
     /// Prints a line for people; with `--json` it prints nothing.
     pub fn text(self, text: &str) {
         if !self.json {
-            self.line(text);
+            self.line(&as_typed(text));
         }
     }
 
@@ -74,7 +74,7 @@ impl Screen {
             return self.value(event);
         }
         let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S");
-        self.task_line(&format!("{at}  "), &event.who, &event.what);
+        self.task_line(&format!("{at}  "), &event.who, &as_typed(&event.what));
     }
 
     /// Returns the text in the color of the task's service.
@@ -93,6 +93,17 @@ impl Screen {
     pub fn table(self, head: &[&str], rows: &[Vec<String>]) {
         output::lines(table(head, rows).trim_end());
     }
+}
+
+/// Returns a text with its commands as they are typed here: in the folder of a release archive, programs without cargo.
+#[must_use]
+pub fn as_typed(text: &str) -> Cow<'_, str> {
+    static IS_ARCHIVE: LazyLock<bool> = LazyLock::new(|| binaries::of_archive().is_some());
+    if *IS_ARCHIVE { typed_without_cargo(text).into() } else { text.into() }
+}
+
+fn typed_without_cargo(text: &str) -> String {
+    text.replace("cargo hops", "./hops").replace("cargo run -p vipservice --", "bin/vipservice")
 }
 
 /// Formats a table like Docker's: each column as wide as its widest cell, and three blanks between columns.
@@ -132,6 +143,13 @@ pub fn ago(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_archive_names_its_own_programs() {
+        let text = "`cargo hops up` starts it; see `cargo run -p vipservice -- dead-letters list`";
+        let expected = "`./hops up` starts it; see `bin/vipservice dead-letters list`";
+        assert_eq!(typed_without_cargo(text), expected);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
