@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// The system of docker-compose.yml as processes of this machine, with Docker's verbs
+/// Runs the system of docker-compose.yml as processes of this machine, with Docker's verbs
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "cargo hops", bin_name = "cargo hops", arg_required_else_help = false)]
+#[command(name = "cargo hops", bin_name = "cargo hops", arg_required_else_help = true)]
 pub struct CommandLine {
     /// Command to run.
     #[command(subcommand)]
@@ -40,7 +40,7 @@ pub enum Verb {
         read_only: bool,
     },
     /// Shows and changes what runs, like `docker service`
-    #[command(subcommand, arg_required_else_help = false)]
+    #[command(subcommand)]
     Service(ServiceVerb),
     /// Kills one task with `kill -9`; its restart policy decides whether it starts again
     Kill {
@@ -90,22 +90,32 @@ pub enum Verb {
         all: bool,
     },
     /// Serves the page; `up` and `live` start it.
-    #[command(hide = true)]
+    #[command(skip)]
     LiveServe {
         /// Leaves out everything that changes the system.
-        #[arg(long)]
         read_only: bool,
     },
     /// Runs the supervisor; `up` starts it.
-    #[command(hide = true)]
+    #[command(skip)]
     Supervise {
         /// Folder with the binaries of the tasks.
-        #[arg(value_name = "DIR")]
         binaries: String,
     },
 }
 
 impl Verb {
+    /// Parses the command line of a process that the tool itself starts. Clap does not know these verbs, so that no help, no
+    /// suggestion and no completion names them.
+    fn of_own_process(words: &[OsString]) -> Option<Self> {
+        let words: Vec<_> = words.iter().skip(1).map(|word| word.to_str()).collect::<Option<_>>()?;
+        match words[..] {
+            ["supervise", binaries] => Some(Self::Supervise { binaries: binaries.to_owned() }),
+            ["live-serve"] => Some(Self::LiveServe { read_only: false }),
+            ["live-serve", "--read-only"] => Some(Self::LiveServe { read_only: true }),
+            _ => None,
+        }
+    }
+
     /// Returns true if the command needs the supervisor from the start.
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
@@ -330,12 +340,15 @@ fn since(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-/// Parses the command line. Returns `None` if it asks for help, which is then printed.
+/// Parses the command line. Returns `None` if it asks for help or has no verb; the help is then printed.
 ///
 /// # Errors
 /// [`Failure::Usage`] with one line if the command line is wrong.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<CommandLine>, Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(verb) = Verb::of_own_process(&arguments) {
+        return Ok(Some(CommandLine { verb, json: false, swarm: false }));
+    }
     if let Some(advice) = arguments.get(1).and_then(|word| service_verb_advice(word.to_str()?)) {
         return Err(Failure::Usage(advice));
     }
@@ -347,7 +360,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
             ))
         }
         Ok(command_line) => Ok(Some(command_line)),
-        Err(help) if !help.use_stderr() => {
+        Err(help)
+            if !help.use_stderr() || help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
             output::print(&help.to_string());
             Ok(None)
         }

@@ -60,11 +60,40 @@ fn verbs_are_dockers() {
 }
 
 #[test]
+fn without_a_verb_the_help_is_printed() {
+    for line in ["hops", "hops service"] {
+        assert_eq!(typed(line).unwrap(), None, "{line}");
+    }
+}
+
+/// Those with which the tool starts its own processes.
+#[test]
+fn verbs_for_nobody_to_type_are_in_no_help_and_no_suggestion() {
+    let own = Verb::Supervise { binaries: "/bin".into() };
+    assert_eq!(typed("hops supervise /bin").unwrap().unwrap().verb, own);
+    let own = Verb::LiveServe { read_only: true };
+    assert_eq!(typed("hops live-serve --read-only").unwrap().unwrap().verb, own);
+    let mut command = CommandLine::command();
+    command.build();
+    let help = command.render_long_help().to_string();
+    let known: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    for own in ["supervise", "live-serve"] {
+        assert!(!help.contains(own) && !known.contains(&own), "{known:?}: {help}");
+        for line in [format!("hops {}", &own[..own.len() - 1]), format!("hops help {own}")] {
+            let why = typed(&line).unwrap_err().to_string();
+            assert!(
+                why.contains("unrecognized subcommand") && why.matches(own).count() <= 1,
+                "{line}: {why}"
+            );
+            assert!(!why.contains("similar") || !why.contains(&format!("'{own}'")), "{line}: {why}");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
     for line in [
-        "hops",
         "hops fly",
-        "hops service",
         "hops service scale vipservice",
         "hops service scale vipservice=many",
         "hops service scale vipservice=51",
@@ -102,8 +131,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops logs -f", "cargo hops service logs"),
         ("hops ps x", "cargo hops service ps"),
         ("hops queus", "; a similar subcommand exists: 'queues'"),
-        ("hops", "requires a subcommand"),
-        ("hops service", "requires a subcommand"),
+        ("hops --json", "requires a subcommand"),
         ("hops service scale vipservice", "write NAME=N"),
         ("hops kill vipservice", "NAME.N"),
         ("hops --swarm status", "./deploy.sh"),
