@@ -26,11 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn command() -> Command {
     Command::new("outbox")
-        .about("Shows or sends what waits for the broker, of an instance that is down: accountservice.1, or INSTANCE_NAME")
+        .about("Lists or publishes the outbox of an instance that does not run: accountservice.1, or INSTANCE_NAME")
         .subcommand_required(true)
+        .arg_required_else_help(true)
         .subcommand(Command::new("list").about("Prints a line for each waiting notification"))
         .subcommand(
-            Command::new("drain").about("Publishes all that wait, and removes what the broker confirms"),
+            Command::new("drain").about("Publishes the waiting notifications, and removes those that the broker confirms"),
         )
 }
 

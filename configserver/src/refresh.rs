@@ -15,7 +15,7 @@ use crate::{PORT, monitor::CONFIRM_TIMEOUT, settings::Settings};
 pub fn command() -> Command {
     let destination = Arg::new("destination").value_name("DESTINATION");
     Command::new("refresh")
-        .about("Tells the server on this machine to send a refresh event, so that services read their settings again")
+        .about("Asks the server on this machine to send a refresh event, so that services read their settings again")
         .arg(
             destination
                 .help("Services that read their settings again, such as accountservice or accountservice:test (default: all)"),

@@ -15,9 +15,15 @@ use super::{
     layers::{environment, flags, read},
 };
 
-/// Returns the command line of a service: `--profile`, where the settings are, and a flag for each key.
-#[must_use]
-pub fn command<S: ServiceSettings>() -> Command {
+/// Returns `--profile`, and a flag for each key.
+fn arguments<S: ServiceSettings>() -> impl Iterator<Item = Arg> {
+    let profile = Arg::new("profile")
+        .long("profile")
+        .value_name("NAME")
+        .default_value("dev")
+        .value_parser(["dev", "test"])
+        .global(true)
+        .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm");
     let argument = |key: Key| {
         let live = if key.is_live { "; live" } else { "" };
         let help = format!("{}{live}", key.doc.replace('\n', " "));
@@ -28,22 +34,29 @@ pub fn command<S: ServiceSettings>() -> Command {
             .global(true)
             .allow_negative_numbers(true)
     };
-    Command::new(S::SERVICE)
-        .arg(
-            Arg::new("profile")
-                .long("profile")
-                .value_name("NAME")
-                .default_value("dev")
-                .value_parser(["dev", "test"])
-                .global(true)
-                .help("Which `*-{profile}.yml` to read: `dev` on this machine, `test` in Swarm"),
-        )
-        .args(keys::<S>().into_iter().filter(|key| key.has_flag).map(argument))
-        .after_help(
-            "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no \
-             flag, since everyone on the machine can read a command line: set APP_<KEY> or APP_<KEY>_FILE. A live key takes \
-             effect while the service runs, when the bus announces that the settings have changed.",
-        )
+    [profile].into_iter().chain(keys::<S>().into_iter().filter(|key| key.has_flag).map(argument))
+}
+
+/// Returns the command line of a service: `--profile`, where the settings are, and a flag for each key.
+#[must_use]
+pub fn command<S: ServiceSettings>() -> Command {
+    Command::new(S::SERVICE).args(arguments::<S>()).after_help(
+        "Each key can also be set as APP_<KEY> in the environment; the command line wins. Secrets have no \
+         flag, since everyone on the machine can read a command line: set APP_<KEY> or APP_<KEY>_FILE. A live key takes \
+         effect while the service runs, when the bus announces that the settings have changed.",
+    )
+}
+
+/// Returns a verb of a service with the service's flags, which its help does not list: it refers to the service's.
+#[must_use]
+pub fn verb<S: ServiceSettings>(verb: Command) -> Command {
+    // Clap gives a verb no flag of its parent that it has itself.
+    refer_to_settings::<S>(verb.args(arguments::<S>().map(|argument| argument.hide(true))))
+}
+
+fn refer_to_settings<S: ServiceSettings>(verb: Command) -> Command {
+    let line = format!("The settings of the {0} are options, too: `{0} --help` lists them.", S::SERVICE);
+    verb.after_help(line).mut_subcommands(refer_to_settings::<S>)
 }
 
 impl Sources {
@@ -100,7 +113,7 @@ fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
 
 /// Returns clap's answer to a command line.
 fn refused<S: ServiceSettings>(error: clap::Error) -> SettingsError {
-    if !error.use_stderr() {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return SettingsError::Help(error);
     }
     let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);

@@ -41,7 +41,7 @@ use std::collections::BTreeSet;
 pub use config_client::{ConfigServer, ServerUrl};
 
 pub use self::{
-    command_line::{bootstrap_keys, command},
+    command_line::{bootstrap_keys, command, verb},
     error::{InvalidValue, SettingsError, more_than_zero},
     live::{Live, LiveSection, LiveSettings},
     reload::Reloaded,

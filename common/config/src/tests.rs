@@ -256,6 +256,32 @@ fn the_type_of_a_field_says_whether_its_key_is_live_and_whether_it_is_a_secret()
 }
 
 #[test]
+fn the_help_of_a_verb_lists_its_own_options_and_refers_to_the_settings_which_it_takes_all_the_same() {
+    let list = clap::Command::new("list").about("Lists").arg(clap::Arg::new("limit").long("limit"));
+    let letters = clap::Command::new("letters").arg_required_else_help(true).subcommand(list);
+    let command = command::<Probe>().subcommand(verb::<Probe>(letters));
+    let parse =
+        |line: &str| Sources::parse::<Probe>(command.clone(), line.split(' ').map(Into::into), vec![]);
+    for line in ["probe letters --help", "probe letters", "probe letters list --help"] {
+        let help = parse(line).unwrap_err().to_string();
+        assert!(!help.contains("--server-name") && !help.contains("--profile"), "{line}: {help}");
+        let reference = "\nThe settings of the probe are options, too: `probe --help` lists them.\n";
+        assert!(help.ends_with(reference), "{line}: {help}");
+        assert_eq!(help.contains("--limit"), line.contains("list"), "{help}");
+    }
+    for line in [
+        "probe --server-name x --profile test letters list --limit 1",
+        "probe letters --server-name x --profile test list",
+        "probe letters list --server-name x --profile test",
+    ] {
+        let (sources, _) = parse(line).unwrap();
+        assert_eq!(sources.flags, [("server_name".to_owned(), "x".to_owned())], "{line}");
+        assert_eq!(sources.profile, "test", "{line}");
+    }
+    assert!(parse("probe --help").unwrap_err().to_string().contains("--server-name"));
+}
+
+#[test]
 fn a_secret_has_no_flag_and_whoever_writes_one_reads_what_to_do() {
     let command = command::<Probe>();
     let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();

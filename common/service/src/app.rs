@@ -15,7 +15,7 @@ use browser_guard::Hosts;
 use clap::{ArgMatches, Command};
 use config_bus::SPRING_CLOUD_BUS;
 use futures_util::future::LocalBoxFuture;
-use hops_config::{LiveSettings, ServiceSettings, Sources, command};
+use hops_config::{LiveSettings, ServiceSettings, Sources, command, verb};
 use messaging::{
     MessagingClient, Subscription,
     amqp::{AmqpClient, AmqpOptions},
@@ -81,8 +81,8 @@ impl Program {
     {
         startup::run(async {
             let verbs = self.verbs.iter().map(|(command, _)| command.clone());
-            let command = (self.configure)(command::<S>()).about(self.about);
-            let command = command.subcommands(verbs).subcommand(healthcheck::command());
+            let verbs = verbs.chain([healthcheck::command()]).map(verb::<S>);
+            let command = (self.configure)(command::<S>()).about(self.about).subcommands(verbs);
             let (sources, mut matches) = Sources::parse::<S>(command, args, environment)?;
             if let Some((name, arguments)) = matches.remove_subcommand() {
                 let own = self.verbs.into_iter().find(|(command, _)| command.get_name() == name);

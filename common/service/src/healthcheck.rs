@@ -17,7 +17,7 @@ use crate::startup::{self, Failure};
 pub fn command() -> Command {
     let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("healthcheck")
-        .about("Asks the service that runs here whether it lives; exit code 0 if so, 1 if not")
+        .about("Asks the service on this machine whether it is alive, and exits with 0 if so, else with 1")
         .arg(flag("ready").help("Asks whether it can work, too (/readyz), and says which check fails"))
         .arg(
             flag("settings")

@@ -64,25 +64,58 @@ fn every_setting_is_in_the_reference() {
 pub(crate) fn verbs(program: &str) -> Vec<(Vec<String>, String)> {
     let (mut found, mut waiting) = (vec![], vec![vec![]]);
     while let Some(words) = waiting.pop() {
-        let help = help(program, &words);
-        let listed = help.split_once("\nCommands:\n").map_or("", |(_, after)| after);
-        for line in listed.lines().take_while(|line| !line.is_empty()) {
-            let (verb, about) = line.trim().split_once("  ").expect("a verb says what it does");
-            if verb != "help" {
-                let words = [&words[..], &[verb.to_owned()]].concat();
-                found.push((words.clone(), about.trim().to_owned()));
-                waiting.push(words);
-            }
+        for (verb, about) in listed(&help(program, &words)) {
+            let words = [&words[..], &verb].concat();
+            found.push((words.clone(), about));
+            waiting.push(words);
         }
     }
     found.sort();
     found
 }
 
+/// The verbs that a help lists, and what it says of them.
+fn listed(help: &str) -> Vec<(Vec<String>, String)> {
+    let listed = help.split_once("\nCommands:\n").map_or("", |(_, after)| after);
+    let pairs = listed.lines().take_while(|line| !line.is_empty());
+    let pairs = pairs.map(|line| line.trim().split_once("  ").expect("a verb says what it does"));
+    let own = pairs.filter(|(verb, _)| *verb != "help");
+    own.map(|(verb, about)| (vec![verb.to_owned()], about.trim().to_owned())).collect()
+}
+
 pub(crate) fn help(program: &str, verb: &[String]) -> String {
     let help = Command::new(binary(program)).args(verb).arg("--help").output().unwrap();
     assert!(help.status.success(), "{program} {verb:?}");
     String::from_utf8(help.stdout).unwrap()
+}
+
+#[test]
+fn every_program_and_every_verb_says_in_a_sentence_what_it_does() {
+    for program in ["hops", "accountservice", "vipservice", "configserver", "devbroker", "forwarder"] {
+        let about = help(program, &[]).lines().next().unwrap().to_owned();
+        // The forwarder has no command line of its own for a verb.
+        let of_verbs = if program == "forwarder" { listed(&help(program, &[])) } else { verbs(program) };
+        for (verb, about) in [vec![(vec![], about)], of_verbs].concat() {
+            let mut words = about.split_whitespace();
+            let first = words.next().unwrap().trim_end_matches(',');
+            let is_sentence = first.ends_with('s') && words.count() >= 3 && !about.ends_with('.');
+            let is_capital = first.starts_with(|c: char| c.is_ascii_uppercase());
+            assert!(is_sentence && is_capital, "{program} {verb:?}: {about}");
+        }
+    }
+}
+
+#[test]
+fn the_help_of_a_services_verb_lists_its_own_options_and_refers_to_the_settings() {
+    for service in SERVICES {
+        let reference =
+            format!("The settings of the {service} are options, too: `{service} --help` lists them.");
+        for (verb, _) in verbs(service) {
+            let help = help(service, &verb);
+            let options = help.lines().filter(|line| line.trim_start().starts_with('-')).count();
+            assert!(options < 7 && help.trim_end().ends_with(&reference), "{service} {verb:?}: {help}");
+        }
+    }
 }
 
 #[test]

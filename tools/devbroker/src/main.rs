@@ -22,7 +22,7 @@ const PORT: &str = "a port from 0 to 65535, such as 5672";
 /// Default of `--admin-port`.
 const ADMIN_PORT: u16 = 15673;
 
-/// An AMQP 0-9-1 broker for development
+/// Runs an AMQP 0-9-1 broker for development, or asks and changes one that runs
 #[derive(Debug, Parser)]
 #[command(name = "devbroker", after_help = BANNER, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -34,13 +34,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Runs the broker (the default)
+    /// Runs a broker, as without a verb
     Serve(Serve),
-    /// Shows the state of a broker
+    /// Shows the counts of a broker and the size of its log
     Status(List),
-    /// Lists queues
+    /// Lists the queues of a broker with RabbitMQ's columns
     Queues(List),
-    /// Lists connections
+    /// Lists the connections of a broker with their ids
     Connections(List),
     /// Closes a connection, as an operator may
     CloseConnection {
@@ -50,11 +50,11 @@ enum Verb {
         #[arg(allow_negative_numbers = true, value_parser = number::<u64>("the id of a connection, such as 3, from `devbroker connections`"))]
         id: u64,
     },
-    /// Blocks publishers, as a broker low on memory does
+    /// Blocks publishers, as a broker that is low on memory does, or lets them go on
     Alarm(Toggle),
-    /// Freezes the broker: sockets stay open, nothing moves
+    /// Freezes a broker, whose sockets stay open while nothing moves, or resumes it
     Pause(Toggle),
-    /// Drops the next confirms
+    /// Drops the next confirms, although the messages have arrived
     DropConfirms {
         #[command(flatten)]
         admin: Admin,
@@ -75,10 +75,10 @@ struct Serve {
     /// Folder of the log
     #[arg(long, default_value = "devbroker-data")]
     data_dir: PathBuf,
-    /// Keep nothing on disk
+    /// Keeps nothing on disk
     #[arg(long, conflicts_with = "data_dir")]
     in_memory: bool,
-    /// Listen on all addresses, without users and TLS
+    /// Listens on all addresses, without users and TLS
     #[arg(long)]
     allow_remote: bool,
     /// Name of the broker, which clients see
@@ -97,7 +97,7 @@ struct Admin {
 struct List {
     #[command(flatten)]
     admin: Admin,
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }

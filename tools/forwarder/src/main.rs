@@ -28,6 +28,16 @@ const OTHER_FILES: usize = 64;
 const ALIVE: &str = "alive\n";
 /// Time limit for that answer.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Answer to `--help`.
+const HELP: &str = "\
+Forwards each connection of a port to one of the addresses of a name, in turn
+
+Usage: forwarder LISTEN=HOST:PORT... [LISTEN=alive]
+       forwarder healthcheck LISTEN
+
+Commands:
+  healthcheck  Asks the port LISTEN=alive whether the forwarder is alive, and exits with 0 if so, else with 1
+";
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -40,6 +50,9 @@ fn main() -> ExitCode {
 
 async fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let first = words.next();
+    if let Some("help" | "--help" | "-h") = first.as_deref() {
+        return std::io::stdout().write_all(HELP.as_bytes()).context("cannot print the help");
+    }
     if first.as_deref() == Some("healthcheck") {
         return healthcheck(&words.next().unwrap_or_default()).await;
     }

@@ -60,7 +60,7 @@ pub enum Verb {
         #[arg(value_name = "NAME.N")]
         task: TaskName,
     },
-    /// Reads an account some times, and shows who answered what and when
+    /// Reads an account once or N times, and shows who answered what and when
     Read(Read),
     /// Reads an account, and shows the nine hops of its notification as they happen
     Walk {
@@ -68,7 +68,7 @@ pub enum Verb {
         #[arg(default_value = "10000")]
         account: String,
     },
-    /// Lists the broker's queues, apart from those of one connection
+    /// Lists the broker's queues, apart from those of one connection; its verbs show or change one
     Queues {
         /// Uses this broker instead of the system's
         #[arg(long, value_name = "URL", global = true)]
@@ -83,9 +83,9 @@ pub enum Verb {
     Tour,
     /// Lists everything that runs, with its memory
     Status,
-    /// Stops everything
+    /// Stops everything that `up` has started, and keeps its data
     Down {
-        /// Also removes all data, secrets, logs and binaries: the folder .hops
+        /// Removes all data, secrets, logs and binaries, too: the folder .hops
         #[arg(long)]
         all: bool,
     },
@@ -147,7 +147,7 @@ pub struct Up {
 /// Commands of `cargo hops service`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ServiceVerb {
-    /// Lists the services
+    /// Lists the services with their images, ports and numbers of tasks
     Ls,
     /// Lists the tasks of a service, including those that have exited
     Ps {

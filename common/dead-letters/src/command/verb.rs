@@ -20,7 +20,7 @@ pub fn command(policy: &RetryPolicy) -> clap::Command {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = NAME, arg_required_else_help = false)]
+#[command(name = NAME)]
 pub(super) struct CommandLine {
     #[command(subcommand)]
     pub(super) verb: Verb,
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_command_line_that_lacks_something_is_refused_with_what_to_add() {
         for (line, says) in [
-            ("dead-letters", "requires a subcommand"),
+            ("dead-letters --json", "requires a subcommand"),
             ("dead-letters redrive", "an ID, or --reason TEXT, or --all"),
             ("dead-letters redrive --all 01a", "cannot be used with"),
             ("dead-letters discard 01a", "add --yes"),
