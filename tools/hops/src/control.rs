@@ -95,6 +95,8 @@ pub enum Reply {
     Event(Event),
     /// All tasks are ready, apart from these, each with its reason. More replies follow.
     Started(Vec<String>),
+    /// This task will not start: it has exited twice for the same reason. More replies follow.
+    CannotStart(String),
     /// Answer to [`Request::Status`]; final.
     Status(Box<Snapshot>),
     /// The request is done; final.
@@ -242,7 +244,7 @@ pub async fn ask(request: &Request, mut on_event: impl FnMut(&Reply) -> bool) ->
     loop {
         match socket.receive().await {
             Some(Reply::Failed(why)) => bail!(why),
-            Some(reply @ (Reply::Event(_) | Reply::Started(_))) => {
+            Some(reply @ (Reply::Event(_) | Reply::Started(_) | Reply::CannotStart(_))) => {
                 if !on_event(&reply) {
                     return Ok(reply);
                 }

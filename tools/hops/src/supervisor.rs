@@ -10,7 +10,7 @@
 //! It does not build, does not print, and decides nothing that the compose file decides.
 
 pub(crate) mod process;
-mod probe;
+pub(crate) mod probe;
 mod replica;
 mod change;
 mod events;
@@ -30,7 +30,10 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{events::Events, replica::Replica};
+use self::{
+    events::Events,
+    replica::{NotReady, Replica},
+};
 use crate::{
     control::{Event, Phase, Reply, SOCKET, STOPPING, ServiceStatus, Snapshot, TaskStatus},
     failure::Result,
@@ -58,6 +61,8 @@ pub struct Supervisor {
     background: TaskTracker,
     /// Held during a change, so that there is one at a time.
     change: tokio::sync::Mutex<()>,
+    /// Cancelled when all tasks were ready, or were not in time.
+    started: CancellationToken,
     /// Cancelled when the system is to stop.
     stop: CancellationToken,
     /// Cancelled when all tasks have exited.
@@ -101,6 +106,7 @@ pub async fn run(project: Project, binaries: &Path) -> Result<()> {
         events: Events::default(),
         background: TaskTracker::new(),
         change: tokio::sync::Mutex::default(),
+        started: CancellationToken::new(),
         stop: CancellationToken::new(),
         stopped: CancellationToken::new(),
         plan,
@@ -199,8 +205,15 @@ impl Supervisor {
             let _ = broker.wait_until_ready(BROKER_START_TIMEOUT).await;
         }
         services.iter().for_each(|replica| self.start(replica));
-        let ready = all.iter().map(|replica| replica.wait_until_ready(READY_TIMEOUT));
+        let ready = all.iter().map(async |replica| {
+            let ready = replica.wait_until_ready(READY_TIMEOUT).await;
+            if let Err(why @ NotReady { cannot_start: true, .. }) = &ready {
+                self.events.send(&Reply::CannotStart(why.to_string()));
+            }
+            ready
+        });
         let not_ready = futures_util::future::join_all(ready).await.into_iter().filter_map(Result::err);
+        self.started.cancel();
         if self.stop.is_cancelled() {
             return;
         }

@@ -28,7 +28,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("telemetry", &["common/telemetry/"], 215),
     ("probe", &["common/probe/"], 60),
     ("output", &["common/output/"], 75),
-    ("config with properties", &["common/config/", "common/properties/"], 1420),
+    // 1,420 and the flags that the help of a verb does not list.
+    ("config with properties", &["common/config/", "common/properties/"], 1425),
     ("config-client", &["common/config-client/"], 250),
     ("tls-advice", &["common/tls-advice/"], 60),
     ("config-bus", &["common/config-bus/"], 420),
@@ -48,8 +49,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// for commands that take turns and listen to signals; 400 for the rules of browsers and terminals; 120 for half-sent requests at
 /// the forwarder, folders that only their owner reads, tasks whose logs are gone, and commands that look again; 120 for one HTTP
 /// server of the services and the tools, with its answers that last, and for the open files of devbroker; 210 for what the compose
-/// file refuses before it is a tree, and for paths however they are written; 30 for the release archive.
-const WHOLE_REPOSITORY: usize = 37_480;
+/// file refuses before it is a tree, and for paths however they are written; 30 for the release archive; 250 for
+/// `cargo hops wait` and `update`, a start that ends at the second equal failure, and the help of verbs.
+const WHOLE_REPOSITORY: usize = 37_730;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ const RESET_DELAY_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct NotReady {
     task: String,
     why: String,
+    /// True if it does not help to wait longer.
+    pub cannot_start: bool,
     last_error: Option<String>,
 }
 
@@ -69,6 +71,8 @@ pub(crate) struct Replica {
     /// Exited tasks, the latest first.
     past: Mutex<Vec<TaskStatus>>,
     starts: AtomicU32,
+    /// True if its last two processes have exited before they were ready, with the same error.
+    fails_alike: AtomicBool,
 }
 
 impl Replica {
@@ -97,6 +101,7 @@ impl Replica {
             paused: watch::Sender::new(false),
             past: Mutex::default(),
             starts: AtomicU32::default(),
+            fails_alike: AtomicBool::default(),
         }
     }
 
@@ -113,22 +118,25 @@ impl Replica {
         self.status.borrow().phase
     }
 
-    /// Waits until the task is ready, or has exited for good. The limit begins again each time that the task reports
-    /// progress.
+    /// Waits until the task is ready, or has exited for good or twice with the same error. The limit begins again each time
+    /// that the task reports progress.
     pub(crate) async fn wait_until_ready(&self, limit: Duration) -> Result<(), NotReady> {
         let mut status = self.status.subscribe();
         let ready = async {
-            let is_over = |phase| matches!(phase, Phase::Ready | Phase::Failed | Phase::Complete);
+            let is_over = |phase| match phase {
+                Phase::Waiting => self.fails_alike.load(Ordering::Relaxed),
+                phase => matches!(phase, Phase::Ready | Phase::Failed | Phase::Complete),
+            };
             status.wait_for(|status| is_over(status.phase)).await.ok().map(|status| status.phase)
         };
         let reached = while_progress(ready, self.progress.subscribe(), limit).await.flatten();
-        let why = match reached {
+        let (why, cannot_start) = match reached {
             Some(Phase::Ready) => return Ok(()),
-            Some(Phase::Complete) => "has stopped".into(),
-            Some(_) => "has failed".into(),
-            None => format!("is not ready after {} s", limit.as_secs()),
+            Some(Phase::Complete) => ("has stopped".into(), false),
+            Some(_) => ("cannot start".into(), true),
+            None => (format!("is not ready after {} s", limit.as_secs()), false),
         };
-        Err(NotReady { task: self.name.clone(), why, last_error: self.status().error })
+        Err(NotReady { task: self.name.clone(), why, cannot_start, last_error: self.status().error })
     }
 
     /// Freezes or resumes the process. Returns when that is done; an error says why it cannot be done.
@@ -162,10 +170,10 @@ impl Replica {
     /// Starts processes by the restart policy, until the slot is stopped.
     pub(crate) async fn run(self: Arc<Self>, supervisor: Arc<Supervisor>) {
         let policy = self.plan.restart;
-        let mut delay = policy.delay;
+        let (mut delay, mut last_failure) = (policy.delay, None);
         loop {
             let (started, starts) = (Instant::now(), self.starts.fetch_add(1, Ordering::Relaxed));
-            let (why, is_final) = match self.start(&supervisor) {
+            let (why, is_start, is_final) = match self.start(&supervisor) {
                 Ok((process, probe)) => {
                     let Some(exit) = self.supervise(&supervisor, &process, &probe).await else { break };
                     let is_final = match policy.condition {
@@ -173,19 +181,26 @@ impl Replica {
                         Condition::OnFailure => exit.is_success(),
                         Condition::Any => false,
                     };
-                    let error =
-                        last_error(&process.log).filter(|_| !exit.is_by_signal() && !exit.is_success());
-                    (error.unwrap_or_else(|| exit.description()), is_final)
+                    let is_error = !exit.is_by_signal() && !exit.is_success();
+                    let error = last_error(&process.log).filter(|_| is_error);
+                    let is_start = is_error && self.phase() == Phase::Starting;
+                    (error.unwrap_or_else(|| exit.description()), is_start, is_final)
                 }
-                Err(error) => (format!("{error:#}"), false),
+                Err(error) => (format!("{error:#}"), true, false),
             };
+            let failure = is_start.then(|| why.clone());
+            self.fails_alike.store(failure.is_some() && failure == last_failure, Ordering::Relaxed);
+            last_failure = failure;
             let is_final = is_final || policy.max_attempts.is_some_and(|max| starts >= max);
             self.archive(Phase::Failed, Some(why.clone()));
             if started.elapsed() > RESET_DELAY_AFTER {
                 delay = policy.delay;
             }
             let next = if is_final { "not restarted".into() } else { format!("restart in {delay:?}") };
-            supervisor.announce(&self.name, &format!("exited: {why}; {next}"));
+            // `up` ends with the reason if the system cannot start.
+            let is_started = supervisor.started.is_cancelled();
+            let reason = if is_started { format!(": {why}") } else { String::new() };
+            supervisor.announce(&self.name, &format!("exited{reason}; {next}"));
             let phase = if is_final { Phase::Failed } else { Phase::Waiting };
             self.set(&supervisor, |status| {
                 (status.phase, status.pid, status.port, status.error) = (phase, None, None, Some(why));

@@ -57,10 +57,10 @@ pub async fn logs(
     Ok(())
 }
 
-/// Prints the lines that the tasks write from now on, until nobody gets what is printed.
-pub(super) async fn follow_new(mut tail: Tail, screen: Screen) {
+/// Prints the lines that the tasks write from now on, if they are wanted, until nobody gets what is printed.
+pub(super) async fn follow_new(mut tail: Tail, screen: Screen, is_wanted: impl Fn(&LogLine) -> bool) {
     while !output::is_lost() {
-        tail.read_new().iter().for_each(|line| show(screen, line, false));
+        tail.read_new().iter().filter(|line| is_wanted(line)).for_each(|line| show(screen, line, false));
         sleep(LOG_POLL_INTERVAL).await;
     }
 }

@@ -1,6 +1,7 @@
 //! `up`: builds and starts the system of a checkout.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     path::Path,
@@ -19,7 +20,7 @@ use crate::{
     control::{Reply, Request, SOCKET, ask, status},
     failure::Result,
     live,
-    logs::Tail,
+    logs::{LogLine, Tail},
     plan::{Kind, Plan, plan},
     ports,
     project::Project,
@@ -34,10 +35,10 @@ const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Builds and starts the system, and waits until it is ready; then, without `detach`, shows its events and its
-/// logs until Ctrl-C or another signal to stop, and stops it.
+/// logs until Ctrl-C or another signal to stop, and stops it. If a task cannot start, it stops the others, too.
 ///
 /// # Errors
-/// The system cannot be built or started, or a task is not ready in time.
+/// The system cannot be built or started, or a task cannot start or is not ready in time.
 pub async fn up(project: &Project, screen: Screen, options: &Up) -> Result<()> {
     let external_broker = options.broker.as_deref().map(BrokerUrl::parse).transpose()?;
     let lock = CommandLock::take(project).await?;
@@ -93,12 +94,17 @@ async fn follow(
     tail: Option<Tail>,
 ) -> Result<()> {
     let detach = tail.is_none();
-    let mut not_ready = vec![];
-    let mut has_started = false;
+    let (mut not_ready, mut cannot_start, is_started) = (vec![], None, Cell::new(false));
     let on_event = |reply: &Reply| {
-        show(screen, reply);
+        if let Reply::Event(event) = reply {
+            screen.event(event);
+        }
+        if let Reply::CannotStart(why) = reply {
+            cannot_start = Some(why.clone());
+            return false;
+        }
         let Reply::Started(tasks) = reply else { return true };
-        has_started = true;
+        is_started.set(true);
         not_ready.clone_from(tasks);
         if not_ready.is_empty() {
             show_next_steps(project, screen, plan, picture, detach);
@@ -107,9 +113,11 @@ async fn follow(
         }
         !detach
     };
+    // The error of a service that cannot start is what this command ends with.
+    let is_shown = |line: &LogLine| is_started.get() || !line.text.starts_with("error: ");
     let lines = async {
         match tail {
-            Some(tail) => super::logs::follow_new(tail, screen).await,
+            Some(tail) => super::logs::follow_new(tail, screen, is_shown).await,
             None => std::future::pending().await,
         }
     };
@@ -120,7 +128,11 @@ async fn follow(
             return super::down::stop(project, screen).await;
         }
     }
-    if detach && !has_started {
+    if let Some(why) = cannot_start {
+        super::down::stop(project, screen).await?;
+        bail!("{why}; correct this, then `cargo hops up`");
+    }
+    if detach && !is_started.get() {
         bail!("the system was stopped before it was ready");
     }
     match not_ready.first().filter(|_| detach) {
@@ -128,12 +140,6 @@ async fn follow(
         Some(why) => {
             bail!("{why}; `cargo hops service logs` shows its log, `cargo hops down` stops the others")
         }
-    }
-}
-
-fn show(screen: Screen, reply: &Reply) {
-    if let Reply::Event(event) = reply {
-        screen.event(event);
     }
 }
 

@@ -416,22 +416,44 @@ async fn an_unknown_key_is_refused_before_anything_starts() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_start_is_shown_with_its_error_and_restarted_with_growing_delays() {
+async fn a_service_that_cannot_start_ends_up_at_its_second_equal_failure_which_is_printed_once() {
     let checkout = Checkout::new().await;
     checkout.edit("APP_SERVER_PORT: \"6868\"", "APP_OFFER_HOURS: never");
-    let mut up = checkout.up_in_foreground();
+    for detach in [true, false] {
+        let mut up = checkout.command(&["up", "--no-live", "--broker", &checkout.broker()]);
+        up.args(detach.then_some("-d")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let since = Instant::now();
+        let up = up.spawn().unwrap().wait_with_output().unwrap();
+        assert!(since.elapsed() < START_TIMEOUT, "{:?}", since.elapsed());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (said, error) = (text(&up.stdout), text(&up.stderr));
+        assert_eq!(up.status.code(), Some(1), "{said}{error}");
+        assert!(
+            error.starts_with("error: vipservice.1 cannot start: ") && error.lines().count() == 1,
+            "{error}"
+        );
+        assert!(error.contains("; correct this, then `cargo hops up`"), "{error}");
+        assert_eq!((said + &error).matches("offer_hours").count(), 1, "{}{error}", text(&up.stdout));
+        assert_eq!(checkout.processes(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_start_is_shown_with_its_error_and_restarted_with_growing_delays() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    fs::write(checkout.path().join("config-repo/vipservice-test.yml"), "offer_hours: never\n").unwrap();
+    checkout.hops(&["kill", "vipservice.1"]).ok();
     let error = until("the error of vipservice.1", START_TIMEOUT, async || {
         let tasks = checkout.hops(&["service", "ps", "vipservice", "--json"]);
         (tasks.code == Some(0)).then_some(())?;
         let tasks = tasks.json();
         let failed = tasks.iter().filter(|task| task["phase"] == "failed").count();
-        (failed >= 2).then(|| tasks[0]["error"].as_str().unwrap_or_default().to_owned())
+        (failed >= 4).then(|| tasks[0]["error"].as_str().unwrap_or_default().to_owned())
     })
     .await;
     assert!(error.contains("offer_hours"), "{error}");
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200, "the other one runs");
-    checkout.hops(&["down"]).ok();
-    assert!(until("up exits", PATIENCE, async || up.try_wait().unwrap()).await.success());
 }
 
 #[tokio::test]
