@@ -50,13 +50,9 @@ pub fn command<S: ServiceSettings>() -> Command {
 /// Returns a verb of a service with the service's flags, which its help does not list: it refers to the service's.
 #[must_use]
 pub fn verb<S: ServiceSettings>(verb: Command) -> Command {
-    // Clap gives a verb no flag of its parent that it has itself.
-    refer_to_settings::<S>(verb.args(arguments::<S>().map(|argument| argument.hide(true))))
-}
-
-fn refer_to_settings<S: ServiceSettings>(verb: Command) -> Command {
     let line = format!("The settings of the {0} are options, too: `{0} --help` lists them.", S::SERVICE);
-    verb.after_help(line).mut_subcommands(refer_to_settings::<S>)
+    let hidden = arguments::<S>().map(|argument| argument.hide(true));
+    verb.after_help(line).mut_subcommands(self::verb::<S>).args(hidden)
 }
 
 impl Sources {

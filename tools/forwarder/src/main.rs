@@ -33,10 +33,9 @@ const HELP: &str = "\
 Forwards each connection of a port to one of the addresses of a name, in turn
 
 Usage: forwarder LISTEN=HOST:PORT... [LISTEN=alive]
-       forwarder healthcheck LISTEN
 
 Commands:
-  healthcheck  Asks the port LISTEN=alive whether the forwarder is alive, and exits with 0 if so, else with 1
+  healthcheck LISTEN  Asks the port LISTEN=alive whether the forwarder is alive, and exits with 0 if so, else with 1
 ";
 
 fn main() -> ExitCode {

@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr};
 
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NoVerb,
+};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
@@ -42,6 +45,22 @@ pub enum Verb {
     /// Shows and changes what runs, like `docker service`
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Replaces the tasks of services by new ones from a new build, like `service update --force`
+    Update {
+        /// Names of the services
+        #[arg(value_name = "NAME", value_parser = service_name, required = true)]
+        names: Vec<String>,
+    },
+    /// Waits until something is so, for pages and scripts; fails with what was seen last if it is not so in time
+    Wait {
+        /// Condition to wait for.
+        #[command(subcommand)]
+        condition: Condition,
+        /// Waits at most so long
+        #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true, global = true,
+            value_parser = number::<u64>(0..=86_400, "cargo hops wait ready --timeout 60"))]
+        timeout: u64,
+    },
     /// Kills one task with `kill -9`; its restart policy decides whether it starts again
     Kill {
         /// Task to kill, as in vipservice.2
@@ -110,8 +129,7 @@ impl Verb {
         let words: Vec<_> = words.iter().skip(1).map(|word| word.to_str()).collect::<Option<_>>()?;
         match words[..] {
             ["supervise", binaries] => Some(Self::Supervise { binaries: binaries.to_owned() }),
-            ["live-serve"] => Some(Self::LiveServe { read_only: false }),
-            ["live-serve", "--read-only"] => Some(Self::LiveServe { read_only: true }),
+            ["live-serve", ref flags @ ..] => Some(Self::LiveServe { read_only: flags == ["--read-only"] }),
             _ => None,
         }
     }
@@ -119,8 +137,13 @@ impl Verb {
     /// Returns true if the command needs the supervisor from the start.
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
-            Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } => true,
-            Self::Read(_) | Self::Walk { .. } | Self::Status | Self::Tour | Self::Live { .. } => true,
+            Self::Kill { .. } | Self::Pause { .. } | Self::Unpause { .. } | Self::Update { .. } => true,
+            Self::Wait { .. }
+            | Self::Read(_)
+            | Self::Walk { .. }
+            | Self::Status
+            | Self::Tour
+            | Self::Live { .. } => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
         }
@@ -235,6 +258,39 @@ pub enum QueueVerb {
     Cut,
 }
 
+/// Conditions of `cargo hops wait`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Condition {
+    /// Waits until all tasks, or those of some services, are ready and connected to the broker
+    Ready {
+        /// Names of the services; all if none is named
+        #[arg(value_name = "NAME", value_parser = service_name)]
+        names: Vec<String>,
+    },
+    /// Waits until a queue has so many messages that are ready for delivery
+    Queue {
+        /// Queue and number of messages, as in vip_queue=0
+        #[arg(value_name = "QUEUE=N", value_parser = pair::<u32>("QUEUE=N, as in `cargo hops wait queue vip_queue=0`"))]
+        messages: (String, u32),
+    },
+    /// Waits until each vipservice shows so many offers, or more
+    Offers {
+        /// Number of offers
+        #[arg(value_name = "N", value_parser = number::<u64>(0..=u64::MAX, "cargo hops wait offers 30"))]
+        count: u64,
+    },
+    /// Waits until a setting has this value in each task of a service
+    Setting {
+        /// Name of the service
+        #[arg(value_parser = service_name)]
+        service: String,
+        /// Key and value, as in notification_limit=50
+        #[arg(value_name = "KEY=VALUE",
+            value_parser = pair::<String>("KEY=VALUE, as in `cargo hops wait setting vipservice notification_limit=50`"))]
+        value: (String, String),
+    },
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Verify {
@@ -313,6 +369,15 @@ fn service_name(name: &str) -> Result<String, Infallible> {
     Ok(name.strip_prefix("hops_").unwrap_or(name).to_owned())
 }
 
+/// Returns the parser of a name and a value with `=` between them. Its error has the form.
+fn pair<T: FromStr>(form: &'static str) -> impl Fn(&str) -> Result<(String, T), String> + Clone {
+    move |text| {
+        let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let pair = parts.and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+        pair.ok_or_else(|| format!("write {form}"))
+    }
+}
+
 /// Returns the parser of a number in this range. Its error has the range and the example.
 fn number<T>(
     range: RangeInclusive<T>,
@@ -360,9 +425,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
             ))
         }
         Ok(command_line) => Ok(Some(command_line)),
-        Err(help)
-            if !help.use_stderr() || help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
-        {
+        Err(help) if !help.use_stderr() || help.kind() == NoVerb => {
             output::print(&help.to_string());
             Ok(None)
         }
@@ -373,7 +436,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
 /// Returns what to type if `word` is a command of `service`, as it is with Docker, and `service` is missing.
 fn service_verb_advice(word: &str) -> Option<String> {
     let command = CommandLine::command();
-    command.find_subcommand("service")?.find_subcommand(word)?;
+    let own = command.find_subcommand(word);
+    command.find_subcommand("service")?.find_subcommand(word).filter(|_| own.is_none())?;
     Some(format!("`{word}` is a verb of services: `cargo hops service {word}`"))
 }
 

@@ -117,7 +117,11 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
             verbs::service::scale(&project, screen, &scales).await?
         }
         Verb::Service(ServiceVerb::Update { name, force }) => {
-            verbs::service::update(&project, screen, &name, force).await?;
+            verbs::service::update(&project, screen, &[name], force).await?;
+        }
+        Verb::Update { names } => verbs::service::update(&project, screen, &names, true).await?,
+        Verb::Wait { condition, timeout } => {
+            verbs::wait::wait(&project, screen, &condition, timeout).await?;
         }
         Verb::Kill { task } => verbs::task::kill(screen, &task).await?,
         Verb::Pause { task } => verbs::task::pause(screen, &task).await?,

@@ -7,6 +7,7 @@
 //! - [`mod@status`]: lists everything that runs
 //! - [`mod@read`]: reads an account some times
 //! - [`walk`]: follows one message
+//! - [`mod@wait`]: waits until something is so
 //! - [`queues`]: shows waiting messages
 //! - [`mod@verify`]: matches reads with offers
 //! - [`mod@tour`]: plays what the system does, in five steps
@@ -20,6 +21,7 @@ pub mod task;
 pub mod status;
 pub mod read;
 pub mod walk;
+pub mod wait;
 pub mod queues;
 pub mod verify;
 pub mod tour;
@@ -30,7 +32,6 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
     command_lock::CommandLock,
-    control::{Snapshot, status},
     failure::Result,
     plan::{Plan, ServicePlan},
     project::Project,
@@ -83,15 +84,6 @@ fn address(plan: &Plan, service: &str) -> Result<String> {
 /// system listens whatever the machine's resolver says.
 fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().resolve("localhost", (Ipv4Addr::LOCALHOST, 0).into())
-}
-
-/// Returns the status of the system, which has a service of this name.
-async fn snapshot_with(name: &str) -> Result<Snapshot> {
-    let snapshot = status().await?;
-    if !snapshot.services.iter().any(|service| service.name == name) {
-        return Err(unknown_service(name, snapshot.services.iter().map(|service| service.name.as_str())));
-    }
-    Ok(snapshot)
 }
 
 fn unknown_service<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {

@@ -14,6 +14,10 @@ fn verbs_are_dockers() {
     let view = LogView { timestamps: true, since: None, tail: Some(20) };
     let peek = QueueVerb::Peek { name: "q".into() };
     let poison = QueueVerb::Poison { name: "vip_queue".into() };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let wait = |condition, timeout| Verb::Wait { condition, timeout };
+    let value = ("offer_hours".to_owned(), "9=5".to_owned());
+    let setting = Condition::Setting { service: "vipservice".into(), value };
     for (line, expected) in [
         ("hops up -d", Verb::Up(Up { detach: true, ..Up::default() })),
         ("hops up --no-live", Verb::Up(Up { no_live: true, ..Up::default() })),
@@ -34,6 +38,18 @@ fn verbs_are_dockers() {
         ("hops queues poison", Verb::Queues { broker: None, verb: Some(poison) }),
         ("hops queues cut", Verb::Queues { broker: None, verb: Some(QueueVerb::Cut) }),
         ("hops down --all", Verb::Down { all: true }),
+        (
+            "hops update hops_vipservice accountservice",
+            Verb::Update { names: names(&["vipservice", "accountservice"]) },
+        ),
+        ("hops wait ready", wait(Condition::Ready { names: vec![] }, 60)),
+        (
+            "hops wait ready vipservice --timeout 5",
+            wait(Condition::Ready { names: names(&["vipservice"]) }, 5),
+        ),
+        ("hops wait queue vip_queue=0", wait(Condition::Queue { messages: ("vip_queue".into(), 0) }, 60)),
+        ("hops wait --timeout 5 offers 31", wait(Condition::Offers { count: 31 }, 5)),
+        ("hops wait setting vipservice offer_hours=9=5", wait(setting, 60)),
         (
             "hops service logs -f --request 7f3a",
             Verb::Service(ServiceVerb::Logs {
@@ -130,6 +146,12 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
     for (line, instead) in [
         ("hops logs -f", "cargo hops service logs"),
         ("hops ps x", "cargo hops service ps"),
+        ("hops update", "required"),
+        ("hops wait --timeout 5", "requires a subcommand"),
+        ("hops wait queue vip_queue", "write QUEUE=N, as in `cargo hops wait queue vip_queue=0`"),
+        ("hops wait queue vip_queue=some", "write QUEUE=N"),
+        ("hops wait setting vipservice =1", "write KEY=VALUE"),
+        ("hops wait offers many", "as in `cargo hops wait offers 30`"),
         ("hops queus", "; a similar subcommand exists: 'queues'"),
         ("hops --json", "requires a subcommand"),
         ("hops service scale vipservice", "write NAME=N"),

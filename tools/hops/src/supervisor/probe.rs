@@ -54,6 +54,14 @@ impl Probe {
         progress.map_or(Readiness::NotReady, Readiness::Progress)
     }
 
+    /// Returns true if the task is ready, and none of its checks fails: a configserver is ready without its broker, too.
+    pub(crate) async fn is_connected(&self, limit: Duration) -> bool {
+        let Kind::Service = self.kind else { return self.is_alive(limit).await };
+        let answer = self.get("/readyz", limit).await.and_then(reqwest::Response::error_for_status);
+        let Ok(answer) = answer else { return false };
+        answer.bytes().await.is_ok_and(|report| all_up(&report))
+    }
+
     /// Returns true if the task is alive, even if it is not ready because its broker is down.
     pub(crate) async fn is_alive(&self, limit: Duration) -> bool {
         match self.kind {
@@ -81,9 +89,23 @@ fn progress_in(report: &[u8]) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(report).ok()?.get("progress")?.as_u64()
 }
 
+/// Returns true if no check of a report of `/readyz` fails.
+fn all_up(report: &[u8]) -> bool {
+    let report = serde_json::from_slice::<serde_json::Value>(report).unwrap_or_default();
+    let checks = report["checks"].as_object();
+    checks.into_iter().flat_map(|checks| checks.values()).all(|check| check["status"] == "UP")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ready_service_without_its_broker_is_not_connected() {
+        let report =
+            |broker: &str| format!(r#"{{"status":"UP","checks":{{"broker":{{"status":"{broker}"}}}}}}"#);
+        assert!(all_up(report("UP").as_bytes()) && !all_up(report("DOWN").as_bytes()));
+    }
 
     #[test]
     fn progress_is_read_from_a_report_that_has_it() {

@@ -32,6 +32,15 @@ impl BrokerAddress {
     pub(super) async fn connect(&self) -> Result<Broker> {
         Broker::connect(&self.url, self.admin_port).await
     }
+
+    /// Returns the number of ready messages of a queue; `None` if there is no such queue. Each call opens a connection of its
+    /// own, since the broker may be the task that is killed.
+    pub(super) async fn ready(&self, queue: &str) -> Result<Option<u32>> {
+        let broker = self.connect().await?;
+        let counts = broker.counts(queue).await;
+        broker.close().await;
+        Ok(counts?.map(|(ready, _)| ready))
+    }
 }
 
 /// Does what the command says at the broker in `url`, or else at the system's; without a verb, lists the queues.

@@ -2,7 +2,7 @@
 
 use anyhow::{anyhow, bail};
 
-use super::{service_of, snapshot_with};
+use super::{service_of, unknown_service, wait};
 use crate::{
     binaries,
     cli::Scale,
@@ -46,9 +46,10 @@ pub async fn ls(screen: Screen) -> Result<()> {
 /// # Errors
 /// Nothing is up, or there is no such service.
 pub async fn ps(screen: Screen, name: &str) -> Result<()> {
-    let snapshot = snapshot_with(name).await?;
+    let snapshot = status().await?;
     let service = snapshot.services.iter().find(|service| service.name == name);
-    let Some(service) = service else { return Ok(()) };
+    let names = snapshot.services.iter().map(|service| service.name.as_str());
+    let service = service.ok_or_else(|| unknown_service(name, names))?;
     if screen.json {
         service.tasks.iter().chain(&service.past).for_each(|task| screen.value(task));
         return Ok(());
@@ -112,6 +113,9 @@ pub async fn scale(project: &Project, screen: Screen, scales: &[Scale]) -> Resul
             }
         };
         let done = ask_and_show(screen, &request, service, on_event).await?;
+        if *replicas > 0 {
+            wait::for_broker(&plan, service).await?;
+        }
         screen.text(&format!("overall progress: {done}"));
         screen.text("verify: Service converged");
         screen.value(&serde_json::json!({"service": service, "replicas": replicas, "converged": true}));
@@ -119,14 +123,14 @@ pub async fn scale(project: &Project, screen: Screen, scales: &[Scale]) -> Resul
     Ok(())
 }
 
-/// Replaces the tasks of a service by new ones from a new build.
+/// Replaces the tasks of these services by new ones from a new build, one service after the other.
 ///
 /// # Errors
 /// There is no such service, nothing has changed, or a new task does not become ready.
-pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) -> Result<()> {
+pub async fn update(project: &Project, screen: Screen, names: &[String], force: bool) -> Result<()> {
     // What is built here is for what runs: a `down` waits, and then removes it.
     let lock = CommandLock::take_if_used(project).await?;
-    snapshot_with(name).await?;
+    super::require_running(project)?;
     let running = state::load_plan(project)?;
     let external_broker = running.broker.clone().filter(|_| running.broker_is_external);
     // The forwarders keep their ports.
@@ -140,25 +144,28 @@ pub async fn update(project: &Project, screen: Screen, name: &str, force: bool) 
             .ok_or_else(|| anyhow!("{service} has a new port: `cargo hops down`, then `cargo hops up`"))
     };
     let new = plan(&project.compose()?, project, external_broker, local)?;
-    let old = service_of(&running, name)?;
-    let service = service_of(&new, name)?;
-    if !force && old == service {
-        bail!(
-            "nothing has changed for {name} in docker-compose.yml: `cargo hops service update --force {name}` replaces \
-             its tasks all the same"
-        );
+    for name in names {
+        if service_of(&running, name)? == service_of(&new, name)? && !force {
+            bail!(
+                "nothing has changed for {name} in docker-compose.yml: `cargo hops update {name}` replaces its tasks \
+                 all the same"
+            );
+        }
     }
     let binaries = binaries::prepare(project, &new, false, |line| screen.text(line))?;
-    let request = Request::Update {
-        service: Box::new(service.clone()),
-        binaries: binaries.to_string_lossy().into_owned(),
-    };
     drop(lock);
-    screen.text(&format!("hops_{name}"));
-    let done = ask_and_show(screen, &request, name, |_| ()).await?;
-    screen.text(&format!("overall progress: {done}"));
-    screen.text("verify: Service converged");
-    screen.value(&serde_json::json!({"service": name, "converged": true}));
+    for name in names {
+        let request = Request::Update {
+            service: Box::new(service_of(&new, name)?.clone()),
+            binaries: binaries.to_string_lossy().into_owned(),
+        };
+        screen.text(&format!("hops_{name}"));
+        let done = ask_and_show(screen, &request, name, |_| ()).await?;
+        wait::for_broker(&running, name).await?;
+        screen.text(&format!("overall progress: {done}"));
+        screen.text("verify: Service converged");
+        screen.value(&serde_json::json!({"service": name, "converged": true}));
+    }
     Ok(())
 }
 

@@ -46,28 +46,12 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
             task.error.clone().unwrap_or_default(),
         ]);
     }
-    rows.push(vec![
-        "supervisor".into(),
-        String::new(),
-        ago(snapshot.since),
-        text(Some(snapshot.pid)),
-        String::new(),
-        memory_of(Some(snapshot.pid)),
-        String::new(),
-    ]);
-    if let Some(picture) = picture {
-        let (pid, port) = (text(Some(picture.pid)), text(Some(picture.port.into())));
-        let blank = String::new;
-        rows.push(vec![
-            "the picture".into(),
-            blank(),
-            blank(),
-            pid,
-            port,
-            memory_of(Some(picture.pid)),
-            blank(),
-        ]);
-    }
+    let blank = String::new;
+    let other = |name: &str, since, pid, port| {
+        vec![name.into(), blank(), since, text(Some(pid)), port, memory_of(Some(pid)), blank()]
+    };
+    rows.push(other("supervisor", ago(snapshot.since), snapshot.pid, blank()));
+    rows.extend(picture.map(|it| other("the picture", blank(), it.pid, it.port.to_string())));
     screen.table(&["TASK", "STATE", "SINCE", "PID", "PORT", "MEMORY", "LAST ERROR"], &rows);
     screen.line("");
     for service in &snapshot.services {

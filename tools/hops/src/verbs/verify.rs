@@ -183,13 +183,9 @@ async fn offers(client: &reqwest::Client, vip: &str, from: Option<u64>) -> Resul
     }
 }
 
-/// Counts the ready messages of a queue; `None` if the broker is not known or cannot be reached. Each call opens a
-/// connection of its own, since the broker may be the task that is killed.
+/// Counts the ready messages of a queue; `None` if the broker is not known or cannot be reached.
 async fn ready(broker: Option<&BrokerAddress>, queue: &str) -> Option<u32> {
-    let broker = broker?.connect().await.ok()?;
-    let counts = broker.counts(queue).await;
-    broker.close().await;
-    Some(counts.ok()?.map_or(0, |(ready, _)| ready))
+    Some(broker?.ready(queue).await.ok()?.unwrap_or(0))
 }
 
 fn report(

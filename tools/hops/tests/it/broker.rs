@@ -1,9 +1,51 @@
 //! The development broker, which `up` starts if no other broker is named.
 
-use e2e::wait::{PATIENCE, until_true};
+use std::time::{Duration, Instant};
+
+use e2e::{
+    http::{Reply, client},
+    wait::{PATIENCE, until_true},
+};
 use serde_json::json;
 
 use crate::checkout::Checkout;
+
+/// Reports of `/readyz` of all tasks that run.
+async fn reports(checkout: &Checkout) -> Vec<Reply> {
+    let mut reports = vec![];
+    for service in ["configserver", "accountservice", "vipservice"] {
+        for port in checkout.tasks(service).iter().filter_map(|task| task["port"].as_u64()) {
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            reports.push(Reply::of(client().get(url)).await.unwrap());
+        }
+    }
+    reports
+}
+
+#[tokio::test]
+async fn a_changed_broker_has_converged_and_all_is_ready_when_the_services_are_connected_again() {
+    let checkout = Checkout::new().await;
+    checkout.hops(&["up", "-d", "--no-live"]).ok();
+    let is_up = |report: &Reply| report.status == 200 && report.json()["checks"]["broker"]["status"] == "UP";
+    checkout.hops(&["service", "scale", "rabbitmq=0"]).ok();
+    // So long that the services try again after longer and longer waits.
+    let since = Instant::now();
+    until_true("a while without a broker", PATIENCE, async || {
+        !reports(&checkout).await.iter().any(is_up) && since.elapsed() > Duration::from_secs(3)
+    })
+    .await;
+    for change in ["service scale rabbitmq=1", "update rabbitmq", "kill rabbitmq.1"] {
+        let mut said = checkout.hops(&change.split(' ').collect::<Vec<_>>()).ok();
+        if change.starts_with("kill") {
+            said += &checkout.hops(&["wait", "ready"]).ok();
+        }
+        let reports = reports(&checkout).await;
+        assert!(reports.len() == 4 && reports.iter().all(is_up), "{change}: {said}{reports:?}");
+    }
+    for service in ["configserver", "accountservice", "vipservice"] {
+        checkout.hops(&["wait", "setting", service, "amqp_backoff_max=1s", "--timeout", "0"]).ok();
+    }
+}
 
 #[tokio::test]
 async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_when_it_is_killed() {

@@ -132,6 +132,46 @@ async fn queues_are_listed_and_a_message_stays_after_a_peek() {
 }
 
 #[tokio::test]
+async fn a_wait_ends_when_something_is_so_and_says_what_it_saw_last_if_it_is_not_in_time() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let wait = |words: &str| checkout.hops(&format!("wait {words}").split(' ').collect::<Vec<_>>());
+    let in_vain = |words: &str, seen: &str| {
+        let why = wait(&format!("{words} --timeout 1")).failed();
+        assert!(why.starts_with(&format!("error: waited 1 s: {seen}")), "{words}: {why}");
+    };
+    assert!(wait("ready").ok().starts_with("ready and connected: 4 tasks, after "));
+
+    checkout.hops(&["pause", "vipservice.1"]).ok();
+    checkout.hops(&["read", "3"]).ok();
+    in_vain("ready", "vipservice.1 is paused");
+    in_vain("offers 3", "no task of vipservice is ready");
+    wait("ready accountservice configserver").ok();
+    checkout.hops(&["unpause", "vipservice.1"]).ok();
+    assert!(wait("offers 3").ok().starts_with("each vipservice shows 3 offers, after "));
+    in_vain("offers 4", "vipservice.1 shows 3 offers, not 4");
+
+    checkout.hops(&["queues", "poison"]).ok();
+    assert!(wait("queue vip_queue.dead=1").ok().starts_with("vip_queue.dead has 1 message, after "));
+    in_vain("queue vip_queue.dead=0", "vip_queue.dead has 1 message, not 0");
+    in_vain("queue no_queue=0", "there is no queue no_queue");
+
+    let file = checkout.path().join("config-repo/vipservice-test.yml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{settings}notification_limit: 50\n")).unwrap();
+    let seen = wait("setting vipservice notification_limit=50 --json").json().remove(0);
+    assert_eq!(seen["seen"], "each vipservice has notification_limit: 50");
+    in_vain("setting hops_vipservice notification_limit=9", "vipservice.1 has notification_limit: 50, not 9");
+
+    checkout.hops(&["kill", "vipservice.1"]).ok();
+    wait("ready").ok();
+    assert!(checkout.tasks("vipservice")[0]["phase"] == "ready");
+    for words in ["ready nobody", "setting nobody a=1"] {
+        assert!(wait(words).failed().contains("there is no service nobody"));
+    }
+}
+
+#[tokio::test]
 async fn a_kill_in_the_middle_loses_nothing_and_verify_confirms_it() {
     let checkout = Checkout::new().await;
     checkout.up().ok();

@@ -144,7 +144,14 @@ async fn an_update_gives_every_slot_a_new_task_and_loses_no_request() {
         assert!(after.len() == 2 && before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
     }
     let unchanged = checkout.hops(&["service", "update", "vipservice"]).failed();
-    assert!(unchanged.contains("update --force vipservice"), "{unchanged}");
+    assert!(unchanged.contains("`cargo hops update vipservice`"), "{unchanged}");
+    let services = ["accountservice", "vipservice"];
+    let before = services.map(pids);
+    assert!(checkout.hops(&["update", "vipservice", "nobody"]).failed().contains("no service nobody"));
+    assert_eq!(services.map(pids), before);
+    checkout.hops(&["update", "accountservice", "hops_vipservice"]).ok();
+    let after = services.map(pids);
+    assert!(before.iter().flatten().all(|pid| !after.iter().flatten().any(|new| new == pid)), "{after:?}");
 }
 
 #[tokio::test]
@@ -218,6 +225,8 @@ async fn every_verb_says_that_nothing_is_up() {
         "queues",
         "kill vipservice.1",
         "pause vipservice.1",
+        "update vipservice",
+        "wait ready",
         "service ls",
         "verify",
     ] {
