@@ -9,7 +9,11 @@ mod private;
 mod container;
 mod dev;
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    sync::{Mutex, PoisonError},
+};
 
 use crate::environment;
 
@@ -81,7 +85,7 @@ impl SharedBroker {
 pub fn free_port() -> u16 {
     loop {
         let port = rand::random_range(17_000..24_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_taken(port) {
             return port;
         }
     }
@@ -92,14 +96,26 @@ pub fn free_port() -> u16 {
 pub fn free_base(fixed: &[u16]) -> u16 {
     let highest = fixed.iter().max().copied().unwrap_or_default();
     loop {
-        let base = free_port() - highest;
-        let is_usable = |port: &u16| {
-            !fixed.contains(&(base + port)) && TcpListener::bind(("127.0.0.1", base + port)).is_ok()
-        };
+        let base = rand::random_range(17_000..24_000) - highest;
+        let is_usable = |port: &u16| !fixed.contains(&(base + port)) && is_taken(base + port);
         if fixed.iter().all(is_usable) {
             return base;
         }
     }
+}
+
+/// Takes a port that is free, until this process ends: tests of other processes, which look for ports at the same time, do not
+/// find the same. Returns false if somebody has it.
+fn is_taken(port: u16) -> bool {
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(vec![]);
+    let folder = environment::target_dir().join("ports");
+    let file = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(port.to_string())));
+    let file = file.unwrap_or_else(|error| panic!("cannot write {}: {error}", folder.display()));
+    let is_free = file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+    if is_free {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+    is_free
 }
 
 /// The socket address in an AMQP address.
