@@ -112,12 +112,21 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     // Neither from the range of outgoing connections nor from that of tasks: other tests have both at the same time.
-    use e2e::broker::free_port;
+    use e2e::{
+        broker::free_port,
+        wait::{PATIENCE, until_true},
+    };
 
     use super::*;
 
-    #[test]
-    fn a_used_port_is_replaced_or_refused_with_the_process_that_uses_it() {
+    /// Closes the socket. A process that another test starts has it, too, until it becomes its program.
+    async fn freed(used: TcpListener, port: u16) {
+        drop(used);
+        until_true("the port is free", PATIENCE, async || is_free(port)).await;
+    }
+
+    #[tokio::test]
+    async fn a_used_port_is_replaced_or_refused_with_the_process_that_uses_it() {
         let port = free_port();
         let used = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
@@ -127,7 +136,7 @@ mod tests {
         }
         let this = format!("process {}", std::process::id());
         assert!(error.contains(&this) || error.contains("another program"), "{error}");
-        drop(used);
+        freed(used, port).await;
         assert_eq!(choose(Want::Fixed(port), "accountservice").unwrap(), port);
     }
 
@@ -141,7 +150,7 @@ mod tests {
         let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
         assert!(error.contains("on ::1, an address of localhost"), "{error}");
         assert!(listen(port).await.is_err());
-        drop(used);
+        freed(used, port).await;
         let listeners = listen(port).await.unwrap();
         let addresses: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().unwrap().ip()).collect();
