@@ -18,12 +18,13 @@ docker run --rm --network none --user 1000:1000 --env HOME=/tmp --volume "$archi
         ./hops service update --force vipservice
         ./hops verify --read 50 --kill vipservice.1 | tee verify
         ./hops service nonsense 2>&1 | tee wrong || true
+        ./hops --help | tee help
         ./hops down --all
         set +x
         grep -q "^answered 200" walk
         grep -q "LOST 0" verify
         # What it says is what can be typed here.
         grep -q "    ./hops walk" up
-        ! grep "cargo" up walk verify wrong
+        ! grep "cargo" up walk verify wrong help
         ! pgrep -l "accountservice|vipservice|configserver|devbroker" || { echo "these are still there"; exit 1; }'
 echo "the archive runs where there is no Rust"

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use crate::{
     broker::WORK_QUEUE,
     failure::{Failure, Result},
+    render::as_typed,
 };
 
 /// Runs the system of docker-compose.yml as processes of this machine, with Docker's verbs
@@ -426,7 +427,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
         }
         Ok(command_line) => Ok(Some(command_line)),
         Err(help) if !help.use_stderr() || help.kind() == NoVerb => {
-            output::print(&help.to_string());
+            output::print(&as_typed(&help.to_string()));
             Ok(None)
         }
         Err(error) => Err(Failure::Usage(one_line(&error.to_string()))),
