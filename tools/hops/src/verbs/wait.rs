@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time within which the services connect again to their broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was seen: `Ok` if the condition is met.
+/// Description of the state that was seen: `Ok` if the condition is met.
 type Seen = Result<String, String>;
 
 /// Waits until the condition is met, and prints what was seen.
@@ -87,7 +87,9 @@ async fn look(project: &Project, plan: &Plan, condition: &Condition) -> Result<S
         Condition::Setting { service, value: (key, wanted) } => {
             service_of(plan, service)?;
             let has = |settings: Value| {
-                let now = &settings[key]["value"];
+                let Some(now) = settings.get(key).map(|setting| &setting["value"]) else {
+                    return Err(format!("has no setting {key}"));
+                };
                 let now = now.as_str().map_or_else(|| now.to_string(), str::to_owned);
                 seen(now == *wanted, format!("has {key}: {now}"), wanted)
             };

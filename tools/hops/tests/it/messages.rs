@@ -150,6 +150,7 @@ async fn a_wait_ends_when_something_is_so_and_says_what_it_saw_last_if_it_is_not
     checkout.hops(&["unpause", "vipservice.1"]).ok();
     assert!(wait("offers 3").ok().starts_with("each vipservice shows 3 offers, after "));
     in_vain("offers 4", "vipservice.1 shows 3 offers, not 4");
+    in_vain("setting vipservice offer_txt=1", "vipservice.1 has no setting offer_txt");
 
     checkout.hops(&["queues", "poison"]).ok();
     assert!(wait("queue vip_queue.dead=1").ok().starts_with("vip_queue.dead has 1 message, after "));
