@@ -32,7 +32,7 @@ impl Turns {
 /// (RFC 9112, sections 2.1 and 2.2).
 #[derive(Debug, Default)]
 struct Head {
-    /// Whether the line that is read has had no character yet, after a line before it.
+    /// True while a line that follows another one has no character yet.
     at_line_start: bool,
     is_complete: bool,
 }
@@ -72,7 +72,7 @@ impl AsyncRead for Turns {
 impl AsyncWrite for Turns {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.client).poll_write(cx, bytes))?;
-        // What a client sends after an answer may be the rest of a request's body.
+        // Bytes after an answer may be the rest of a request's body.
         self.head.is_complete = true;
         self.connection.set_waiting();
         Poll::Ready(Ok(written))

@@ -128,7 +128,7 @@ pub async fn scale(project: &Project, screen: Screen, scales: &[Scale]) -> Resul
 /// # Errors
 /// There is no such service, nothing has changed, or a new task does not become ready.
 pub async fn update(project: &Project, screen: Screen, names: &[String], force: bool) -> Result<()> {
-    // What is built here is for what runs: a `down` waits, and then removes it.
+    // A `down` waits until the build is done, and then removes it, too.
     let lock = CommandLock::take_if_used(project).await?;
     super::require_running(project)?;
     let running = state::load_plan(project)?;
