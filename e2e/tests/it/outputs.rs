@@ -54,3 +54,25 @@ async fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
         check(name, &["--help"], &[]);
     }
 }
+
+#[test]
+fn an_error_about_the_command_line_shows_its_control_characters() {
+    const EVIL: &str = "\u{1b}[2J\u{9b}31m\r\u{7f}";
+    for (name, words) in [
+        ("accountservice", &[EVIL][..]),
+        ("accountservice", &["--server-port", EVIL]),
+        ("vipservice", &["dead-letters", EVIL]),
+        ("configserver", &["encrypt", EVIL]),
+        ("devbroker", &[EVIL]),
+        ("devbroker", &["--port", EVIL]),
+        ("forwarder", &[EVIL]),
+        ("forwarder", &["healthcheck", EVIL]),
+        ("hops", &[EVIL]),
+    ] {
+        let mut command = Command::new(binary(name));
+        let output = command.args(words).env("INSTANCE_NAME", "accountservice.1").output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && !error.is_empty(), "{name} {words:?}");
+        assert!(error.chars().all(|c| c == '\n' || !c.is_control()), "{name} {words:?}: {error:?}");
+    }
+}

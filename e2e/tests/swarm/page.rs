@@ -36,3 +36,29 @@ async fn the_page_shows_the_stacks_tasks_and_each_hop_of_a_read_by_click() {
         assert!(said.split('{').any(is_ready), "{task}: {said}");
     }
 }
+
+#[tokio::test]
+async fn the_queues_of_the_stack_are_listed_and_a_poison_message_becomes_a_dead_letter() {
+    let stack = Stack::turn().await;
+    let script = format!(
+        r#"
+        queues() {{ '{}' --swarm queues "$@"; }}
+        queues && queues peek offers && ! queues poison no_queue 2>&1 && queues cut
+        poison=$(queues poison) && echo "$poison"
+        vipservice=$(docker ps --quiet --filter name=hops_vipservice | head -n 1)
+        for n in {{1..300}}; do
+            ! docker exec "$vipservice" /vipservice dead-letters discard "${{poison%% *}}" --yes || break
+            sleep 0.1
+        done
+        "#,
+        binary("hops").display()
+    );
+    let said = stack.shell(&script).await;
+    assert!(said.lines().any(|line| line.starts_with("vip_queue ") && line.contains("quorum")), "{said}");
+    for part in
+        ["no_queue: `cargo hops --swarm queues`", "connections of the services are closed", "is in vip_queue"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.lines().any(|line| line.starts_with("poison-") && line.contains("discarded")), "{said}");
+}

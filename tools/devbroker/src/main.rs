@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use devbroker::{DevBroker, Options};
-use output::printable;
+use output::{printable, printable_lines};
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \
@@ -122,7 +122,10 @@ fn main() -> ExitCode {
             output::print(&help.to_string());
             return exit(output::finish());
         }
-        Err(error) => error.exit(),
+        Err(error) => {
+            let _ = write!(io::stderr(), "{}", printable_lines(&error.to_string()));
+            return ExitCode::from(2);
+        }
     };
     exit(run(arguments).and_then(|()| output::finish()))
 }

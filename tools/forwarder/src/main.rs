@@ -9,6 +9,7 @@ use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 use accept::Incoming;
 use anyhow::{Context as _, Result, bail};
 use forwarder::{Replicas, connections_per_port, forward};
+use output::printable;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, lookup_host},
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     let result = runtime.context("cannot start the runtime");
     let result = result.and_then(|runtime| runtime.block_on(run(std::env::args().skip(1))));
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", printable(&format!("{error:#}")));
     ExitCode::FAILURE
 }
 

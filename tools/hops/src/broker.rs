@@ -66,6 +66,21 @@ pub struct Queue {
     pub exclusive: bool,
 }
 
+impl Queue {
+    /// Returns the queue of a row of RabbitMQ's management API. A queue that was declared just now has no numbers yet.
+    pub(crate) fn of_row(row: &Value) -> Option<Self> {
+        let number = |key: &str| u32::try_from(row[key].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
+        Some(Self {
+            name: row["name"].as_str()?.to_owned(),
+            kind: row["type"].as_str().map(str::to_owned),
+            ready: number("messages_ready"),
+            unacked: row["messages_unacknowledged"].as_u64(),
+            consumers: number("consumers"),
+            exclusive: row["exclusive"] == true,
+        })
+    }
+}
+
 /// Connection of one command.
 #[expect(missing_debug_implementations, reason = "lapin's connection prints nothing helpful")]
 pub struct Broker {
@@ -121,19 +136,14 @@ impl Broker {
         };
         let mut queues = vec![];
         for name in names {
-            let row = managed.as_ref().and_then(|managed| managed.get(&name));
-            let exclusive = row.is_some_and(|row| row["exclusive"] == true);
-            let number = |key: &str| row.and_then(|row| row[key].as_u64());
-            let counts = match self.counts(&name).await? {
-                None if exclusive => {
-                    let of_row = |key| u32::try_from(number(key).unwrap_or_default()).unwrap_or(u32::MAX);
-                    Some((of_row("messages_ready"), of_row("consumers")))
-                }
-                counts => counts,
-            };
+            let row = managed.as_ref().and_then(|managed| managed.get(&name)).and_then(Queue::of_row);
+            let counts = self.counts(&name).await?;
+            if let (None, Some(queue)) = (counts, row.as_ref().filter(|queue| queue.exclusive)) {
+                queues.push(queue.clone());
+            }
             let Some((ready, consumers)) = counts else { continue };
-            let kind = row.and_then(|row| row["type"].as_str()).map(str::to_owned);
-            let unacked = number("messages_unacknowledged");
+            let (kind, unacked, exclusive) =
+                row.map(|row| (row.kind, row.unacked, row.exclusive)).unwrap_or_default();
             queues.push(Queue { name, kind, ready, unacked, consumers, exclusive });
         }
         Ok(queues)

@@ -24,7 +24,7 @@ pub struct CommandLine {
     /// Prints JSON instead of text, one value per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Shows the stack on Docker Swarm instead of the processes of this checkout; for `live`
+    /// Means the stack on Docker Swarm instead of the processes of this checkout; for `live` and `queues`
     #[arg(long, global = true)]
     pub swarm: bool,
 }
@@ -419,9 +419,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
         return Err(Failure::Usage(advice));
     }
     match CommandLine::try_parse_from(arguments) {
-        Ok(CommandLine { verb, swarm: true, .. }) if !matches!(verb, Verb::Live { .. }) => {
+        Ok(CommandLine { verb, swarm: true, .. })
+            if !matches!(verb, Verb::Live { .. } | Verb::Queues { broker: None, .. }) =>
+        {
             Err(Failure::Usage(
-                "--swarm is for `cargo hops --swarm live`; ./deploy.sh has the other commands for the stack"
+                "--swarm is for `cargo hops --swarm live` and `queues`; ./deploy.sh has the other commands \
+                 for the stack"
                     .into(),
             ))
         }

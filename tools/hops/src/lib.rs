@@ -105,6 +105,7 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::LiveServe { read_only } => live::run(project, read_only).await?,
         Verb::Down { all } => verbs::down::down(&project, screen, all).await?,
         Verb::Verify(options) => return verbs::verify::verify(Some(&project), screen, &options).await,
+        Verb::Queues { verb, .. } if swarm => verbs::queues::of_swarm(project, screen, verb).await?,
         Verb::Queues { broker, verb } => {
             verbs::queues::queues(&project, screen, verb, broker.as_deref()).await?;
         }

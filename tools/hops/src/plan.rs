@@ -120,12 +120,15 @@ pub struct TaskPlan {
     pub folders: Vec<String>,
 }
 
+/// Binary of the development broker.
+pub(crate) const DEVBROKER: &str = "devbroker";
+
 /// Returns the binary that stands for an image: the image's name without registry and tag, or the development broker
 /// for RabbitMQ.
 fn binary(image: &str) -> (&str, Kind) {
     let last = image.rsplit('/').next().unwrap_or(image);
     match last.split([':', '@']).next().unwrap_or(last) {
-        "rabbitmq" => ("devbroker", Kind::Broker),
+        "rabbitmq" => (DEVBROKER, Kind::Broker),
         name => (name, Kind::Service),
     }
 }
@@ -327,6 +330,13 @@ impl ServicePlan {
             Kind::Broker => &self.binary,
             Kind::Service => &self.image,
         }
+    }
+
+    /// Returns the ports behind which something listens: the development broker has no port for RabbitMQ's other protocols.
+    pub fn served_ports(&self) -> impl Iterator<Item = &LocalPort> {
+        let is_served =
+            |port: &&LocalPort| self.kind == Kind::Service || [AMQP_PORT, ADMIN_PORT].contains(&port.target);
+        self.ports.iter().filter(is_served)
     }
 
     /// Returns the service's published port on this machine, or its first port if none is published; for a broker, the port

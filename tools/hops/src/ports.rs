@@ -15,8 +15,8 @@ use tokio::net::TcpListener as AsyncListener;
 
 use crate::{failure::Result, plan::Want};
 
-/// Addresses of `localhost`.
-const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+/// Addresses of `localhost`, of which tasks themselves have the first.
+pub(crate) const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Finds a port for a service.
 ///
@@ -38,16 +38,16 @@ pub fn choose(want: Want, service: &str) -> Result<u16> {
     }
 }
 
-/// Listens on a port of `localhost`.
+/// Listens on a port at these addresses, apart from those that this machine does not have.
 ///
 /// # Errors
 /// Another program has the port.
-pub async fn listen(port: u16) -> io::Result<Vec<AsyncListener>> {
+pub async fn listen(addresses: &[IpAddr], port: u16) -> io::Result<Vec<AsyncListener>> {
     let mut listeners = vec![];
-    for address in LOCALHOST {
-        match AsyncListener::bind((address, port)).await {
+    for address in addresses {
+        match AsyncListener::bind((*address, port)).await {
             Ok(listener) => listeners.push(listener),
-            Err(error) if is_other_than_missing(address, &error) => return Err(error),
+            Err(error) if is_other_than_missing(*address, &error) => return Err(error),
             Err(_) => {}
         }
     }
@@ -149,9 +149,9 @@ mod tests {
         assert_ne!(choose(Want::Preferred(port), "rabbitmq").unwrap(), port);
         let error = choose(Want::Fixed(port), "accountservice").unwrap_err().to_string();
         assert!(error.contains("on ::1, an address of localhost"), "{error}");
-        assert!(listen(port).await.is_err());
+        assert!(listen(&LOCALHOST, port).await.is_err());
         freed(used, port).await;
-        let listeners = listen(port).await.unwrap();
+        let listeners = listen(&LOCALHOST, port).await.unwrap();
         let addresses: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().unwrap().ip()).collect();
         assert_eq!(addresses, LOCALHOST);

@@ -155,21 +155,27 @@ impl Supervisor {
             .ok_or_else(|| anyhow!("there is no service {name}; there are {}", names.join(", ")))
     }
 
-    /// Opens the services' ports. The broker opens its own, since there is only one task of it. All connections through these
-    /// ports have half of the open files, so that the others are left for commands and tasks.
+    /// Opens the ports of this machine. A broker, of which there is one task, has its ports on 127.0.0.1 itself, so only the
+    /// other address of `localhost` leads to it. All connections through these ports have half of the open files, so that
+    /// the others are left for commands and tasks.
     async fn start_forwarders(&self) -> Result<()> {
         let services = self.with(|services| {
-            let services = services.iter().filter(|service| service.plan.kind == Kind::Service);
-            services
-                .map(|service| (Arc::clone(&service.plan), Arc::clone(&service.targets)))
-                .collect::<Vec<_>>()
+            services.iter().map(|it| (Arc::clone(&it.plan), Arc::clone(&it.targets))).collect::<Vec<_>>()
         });
         // Each port has two listeners: see `ports`.
         let listeners = services.iter().map(|(plan, _)| 2 * plan.ports.len()).sum();
         let connections = connections_per_port(listeners, accept::file_limit() / 2);
         for (plan, targets) in services {
-            for port in &plan.ports {
-                let listeners = ports::listen(port.local).await;
+            for port in plan.served_ports() {
+                let (addresses, targets) = match plan.kind {
+                    Kind::Service => (&ports::LOCALHOST[..], Arc::clone(&targets)),
+                    Kind::Broker => {
+                        let own = Arc::<Replicas>::default();
+                        own.set(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port.local))]);
+                        (&ports::LOCALHOST[1..], own)
+                    }
+                };
+                let listeners = ports::listen(addresses, port.local).await;
                 let listeners = listeners
                     .with_context(|| format!("cannot listen on port {} for {}", port.local, plan.name))?;
                 for listener in listeners {

@@ -22,6 +22,7 @@ fn verbs_are_dockers() {
         ("hops up -d", Verb::Up(Up { detach: true, ..Up::default() })),
         ("hops up --no-live", Verb::Up(Up { no_live: true, ..Up::default() })),
         ("hops --swarm live", Verb::Live { open: false, read_only: false }),
+        ("hops --swarm queues", Verb::Queues { broker: None, verb: None }),
         ("hops live --open --read-only", Verb::Live { open: true, read_only: true }),
         ("hops service ls", Verb::Service(ServiceVerb::Ls)),
         ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),

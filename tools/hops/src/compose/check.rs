@@ -6,9 +6,9 @@ use super::{
     forms::{
         COMPOSE,
         Form::{
-            self, Any, Duration, Extensible, Flag, Integer, Keys as Only, List, Named, Number, OrNothing,
-            Pairs, PlainFlag, Refused, Required, ShortOrLong, Since, Size, Text, TextOrSet, TextOrTexts,
-            Value,
+            self, Any, Duration, Extensible, Flag, Integer, Keys as Only, List, Mode, Named, Number,
+            OrNothing, Pairs, PlainFlag, PlainInteger, Refused, Required, ShortOrLong, Since, Size, Text,
+            TextOrSet, TextOrTexts, Value,
         },
         Keys, MINOR_VERSIONS,
     },
@@ -59,6 +59,11 @@ impl Checker {
                 _ => Err(node.error("true or false is expected here")),
             },
             Integer => node.number::<i64>("a whole number").map(drop),
+            PlainInteger => match node.data {
+                Data::Integer(_) => Ok(()),
+                _ => Err(node.error("a whole number is expected here")),
+            },
+            Mode => check_mode(node),
             Number => match &node.data {
                 Data::Integer(_) | Data::Decimal(_) => Ok(()),
                 Data::OddNumber(text) if !text.parse().is_ok_and(f32::is_infinite) => Ok(()),
@@ -140,6 +145,20 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// Checks the permissions of a file. Docker makes others of a number with a fraction or with too many bits.
+fn check_mode(node: &Node) -> Result<()> {
+    const MOST: i64 = 0o7777;
+    let octal = |text: &str| i64::from_str_radix(text.trim_start_matches("0o"), 8).ok();
+    let mode = match &node.data {
+        Data::Integer(mode) => Some(*mode),
+        Data::OddNumber(text) if text.starts_with('0') => octal(text),
+        Data::Text { text, is_replaced: true } => text.parse().ok(),
+        _ => None,
+    };
+    let is_mode = mode.is_some_and(|mode| (0..=MOST).contains(&mode));
+    if is_mode { Ok(()) } else { Err(node.error("permissions are expected here, such as 0440")) }
 }
 
 /// Returns the duration that a value describes.

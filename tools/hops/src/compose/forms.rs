@@ -15,8 +15,12 @@ pub(super) enum Form {
     PlainFlag,
     /// Whole number; a variable may stand for it.
     Integer,
+    /// Whole number, for which no variable may stand.
+    PlainInteger,
     /// Number that is not infinite, in any notation.
     Number,
+    /// Permissions of a file, such as `0440`; a variable may stand for them.
+    Mode,
     /// Text.
     Text,
     /// Text, number, or nothing.
@@ -54,8 +58,9 @@ pub(super) enum Form {
 pub(super) type Keys = &'static [(&'static str, Form)];
 
 use Form::{
-    Any, Duration, Extensible, Flag, Integer, Keys as Only, List, Named, Number, OrNothing, Pairs, PlainFlag,
-    Refused, Required, ShortOrLong, Since, Size, Text, TextOrSet, TextOrTexts, Value,
+    Any, Duration, Extensible, Flag, Integer, Keys as Only, List, Mode, Named, Number, OrNothing, Pairs,
+    PlainFlag, PlainInteger, Refused, Required, ShortOrLong, Since, Size, Text, TextOrSet, TextOrTexts,
+    Value,
 };
 
 /// Minor versions of the file; older ones lack keys that are used here.
@@ -136,7 +141,7 @@ const PORT: Form =
     Only(&[("target", Required(&Integer)), ("published", Integer), ("protocol", Text), ("mode", Text)]);
 
 const FILE_MOUNT: Form =
-    Only(&[("source", Required(&Text)), ("target", Text), ("uid", Text), ("gid", Text), ("mode", Number)]);
+    Only(&[("source", Required(&Text)), ("target", Text), ("uid", Text), ("gid", Text), ("mode", Mode)]);
 
 const VOLUME_MOUNT: Form = Only(&[
     ("type", Required(&Text)),
@@ -184,7 +189,7 @@ const DEPLOY: Form = Only(&[
                         "generic_resources",
                         List(&Only(&[(
                             "discrete_resource_spec",
-                            Only(&[("kind", Text), ("value", Number)]),
+                            Only(&[("kind", Text), ("value", PlainInteger)]),
                         )])),
                     ),
                 ]),

@@ -31,7 +31,7 @@ use crate::{
     dead_letters,
     failure::Result,
     logs::Tail,
-    plan::{Kind, Plan},
+    plan::{DEVBROKER, Kind, Plan},
     project::{Project, write_atomically},
     state,
 };
@@ -71,7 +71,7 @@ impl Local {
         Ok(Self {
             project,
             admin_port: plan.admin_port(),
-            product: SyncMutex::new((!plan.broker_is_external).then(|| "devbroker".into())),
+            product: SyncMutex::new((!plan.broker_is_external).then(|| DEVBROKER.into())),
             plan,
             client: client.build().unwrap_or_default(),
             broker: Mutex::default(),

@@ -40,7 +40,7 @@ use super::{
     read, task_name,
 };
 use crate::{
-    broker::{WORK_QUEUE, is_of_a_service, poison_id},
+    broker::{self, WORK_QUEUE, is_of_a_service, poison_id},
     broker_url::encode,
     failure::Result,
     logs,
@@ -135,23 +135,74 @@ impl Swarm {
     }
 
     async fn numbers(&self) -> Result<Vec<Queue>> {
-        let rows = self.manage("GET", &format!("queues/{VHOST}"), None).await?;
+        let rows = self.queue_rows().await?;
         let is_named = self.broker_name.lock().unwrap_or_else(PoisonError::into_inner).contains(' ');
         if !is_named && let Ok(overview) = self.manage("GET", "overview", None).await {
             let name = format!("RabbitMQ {}", overview["rabbitmq_version"].as_str().unwrap_or_default());
             *self.broker_name.lock().unwrap_or_else(PoisonError::into_inner) = name;
         }
-        Ok(rows.as_array().into_iter().flatten().filter_map(queue).collect())
+        Ok(rows.iter().filter_map(queue).collect())
     }
 
-    async fn listed(&self, name: &str) -> Result<(Vec<Value>, u64)> {
+    async fn queue_rows(&self) -> Result<Vec<Value>> {
+        let rows = self.manage("GET", &format!("queues/{VHOST}"), None).await?;
+        Ok(rows.as_array().cloned().unwrap_or_default())
+    }
+
+    /// Returns the broker's queues.
+    ///
+    /// # Errors
+    /// The broker does not run, or does not answer.
+    pub async fn all_queues(&self) -> Result<Vec<broker::Queue>> {
+        Ok(self.queue_rows().await?.iter().filter_map(broker::Queue::of_row).collect())
+    }
+
+    /// Returns the first messages of a queue, at most `count`, and the number of the others. The messages stay in the queue.
+    ///
+    /// # Errors
+    /// There is no such queue, or the broker does not answer.
+    pub async fn first_messages(&self, name: &str, count: usize) -> Result<(Vec<Value>, u64)> {
         let path = format!("queues/{VHOST}/{}", encode(name));
         let ready = self.manage("GET", &path, None).await?["messages_ready"].as_u64().unwrap_or_default();
-        let get = json!({"count": LISTED, "ackmode": "ack_requeue_true", "encoding": "auto"});
+        let get = json!({"count": count, "ackmode": "ack_requeue_true", "encoding": "auto"});
         let got = self.manage("POST", &format!("{path}/get"), Some(&get)).await?;
         let messages: Vec<_> = got.as_array().into_iter().flatten().map(message).collect();
         let more = ready.saturating_sub(messages.len() as u64);
         Ok((messages, more))
+    }
+
+    /// Publishes a message that nobody can read, and returns its id.
+    ///
+    /// # Errors
+    /// There is no such queue, or the broker does not answer.
+    pub async fn publish_poison(&self, queue: &str) -> Result<String> {
+        let id = poison_id();
+        let properties = json!({"message_id": id, "delivery_mode": 2, "content_type": "application/json"});
+        let message = json!({"properties": properties, "routing_key": queue, "payload": "poison", "payload_encoding": "string"});
+        let path = format!("exchanges/{VHOST}/amq.default/publish");
+        let published = self.manage("POST", &path, Some(&message)).await?;
+        match published["routed"].as_bool() {
+            Some(true) => Ok(id),
+            _ => bail!("there is no queue {queue}: `cargo hops --swarm queues` lists all"),
+        }
+    }
+
+    /// Closes the connections of the services, as an operator does, and returns how many there were.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn close_connections(&self) -> Result<usize> {
+        let services = services().await?;
+        let rows = self.manage("GET", "connections", None).await?;
+        let mut closed = 0;
+        for row in rows.as_array().into_iter().flatten() {
+            let name = row["client_properties"]["connection_name"].as_str().unwrap_or_default();
+            if is_of_a_service(name, &services) {
+                let path = format!("connections/{}", encode(row["name"].as_str().unwrap_or_default()));
+                closed += usize::from(self.manage("DELETE", &path, None).await.is_ok());
+            }
+        }
+        Ok(closed)
     }
 
     async fn perform(&self, action: &Action) -> Result<String> {
@@ -174,30 +225,12 @@ impl Swarm {
                 Ok("the broker is killed, and the swarm starts it again".into())
             }
             Action::Cut {} => {
-                let services = services().await?;
-                let rows = self.manage("GET", "connections", None).await?;
-                let mut closed = 0;
-                for row in rows.as_array().into_iter().flatten() {
-                    let name = row["client_properties"]["connection_name"].as_str().unwrap_or_default();
-                    if is_of_a_service(name, &services) {
-                        let path =
-                            format!("connections/{}", encode(row["name"].as_str().unwrap_or_default()));
-                        closed += u32::from(self.manage("DELETE", &path, None).await.is_ok());
-                    }
-                }
+                let closed = self.close_connections().await?;
                 Ok(format!("{closed} connections of the services are closed"))
             }
             Action::Poison {} => {
-                let id = poison_id();
-                let properties =
-                    json!({"message_id": id, "delivery_mode": 2, "content_type": "application/json"});
-                let message = json!({"properties": properties, "routing_key": WORK_QUEUE, "payload": "poison", "payload_encoding": "string"});
-                let path = format!("exchanges/{VHOST}/amq.default/publish");
-                let published = self.manage("POST", &path, Some(&message)).await?;
-                match published["routed"].as_bool() {
-                    Some(true) => Ok(format!("{id} is in {WORK_QUEUE}")),
-                    _ => bail!("there is no queue {WORK_QUEUE}"),
-                }
+                let id = self.publish_poison(WORK_QUEUE).await?;
+                Ok(format!("{id} is in {WORK_QUEUE}"))
             }
             Action::Redrive {} => {
                 let all = containers().await?;
@@ -232,10 +265,8 @@ impl System for Swarm {
                 "restart-broker",
                 "docker kill --signal KILL $(docker ps --quiet --filter name=hops_rabbitmq.1)",
             ),
-            (
-                "cut",
-                "docker exec $(docker ps --quiet --filter name=hops_rabbitmq.1) rabbitmqctl close_all_connections cut",
-            ),
+            ("cut", "cargo hops --swarm queues cut"),
+            ("poison", "cargo hops --swarm queues poison"),
             (
                 "redrive",
                 "docker exec $(docker ps --quiet --filter name=hops_vipservice | head -n 1) /vipservice dead-letters redrive --all",
@@ -257,7 +288,7 @@ impl System for Swarm {
     }
 
     async fn messages(&self, queue: &str) -> Result<(Vec<Value>, u64), String> {
-        self.listed(queue).await.map_err(|error| format!("{error:#}"))
+        self.first_messages(queue, LISTED).await.map_err(|error| format!("{error:#}"))
     }
 
     async fn lines(&self, request: &str) -> Vec<LogLine> {

@@ -4,8 +4,15 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    broker::Broker, broker_url::BrokerUrl, cli::QueueVerb, failure::Result, plan::ADMIN_PORT,
-    project::Project, render::Screen, state,
+    broker::{Broker, Queue},
+    broker_url::BrokerUrl,
+    cli::QueueVerb,
+    failure::Result,
+    live::swarm::Swarm,
+    plan::ADMIN_PORT,
+    project::Project,
+    render::Screen,
+    state,
 };
 
 /// Address of a broker and of its management API.
@@ -55,8 +62,10 @@ pub async fn queues(
 ) -> Result<()> {
     let mut broker = broker_address(Some(project), url).await?.connect().await?;
     let done = match verb {
-        None => list(screen, &broker).await,
-        Some(QueueVerb::Peek { name }) => peek(screen, &mut broker, &name).await,
+        None => broker.queues().await.map(|queues| show_list(screen, queues)),
+        Some(QueueVerb::Peek { name }) => {
+            broker.peek(&name).await.map(|message| show_message(screen, &name, message))
+        }
         Some(QueueVerb::Poison { name }) => poison(screen, &broker, &name).await,
         Some(QueueVerb::Cut) => cut(project, screen, &broker).await,
     };
@@ -64,12 +73,29 @@ pub async fn queues(
     done
 }
 
-async fn list(screen: Screen, broker: &Broker) -> Result<()> {
-    let mut queues = broker.queues().await?;
+/// Does what the command says at the broker of the stack on Docker Swarm; without a verb, lists the queues.
+///
+/// # Errors
+/// There is no such queue, no stack, or its broker does not run.
+pub async fn of_swarm(project: Project, screen: Screen, verb: Option<QueueVerb>) -> Result<()> {
+    let swarm = Swarm::new(project).await?;
+    match verb {
+        None => show_list(screen, swarm.all_queues().await?),
+        Some(QueueVerb::Peek { name }) => {
+            show_message(screen, &name, swarm.first_messages(&name, 1).await?.0.pop());
+        }
+        Some(QueueVerb::Poison { name }) => {
+            show_poison(screen, &swarm.publish_poison(&name).await?, &name);
+        }
+        Some(QueueVerb::Cut) => show_closed(screen, swarm.close_connections().await?),
+    }
+    Ok(())
+}
+
+fn show_list(screen: Screen, mut queues: Vec<Queue>) {
     queues.retain(|queue| !queue.exclusive);
     if screen.json {
-        queues.iter().for_each(|queue| screen.value(queue));
-        return Ok(());
+        return queues.iter().for_each(|queue| screen.value(queue));
     }
     let rows: Vec<_> = queues
         .into_iter()
@@ -84,18 +110,14 @@ async fn list(screen: Screen, broker: &Broker) -> Result<()> {
         })
         .collect();
     screen.table(&["NAME", "TYPE", "READY", "UNACKED", "CONSUMERS"], &rows);
-    Ok(())
 }
 
-async fn peek(screen: Screen, broker: &mut Broker, name: &str) -> Result<()> {
-    let message = broker.peek(name).await?;
+fn show_message(screen: Screen, queue: &str, message: Option<Value>) {
     if screen.json {
-        screen.value(&message);
-        return Ok(());
+        return screen.value(&message);
     }
     let Some(Value::Object(message)) = message else {
-        screen.line(&format!("no message is ready in {name}"));
-        return Ok(());
+        return screen.line(&format!("no message is ready in {queue}"));
     };
     for (name, value) in message {
         match value {
@@ -106,24 +128,29 @@ async fn peek(screen: Screen, broker: &mut Broker, name: &str) -> Result<()> {
             value => screen.line(&format!("{name}: {}", plain(&value))),
         }
     }
-    Ok(())
 }
 
 async fn poison(screen: Screen, broker: &Broker, name: &str) -> Result<()> {
     if broker.counts(name).await?.is_none() {
         bail!("there is no queue {name}: `cargo hops queues` lists all");
     }
-    let id = broker.publish_poison(name).await?;
-    screen.text(&format!("{id} is in {name}"));
-    screen.value(&json!({"message_id": id, "queue": name}));
+    show_poison(screen, &broker.publish_poison(name).await?, name);
     Ok(())
 }
 
+fn show_poison(screen: Screen, id: &str, queue: &str) {
+    screen.text(&format!("{id} is in {queue}"));
+    screen.value(&json!({"message_id": id, "queue": queue}));
+}
+
 async fn cut(project: &Project, screen: Screen, broker: &Broker) -> Result<()> {
-    let closed = broker.close_connections_of(&state::load_plan(project)?.service_names()).await?;
+    show_closed(screen, broker.close_connections_of(&state::load_plan(project)?.service_names()).await?);
+    Ok(())
+}
+
+fn show_closed(screen: Screen, closed: usize) {
     screen.text(&format!("{closed} connections of the services are closed"));
     screen.value(&json!({"closed": closed}));
-    Ok(())
 }
 
 fn plain(value: &Value) -> String {

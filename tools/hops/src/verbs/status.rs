@@ -8,6 +8,7 @@ use crate::{
     control::status as ask_status,
     failure::Result,
     live,
+    plan::DEVBROKER,
     project::Project,
     render::{Screen, ago},
 };
@@ -54,7 +55,8 @@ pub async fn status(project: &Project, screen: Screen) -> Result<()> {
     rows.extend(picture.map(|it| other("the picture", blank(), it.pid, it.port.to_string())));
     screen.table(&["TASK", "STATE", "SINCE", "PID", "PORT", "MEMORY", "LAST ERROR"], &rows);
     screen.line("");
-    for service in &snapshot.services {
+    // The broker's address is in a line of its own.
+    for service in snapshot.services.iter().filter(|service| service.image != DEVBROKER) {
         for port in service.ports.iter().filter(|port| port.is_published) {
             screen.line(&format!("{:<18} http://localhost:{}", service.name, port.local));
         }

@@ -1,6 +1,10 @@
 //! The development broker, which `up` starts if no other broker is named.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use e2e::{
     http::{Reply, client},
@@ -50,8 +54,23 @@ async fn a_changed_broker_has_converged_and_all_is_ready_when_the_services_are_c
 #[tokio::test]
 async fn without_a_broker_the_development_broker_is_started_and_loses_nothing_when_it_is_killed() {
     let checkout = Checkout::new().await;
+    checkout.edit(
+        "    hostname: rabbitmq\n",
+        "    hostname: rabbitmq\n    ports: [\"5672:5672\", \"15672:15672\"]\n",
+    );
     let said = checkout.hops(&["up", "-d"]).ok();
     assert!(said.contains("rabbitmq.1"), "{said}");
+    // A published port of the broker is one on each address of `localhost`, and no web page.
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let mut client = TcpStream::connect((address, checkout.port(5672))).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"AMQP\0\0\x09\x01").unwrap();
+        let mut start = [0; 1];
+        client.read_exact(&mut start).unwrap();
+        assert_eq!(start, [1], "{address}: the first frame has a method");
+    }
+    let status = checkout.hops(&["status"]).ok();
+    assert!(!status.lines().any(|line| line.starts_with("rabbitmq ") && line.contains("http:")), "{status}");
     assert!(said.contains(&format!("amqp://127.0.0.1:{}", checkout.port(5672))), "{said}");
     assert_eq!(checkout.processes().len(), 7, "four tasks, their broker, the supervisor, and the page");
     assert!(checkout.hops(&["walk"]).ok().contains("9 offers"));
