@@ -11,8 +11,9 @@ use e2e::{
     broker::{SharedBroker, Vhost, free_base},
     http::{Reply, client},
     repository,
-    wait::{PATIENCE, until},
+    wait::{PATIENCE, until, until_true},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -178,6 +179,13 @@ impl Checkout {
             (!state.starts_with('Z')).then(|| format!("{id} {}", words.collect::<Vec<_>>().join(" ")))
         });
         alive.collect()
+    }
+
+    /// Kills a process of this checkout, and waits until it is gone, which takes a moment on a busy machine.
+    pub(crate) async fn kill(&self, pid: i32) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let is_it = |process: &String| process.starts_with(&format!("{pid} "));
+        until_true("it is gone", PATIENCE, async || !self.processes().iter().any(is_it)).await;
     }
 
     pub(crate) fn supervisor(&self) -> i32 {

@@ -294,7 +294,7 @@ async fn the_death_of_the_server_harms_nothing_and_ctrl_c_ends_it_while_somebody
         address["pid"].as_i64()
     })
     .await;
-    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    checkout.kill(i32::try_from(pid).unwrap()).await;
     assert_eq!(checkout.get(6767, "/accounts/10000").await.status, 200);
 
     let page = Page::printed_in(&checkout.hops(&["live"]).ok());
