@@ -81,6 +81,23 @@ fn code_that_a_page_shows_stands_in_the_file_that_it_names() {
 }
 
 #[test]
+fn each_chapter_on_the_system_asks_for_a_change_of_its_code_with_a_check_and_a_solution() {
+    let chapters = pages().filter_map(|page| page.strip_prefix(FOLDER).map(str::to_owned));
+    let chapters: Vec<_> = chapters.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect();
+    let files = repository::files();
+    for chapter in chapters.iter().filter(|name| !name.starts_with("01") && !name.starts_with("13")) {
+        let (number, text) = (&chapter[..2], repository::read(format!("{FOLDER}{chapter}")));
+        let section = text.split("\n## Now change it\n").nth(1).unwrap_or_else(|| panic!("{chapter}"));
+        let check = format!("`cargo hops check {}`", number.trim_start_matches('0'));
+        assert!(section.contains(&check), "{chapter} has no {check}");
+        let solution = section.split("](solutions/").nth(1).and_then(|rest| rest.split(')').next());
+        let solution = format!("{FOLDER}solutions/{}", solution.unwrap_or_default());
+        let of_chapter = format!("{FOLDER}solutions/{number}-");
+        assert!(solution.starts_with(&of_chapter) && files.contains(&solution), "{chapter}: {solution}");
+    }
+}
+
+#[test]
 fn every_chapter_is_played_and_stands_in_the_index() {
     let tests = ["e2e/tests/pages", "examples/tests/it", "e2e/tests/swarm"];
     let tests: String =

@@ -105,6 +105,7 @@ fn every_setting_field_and_function_that_a_page_names_exists() {
     assert!(code.contains("offer_hours") && !code.contains("offer_hour"), "whole words");
     assert!(!code.contains("delays_are_read_one_by_one_and_bounded"), "no tests");
     let sources: String = files().iter().filter(|path| path.ends_with(".rs")).map(read).collect();
+    let solutions: String = files().iter().filter(|path| path.ends_with(".patch")).map(read).collect();
     // A test that is typed, or is named with its place, which is the matter of others.
     let is_test = |span: &str| {
         let name = span.rsplit_once("::").map(|(_, name)| name);
@@ -118,7 +119,7 @@ fn every_setting_field_and_function_that_a_page_names_exists() {
         if word.starts_with("hops_") || span.starts_with("rabbitmqctl ") || is_test(&span) {
             continue;
         }
-        // What the reader writes stands in the page's own blocks.
+        // What the reader writes stands in the page's own blocks, or in the solution of an exercise.
         let blocks = read(&page).split("\n```").skip(1).step_by(2).map(str::to_owned).collect::<String>();
         let is_there = match word.strip_prefix("APP_") {
             Some(key) => keys.contains(&key.to_lowercase()),
@@ -128,7 +129,7 @@ fn every_setting_field_and_function_that_a_page_names_exists() {
             }
             None => code.contains(&word),
         };
-        let is_there = is_there || words_of(&blocks).any(|there| there == word);
+        let is_there = is_there || words_of(&blocks).chain(words_of(&solutions)).any(|there| there == word);
         assert!(is_there || NOT_HERE.contains(&&*word), "{page}: nobody knows {word}");
     }
 }

@@ -101,6 +101,23 @@ pub enum Verb {
     Verify(Verify),
     /// Plays what the system does in five steps: read, scale, kill, a poison message, redrive
     Tour,
+    /// Checks whether what a chapter asks for under "Now change it" is done
+    Check {
+        /// Numbers of the chapters
+        #[arg(value_name = "CHAPTER", required_unless_present = "all", conflicts_with = "all")]
+        chapters: Vec<u32>,
+        /// Checks all chapters
+        #[arg(long)]
+        all: bool,
+    },
+    /// Takes a guarantee away from the source, so that you can see what it is for: auto-ack, no-dedupe or no-outbox
+    Break {
+        /// Name of a patch in docs/walkthrough/faults
+        #[arg(value_name = "NAME")]
+        guarantee: String,
+    },
+    /// Puts back what `break` has taken away
+    Mend,
     /// Lists everything that runs, with its memory
     Status,
     /// Stops everything that `up` has started, and keeps its data
@@ -144,6 +161,7 @@ impl Verb {
             | Self::Walk { .. }
             | Self::Status
             | Self::Tour
+            | Self::Check { .. }
             | Self::Live { .. } => true,
             Self::Service(verb) => !matches!(verb, ServiceVerb::Logs { .. }),
             _ => false,
@@ -302,6 +320,9 @@ pub struct Verify {
     /// Kills this task after half of the reads
     #[arg(long, value_name = "NAME.N")]
     pub kill: Option<TaskName>,
+    /// Freezes this task before the first read, so that much is in flight at the kill, and resumes it after the last
+    #[arg(long, value_name = "NAME.N", requires = "kill", conflicts_with_all = ["account_url", "vip_url"])]
+    pub freeze: Option<TaskName>,
     /// Reads from this accountservice instead of the system's, as in http://localhost:6767
     #[arg(long, value_name = "URL")]
     pub account_url: Option<String>,

@@ -129,6 +129,9 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
         Verb::Read(options) => return verbs::read::read(&project, screen, &options).await,
         Verb::Walk { account } => verbs::walk::walk(&project, screen, &account).await?,
+        Verb::Check { chapters, .. } => return verbs::check::check(&project, screen, &chapters).await,
+        Verb::Break { guarantee } => verbs::guarantee::break_it(&project, screen, &guarantee)?,
+        Verb::Mend => verbs::guarantee::mend(&project, screen)?,
         Verb::Tour => verbs::tour::tour(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
     }

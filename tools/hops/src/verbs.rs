@@ -11,6 +11,8 @@
 //! - [`queues`]: shows waiting messages
 //! - [`mod@verify`]: matches reads with offers
 //! - [`mod@tour`]: plays what the system does, in five steps
+//! - [`mod@check`]: checks the exercises of the chapters
+//! - [`guarantee`]: `break` and `mend`
 
 pub mod live;
 pub mod up;
@@ -25,6 +27,8 @@ pub mod wait;
 pub mod queues;
 pub mod verify;
 pub mod tour;
+pub mod check;
+pub mod guarantee;
 
 use std::net::Ipv4Addr;
 

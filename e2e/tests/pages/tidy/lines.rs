@@ -52,8 +52,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// file refuses before it is a tree, and for paths however they are written; 30 for the release archive; 250 for
 /// `cargo hops wait` and `update`, a start that ends at the second equal failure, and the help of verbs; 30
 /// for tests that take their ports for as long as they run; 120 for the queues of a swarm, a broker's second address, and
-/// permissions in the compose file.
-const WHOLE_REPOSITORY: usize = 37_880;
+/// permissions in the compose file; 240 for `check`, `break`, `mend` and `verify --freeze`.
+const WHOLE_REPOSITORY: usize = 38_120;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

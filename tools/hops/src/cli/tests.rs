@@ -158,6 +158,10 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops service scale vipservice", "write NAME=N"),
         ("hops kill vipservice", "NAME.N"),
         ("hops --swarm status", "./deploy.sh"),
+        ("hops --swarm queues --broker amqp://localhost", "./deploy.sh"),
+        ("hops check", "required"),
+        ("hops check 4 --all", "cannot be used with"),
+        ("hops break", "required"),
     ] {
         assert!(typed(line).unwrap_err().to_string().contains(instead), "{line}");
     }

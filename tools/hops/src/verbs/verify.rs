@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cli::{TaskName, Verify},
-    control::status,
+    control::{Request, ask, status},
     failure::{Failure, Result},
     project::Project,
     render::Screen,
@@ -74,8 +74,8 @@ pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify)
         }
         _ => return Err(Failure::Usage("give both, --account-url and --vip-url".into())),
     };
-    let victim = options.kill.as_ref();
-    if let (Some(task), false) = (victim, is_elsewhere) {
+    let (victim, frozen) = (options.kill.as_ref(), options.freeze.as_ref());
+    for task in victim.into_iter().chain(frozen).filter(|_| !is_elsewhere) {
         must_run(task).await?;
     }
     // The broker of another deployment is known only if it was given.
@@ -90,10 +90,17 @@ pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify)
     let before = offers(&client, &vip, None).await?;
     let from = before.last().map(|offer| offer.offset);
     let dead_before = ready(broker.as_ref(), DEAD_LETTER_QUEUE).await;
-    let in_the_middle = victim.map(|task| format!(", {task} killed in the middle"));
-    let in_the_middle = in_the_middle.unwrap_or_default();
-    screen.text(&format!("{} reads of {account}/accounts/10000{in_the_middle}", options.reads));
-    let reads = reads::read(&client, &account, options.reads as usize, victim, is_elsewhere).await?;
+    let is_frozen = frozen.map(|task| format!(", {task} frozen")).unwrap_or_default();
+    let is_killed = victim.map(|task| format!(", {task} killed in the middle")).unwrap_or_default();
+    screen.text(&format!("{} reads of {account}/accounts/10000{is_frozen}{is_killed}", options.reads));
+    if let Some(TaskName { service, slot }) = frozen {
+        ask(&Request::Pause { service: service.clone(), slot: *slot }, |_| true).await?;
+    }
+    let reads = reads::read(&client, &account, options.reads as usize, victim, is_elsewhere).await;
+    if let Some(TaskName { service, slot }) = frozen.filter(|task| Some(*task) != victim) {
+        ask(&Request::Unpause { service: service.clone(), slot: *slot }, |_| true).await?;
+    }
+    let reads = reads?;
 
     let patience = Duration::from_secs(options.patience);
     let comparison = until_settled(&client, &vip, from, &reads, broker.as_ref(), patience).await?;
@@ -102,15 +109,15 @@ pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify)
     report(screen, &reads, &comparison, dead_lettered)
 }
 
-/// Checks before the first read that the task to kill is there.
-async fn must_run(victim: &TaskName) -> Result<()> {
+/// Checks before the first read that a task is there.
+async fn must_run(task: &TaskName) -> Result<()> {
     let services = status().await?.services;
     let tasks: Vec<_> = services.iter().flat_map(|service| &service.tasks).map(|task| &task.name).collect();
-    if tasks.iter().any(|task| **task == victim.to_string()) {
+    if tasks.iter().any(|known| **known == task.to_string()) {
         return Ok(());
     }
     let tasks: Vec<_> = tasks.into_iter().map(String::as_str).collect();
-    bail!("there is no task {victim} to kill; the tasks are {}", tasks.join(", "))
+    bail!("there is no task {task}; the tasks are {}", tasks.join(", "))
 }
 
 fn trimmed(url: &str) -> String {

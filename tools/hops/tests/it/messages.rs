@@ -220,6 +220,48 @@ async fn verify_lists_the_lost_reads_and_fails() {
 }
 
 #[tokio::test]
+async fn a_check_says_what_is_done_and_what_is_not_yet() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let folder = "docs/walkthrough/checks";
+    let missing = checkout.hops(&["check", "4"]).failed();
+    assert!(missing.contains("needs a checkout of the repository"), "{missing}");
+    std::fs::create_dir_all(checkout.path().join(folder)).unwrap();
+    for file in ["lib.sh", "04.sh"].map(|name| format!("{folder}/{name}")) {
+        std::fs::write(checkout.path().join(&file), e2e::repository::read(&file)).unwrap();
+    }
+    let passes = "#!/usr/bin/env bash\n# The accounts are there\n";
+    let passes = format!("{passes}curl -sS --fail \"$ACCOUNTSERVICE/accounts/10001\" >/dev/null\n");
+    std::fs::write(checkout.path().join(format!("{folder}/14.sh")), passes).unwrap();
+
+    let said = checkout.hops(&["check", "--all"]);
+    assert_eq!((said.code, said.error.as_str()), (Some(1), ""), "{said:?}");
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines[0].starts_with("chapter 4    not yet   The text of an offer ends with"), "{lines:#?}");
+    assert!(lines[1].contains("A weekend in the mountains"), "{lines:#?}");
+    assert_eq!(lines[2], "chapter 14   done      The accounts are there");
+    let done = checkout.hops(&["check", "14", "--json"]).json().remove(0);
+    assert_eq!(done, json!({"chapter": 14, "what": "The accounts are there", "done": true, "seen": null}));
+    let unknown = checkout.hops(&["check", "14", "99"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.error.contains("chapter 99 has no check; these have: 4, 14"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_kill_with_much_in_flight_loses_nothing() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let words = ["verify", "--read", "40", "--freeze", "vipservice.1", "--kill"];
+    for victim in ["vipservice.1", "accountservice.1"] {
+        let said = checkout.hops(&[&words[..], &[victim]].concat()).ok();
+        assert!(said.contains("vipservice.1 frozen") && said.contains("LOST 0"), "{said}");
+    }
+    let error = checkout.hops(&["verify", "--freeze", "vipservice.7", "--kill", "vipservice.1"]).failed();
+    assert!(error.contains("there is no task vipservice.7"), "{error}");
+    assert!(checkout.hops(&["verify", "--freeze", "vipservice.1"]).failed().contains("--kill"));
+}
+
+#[tokio::test]
 async fn nothing_that_a_message_or_a_log_says_reaches_the_terminals_controls() {
     const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{7f}\r\nforged: line";
     let checkout = Checkout::new().await;

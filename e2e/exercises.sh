@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Checks what the chapters let a reader change, in a clone: the solutions of "Now change it", and what `cargo hops break` takes away.
+#
+#   e2e/exercises.sh compile    each patch fits the source, and with all solutions it compiles
+#   e2e/exercises.sh            each exercise is found to be not done, and done with its solution alone; with each guarantee that is
+#                               taken away `verify` finds what it should, and nothing else
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export CARGO_TARGET_DIR
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+git clone --quiet . "$scratch/clone"
+cd "$scratch/clone"
+solutions=(docs/walkthrough/solutions/*.patch)
+
+compile() {
+    local patch
+    for patch in docs/walkthrough/faults/*.patch; do git apply --check "$patch"; done
+    git apply "${solutions[@]}"
+    cargo check --quiet --workspace --locked
+}
+
+# What runs is changed to what the source says, after a change of these files.
+roll_out() {
+    case $1 in
+        *docker-compose.yml*) cargo hops down && cargo hops up -d ;;
+        *accountservice/*) cargo hops update accountservice ;;
+        examples/*) ;;
+        *) cargo hops update vipservice ;;
+    esac >"$scratch/said" 2>&1 || { cat "$scratch/said"; return 1; }
+}
+
+check_solutions() {
+    local patch chapter
+    for patch in "${solutions[@]}"; do
+        chapter=$(basename "$patch" | sed 's/^0*\([0-9]*\)-.*/\1/')
+        ! cargo hops check "$chapter" || { echo "chapter $chapter is done without its solution"; return 1; }
+        git apply "$patch"
+        roll_out "$(git diff --name-only)"
+        cargo hops check "$chapter"
+        git checkout --quiet .
+        echo "--- $patch: $SECONDS s"
+    done
+    cargo hops down --all >/dev/null
+    cargo hops up -d >/dev/null
+}
+
+# Runs the commands that `break` names, the last of which is a `verify`: `none` or `some` are lost, and so many are duplicated.
+verify_prints() {
+    local commands=$3 seen lost duplicates
+    # shellcheck disable=SC2086 # words of a command, without quotes
+    while read -r command; do
+        seen=$($command </dev/null) || true
+    done <<<"$commands"
+    seen=$(tail -n 1 <<<"$seen")
+    echo "$seen"
+    lost=${seen##*LOST } duplicates=${seen##*duplicates }
+    [ "$(some "$lost") $(some "${duplicates%% *}")" = "$1 $2" ] || { echo "LOST: $1, duplicates: $2 was expected"; return 1; }
+}
+
+some() { [ "$1" = 0 ] && echo none || echo some; }
+
+check_guarantees() {
+    local name commands
+    for name in auto-ack no-outbox no-dedupe; do
+        commands=$(sed -n 's/^    \(cargo hops \)/\1/p' "docs/walkthrough/faults/$name.patch")
+        verify_prints none none "$(tail -n 1 <<<"$commands")"
+        cargo hops break "$name"
+        case $name in
+            no-dedupe) verify_prints none some "$commands" ;;
+            *) verify_prints some none "$commands" ;;
+        esac
+        cargo hops mend
+        git diff --exit-code
+        cargo hops update accountservice vipservice >/dev/null
+        echo "--- $name: $SECONDS s"
+    done
+}
+
+case "${1:-}" in
+    compile) compile ;;
+    '')
+        HOPS_PORT_BASE=${HOPS_PORT_BASE:-9000}
+        export HOPS_PORT_BASE
+        trap 'cargo hops down --all; rm -rf "$scratch"' EXIT
+        cargo hops up -d
+        check_solutions
+        check_guarantees
+        ;;
+    *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac
