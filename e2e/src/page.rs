@@ -12,9 +12,11 @@
 //!   `cargo run --bin X` is an example, for those who play with [`play_chapter_with`]. Only `cargo build -p X` builds.
 //!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
 //! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
-//! - A question (a `curl` that reads no account, `cargo hops queues`, `dead-letters list`, ...) is asked again until the answer is as
-//!   printed, since messages take a moment.
 //!
+//! Each command is typed once, a question at a person's pace: a second after the command before it has come back. Where something
+//! takes longer, the page has a command that waits for it, such as `cargo hops wait`.
+//!
+//! Lines of cargo's own, such as `Compiling`, are on no page and left out of what comes out.
 //! What comes out is as printed when both are the same after this: `...` stands for anything, on a line of its own for any lines; ids,
 //! instants, times of day, free ports and numbers of processes are any, and so is a number with one decimal place, which is measured;
 //! blanks may be more or fewer; of the numbers by replica only the sum counts; neighbors that begin with a time may change places; and
@@ -29,10 +31,13 @@ mod tests;
 
 use std::{path::Path, process::Stdio, thread, time::Duration};
 
-use tokio::{process, time::timeout};
+use tokio::{
+    process,
+    time::{sleep, timeout},
+};
 
 use self::{
-    compare::{is_as_printed, is_line},
+    compare::{is_as_printed, is_line, is_of_cargo},
     running::Running,
     stage::Stage,
     step::{Step, steps},
@@ -47,6 +52,8 @@ use crate::{
 const COMMAND: Duration = Duration::from_secs(180);
 /// For one that compiles, the first time with all dependencies, or deploys.
 const BUILD: Duration = Duration::from_secs(900);
+/// Time in which a person reads what has come and types a question: a page says to wait where something takes longer.
+const PACE: Duration = Duration::from_secs(1);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
 /// Types what a page has to type, and panics where something else comes out than it prints, or where the checkout is not left as it
@@ -115,12 +122,10 @@ impl Page {
         } else if step.stays() {
             self.start(step, &wanted).await;
         } else {
-            until(&wanted, PATIENCE, async || {
-                let is_right = self.run(step).await;
-                assert!(is_right || step.is_question(), "{wanted}");
-                is_right.then_some(())
-            })
-            .await;
+            if step.is_question() {
+                sleep(PACE).await;
+            }
+            assert!(self.run(step).await, "{wanted}");
         }
     }
 
@@ -197,7 +202,8 @@ impl Page {
         if !output.status.success() {
             said += &String::from_utf8_lossy(&output.stderr);
         }
-        self.last = said.lines().map(|line| self.stage.as_on_the_page(line)).collect();
+        let lines = said.lines().filter(|line| !is_of_cargo(line));
+        self.last = lines.map(|line| self.stage.as_on_the_page(line)).collect();
         (output.status.success() || step.fails()) && is_as_printed(&step.printed, &self.last)
     }
 

@@ -26,6 +26,13 @@ pub(super) fn is_line(printed: &str, came: &str) -> bool {
     fits(&masked(printed), &masked(came))
 }
 
+/// Tells whether cargo says here what it does: its verbs end in the 12th column.
+pub(super) fn is_of_cargo(line: &str) -> bool {
+    const VERBS: [&str; 8] =
+        ["Blocking", "Checking", "Compiling", "Downloaded", "Downloading", "Finished", "Locking", "Running"];
+    VERBS.iter().any(|verb| line.strip_prefix(&format!("{verb:>12} ")).is_some_and(|what| !what.is_empty()))
+}
+
 fn fit(printed: &[String], came: &[String]) -> bool {
     match printed {
         [] => came.is_empty(),

@@ -80,7 +80,7 @@ impl Step {
         }
     }
 
-    /// Tells whether the command only asks, so that it may be repeated until the answer is as printed.
+    /// Tells whether the command only asks, about something that may take a moment.
     pub(super) fn is_question(&self) -> bool {
         let typed = self.typed.as_str();
         let asks_with_curl =

@@ -1,7 +1,7 @@
 //! Tests of the steps that are read from a page, and of the comparison with what came out.
 
 use super::{
-    compare::is_as_printed,
+    compare::{is_as_printed, is_of_cargo},
     step::{Step, steps},
 };
 
@@ -65,6 +65,21 @@ fn a_page_is_read_step_by_step() {
         ("", "fn b() {}", "a/b.rs"),
     ];
     assert_eq!(read, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+}
+
+#[test]
+fn lines_of_cargos_own_are_told_from_those_of_its_programs() {
+    for (line, expected) in [
+        ("   Compiling vipservice v0.1.0 (/home/you/hops/vipservice)", true),
+        ("    Finished `dev` profile [unoptimized + debuginfo] target(s) in 0.24s", true),
+        ("     Running `target/debug/vipservice`", true),
+        ("Running", false),
+        ("  Running `target/debug/vipservice`", false),
+        ("    Finished", false),
+        ("vipservice.1       | INFO            listening on http://127.0.0.1:6868", false),
+    ] {
+        assert_eq!(is_of_cargo(line), expected, "{line}");
+    }
 }
 
 #[test]
