@@ -4,7 +4,8 @@
 What a page of `docs` links to outside of the summary becomes a page of the book, too: README as the first, other pages, files and
 folders of the repository at the end. The script that draws the pictures is put where book.toml looks for it.
 
-    docs/book.py check FOLDER    says which links of a book that was built lead nowhere, and which pictures are text
+    docs/book.py check FOLDER    says which links of a book that was built lead nowhere, which pictures are text, and which blocks
+                                 are copied with what is not typed; it needs Node.js
 """
 import html
 import json
@@ -134,9 +135,25 @@ class Page(HTMLParser):
         self.texts += "language-mermaid" in classes
 
 
+def copied(block):
+    """What the copy button of a block copies, or nothing of its own."""
+    page = f"const code = {{ textContent: {json.dumps(block)} }}; const document = {{ querySelectorAll: () => [code] }};"
+    script = page + (ROOT / "docs/copy.js").read_text() + "process.stdout.write(code.innerText ?? '')"
+    return subprocess.run(["node", "--eval", script], capture_output=True, text=True, check=True).stdout
+
+
+def check_copying():
+    """Says which blocks are copied wrongly."""
+    blocks = {
+        "$ cargo hops up -d\n...\n$ curl localhost:6868/offers\n{}\n": "cargo hops up -d\ncurl localhost:6868/offers\n",
+        "asked for fib(30)\n^C\n": "",
+    }
+    return [f"of {block!r} {copied(block)!r} is copied" for block, wanted in blocks.items() if copied(block) != wanted]
+
+
 def check(folder):
     pages = {path.resolve(): Page(path) for path in Path(folder).rglob("*.html")}
-    faults, links, pictures = [], 0, 0
+    faults, links, pictures = check_copying(), 0, 0
     for path, here in pages.items():
         pictures += here.pictures
         faults += [f"{path}: a picture is text"] * here.texts
