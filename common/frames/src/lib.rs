@@ -69,7 +69,7 @@ impl Framing {
         let (checksum, _) = rest.split_first_chunk()?;
         let is_whole = *mark == MARK && self.checksum(&[&bytes[..16]]) == u32::from_be_bytes(*checksum);
         let (number, length) = (u64::from_be_bytes(*number), u32::from_be_bytes(*length));
-        is_whole.then(|| Head { number, length: length as usize })
+        is_whole.then_some(Head { number, length: length as usize })
     }
 
     /// Returns the payload of a frame with this head, unless it is damaged.

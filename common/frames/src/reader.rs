@@ -52,10 +52,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Returns what is found next; `None` at the end.
-    ///
-    /// # Errors
-    /// The source's own.
-    pub fn next(&mut self) -> io::Result<Option<Found>> {
+    fn find(&mut self) -> io::Result<Option<Found>> {
         self.fill(HEAD)?;
         if let Some(head) = self.head() {
             return self.frame(head).map(Some);
@@ -139,5 +136,14 @@ impl<R: Read> Reader<R> {
     fn take(&mut self, length: usize) {
         self.done += length;
         self.at += length as u64;
+    }
+}
+
+/// The error of an item is the source's own.
+impl<R: Read> Iterator for Reader<R> {
+    type Item = io::Result<Found>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.find().transpose()
     }
 }

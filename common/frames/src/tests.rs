@@ -21,8 +21,7 @@ fn file(framing: Framing, payloads: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn read(framing: Framing, file: &[u8]) -> Vec<Found> {
-    let mut reader = Reader::new(file, framing, 0, LARGEST);
-    std::iter::from_fn(|| reader.next().unwrap()).collect()
+    Reader::new(file, framing, 0, LARGEST).map(Result::unwrap).collect()
 }
 
 /// Returns the numbers of the records, after a check that each is one that was written.

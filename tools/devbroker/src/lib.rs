@@ -5,7 +5,7 @@
 //! It answers like RabbitMQ 4.0; what it does not implement it refuses with `NOT_IMPLEMENTED`.
 //!
 //! It is not for production: it has no cluster, no TLS and no users, keeps everything in memory, and loses confirmed messages
-//! when the machine crashes (not when the process does).
+//! when the machine crashes (not when the process does), unless each write waits for the disk.
 
 mod core;
 mod engine;
@@ -20,7 +20,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use accept::Incoming;
@@ -47,6 +47,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Folder of the log; `None` keeps everything in memory.
     pub data_dir: Option<PathBuf>,
+    /// Lets each write to the log wait for the disk, so that confirmed messages survive a power loss.
+    pub fsync: bool,
     /// Allows addresses beyond loopback. Think twice: there are no users and no TLS.
     pub allow_remote: bool,
     /// Name of the broker, which clients see as `cluster_name`.
@@ -63,6 +65,7 @@ impl Default for Options {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
             data_dir: None,
+            fsync: false,
             allow_remote: false,
             node_name: "devbroker@localhost".into(),
             heartbeat: 60,
@@ -99,8 +102,11 @@ impl Limits {
 pub struct DevBroker {
     address: SocketAddr,
     admin: Option<SocketAddr>,
+    damage: Vec<String>,
     stop: CancellationToken,
     failed: CancellationToken,
+    /// Why the broker has stopped by itself.
+    failure: Arc<OnceLock<io::Error>>,
     tasks: TaskTracker,
 }
 
@@ -122,11 +128,12 @@ impl DevBroker {
         let clock = Clock::start();
         let limits = Limits::within(accept::affordable_connections(Limits::ALL));
         let core = Core::new(rand::random(), limits.clients);
-        let (store, core) = match &options.data_dir {
+        let (store, core, damage) = match &options.data_dir {
             Some(folder) => {
-                Store::open(folder, clock.now(), core).map(|(store, core)| (Some(store), core))?
+                let (store, core, damage) = Store::open(folder, clock.now(), core, options.fsync)?;
+                (Some(store), core, damage)
             }
-            None => (None, core),
+            None => (None, core, vec![]),
         };
         let (commands, received) = mpsc::channel(engine::COMMAND_QUEUE_LENGTH);
         let switches = Switches { alarm: watch::Sender::new(false), paused: watch::Sender::new(false) };
@@ -143,10 +150,12 @@ impl DevBroker {
         // Connections run on after the stop signal until they are closed; when the engine ends, for whatever reason, all tasks end.
         let ended = CancellationToken::new();
         let end_guards = (stop.clone().drop_guard(), ended.clone().drop_guard());
-        let failure = failed.clone().drop_guard();
+        let (failure, failed_guard) = (Arc::<OnceLock<_>>::default(), failed.clone().drop_guard());
+        let reason = Arc::clone(&failure);
         tasks.spawn(async move {
-            if engine.await.is_ok() {
-                failure.disarm();
+            match engine.await {
+                Ok(()) => drop(failed_guard.disarm()),
+                Err(error) => drop(reason.set(error)),
             }
             drop(end_guards);
         });
@@ -173,7 +182,7 @@ impl DevBroker {
         let slots = Arc::new(Semaphore::new(limits.clients + limits.handshakes));
         tasks.spawn(accept(listener, slots, shared, stop.clone(), ended, tasks.clone()));
         tasks.close();
-        Ok(Self { address, admin, stop, failed, tasks })
+        Ok(Self { address, admin, damage, stop, failed, failure, tasks })
     }
 
     /// Returns the address for clients.
@@ -194,9 +203,16 @@ impl DevBroker {
         self.admin
     }
 
-    /// Waits until the broker has stopped by itself, because its log could not be written.
-    pub async fn failed(&self) {
+    /// Returns a sentence for each damage of the log that was found at the start.
+    #[must_use]
+    pub fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
+    /// Waits until the broker has stopped by itself, because its log could not be written, and returns why.
+    pub async fn failed(&self) -> String {
         self.failed.cancelled().await;
+        self.failure.get().map(ToString::to_string).unwrap_or_default()
     }
 
     /// Stops the broker, and waits until its connections are closed and its tasks have ended.

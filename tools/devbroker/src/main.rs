@@ -15,8 +15,7 @@ use output::{printable, printable_lines};
 use serde_json::Value;
 
 const BANNER: &str = "devbroker is for development and tests on one machine. It is not RabbitMQ and not for production: \
-                      no cluster, no TLS, no users but guest/guest, all messages in memory; it survives kill -9, and \
-                      loses data on power loss.";
+                      no cluster, no TLS, no users but guest/guest, all messages in memory.";
 /// Values of `--port` and `--admin-port`, in the error about another one.
 const PORT: &str = "a port from 0 to 65535, such as 5672";
 /// Default of `--admin-port`.
@@ -75,6 +74,9 @@ struct Serve {
     /// Folder of the log
     #[arg(long, default_value = "devbroker-data")]
     data_dir: PathBuf,
+    /// Waits for the disk at each write, so that confirmed messages survive a power loss
+    #[arg(long, conflicts_with = "in_memory")]
+    fsync: bool,
     /// Keeps nothing on disk
     #[arg(long, conflicts_with = "data_dir")]
     in_memory: bool,
@@ -155,13 +157,14 @@ fn exit(result: Result<(), String>) -> ExitCode {
 }
 
 fn serve(arguments: Serve) -> Result<(), String> {
-    let Serve { port, admin_port, data_dir, in_memory, allow_remote, node_name } = arguments;
+    let Serve { port, admin_port, data_dir, fsync, in_memory, allow_remote, node_name } = arguments;
     let address = if allow_remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     let options = Options {
         listen: (address, port).into(),
         // Never for other machines: anybody could use its switches.
         admin: Some((Ipv4Addr::LOCALHOST, admin_port).into()),
         data_dir: (!in_memory).then_some(data_dir),
+        fsync,
         allow_remote,
         node_name,
         ..Options::default()
@@ -177,28 +180,38 @@ fn serve(arguments: Serve) -> Result<(), String> {
             }
             _ => error.to_string(),
         })?;
-        announce(&broker, folder.as_deref());
+        for damage in broker.damage() {
+            let _ = writeln!(io::stderr(), "devbroker: {}", printable(damage));
+        }
+        announce(&broker, folder.as_deref(), fsync);
         output::finish()?;
         let failed = tokio::select! {
-            () = stop_signal() => false,
-            () = broker.failed() => true,
+            () = stop_signal() => None,
+            why = broker.failed() => Some(why),
         };
         broker.stop().await;
-        if failed {
-            Err("the log could not be written, so the broker has stopped; nothing was confirmed that is not in the \
-                 log"
-            .into())
-        } else {
-            Ok(())
+        match failed {
+            None => Ok(()),
+            Some(why) => Err(format!(
+                "the log could not be written, so the broker has stopped: {why}; nothing was confirmed that is not in the \
+                 log: make room there, and start the broker again"
+            )),
         }
     })
 }
 
 /// Prints the addresses; with port 0 this is how the caller learns them.
-fn announce(broker: &DevBroker, folder: Option<&std::path::Path>) {
+fn announce(broker: &DevBroker, folder: Option<&std::path::Path>, fsync: bool) {
+    let survives = match (folder, fsync) {
+        (None, _) => "All of it is gone when the broker ends.",
+        (Some(_), true) => "Confirmed messages survive kill -9 and a power loss.",
+        (Some(_), false) => {
+            "Confirmed messages survive kill -9 of the broker, but not a power loss; with --fsync they do."
+        }
+    };
     let admin = broker.admin_address().map(|address| format!("http://{address}")).unwrap_or_default();
     let folder = folder.map_or("in memory only".into(), |folder| folder.display().to_string());
-    output::lines(&format!("{BANNER}\nready: {} - admin {admin} - data {folder}", broker.url()));
+    output::lines(&format!("{BANNER}\n{survives}\nready: {} - admin {admin} - data {folder}", broker.url()));
 }
 
 async fn stop_signal() {

@@ -1,9 +1,10 @@
 //! Durability: restarts, kills and damaged logs.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs::File, os::unix::fs::PermissionsExt as _};
 
 use crate::kit::*;
 use devbroker::{DevBroker, Options};
+use e2e::environment::is_full;
 use tempfile::tempdir;
 
 #[tokio::test]
@@ -121,6 +122,81 @@ async fn a_log_that_is_cut_anywhere_is_read_up_to_there() {
         again.stop().await;
     }
     assert_eq!(before, 20);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_costs_one_record_is_reported_and_leaves_a_copy() {
+    const MESSAGES: u64 = 20;
+    let folder = tempdir().unwrap();
+    let options = || Options { data_dir: Some(folder.path().into()), fsync: true, ..Options::default() };
+    let first = broker(options()).await;
+    {
+        let (_connection, channel) = channel(&first.url()).await;
+        declare(&channel, "q", "quorum").await;
+        for n in 0..MESSAGES {
+            publish(&channel, "q", n.to_string().as_bytes()).await.unwrap();
+        }
+    }
+    first.stop().await;
+    // As a restart leaves it: the queue comes first, and then its messages.
+    broker(options()).await.stop().await;
+    let log = folder.path().join("log");
+    let whole = std::fs::read(&log).unwrap();
+    let (mut all_kept, mut one_lost, mut queue_lost, mut refused) = (0, 0, 0, 0);
+    for at in (0..whole.len()).step_by(if is_full() { 1 } else { 11 }) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1 << (at % 8);
+        std::fs::write(&log, &damaged).unwrap();
+        let again = match DevBroker::start(options()).await {
+            Ok(again) => again,
+            Err(error) => {
+                assert!(at < 24 && error.to_string().contains("log"), "byte {at}: {error}");
+                assert_eq!(std::fs::read(&log).unwrap(), damaged, "it is left alone");
+                refused += 1;
+                continue;
+            }
+        };
+        assert!(!again.damage().is_empty(), "byte {at}: no word about it");
+        let copy = folder.path().join("log.damaged.1");
+        assert_eq!(std::fs::read(&copy).unwrap(), damaged, "byte {at}: the damaged log is kept");
+        std::fs::remove_file(copy).unwrap();
+        let (_, queues) = ask(again.admin_address().unwrap(), "GET", "/queues").await;
+        match queues[0]["messages"].as_u64() {
+            Some(MESSAGES) => all_kept += 1,
+            Some(messages) if messages == MESSAGES - 1 => one_lost += 1,
+            None => queue_lost += 1,
+            messages => panic!("byte {at}: {messages:?} messages are left: {:?}", again.damage()),
+        }
+        again.stop().await;
+    }
+    assert!(
+        one_lost > 100 && queue_lost < 30 && refused < 25,
+        "{all_kept} {one_lost} {queue_lost} {refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_the_broker_which_says_why() {
+    let folder = tempdir().unwrap();
+    let errors = folder.path().join("errors");
+    // A signal comes with the limit, which would end the process before it says anything.
+    let limits = "trap '' XFSZ; ulimit -f 64";
+    let mut process = Process::limited(limits, folder.path(), File::create(&errors).unwrap().into());
+    let (_connection, channel) = channel(&process.url).await;
+    declare(&channel, "q", "quorum").await;
+    let body = vec![b'x'; 1000];
+    let mut confirmed = 0;
+    while publish(&channel, "q", &body).await.is_ok_and(|confirmation| confirmation.is_ack()) {
+        confirmed += 1;
+    }
+    assert!(!process.exit().success());
+    let said = std::fs::read_to_string(errors).unwrap();
+    let log = folder.path().join("log").display().to_string();
+    assert!(said.contains(&log) && said.contains("File too large") && said.contains("make room"), "{said}");
+
+    let again = broker(Options { data_dir: Some(folder.path().into()), ..Options::default() }).await;
+    let (_, queues) = ask(again.admin_address().unwrap(), "GET", "/queues").await;
+    assert_eq!(queues[0]["messages"], confirmed, "what was confirmed is there");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -123,11 +123,11 @@ impl Process {
         Self::started(Command::new(env!("CARGO_BIN_EXE_devbroker")), folder, port)
     }
 
-    /// One that may have so many open files.
-    pub(crate) fn with_files(files: u16, folder: &Path) -> Self {
+    /// One that a shell has limited.
+    pub(crate) fn limited(limits: &str, folder: &Path, errors: Stdio) -> Self {
         let mut command = Command::new("sh");
-        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
-        command.args(["-c", &limited, env!("CARGO_BIN_EXE_devbroker")]);
+        let limited = format!("{limits} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_devbroker")]).stderr(errors);
         Self::started(command, folder, 0)
     }
 
@@ -145,6 +145,11 @@ impl Process {
 
     pub(crate) fn port(&self) -> u16 {
         self.url.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// As `kill -9` does.

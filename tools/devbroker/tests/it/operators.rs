@@ -1,6 +1,6 @@
 //! The HTTP interface and the verbs for operators.
 
-use std::{io::Write as _, net::TcpStream, time::Duration};
+use std::{io::Write as _, net::TcpStream, process::Stdio, time::Duration};
 
 use crate::kit::*;
 use devbroker::Options;
@@ -132,7 +132,7 @@ async fn a_web_page_neither_reads_nor_changes_anything() {
 async fn idle_connections_beyond_the_open_files_keep_neither_operators_nor_clients_out() {
     const FILES: u16 = 300;
     let folder = tempfile::tempdir().unwrap();
-    let broker = Process::with_files(FILES, folder.path());
+    let broker = Process::limited(&format!("ulimit -n {FILES}"), folder.path(), Stdio::inherit());
     let client = broker.url.strip_prefix("amqp://").unwrap().parse().unwrap();
     let idle = |count: u16, address, sent: &'static [u8]| async move {
         let idle = tokio::task::spawn_blocking(move || {
