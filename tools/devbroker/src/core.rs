@@ -131,13 +131,20 @@ impl Core {
     pub(crate) fn handle(&mut self, now: u64, id: ConnectionId, input: Input) {
         self.now = now;
         let Some(connection) = self.connections.get(&id) else { return };
+        let at = |channel| ChannelId { connection: id, channel };
         if connection.closing {
-            if let Input::Method(0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) = input {
-                self.send(id, Outgoing::Shutdown);
+            match input {
+                // The client closes the connection, too: it has sent this before it received our close.
+                Input::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(_))) => {
+                    self.send_method(at(0), connection::CloseOk {});
+                }
+                Input::Method(0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) => {
+                    self.send(id, Outgoing::Shutdown);
+                }
+                _ => {}
             }
             return;
         }
-        let at = |channel| ChannelId { connection: id, channel };
         let (at, about, result) = match input {
             Input::Method(channel, method) => {
                 let about = (method.get_amqp_class_id(), method.get_amqp_method_id());

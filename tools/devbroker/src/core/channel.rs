@@ -59,6 +59,9 @@ impl Core {
         match method {
             AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
                 self.release_connection(at.connection);
+                if let Some(connection) = self.connections.get_mut(&at.connection) {
+                    connection.closing = true;
+                }
                 self.send_method(at, connection::CloseOk {});
                 self.send(at.connection, Outgoing::Shutdown);
                 Ok(None)
@@ -88,7 +91,9 @@ impl Core {
                 connection.channels.remove(&at.channel);
                 Ok(None)
             }
-            (Method::Close(_), Some(_)) => {
+            // The client has sent this before it received our close, and it answers that next.
+            (Method::Close(_), Some(true)) => answer(channel::CloseOk {}),
+            (Method::Close(_), Some(false)) => {
                 self.release_channel(at);
                 if let Some(connection) = self.connections.get_mut(&at.connection) {
                     connection.channels.remove(&at.channel);

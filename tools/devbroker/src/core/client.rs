@@ -100,7 +100,7 @@ impl Peer {
 pub(crate) struct Connection {
     pub(crate) peer: Peer,
     pub(crate) channels: BTreeMap<u16, Channel>,
-    /// A close was sent and is not answered yet.
+    /// Either side has sent a close: only the other's close and close-ok count.
     pub(crate) closing: bool,
     /// Bytes that wait in its send buffer.
     pub(crate) output: usize,

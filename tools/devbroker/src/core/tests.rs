@@ -2,6 +2,7 @@
 
 mod delivery;
 mod deaths;
+mod closing;
 mod errors;
 mod fuzz;
 

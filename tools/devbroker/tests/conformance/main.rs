@@ -7,7 +7,7 @@
 //!
 //! - `kit`: a client of lapin's with short names, and one that sends and receives every frame itself,
 //! - `differences`: the allowed ones,
-//! - `negotiation`, `frames`, `channels`: connections and channels, and how they are closed,
+//! - `negotiation`, `frames`, `channels`, `closing`: connections and channels, and how they are closed,
 //! - `queues`, `arguments`, `deleting`, `exchanges`, `routing`: declarations, and where messages go,
 //! - `publishing`, `confirms`: messages are delivered unchanged, and confirmed when the broker has them,
 //! - `consuming`, `prefetch`, `settling`, `ordering`: deliveries, and their order,
@@ -24,6 +24,7 @@ mod differences;
 mod negotiation;
 mod frames;
 mod channels;
+mod closing;
 mod queues;
 mod arguments;
 mod deleting;
