@@ -133,6 +133,8 @@ pub(crate) struct Consumer {
     pub(crate) queue: QueueId,
     pub(crate) tag: ShortString,
     pub(crate) no_ack: bool,
+    /// No other consumer may use its queue.
+    pub(crate) exclusive: bool,
     pub(crate) prefetch: u16,
     pub(crate) unacked: usize,
     /// Next offset, if the queue is a stream.

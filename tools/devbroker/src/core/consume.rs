@@ -38,8 +38,11 @@ impl Core {
         let queue = self.queue(at, &name)?;
         let prefetch = self.channel(at)?.prefetch;
         let offset = first_offset(&self.queues[&queue], &name, method, prefetch)?;
-        let (id, no_ack) = (self.id(), method.no_ack);
-        let consumer = Consumer { at, queue, tag: tag.clone(), no_ack, prefetch, unacked: 0, offset };
+        let basic::Consume { no_ack, exclusive, .. } = *method;
+        self.check_exclusive_use(&self.queues[&queue], exclusive)?;
+        let id = self.id();
+        let consumer =
+            Consumer { at, queue, tag: tag.clone(), no_ack, exclusive, prefetch, unacked: 0, offset };
         self.consumers.insert(id, consumer);
         self.channel(at)?.consumers.insert(tag.to_string(), id);
         if let Some(queue) = self.queues.get_mut(&queue) {
@@ -47,6 +50,16 @@ impl Core {
         }
         self.dirty.insert(queue);
         answer_unless_nowait(method.nowait, basic::ConsumeOk { consumer_tag: tag })
+    }
+
+    /// Refuses a new consumer if it or the present one is exclusive. Quorum queues and streams ignore the flag, as in RabbitMQ.
+    fn check_exclusive_use(&self, queue: &Queue, exclusive: bool) -> Result<(), AmqpError> {
+        let present = queue.consumers.front().and_then(|id| self.consumers.get(id));
+        let is_taken = present.is_some_and(|present| present.exclusive || exclusive);
+        if queue.kind() == QueueKind::Classic && (is_taken || exclusive && queue.options.single_active) {
+            return Err(AmqpError::access_refused(format!("queue {} in exclusive use", queue.name)));
+        }
+        Ok(())
     }
 
     pub(super) fn cancel(&mut self, at: ChannelId, method: basic::Cancel) -> Answer {
@@ -98,7 +111,11 @@ impl Core {
         let Some(entry) = queue.take_first() else {
             return answer(basic::GetEmpty {});
         };
-        let message_count = to_u32(queue.ready_count());
+        if queue.kind() == QueueKind::Classic {
+            // What has expired behind it does not count. A quorum queue finds that out later.
+            self.drop_expired(id, self.now);
+        }
+        let message_count = to_u32(self.queues[&id].ready_count());
         self.send_delivery(at, (id, None), entry, method.no_ack, |delivery_tag, entry| {
             let message = &entry.message;
             let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
@@ -118,7 +135,6 @@ fn first_offset(
 ) -> Result<u64, AmqpError> {
     let argument = |name: &str| method.arguments.inner().get(name);
     for (what, is_used) in [
-        ("exclusive consumers", method.exclusive),
         ("x-priority", argument("x-priority").is_some()),
         ("x-stream-filter", argument("x-stream-filter").is_some()),
     ] {

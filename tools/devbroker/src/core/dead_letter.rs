@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::{
+    protocol::BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 
 use super::{
     Core, QueueId,
@@ -86,7 +89,8 @@ impl Core {
 }
 
 /// Returns the message with this death in its headers, as RabbitMQ writes them: `x-death` has an entry per queue and
-/// reason, the latest first, with a count. An `x-death` that a client has written is replaced.
+/// reason, the latest first, with a count. An `x-death` that a client has written is replaced. The expiration moves into the entry,
+/// so that the message does not expire in its next queue.
 pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
     let word = |text: &str| AMQPValue::LongString(text.into());
     let reason = reason.name();
@@ -105,6 +109,9 @@ pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u6
             death.insert("time".into(), AMQPValue::Timestamp(now / 1000));
             death.insert("exchange".into(), word(message.exchange.as_str()));
             death.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
+            if let Some(expiration) = message.properties.expiration() {
+                death.insert("original-expiration".into(), word(expiration.as_str()));
+            }
             death
         }
     };
@@ -121,8 +128,35 @@ pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u6
         }
         headers.insert(short_string(&format!("x-last-death-{name}")), word(value));
     }
-    let properties = message.properties.clone().with_headers(headers);
+    let properties = without_expiration(&message.properties).with_headers(headers);
     Message { properties, dead_lettered: true, ..message.clone() }
+}
+
+/// Copies all properties but the expiration and the headers: the codec's type has no method that clears one.
+fn without_expiration(properties: &BasicProperties) -> BasicProperties {
+    let mut copy = BasicProperties::default();
+    macro_rules! copy {
+        ($($property:ident $with:ident)*) => {
+            $(if let Some(value) = properties.$property().clone() {
+                copy = copy.$with(value);
+            })*
+        };
+    }
+    copy! {
+        content_type with_content_type
+        content_encoding with_content_encoding
+        delivery_mode with_delivery_mode
+        priority with_priority
+        correlation_id with_correlation_id
+        reply_to with_reply_to
+        message_id with_message_id
+        timestamp with_timestamp
+        kind with_type
+        user_id with_user_id
+        app_id with_app_id
+        cluster_id with_cluster_id
+    }
+    copy
 }
 
 /// Returns the entries of `x-death`, the latest first, if this broker wrote them.

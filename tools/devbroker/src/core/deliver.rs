@@ -24,10 +24,11 @@ impl Core {
             queue.consumers.clone().into_iter().for_each(|consumer| self.deliver_stream(id, consumer));
             return;
         }
-        while let Some(consumer) = self.next_consumer(id)
-            && let Some(queue) = self.queues.get_mut(&id)
-            && let Some(entry) = queue.take_first()
-        {
+        while let Some(consumer) = self.next_consumer(id) {
+            // A message that expires in this millisecond is still delivered: with a TTL of 0 there is no other chance.
+            self.drop_expired(id, self.now.saturating_sub(1));
+            let Some(queue) = self.queues.get_mut(&id) else { return };
+            let Some(entry) = queue.take_first() else { return };
             if !queue.options.single_active {
                 // Round-robin: this consumer is last now.
                 queue.consumers.retain(|other| *other != consumer);

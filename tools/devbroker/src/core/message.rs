@@ -82,6 +82,11 @@ impl Message {
         *self.properties.delivery_mode() == Some(2)
     }
 
+    /// Returns the time to live that its publisher gave it (`expiration`), in milliseconds.
+    pub(crate) fn ttl(&self) -> Option<u64> {
+        self.properties.expiration().as_ref()?.as_str().parse().ok()
+    }
+
     /// Returns a copy of its headers, which are empty if it has none.
     pub(crate) fn headers(&self) -> FieldTable {
         self.properties.headers().clone().unwrap_or_default()

@@ -1,5 +1,5 @@
 //! Publishing: messages are checked, routed, enqueued, and returned or confirmed.
-//! <https://www.rabbitmq.com/docs/publishers>
+//! <https://www.rabbitmq.com/docs/publishers>, <https://www.rabbitmq.com/docs/ttl#per-message-ttl-in-publishers>
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,9 +14,9 @@ use super::{
     exchange::ALTERNATE,
     message::{Entry, Message},
     method::ServerMethod as _,
-    queue_options::QueueKind,
+    queue_options::{QueueKind, TEN_YEARS},
     record::{Position, Record},
-    value::{Name, text_of},
+    value::{Name, short_string, text_of},
 };
 
 impl Core {
@@ -29,7 +29,7 @@ impl Core {
         if !self.exchanges.contains_key(&exchange) {
             return Err(AmqpError::no_exchange(&exchange));
         }
-        self.check_publication(at, &method, &properties)?;
+        let properties = self.checked_properties(at, &method, properties)?;
         let (exchange, vhost) = (method.exchange, exchange.vhost);
         let routing_key = method.routing_key;
         let mut message = Message { exchange, routing_key, properties, body, dead_lettered: false };
@@ -54,16 +54,16 @@ impl Core {
         self.confirm(at, accepted)
     }
 
-    fn check_publication(
+    /// Returns the properties as consumers get them, or the error if they are refused.
+    fn checked_properties(
         &self,
         at: ChannelId,
         method: &basic::Publish,
-        properties: &BasicProperties,
-    ) -> Result<(), AmqpError> {
+        mut properties: BasicProperties,
+    ) -> Result<BasicProperties, AmqpError> {
         let has = |name| properties.headers().as_ref().is_some_and(|headers| headers.contains_key(name));
         for (name, is_used) in [
             ("immediate=true", method.immediate),
-            ("a message's expiration", properties.expiration().is_some()),
             ("the header CC", has("CC")),
             ("the header BCC", has("BCC")),
         ] {
@@ -71,13 +71,19 @@ impl Core {
                 return Err(AmqpError::not_implemented(name));
             }
         }
+        if let Some(text) = properties.expiration().clone() {
+            let invalid = |why| AmqpError::precondition(format!("invalid expiration '{text}': {why}"));
+            let millis = parse_expiration(text.as_str()).map_err(invalid)?;
+            // RabbitMQ normalizes the number: `+050` becomes `50`.
+            properties = properties.with_expiration(short_string(&millis.to_string()));
+        }
         let user = properties.user_id().as_ref().map(|user| user.as_str());
         let login = &self.connections[&at.connection].peer.user;
         match user {
             Some(user) if user != login => Err(AmqpError::precondition(format!(
                 "user_id property set to '{user}' but authenticated user was '{login}'"
             ))),
-            _ => Ok(()),
+            _ => Ok(properties),
         }
     }
 
@@ -131,9 +137,10 @@ impl Core {
                 continue;
             }
             let is_quorum = queue.kind() == QueueKind::Quorum;
+            let ttl = [queue.options.message_ttl, message.ttl()].into_iter().flatten().min();
             let entry = Entry {
                 priority: queue.priority_of(message),
-                expires_at: queue.options.message_ttl.map(|ttl| self.now.saturating_add(ttl)),
+                expires_at: ttl.map(|ttl| self.now.saturating_add(ttl)),
                 failed,
                 persisted: is_quorum || queue.is_persisted() && message.is_persistent(),
                 ..Entry::new(queue.take_position(), message)
@@ -148,4 +155,24 @@ impl Core {
         }
         accepted
     }
+}
+
+/// Parses a message's expiration into milliseconds; the error is the reason in RabbitMQ's text.
+pub(super) fn parse_expiration(text: &str) -> Result<i64, String> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
+    let (digits, rest) = unsigned.split_at(end);
+    // There may be more digits than any integer has, so errors show them as text.
+    let number = Some(digits.trim_start_matches('0')).filter(|number| !number.is_empty()).unwrap_or("0");
+    if digits.is_empty() {
+        return Err("no_integer".into());
+    }
+    if !rest.is_empty() {
+        return Err(format!("{{leftover_string,{rest:?}}}"));
+    }
+    if text.starts_with('-') && number != "0" {
+        return Err(format!("{{value_negative,-{number}}}"));
+    }
+    let millis = number.parse().ok().filter(|millis| *millis <= TEN_YEARS);
+    millis.ok_or_else(|| format!("{{value_too_large,{number}}}"))
 }

@@ -144,13 +144,13 @@ impl Queue {
         self.ready.pop_first().map(|(_, entry)| entry)
     }
 
-    /// Takes a message that had expired at this time. Only the first of each priority is checked, as in RabbitMQ.
+    /// Takes a message that had expired at this time, if it is at a head of the queue.
     pub(crate) fn take_expired(&mut self, then: u64) -> Option<Entry> {
         let key = self.heads().find(|(_, entry)| entry.expires_at.is_some_and(|at| at <= then))?.0;
         self.ready.remove(&key)
     }
 
-    /// Returns when the first message of any priority expires.
+    /// Returns when the next message at a head of the queue expires.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         self.heads().filter_map(|(_, entry)| entry.expires_at).min()
     }
@@ -170,12 +170,16 @@ impl Queue {
         self.ready.values()
     }
 
+    /// Returns the messages that may expire, as in RabbitMQ: of a classic queue the first one, of a quorum queue the first of each
+    /// priority.
     fn heads(&self) -> impl Iterator<Item = ((u8, u64), &Entry)> {
+        let most = if self.kind() == QueueKind::Classic { 1 } else { usize::MAX };
         let mut from = Some(0u8);
         std::iter::from_fn(move || {
             let (key, entry) = self.ready.range((from?, 0)..).next()?;
             from = key.0.checked_add(1);
             Some((*key, entry))
         })
+        .take(most)
     }
 }

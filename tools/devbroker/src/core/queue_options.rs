@@ -75,7 +75,7 @@ pub(super) enum Check {
 }
 
 /// Longest time that RabbitMQ accepts: ten years, in milliseconds.
-const TEN_YEARS: i64 = 315_360_000_000;
+pub(super) const TEN_YEARS: i64 = 315_360_000_000;
 const COUNT: Check = Check::Whole(0, i64::MAX);
 const STRATEGIES: Check = Check::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy");
 const OVERFLOWS: Check =

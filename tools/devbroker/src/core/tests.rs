@@ -1,6 +1,7 @@
 //! The rules of the core, without a wire: commands in, frames out, time as it is said.
 
 mod delivery;
+mod expiry;
 mod deaths;
 mod closing;
 mod errors;
@@ -75,16 +76,25 @@ impl Bench {
     }
 
     fn consume(&mut self, queue: &str, tag: &str) -> Seen {
+        self.consume_with(queue, tag, false)
+    }
+
+    fn consume_with(&mut self, queue: &str, tag: &str, exclusive: bool) -> Seen {
         let consume = basic::Consume {
             queue: queue.into(),
             consumer_tag: tag.into(),
             no_local: false,
             no_ack: false,
-            exclusive: false,
+            exclusive,
             nowait: false,
             arguments: FieldTable::default(),
         };
         self.method(AMQPClass::Basic(Basic::Consume(consume)))
+    }
+
+    fn cancel(&mut self, tag: &str) -> Seen {
+        let cancel = basic::Cancel { consumer_tag: tag.into(), nowait: false };
+        self.method(AMQPClass::Basic(Basic::Cancel(cancel)))
     }
 
     fn prefetch(&mut self, prefetch_count: u16) {
@@ -223,6 +233,14 @@ fn plain() -> BasicProperties {
     BasicProperties::default()
 }
 
+fn expiring(milliseconds: &str) -> BasicProperties {
+    plain().with_expiration(milliseconds.into())
+}
+
 fn quorum() -> (&'static str, AMQPValue) {
-    ("x-queue-type", word("quorum"))
+    of_type("quorum")
+}
+
+fn of_type(name: &str) -> (&'static str, AMQPValue) {
+    ("x-queue-type", word(name))
 }

@@ -26,11 +26,9 @@ impl Core {
         self.update_queues();
     }
 
-    /// Expires and delivers messages of all queues that have changed, and sets their timers.
+    /// Delivers and expires messages of all queues that have changed, and sets their timers.
     pub(super) fn update_queues(&mut self) {
         while let Some(id) = self.dirty.pop_first() {
-            // A message that expires in this millisecond may still be delivered: with a TTL of 0 there is no other chance.
-            self.drop_expired(id, self.now.saturating_sub(1));
             self.deliver(id);
             self.drop_expired(id, self.now);
             self.set_timer(id);

@@ -4,7 +4,11 @@ use amq_protocol::protocol::{AMQPClass, basic};
 use e2e::wait::until_true;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
 
-use crate::kit::{Client, Frame, LIMIT, consume, in_time, text};
+use crate::kit::{Client, Frame, LIMIT, consume, in_time, qos, text};
+
+/// Refusal of a consumer where it or another one is exclusive.
+const IN_EXCLUSIVE_USE: &str =
+    "channel 403 ACCESS_REFUSED - queue 'q' in vhost 'VHOST' in exclusive use (60, 20)";
 
 #[tokio::test]
 async fn a_consumer_gets_what_was_there_and_what_comes() {
@@ -135,9 +139,51 @@ async fn a_single_active_queue_takes_no_exclusive_consumer() {
     client.queue("q", [("x-single-active-consumer", lapin::types::AMQPValue::Boolean(true))]).await;
     let mut wire = client.wire().await;
     let exclusive = basic::Consume { exclusive: true, ..consume("q", "") };
-    let reference = "channel 403 ACCESS_REFUSED - queue 'q' in vhost 'VHOST' in exclusive use (60, 20)";
-    let answer = wire.outcome(exclusive).await;
-    client.answers("exclusive consumer of a single active queue", answer, reference);
+    assert_eq!(wire.outcome(exclusive.clone()).await, IN_EXCLUSIVE_USE);
+
+    // A quorum queue takes no notice of it.
+    let single = ("x-single-active-consumer", lapin::types::AMQPValue::Boolean(true));
+    client.queue_of_type("quorum", "quorum", [single]).await;
+    let exclusive = basic::Consume { queue: "quorum".into(), ..exclusive };
+    assert_eq!(wire.outcome(exclusive).await, "basic.consume-ok");
+}
+
+#[tokio::test]
+async fn where_others_consume_nobody_may_alone() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    let mut wire = client.wire().await;
+    assert_eq!(wire.outcome(consume("q", "first")).await, "basic.consume-ok");
+    let exclusive = || basic::Consume { exclusive: true, ..consume("q", "second") };
+    assert_eq!(client.wire().await.outcome(exclusive()).await, IN_EXCLUSIVE_USE, "elsewhere");
+    assert_eq!(wire.outcome(exclusive()).await, IN_EXCLUSIVE_USE, "on the same channel, which is closed");
+    assert_eq!(wire.outcome(exclusive()).await, "basic.consume-ok", "the first went with its channel");
+}
+
+#[tokio::test]
+async fn an_exclusive_consumer_keeps_others_away_until_it_goes() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    let exclusive = |tag: &str| basic::Consume { exclusive: true, ..consume("q", tag) };
+    let mut wire = client.wire().await;
+    assert_eq!(wire.outcome(qos(1)).await, "basic.qos-ok");
+    assert_eq!(wire.outcome(exclusive("first")).await, "basic.consume-ok");
+    client.send("q", "a").await;
+    assert_eq!(wire.answer().await, "basic.deliver");
+    wire.content().await;
+    client.send("q", "b").await;
+    assert_eq!(client.drain("q").await, ["b"], "who just asks is no consumer");
+
+    let mut other = client.wire().await;
+    assert_eq!(other.outcome(exclusive("second")).await, IN_EXCLUSIVE_USE);
+    let cancel = basic::Cancel { consumer_tag: "first".into(), nowait: false };
+    assert_eq!(wire.outcome(cancel).await, "basic.cancel-ok");
+    assert_eq!(other.outcome(exclusive("second")).await, "basic.consume-ok", "the first is cancelled");
+    drop(other);
+    until_true("the second has gone with its connection", LIMIT, async || {
+        wire.outcome(consume("q", "third")).await == "basic.consume-ok"
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -82,24 +82,45 @@ async fn a_rejected_message_dies_with_its_story() {
 
 #[tokio::test]
 async fn an_expired_message_dies_without_its_expiration() {
-    let expiring = BasicProperties::default().with_expiration("50".into());
-    if !Client::new().await.takes("a message's expiration", expiring.clone()).await {
-        return;
-    }
+    let expiring = |milliseconds: &str| BasicProperties::default().with_expiration(milliseconds.into());
     for queue_type in ["classic", "quorum"] {
-        let client = client_with_dead(queue_type, &[]).await;
-        client.publish("", "q", "body", expiring.clone()).await;
-        let dead = client.until_get("dead").await;
-        assert_eq!(*dead.properties.expiration(), None, "it would expire again");
-        let mut deaths = deaths(&dead);
-        let original = deaths[0].inner().get("original-expiration").cloned();
-        assert_eq!(original, Some(text("50")), "{queue_type}");
-        let line = line(&deaths.remove(0));
-        assert_eq!(
-            line, "count=1 exchange= original-expiration=50 queue=q reason=expired routing-keys=[q]",
-            "{queue_type}"
-        );
+        // The second dies by the queue's time, the third is rejected before its own.
+        for (queue_time, expiration, reason) in
+            [(60_000, "50", "expired"), (50, "60000", "expired"), (60_000, "60000", "rejected")]
+        {
+            let client = client_with_dead(queue_type, &[("x-message-ttl", number(queue_time))]).await;
+            client.publish("", "q", "body", expiring(expiration).with_app_id("app".into())).await;
+            if reason == "rejected" {
+                reject(&client, "q").await;
+            }
+            let dead = client.until_get("dead").await;
+            assert_eq!(*dead.properties.expiration(), None, "it would expire again");
+            assert_eq!(dead.properties.app_id().as_ref().map(|app| app.as_str()), Some("app"));
+            let reference = format!(
+                "count=1 exchange= original-expiration={expiration} queue=q reason={reason} routing-keys=[q]"
+            );
+            assert_eq!(line(&deaths(&dead)[0]), reference, "{queue_type}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_second_death_has_no_expiration_and_the_first_keeps_its_own() {
+    let client = Client::new().await;
+    for (queue, other) in [("one", "two"), ("two", "one")] {
+        let arguments = [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(other))];
+        client.queue(queue, arguments).await;
+    }
+    client.publish("", "one", "body", BasicProperties::default().with_expiration("60000".into())).await;
+    for queue in ["one", "two", "one"] {
+        reject(&client, queue).await;
+    }
+    let lines: Vec<_> = deaths(&client.until_get("two").await).iter().map(line).collect();
+    let reference = [
+        "count=2 exchange= original-expiration=60000 queue=one reason=rejected routing-keys=[one]",
+        "count=1 exchange= queue=two reason=rejected routing-keys=[two]",
+    ];
+    assert_eq!(lines, reference);
 }
 
 #[tokio::test]

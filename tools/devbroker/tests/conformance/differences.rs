@@ -43,7 +43,6 @@ pub(crate) struct Difference {
 const EVERY_RETURN_FAILS: &str = "before 4.3 there is one counter, and each return counts, a nack too";
 const DEAD_WITHOUT_FAILURES: &str = "before 4.3 a dead letter does not take its failures along; between quorum queues its first delivery shows a count";
 const NO_CONSUMER_PRIORITIES: &str = "consumers take turns, all alike";
-const NO_EXCLUSIVE_CONSUMERS: &str = "x-single-active-consumer does this with a successor";
 const ONLY_REJECT_PUBLISH: &str =
     "a full queue refuses with a nack and drops nothing, so that nothing confirmed is lost";
 const NO_CHAINS: &str =
@@ -78,6 +77,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "priorities in a quorum queue",
         r#"["5", "9", "none", "31", "32", "0", "255", "3", "4"]"#,
         "two priorities before 4.3, two of the high one to one of the other",
+    ),
+    on_40(
+        "counts of a quorum queue whose low one has expired",
+        "Some((2, 0))",
+        "before 4.3 only the next message of all priorities expires",
     ),
     on_40(
         "a body longer than announced",
@@ -183,21 +187,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         NO_CONSUMER_PRIORITIES,
     ),
     on_dev(
-        "exclusive consumer",
-        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
-        NO_EXCLUSIVE_CONSUMERS,
-    ),
-    on_dev(
-        "exclusive consumer of a single active queue",
-        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
-        NO_EXCLUSIVE_CONSUMERS,
-    ),
-    on_dev(
-        "stream: consume as the only one",
-        r#""connection 540 NOT_IMPLEMENTED - exclusive consumers (60, 20)""#,
-        NO_EXCLUSIVE_CONSUMERS,
-    ),
-    on_dev(
         "x-max-length with drop-head",
         r#""connection 540 NOT_IMPLEMENTED - x-max-length without x-overflow=reject-publish (50, 10)""#,
         ONLY_REJECT_PUBLISH,
@@ -231,11 +220,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "x-max-length-bytes of a queue",
         r#""connection 540 NOT_IMPLEMENTED - x-max-length-bytes (50, 10)""#,
         "queues are bounded by their number of messages; bytes bound streams",
-    ),
-    on_dev(
-        "a message's expiration",
-        r#""connection 540 NOT_IMPLEMENTED - a message's expiration (60, 40)""#,
-        "messages expire by their queue's time, so that the first to expire is the first in the queue",
     ),
     on_dev("exchange internal", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),
     on_dev("internal exchange", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),

@@ -6,9 +6,6 @@ use lapin::BasicProperties;
 
 use crate::kit::{Client, body, in_time, number, publish};
 
-/// Property that not every broker implements: the time to live of one message.
-const EXPIRATION: &str = "a message's expiration";
-
 fn expiring(milliseconds: &str) -> BasicProperties {
     BasicProperties::default().with_expiration(milliseconds.into())
 }
@@ -27,9 +24,6 @@ async fn a_queues_messages_expire() {
 #[tokio::test]
 async fn a_message_expires() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     for queue_type in ["classic", "quorum"] {
         client.queue_of_type(queue_type, queue_type, []).await;
         client.publish("", queue_type, "a", expiring("300")).await;
@@ -42,9 +36,6 @@ async fn a_message_expires() {
 #[tokio::test]
 async fn the_shorter_of_two_times_counts() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     client.queue("long", [("x-message-ttl", number(60_000))]).await;
     client.queue("short", [("x-message-ttl", number(100))]).await;
     client.publish("", "long", "a", expiring("100")).await;
@@ -100,9 +91,6 @@ async fn what_is_given_back_late_expires_at_once() {
 #[tokio::test]
 async fn an_expired_message_goes_when_it_is_the_first() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     client.queue("q", []).await;
     client.send("q", "stays").await;
     client.publish("", "q", "short", expiring("50")).await;
@@ -116,9 +104,6 @@ async fn an_expired_message_goes_when_it_is_the_first() {
 #[tokio::test]
 async fn what_has_expired_behind_another_is_not_delivered() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     for queue_type in ["classic", "quorum"] {
         for (queue, how) in [("by get", "get"), ("by consumer", "consume")] {
             let queue = &format!("{queue_type} {queue}");
@@ -147,9 +132,6 @@ async fn what_has_expired_behind_another_is_not_delivered() {
 #[tokio::test]
 async fn an_expiration_that_is_no_number_is_refused() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     client.queue("q", []).await;
     let mut wire = client.wire().await;
     let mut rows = vec![];
@@ -162,12 +144,78 @@ async fn an_expiration_that_is_no_number_is_refused() {
         ),
         ("", "channel 406 PRECONDITION_FAILED - invalid expiration '': no_integer (60, 40)"),
         (" 1", "channel 406 PRECONDITION_FAILED - invalid expiration ' 1': no_integer (60, 40)"),
+        (
+            "315360000001",
+            "channel 406 PRECONDITION_FAILED - invalid expiration '315360000001': \
+                {value_too_large,315360000001} (60, 40)",
+        ),
+        ("315360000000", "nothing"),
+        ("+5", "nothing"),
         ("0", "nothing"),
     ] {
         wire.publish(publish("", "q"), expiring(expiration), b"").await;
         rows.push((format!("expiration {expiration:?}"), wire.barrier().await, reference));
     }
     client.place.all_answer(rows);
+}
+
+#[tokio::test]
+async fn an_expiration_is_shown_as_a_plain_number() {
+    let client = Client::new().await;
+    for queue_type in ["classic", "quorum"] {
+        client.queue_of_type(queue_type, queue_type, []).await;
+        client.publish("", queue_type, "a", expiring("+050000")).await;
+        let delivery = client.until_get(queue_type).await;
+        let expiration = delivery.properties.expiration().as_ref().map(|text| text.as_str());
+        assert_eq!(expiration, Some("50000"), "{queue_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_low_priority_expires_behind_a_high_one_in_a_quorum_queue() {
+    let client = Client::new().await;
+    client.queue("classic", [("x-max-priority", number(9))]).await;
+    client.queue_of_type("quorum", "quorum", []).await;
+    for queue in ["classic", "quorum"] {
+        client.publish("", queue, "high", BasicProperties::default().with_priority(9)).await;
+        client.publish("", queue, "low", expiring("50").with_priority(0)).await;
+    }
+    client.queue("clock", [("x-message-ttl", number(1000))]).await;
+    client.send("clock", "tick").await;
+    client.until_ready("clock", 0).await;
+    assert_eq!(client.counts("classic").await, Some((2, 0)), "the low one waits behind the high one");
+    client.answers(
+        "counts of a quorum queue whose low one has expired",
+        client.counts("quorum").await,
+        Some((1, 0)),
+    );
+    assert_eq!(client.drain("classic").await, ["high"]);
+    assert_eq!(client.drain("quorum").await, ["high"]);
+}
+
+#[tokio::test]
+async fn an_expiration_of_zero_is_for_a_consumer_that_waits() {
+    let client = Client::new().await;
+    client.queue("q", []).await;
+    client.publish("", "q", "for nobody", expiring("0")).await;
+    assert_eq!(client.drain("q").await, [""; 0]);
+    let mut subscription = client.consume("q", 10).await;
+    client.publish("", "q", "for somebody", expiring("0")).await;
+    assert_eq!(subscription.bodies(1).await, ["for somebody"]);
+}
+
+#[tokio::test]
+async fn a_stream_keeps_a_message_longer_than_its_expiration() {
+    let client = Client::new().await;
+    client.queue_of_type("stream", "s", []).await;
+    client.publish("", "s", "a", expiring("1")).await;
+    client.queue("clock", [("x-message-ttl", number(100))]).await;
+    client.send("clock", "tick").await;
+    client.until_ready("clock", 0).await;
+    let first = [("x-stream-offset", crate::kit::text("first"))];
+    let delivery = client.consume_with("s", 1, Default::default(), first).await.next().await;
+    assert_eq!(body(&delivery), "a");
+    assert_eq!(delivery.properties.expiration().as_ref().map(|text| text.as_str()), Some("1"));
 }
 
 #[tokio::test]
@@ -212,9 +260,6 @@ async fn a_used_queue_does_not_expire() {
 #[tokio::test]
 async fn an_expiration_is_kept_while_a_message_waits() {
     let client = Client::new().await;
-    if !client.takes(EXPIRATION, expiring("300")).await {
-        return;
-    }
     client.queue("q", [("x-message-ttl", number(60_000))]).await;
     client.publish("", "q", "a", expiring("50000")).await;
     let delivery = client.until_get("q").await;

@@ -139,10 +139,6 @@ async fn an_exclusive_queue_is_its_connections_alone() {
 async fn an_exclusive_consumer_is_the_only_one() {
     let client = Client::new().await;
     client.queue("q", []).await;
-    let exclusive = basic::Consume { exclusive: true, ..consume("q", "") };
-    if !client.does("exclusive consumer", exclusive, "basic.consume-ok").await {
-        return;
-    }
     let exclusive = BasicConsumeOptions { exclusive: true, ..Default::default() };
     let only = client.consume_with("q", 1, exclusive, []).await;
     let mut wire = client.wire().await;

@@ -285,9 +285,6 @@ async fn an_exclusive_consumer_of_a_quorum_queue() {
     let client = Client::new().await;
     client.queue_of_type("quorum", "q", []).await;
     let exclusive = |tag| basic::Consume { exclusive: true, ..consume("q", tag) };
-    if !client.does("exclusive consumer", exclusive(""), "basic.consume-ok").await {
-        return;
-    }
     let mut wire = client.wire().await;
     let mut answers = vec![];
     assert_eq!(wire.outcome(consume("q", "first")).await, "basic.consume-ok");

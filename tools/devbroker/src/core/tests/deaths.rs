@@ -95,6 +95,45 @@ fn deaths_are_counted_by_queue_and_reason_and_the_latest_stands_first() {
 }
 
 #[test]
+fn a_death_takes_the_expiration_away_and_keeps_its_value() {
+    let all = plain()
+        .with_content_type("type".into())
+        .with_content_encoding("encoding".into())
+        .with_delivery_mode(2)
+        .with_priority(3)
+        .with_correlation_id("correlation".into())
+        .with_reply_to("reply".into())
+        .with_message_id("id".into())
+        .with_timestamp(4)
+        .with_type("kind".into())
+        .with_user_id("guest".into())
+        .with_app_id("app".into())
+        .with_cluster_id("cluster".into());
+    for reason in [Reason::Expired, Reason::Rejected, Reason::DeliveryLimit] {
+        let start = Message {
+            exchange: "".into(),
+            routing_key: "a".into(),
+            properties: all.clone().with_expiration("50".into()),
+            body: Bytes::new(),
+            dead_lettered: false,
+        };
+        let once = dead_letter::with_death(&start, "a", reason, 1_000);
+        let others = once.properties.clone().with_headers(FieldTable::default());
+        assert_eq!(others, all.clone().with_headers(FieldTable::default()), "{reason:?}");
+        let later = ["b", "a"]
+            .iter()
+            .fold(once, |message, queue| dead_letter::with_death(&message, queue, reason, 2_000));
+        let headers = later.headers();
+        let AMQPValue::FieldArray(deaths) = &headers.inner()["x-death"] else { panic!("no array") };
+        let original = deaths.as_slice().iter().map(|death| match death {
+            AMQPValue::FieldTable(death) => death.inner().get("original-expiration").cloned(),
+            _ => panic!("no table"),
+        });
+        assert_eq!(original.collect::<Vec<_>>(), [Some(word("50")), None], "{reason:?}: of a, of b");
+    }
+}
+
+#[test]
 fn a_dead_letter_that_nobody_takes_does_not_keep_others_back() {
     let mut bench = Bench::new();
     let arguments = [
@@ -138,8 +177,7 @@ fn an_unused_queue_goes_after_its_time_and_a_used_one_stays() {
     bench.consume("q", "one");
     bench.wait(10_000);
     assert_eq!(bench.messages("q"), 0, "it has a consumer");
-    let cancel = basic::Cancel { consumer_tag: "one".into(), nowait: false };
-    bench.method(AMQPClass::Basic(Basic::Cancel(cancel)));
+    bench.cancel("one");
     bench.wait(1_001);
     assert_eq!(bench.messages("q"), u64::MAX);
 }

@@ -60,9 +60,46 @@ fn only_one_consumer_is_active_until_it_goes() {
         let seen = bench.publish("q", body, plain());
         assert_eq!(seen[0], format!("one gets {tag} {body}"));
     }
-    let cancel = basic::Cancel { consumer_tag: "one".into(), nowait: false };
-    bench.method(AMQPClass::Basic(Basic::Cancel(cancel)));
+    bench.cancel("one");
     assert_eq!(bench.publish("q", "c", plain())[0], "two gets 3 c");
+}
+
+#[test]
+fn an_exclusive_consumer_of_a_classic_queue_is_the_only_one_until_it_goes() {
+    let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
+    let (classic, stream) = (of_type("classic"), of_type("stream"));
+    let (free, refused): (&[&str], &[&str]) = (&[], &["close 403"]);
+    for (arguments, present, new, expected) in [
+        (vec![classic.clone()], None, true, free),
+        (vec![classic.clone()], Some(true), false, refused),
+        (vec![classic.clone()], Some(true), true, refused),
+        (vec![classic.clone()], Some(false), true, refused),
+        (vec![classic.clone()], Some(false), false, free),
+        (vec![classic.clone(), single.clone()], None, true, refused),
+        (vec![classic, single.clone()], Some(false), false, free),
+        (vec![quorum()], Some(true), true, free),
+        (vec![quorum(), single], Some(true), true, free),
+        (vec![stream], Some(true), true, free),
+    ] {
+        let row = format!("{arguments:?}, {present:?}, {new}");
+        let mut bench = Bench::new();
+        bench.prefetch(1);
+        bench.queue("q", &arguments);
+        if let Some(exclusive) = present {
+            assert_eq!(bench.consume_with("q", "present", exclusive), [""; 0], "{row}");
+        }
+        assert_eq!(bench.consume_with("q", "new", new), expected, "{row}");
+    }
+    let mut bench = Bench::new();
+    bench.queue("q", &[]);
+    bench.prefetch(1);
+    bench.consume_with("q", "first", true);
+    assert_eq!(bench.publish("q", "a", plain())[0], "first gets 1 a");
+    bench.publish("q", "b", plain());
+    assert_eq!(bench.get("q"), ["got 2 b"], "a get needs no consumer");
+    bench.cancel("first");
+    bench.consume_with("q", "second", true);
+    assert_eq!(bench.publish("q", "c", plain())[0], "second gets 3 c");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn method(rng: &mut StdRng) -> AMQPClass {
             consumer_tag: two,
             no_local: false,
             no_ack: passive,
-            exclusive: false,
+            exclusive: auto_delete,
             nowait,
             arguments,
         })),
@@ -107,13 +107,12 @@ fn method(rng: &mut StdRng) -> AMQPClass {
         16 => AMQPClass::Basic(Basic::Ack(basic::Ack { delivery_tag, multiple })),
         17 => AMQPClass::Basic(Basic::Nack(basic::Nack { delivery_tag, multiple, requeue })),
         18 => AMQPClass::Basic(Basic::Reject(basic::Reject { delivery_tag, requeue })),
-        _ => AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close {
-            reply_code: 200,
-            reply_text: "".into(),
-            class_id: 0,
-            method_id: 0,
-        })),
+        _ => close(),
     }
+}
+
+fn close() -> AMQPClass {
+    AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close::default()))
 }
 
 fn input(rng: &mut StdRng) -> Input {
@@ -126,8 +125,8 @@ fn input(rng: &mut StdRng) -> Input {
             immediate: rng.random_bool(0.01),
         };
         let mut properties = plain().with_headers(arguments(rng)).with_priority(rng.random());
-        if rng.random_bool(0.01) {
-            properties = properties.with_expiration("5".into());
+        if rng.random_bool(0.3) {
+            properties = properties.with_expiration(rng.random_range(0..50).to_string().into());
         }
         if rng.random_bool(0.1) {
             properties = properties.with_reply_to("amq.rabbitmq.reply-to".into());
@@ -152,12 +151,13 @@ fn clients_that_do_anything_break_nothing() {
             let n = rng.random_range(0..clients.len());
             let client = clients[n];
             for number in 1..4 {
-                // A channel that was closed is opened again, as clients do.
+                // A channel that was closed is opened again, as clients do, but not always at once.
                 let close_ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
                 let open = channel::AMQPMethod::Open(channel::Open {});
                 if core
                     .channel(ChannelId { connection: client, channel: number })
                     .is_ok_and(|channel| channel.closing)
+                    && rng.random_bool(0.5)
                 {
                     core.handle(now, client, Input::Method(number, AMQPClass::Channel(close_ok)));
                 }
@@ -180,7 +180,9 @@ fn clients_that_do_anything_break_nothing() {
             core.disconnect(now, client);
         }
         log.extend(core.take_output().records);
-        let again = recovered(seed, now, &log);
+        recovered(seed, now, &log);
+        // As of a time when nothing has expired: after a restart, another message may be at the head of a quorum queue.
+        let again = recovered(seed, 0, &log);
         let durable = |core: &Core| {
             let view = core.snapshot();
             let queues = view.iter().filter(|record| matches!(record, Record::Queue { .. })).count();
@@ -193,7 +195,6 @@ fn clients_that_do_anything_break_nothing() {
             let messages: BTreeSet<_> = positions.collect();
             (queues, messages)
         };
-        core.tick(now);
         assert_eq!(durable(&again), durable(&core), "seed {seed}");
         let all: Vec<_> = core.queues.keys().copied().collect();
         all.into_iter().for_each(|queue| core.delete_queue(queue));
