@@ -36,6 +36,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub use self::stage::PORTS;
 use self::{
     compare::{is_as_printed, is_line, is_of_cargo},
     running::Running,

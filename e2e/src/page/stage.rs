@@ -12,7 +12,7 @@ use crate::{binaries::binary, broker::free_base, environment, repository};
 /// Folder of the checkout, as pages print it.
 const HOME: &str = "/home/you/hops";
 /// Ports that pages speak of.
-const PORTS: [u16; 8] = [6767, 6868, 6969, 7878, 8888, 5672, 15672, 15673];
+pub const PORTS: [u16; 8] = [6767, 6868, 6969, 7878, 8888, 5672, 15672, 15673];
 /// Runs until standard input ends, so also until the process dies that holds it; then what still runs is ended, and the folder `$0` goes.
 const WARDEN: &str = r#"cat; cd "$0/hops" && cargo hops down --all; rm -rf -- "$0""#;
 

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use crate::{
     broker::WORK_QUEUE,
     failure::{Failure, Result},
+    ports::SEATS,
     render::as_typed,
 };
 
@@ -120,6 +121,12 @@ pub enum Verb {
     Mend,
     /// Lists everything that runs, with its memory
     Status,
+    /// Prints a shell's settings for the ports of this checkout, as in `eval "$(cargo hops env --seat 3)"`
+    Env {
+        /// Seat of a class that shares one machine: each has other ports
+        #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(SEATS, "cargo hops env --seat 3"))]
+        seat: Option<u16>,
+    },
     /// Stops everything that `up` has started, and keeps its data
     Down {
         /// Removes all data, secrets, logs and binaries, too: the folder .hops

@@ -73,10 +73,13 @@ pub fn run(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Exi
     ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
 }
 
-async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) -> Result<(), Failure> {
+async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, String>) -> Result<(), Failure> {
     let Some(CommandLine { verb, json, swarm }) = cli::parse(arguments)? else { return Ok(()) };
     let folder = std::env::current_dir().context("cannot find the working directory")?;
     let screen = Screen::new(json, variables.contains_key("NO_COLOR"));
+    if let Verb::Env { seat: Some(seat) } = verb {
+        variables.insert("HOPS_PORT_BASE".into(), ports::base_of(seat).to_string());
+    }
     let project = Project::find(&folder, variables);
     // With both URLs, `verify` works outside a checkout, too: its system runs elsewhere.
     if let (Verb::Verify(options), Err(_)) = (&verb, &project)
@@ -134,6 +137,7 @@ async fn command(arguments: Vec<OsString>, variables: BTreeMap<String, String>) 
         Verb::Mend => verbs::guarantee::mend(&project, screen)?,
         Verb::Tour => verbs::tour::tour(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
+        Verb::Env { .. } => verbs::env::env(&project, screen)?,
     }
     Ok(())
 }

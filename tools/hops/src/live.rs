@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Port of the page, to which `HOPS_PORT_BASE` is added.
-const PORT: u16 = 7878;
+pub(crate) const PORT: u16 = 7878;
 const LOCK: &str = "run/live.lock";
 const ADDRESS: &str = "run/live.json";
 const LOG: &str = "run/live.log";

@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    ops::{Range, RangeInclusive},
     process::Command,
 };
 
@@ -17,6 +18,19 @@ use crate::{failure::Result, plan::Want};
 
 /// Addresses of `localhost`, of which tasks themselves have the first.
 pub(crate) const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Ports for services whose own port is taken: below the range of outgoing connections, so that they are still free when the
+/// service restarts.
+pub(crate) const STABLE: Range<u16> = 24_000..32_000;
+
+/// Seats of a class that shares one machine; each has a checkout and ports of its own.
+pub(crate) const SEATS: RangeInclusive<u16> = 1..=20;
+
+/// Returns the `HOPS_PORT_BASE` of a seat. No two ports of a checkout differ by a multiple of 20 up to 400, so no two seats share one.
+#[must_use]
+pub fn base_of(seat: u16) -> u16 {
+    20 * seat
+}
 
 /// Finds a port for a service.
 ///
@@ -76,9 +90,9 @@ pub fn for_task() -> Result<u16> {
     bound.map(|address| address.port()).context("this machine has no free port")
 }
 
-/// Returns a free port below the range of outgoing connections, so that it is still free when the service restarts.
+/// Returns a free port of [`STABLE`].
 fn stable_port() -> Result<u16> {
-    let candidates: Vec<u16> = (24_000..32_000).collect();
+    let candidates: Vec<u16> = STABLE.collect();
     let tries = candidates.sample(&mut rand::rng(), 200);
     tries.copied().find(|port| is_free(*port)).context("this machine has no free port from 24000 to 32000")
 }

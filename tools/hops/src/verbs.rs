@@ -1,6 +1,7 @@
 //! The commands.
 //!
 //! - [`up`], [`down`]: start and stop the system
+//! - [`mod@env`]: prints a shell's settings for this checkout's ports
 //! - [`mod@live`]: shows the page's address
 //! - [`service`], [`logs`]: Docker's `service` verbs
 //! - [`task`]: `kill`, `pause` and `unpause`
@@ -14,6 +15,7 @@
 //! - [`mod@check`]: checks the exercises of the chapters
 //! - [`guarantee`]: `break` and `mend`
 
+pub mod env;
 pub mod live;
 pub mod up;
 pub mod down;

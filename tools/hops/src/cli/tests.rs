@@ -38,6 +38,8 @@ fn verbs_are_dockers() {
         ("hops queues", Verb::Queues { broker: None, verb: None }),
         ("hops queues poison", Verb::Queues { broker: None, verb: Some(poison) }),
         ("hops queues cut", Verb::Queues { broker: None, verb: Some(QueueVerb::Cut) }),
+        ("hops env", Verb::Env { seat: None }),
+        ("hops env --seat 20", Verb::Env { seat: Some(20) }),
         ("hops down --all", Verb::Down { all: true }),
         (
             "hops update hops_vipservice accountservice",
@@ -132,6 +134,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ),
         ("hops service logs -n", "from 0 to 1000000000, as in `cargo hops service logs --tail 20`"),
         ("hops verify --read", "from 1 to 9000, as in `cargo hops verify --read 200`"),
+        ("hops env --seat", "from 1 to 20, as in `cargo hops env --seat 3`"),
         ("hops verify --patience", "from 0 to 86400, as in `cargo hops verify --patience 60`"),
     ] {
         for number in ["x", "1.5", "99999999999999999999", "-1"] {
@@ -156,6 +159,8 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops queus", "; a similar subcommand exists: 'queues'"),
         ("hops --json", "requires a subcommand"),
         ("hops service scale vipservice", "write NAME=N"),
+        ("hops env --seat 0", "from 1 to 20"),
+        ("hops env --seat 21", "from 1 to 20"),
         ("hops kill vipservice", "NAME.N"),
         ("hops --swarm status", "./deploy.sh"),
         ("hops --swarm queues --broker amqp://localhost", "./deploy.sh"),
