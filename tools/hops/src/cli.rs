@@ -133,6 +133,11 @@ pub enum Verb {
         #[arg(long)]
         all: bool,
     },
+    /// Creates a service that reads the offers, with its settings and its lines in docker-compose.yml
+    New {
+        /// Name of the service, as in mailservice
+        name: String,
+    },
     /// Serves the page; `up` and `live` start it.
     #[command(skip)]
     LiveServe {

@@ -138,6 +138,7 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         Verb::Tour => verbs::tour::tour(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
         Verb::Env { .. } => verbs::env::env(&project, screen)?,
+        Verb::New { name } => verbs::new::new(&project, screen, &name)?,
     }
     Ok(())
 }

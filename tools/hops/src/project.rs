@@ -86,7 +86,15 @@ impl Project {
     /// The file cannot be read, or something in it is wrong, or a folder that it mounts does not exist.
     pub fn compose(&self) -> Result<Compose> {
         let bytes = fs::read(self.root().join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
-        let compose = Compose::parse(&decode(bytes)?, &self.variables)?;
+        self.parse_compose(&decode(bytes)?)
+    }
+
+    /// Parses the text of a compose file of this checkout.
+    ///
+    /// # Errors
+    /// Something in it is wrong, or a folder that it mounts does not exist.
+    pub fn parse_compose(&self, text: &str) -> Result<Compose> {
+        let compose = Compose::parse(text, &self.variables)?;
         for service in &compose.services {
             for volume in &service.volumes {
                 let VolumeSource::Folder(folder) = &volume.source else { continue };
@@ -210,6 +218,7 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, content)
         .and_then(|()| fs::rename(&new, path))
+        .inspect_err(|_| drop(fs::remove_file(&new)))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

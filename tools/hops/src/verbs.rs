@@ -14,6 +14,7 @@
 //! - [`mod@tour`]: plays what the system does, in five steps
 //! - [`mod@check`]: checks the exercises of the chapters
 //! - [`guarantee`]: `break` and `mend`
+//! - [`mod@new`]: creates a service
 
 pub mod env;
 pub mod live;
@@ -31,6 +32,7 @@ pub mod verify;
 pub mod tour;
 pub mod check;
 pub mod guarantee;
+pub mod new;
 
 use std::net::Ipv4Addr;
 

@@ -54,8 +54,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// `cargo hops wait` and `update`, a start that ends at the second equal failure, and the help of verbs; 30
 /// for tests that take their ports for as long as they run; 120 for the queues of a swarm, a broker's second address, and
 /// permissions in the compose file; 240 for `check`, `break`, `mend` and `verify --freeze`; 330 for
-/// the frames of logs, and what damage costs; 80 for `env`.
-const WHOLE_REPOSITORY: usize = 38_530;
+/// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
+/// 150 for expiration and exclusive consumers in the development broker.
+const WHOLE_REPOSITORY: usize = 39_070;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

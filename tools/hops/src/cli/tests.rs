@@ -41,6 +41,7 @@ fn verbs_are_dockers() {
         ("hops env", Verb::Env { seat: None }),
         ("hops env --seat 20", Verb::Env { seat: Some(20) }),
         ("hops down --all", Verb::Down { all: true }),
+        ("hops new mailservice", Verb::New { name: "mailservice".into() }),
         (
             "hops update hops_vipservice accountservice",
             Verb::Update { names: names(&["vipservice", "accountservice"]) },

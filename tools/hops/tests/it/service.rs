@@ -1,7 +1,7 @@
 //! The verbs of Docker.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     process::Stdio,
     sync::{
@@ -13,9 +13,10 @@ use std::{
 
 use e2e::{
     http::{Reply, client},
+    repository::root,
     wait::{PATIENCE, until, until_true},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::checkout::Checkout;
@@ -288,4 +289,25 @@ impl Load {
         let failures = self.failures.lock().unwrap();
         failures.clone()
     }
+}
+
+#[tokio::test]
+async fn a_new_service_is_described_as_json_and_is_there_only_once() {
+    let checkout = Checkout::new().await;
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        fs::copy(root().join(file), checkout.path().join(file)).unwrap();
+    }
+    // Of the workspace there is nothing that cargo could read.
+    let output = checkout.command(&["new", "mailservice", "--json"]).env("CARGO", "true").output().unwrap();
+    let created = ["Cargo.toml", "src/main.rs"].map(|file| format!("mailservice/{file}")).to_vec();
+    let settings = ["mailservice.yml", "mailservice-test.yml"].map(|file| format!("config-repo/{file}"));
+    let expected = json!({
+        "service": "mailservice",
+        "port": 6969,
+        "created": [created, settings.to_vec()].concat(),
+        "changed": ["Cargo.toml", "Cargo.lock", "docker-compose.yml"],
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), expected);
+    let error = checkout.hops(&["new", "mailservice"]).failed();
+    assert!(error.contains("docker-compose.yml has a service mailservice already"), "{error}");
 }
