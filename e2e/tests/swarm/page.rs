@@ -43,7 +43,8 @@ async fn the_queues_of_the_stack_are_listed_and_a_poison_message_becomes_a_dead_
     let script = format!(
         r#"
         queues() {{ '{}' --swarm queues "$@"; }}
-        queues && queues peek offers && ! queues poison no_queue 2>&1 && queues cut
+        queues; queues peek vip_queue.dead; queues cut
+        ! queues peek offers 2>&1; ! queues peek no_queue 2>&1; ! queues poison no_queue 2>&1
         poison=$(queues poison) && echo "$poison"
         vipservice=$(docker ps --quiet --filter name=hops_vipservice | head -n 1)
         for n in {{1..300}}; do
@@ -55,10 +56,14 @@ async fn the_queues_of_the_stack_are_listed_and_a_poison_message_becomes_a_dead_
     );
     let said = stack.shell(&script).await;
     assert!(said.lines().any(|line| line.starts_with("vip_queue ") && line.contains("quorum")), "{said}");
-    for part in
-        ["no_queue: `cargo hops --swarm queues`", "connections of the services are closed", "is in vip_queue"]
-    {
+    for part in [
+        "no message is ready in vip_queue.dead",
+        "offers is a stream",
+        "connections of the services are closed",
+        "is in vip_queue",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert_eq!(said.matches("there is no queue no_queue: `cargo hops --swarm queues`").count(), 2, "{said}");
     assert!(said.lines().any(|line| line.starts_with("poison-") && line.contains("discarded")), "{said}");
 }

@@ -160,12 +160,20 @@ impl Swarm {
     /// Returns the first messages of a queue, at most `count`, and the number of the others. The messages stay in the queue.
     ///
     /// # Errors
-    /// There is no such queue, or the broker does not answer.
+    /// There is no such queue, it is a stream, or the broker does not answer.
     pub async fn first_messages(&self, name: &str, count: usize) -> Result<(Vec<Value>, u64)> {
-        let path = format!("queues/{VHOST}/{}", encode(name));
-        let ready = self.manage("GET", &path, None).await?["messages_ready"].as_u64().unwrap_or_default();
+        let rows = self.queue_rows().await?;
+        let row = rows.iter().find(|row| row["name"] == name).with_context(|| no_queue(name))?;
+        if row["type"] == "stream" {
+            bail!(
+                "{name} is a stream, whose entries the broker's management API does not show; the vipservice shows the \
+                 offers in it: `curl 127.0.0.1:6868/offers`"
+            );
+        }
+        let ready = row["messages_ready"].as_u64().unwrap_or_default();
         let get = json!({"count": count, "ackmode": "ack_requeue_true", "encoding": "auto"});
-        let got = self.manage("POST", &format!("{path}/get"), Some(&get)).await?;
+        let path = format!("queues/{VHOST}/{}/get", encode(name));
+        let got = self.manage("POST", &path, Some(&get)).await?;
         let messages: Vec<_> = got.as_array().into_iter().flatten().map(message).collect();
         let more = ready.saturating_sub(messages.len() as u64);
         Ok((messages, more))
@@ -183,7 +191,7 @@ impl Swarm {
         let published = self.manage("POST", &path, Some(&message)).await?;
         match published["routed"].as_bool() {
             Some(true) => Ok(id),
-            _ => bail!("there is no queue {queue}: `cargo hops --swarm queues` lists all"),
+            _ => bail!(no_queue(queue)),
         }
     }
 
@@ -244,6 +252,10 @@ impl Swarm {
             _ => bail!("this is not possible on a swarm"),
         }
     }
+}
+
+fn no_queue(name: &str) -> String {
+    format!("there is no queue {name}: `cargo hops --swarm queues` lists all")
 }
 
 #[async_trait]
