@@ -147,7 +147,7 @@ async fn a_flipped_bit_costs_one_record_is_reported_and_leaves_a_copy() {
         let mut damaged = whole.clone();
         damaged[at] ^= 1 << (at % 8);
         std::fs::write(&log, &damaged).unwrap();
-        let again = match DevBroker::start(options()).await {
+        let again = match started(options()).await {
             Ok(again) => again,
             Err(error) => {
                 assert!(at < 24 && error.to_string().contains("log"), "byte {at}: {error}");
@@ -169,10 +169,8 @@ async fn a_flipped_bit_costs_one_record_is_reported_and_leaves_a_copy() {
         }
         again.stop().await;
     }
-    assert!(
-        one_lost > 100 && queue_lost < 30 && refused < 25,
-        "{all_kept} {one_lost} {queue_lost} {refused}"
-    );
+    let others = all_kept + queue_lost + refused;
+    assert!(one_lost > 8 * others, "{one_lost} {all_kept} {queue_lost} {refused}");
 }
 
 #[tokio::test]

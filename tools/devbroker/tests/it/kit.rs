@@ -1,7 +1,7 @@
 //! Helpers of the tests.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -28,7 +28,17 @@ pub(crate) use amqp::{
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn broker(options: Options) -> DevBroker {
-    DevBroker::start(options).await.unwrap()
+    started(options).await.unwrap()
+}
+
+/// Starts a broker. A process that another test starts has the lock of the folder, too, until it becomes its program.
+pub(crate) async fn started(options: Options) -> io::Result<DevBroker> {
+    let is_locked = |why: &io::Error| why.to_string().contains("another devbroker");
+    until("the folder is free", async || match DevBroker::start(options.clone()).await {
+        Err(why) if is_locked(&why) => None,
+        started => Some(started),
+    })
+    .await
 }
 
 pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {

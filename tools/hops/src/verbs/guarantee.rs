@@ -3,7 +3,11 @@
 //! Each guarantee has a patch in `docs/walkthrough/faults`, which removes it. The lines before the patch say what is
 //! gone, and what to type to see it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
@@ -19,7 +23,7 @@ const FOLDER: &str = "docs/walkthrough/faults";
 pub fn break_it(project: &Project, screen: Screen, name: &str) -> Result<()> {
     let patches = patches(project)?;
     let patch = patches.iter().find(|patch| name_of(patch) == name).ok_or_else(|| {
-        let names: Vec<_> = patches.iter().map(name_of).collect();
+        let names: Vec<_> = patches.iter().map(|patch| name_of(patch)).collect();
         anyhow!("there is no {name} to break; there are {}", names.join(", "))
     })?;
     if apply(project, patch, &["--reverse", "--check"]).is_ok() {
@@ -69,12 +73,12 @@ fn patches(project: &Project) -> Result<Vec<PathBuf>> {
     Ok(patches)
 }
 
-fn name_of(patch: &PathBuf) -> String {
+fn name_of(patch: &Path) -> String {
     patch.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Applies a patch with git, completely or not at all.
-fn apply(project: &Project, patch: &PathBuf, flags: &[&str]) -> Result<()> {
+fn apply(project: &Project, patch: &Path, flags: &[&str]) -> Result<()> {
     let mut command = Command::new("git");
     let output = command.arg("apply").args(flags).arg(patch).current_dir(project.root()).output();
     let output = output.context("cannot run git, which applies the patch")?;
@@ -86,7 +90,7 @@ fn apply(project: &Project, patch: &PathBuf, flags: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path};
+    use std::collections::BTreeMap;
 
     use super::*;
 

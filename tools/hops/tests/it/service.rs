@@ -304,7 +304,7 @@ async fn a_new_service_is_described_as_json_and_is_there_only_once() {
     let expected = json!({
         "service": "mailservice",
         "port": 6969,
-        "created": [created, settings.to_vec()].concat(),
+        "created": ([created, settings.to_vec()].concat()),
         "changed": ["Cargo.toml", "Cargo.lock", "docker-compose.yml"],
     });
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), expected);
