@@ -13,7 +13,7 @@
 //!   What stays - a program that is given no verb, `up` without `-d`, `logs -f` - is left running in a terminal of its own.
 //! - `pkill -9 -n vipservice` kills the newest vipservice of this page, and no other.
 //!
-//! Each command is typed once, a question at a person's pace: a second after the command before it has come back. Where something
+//! Each command is typed once, a question at a person's pace: two seconds after the command before it has come back. Where something
 //! takes longer, the page has a command that waits for it, such as `cargo hops wait`.
 //!
 //! Lines of cargo's own, such as `Compiling`, are on no page and left out of what comes out.
@@ -54,7 +54,7 @@ const COMMAND: Duration = Duration::from_secs(180);
 /// For one that compiles, the first time with all dependencies, or deploys.
 const BUILD: Duration = Duration::from_secs(900);
 /// Time in which a person reads what has come and types a question: a page says to wait where something takes longer.
-const PACE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_secs(2);
 const KILL_NEWEST: &str = "pkill -9 -n vipservice";
 
 /// Types what a page has to type, and panics where something else comes out than it prints, or where the checkout is not left as it
