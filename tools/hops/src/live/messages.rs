@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use live::event::Queue;
 
+use crate::broker;
+
 /// Most messages of a queue that are listed: RabbitMQ delivers each of them to list it.
 pub(super) const LISTED: usize = 20;
 
 /// Returns a queue from the row of RabbitMQ's management API.
 pub(super) fn queue(row: &Value) -> Option<Queue> {
-    let number = |name: &str| row[name].as_u64();
-    let (ready, unacked) = (number("messages_ready").unwrap_or_default(), number("messages_unacknowledged"));
-    let consumers = number("consumers").unwrap_or_default();
-    Some(Queue::new(row["name"].as_str()?, row["type"].as_str(), ready, unacked, consumers))
+    let broker::Queue { name, kind, ready, unacked, consumers, .. } = broker::Queue::of_row(row)?;
+    Some(Queue::new(&name, kind.as_deref(), ready.into(), unacked, consumers.into()))
 }
 
 /// Returns a message as `queues peek --json` prints it, from the answer of RabbitMQ's management API.

@@ -78,16 +78,16 @@ pub async fn queues(
 /// # Errors
 /// There is no such queue, no stack, or its broker does not run.
 pub async fn of_swarm(project: Project, screen: Screen, verb: Option<QueueVerb>) -> Result<()> {
-    let swarm = Swarm::new(project).await?;
+    let broker = Swarm::new(project).await?.broker;
     match verb {
-        None => show_list(screen, swarm.all_queues().await?),
+        None => show_list(screen, broker.all_queues().await?),
         Some(QueueVerb::Peek { name }) => {
-            show_message(screen, &name, swarm.first_messages(&name, 1).await?.0.pop());
+            show_message(screen, &name, broker.first_messages(&name, 1).await?.0.pop());
         }
         Some(QueueVerb::Poison { name }) => {
-            show_poison(screen, &swarm.publish_poison(&name).await?, &name);
+            show_poison(screen, &broker.publish_poison(&name).await?, &name);
         }
-        Some(QueueVerb::Cut) => show_closed(screen, swarm.close_connections().await?),
+        Some(QueueVerb::Cut) => show_closed(screen, broker.close_connections().await?),
     }
     Ok(())
 }
