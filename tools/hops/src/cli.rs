@@ -1,15 +1,24 @@
 //! The command line, with Docker's words where Docker has one. Doc comments of the arguments are what `--help` prints.
+//!
+//! - `arguments`: arguments of each verb
+//! - `values`: their values, and the errors about wrong ones
 
-use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr};
+mod arguments;
+mod values;
+
+use std::ffi::OsString;
 
 use clap::{
     CommandFactory as _, Parser, Subcommand,
     error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NoVerb,
 };
-use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
+use self::values::{number, service_name};
+pub use self::{
+    arguments::{Condition, LogView, QueueVerb, Read, ServiceVerb, Up, Verify},
+    values::{Scale, TaskName},
+};
 use crate::{
-    broker::WORK_QUEUE,
     failure::{Failure, Result},
     ports::SEATS,
     render::as_typed,
@@ -105,7 +114,8 @@ pub enum Verb {
     /// Checks whether what a chapter asks for under "Now change it" is done
     Check {
         /// Numbers of the chapters
-        #[arg(value_name = "CHAPTER", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_name = "CHAPTER", required_unless_present = "all", conflicts_with = "all",
+            value_parser = number::<u32>(1..=99, "cargo hops check 4"))]
         chapters: Vec<u32>,
         /// Checks all chapters
         #[arg(long)]
@@ -179,264 +189,6 @@ impl Verb {
             _ => false,
         }
     }
-}
-
-/// Arguments of `up`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct Up {
-    /// Returns when they are ready, and leaves them running
-    #[arg(long, short)]
-    pub detach: bool,
-    /// Uses this broker instead of the development broker, as in amqp://guest:guest@localhost:5672
-    #[arg(long, value_name = "URL")]
-    pub broker: Option<String>,
-    /// Builds them in the release profile, which takes some minutes longer
-    #[arg(long)]
-    pub release: bool,
-    /// Does not serve the page on which the messages move
-    #[arg(long)]
-    pub no_live: bool,
-}
-
-/// Commands of `cargo hops service`.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum ServiceVerb {
-    /// Lists the services with their images, ports and numbers of tasks
-    Ls,
-    /// Lists the tasks of a service, including those that have exited
-    Ps {
-        /// Name of the service
-        #[arg(value_parser = service_name)]
-        name: String,
-    },
-    /// Prints the logs of the tasks
-    Logs {
-        /// Service or task; all if none is named
-        #[arg(value_name = "NAME", value_parser = service_name)]
-        names: Vec<String>,
-        /// Continues until Ctrl-C
-        #[arg(long, short)]
-        follow: bool,
-        /// Prints only the lines of this request
-        #[arg(long, value_name = "ID")]
-        request: Option<String>,
-        /// Part of the lines to print, and how.
-        #[command(flatten)]
-        view: LogView,
-    },
-    /// Changes the number of tasks, and returns when they are ready
-    Scale {
-        /// Service and number of its tasks, as in vipservice=3
-        #[arg(value_name = "NAME=N", required = true)]
-        scales: Vec<Scale>,
-    },
-    /// Replaces the tasks of a service by new ones from a new build, in the order of update_config
-    Update {
-        /// Replaces them even if docker-compose.yml has not changed
-        #[arg(long)]
-        force: bool,
-        /// Name of the service
-        #[arg(value_parser = service_name)]
-        name: String,
-    },
-}
-
-/// Part of the logs to print, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct LogView {
-    /// Prints the time of each line
-    #[arg(long, short)]
-    pub timestamps: bool,
-    /// Prints only the lines since then: a time ago, as in 5m or 1h30m, or a date, as in 2026-11-20T14:47:38Z
-    #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
-    pub since: Option<Timestamp>,
-    /// Prints only the last lines of each task
-    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true,
-        value_parser = number::<usize>(0..=1_000_000_000, "cargo hops service logs --tail 20"))]
-    pub tail: Option<usize>,
-}
-
-/// Arguments of `read`.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Read {
-    /// Number of reads, by default 1; 0 is without end, as is --rate without a number
-    #[arg(value_name = "N", allow_negative_numbers = true, value_parser = number(0..=u32::MAX, "cargo hops read 30"))]
-    pub count: Option<u32>,
-    /// Id of the account
-    #[arg(default_value = "10000")]
-    pub account: String,
-    /// Sends so many reads a second, whether or not the earlier ones are answered
-    #[arg(long, value_name = "R", allow_negative_numbers = true,
-        value_parser = number::<u32>(1..=1000, "cargo hops read --rate 20"))]
-    pub rate: Option<u32>,
-}
-
-/// Commands of `cargo hops queues`.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum QueueVerb {
-    /// Shows the first message of a queue with its properties; the message stays in the queue
-    Peek {
-        /// Name of the queue
-        name: String,
-    },
-    /// Publishes a message that nobody can read, which becomes a dead letter
-    Poison {
-        /// Name of the queue
-        #[arg(default_value = WORK_QUEUE)]
-        name: String,
-    },
-    /// Closes the connections of the services, as an operator can at any moment; the services connect again
-    Cut,
-}
-
-/// Conditions of `cargo hops wait`.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Condition {
-    /// Waits until all tasks, or those of some services, are ready and connected to the broker
-    Ready {
-        /// Names of the services; all if none is named
-        #[arg(value_name = "NAME", value_parser = service_name)]
-        names: Vec<String>,
-    },
-    /// Waits until a queue has so many messages that are ready for delivery
-    Queue {
-        /// Queue and number of messages, as in vip_queue=0
-        #[arg(value_name = "QUEUE=N", value_parser = pair::<u32>("QUEUE=N, as in `cargo hops wait queue vip_queue=0`"))]
-        messages: (String, u32),
-    },
-    /// Waits until each vipservice shows so many offers, or more
-    Offers {
-        /// Number of offers
-        #[arg(value_name = "N", value_parser = number::<u64>(0..=u64::MAX, "cargo hops wait offers 30"))]
-        count: u64,
-    },
-    /// Waits until a setting has this value in each task of a service
-    Setting {
-        /// Name of the service
-        #[arg(value_parser = service_name)]
-        service: String,
-        /// Key and value, as in notification_limit=50
-        #[arg(value_name = "KEY=VALUE",
-            value_parser = pair::<String>("KEY=VALUE, as in `cargo hops wait setting vipservice notification_limit=50`"))]
-        value: (String, String),
-    },
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Verify {
-    /// Number of reads
-    #[arg(long = "read", value_name = "N", default_value = "100", allow_negative_numbers = true,
-        value_parser = number::<u32>(1..=9000, "cargo hops verify --read 200"))]
-    pub reads: u32,
-    /// Kills this task after half of the reads
-    #[arg(long, value_name = "NAME.N")]
-    pub kill: Option<TaskName>,
-    /// Freezes this task before the first read, so that much is in flight at the kill, and resumes it after the last
-    #[arg(long, value_name = "NAME.N", requires = "kill", conflicts_with_all = ["account_url", "vip_url"])]
-    pub freeze: Option<TaskName>,
-    /// Reads from this accountservice instead of the system's, as in http://localhost:6767
-    #[arg(long, value_name = "URL")]
-    pub account_url: Option<String>,
-    /// Gets the offers from this vipservice instead of the system's, as in http://localhost:6868
-    #[arg(long, value_name = "URL")]
-    pub vip_url: Option<String>,
-    /// Counts dead letters at this broker instead of the system's
-    #[arg(long, value_name = "URL")]
-    pub broker: Option<String>,
-    /// Waits this long without progress before it counts missing offers as lost
-    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
-        value_parser = number::<u64>(0..=86_400, "cargo hops verify --patience 60"))]
-    pub patience: u64,
-}
-
-/// Name of a task: its service and its slot, as in `vipservice.2`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskName {
-    /// Name of the service.
-    pub service: String,
-    /// Number of the task within the service, from 1.
-    pub slot: u32,
-}
-
-/// Number of tasks that a service is scaled to, as in `vipservice=3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scale {
-    /// Name of the service.
-    pub service: String,
-    /// Number of its tasks.
-    pub replicas: u32,
-}
-
-impl FromStr for TaskName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.strip_prefix("hops_").unwrap_or(text).rsplit_once('.');
-        let task =
-            parts.and_then(|(name, slot)| Some(Self { service: name.into(), slot: slot.parse().ok()? }));
-        task.ok_or("a task is called NAME.N, as in `cargo hops kill vipservice.2`")
-    }
-}
-
-impl fmt::Display for TaskName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.service, self.slot)
-    }
-}
-
-impl FromStr for Scale {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.strip_prefix("hops_").unwrap_or(text).split_once('=');
-        let scale =
-            parts.and_then(|(name, n)| Some(Self { service: name.into(), replicas: n.parse().ok()? }));
-        scale
-            .filter(|scale| scale.replicas <= 50)
-            .ok_or("write NAME=N, N from 0 to 50, as in `cargo hops service scale vipservice=3`")
-    }
-}
-
-/// Removes the stack's name, so that `hops_vipservice`, the service's name on Docker Swarm, works here, too.
-fn service_name(name: &str) -> Result<String, Infallible> {
-    Ok(name.strip_prefix("hops_").unwrap_or(name).to_owned())
-}
-
-/// Returns the parser of a name and a value with `=` between them. Its error has the form.
-fn pair<T: FromStr>(form: &'static str) -> impl Fn(&str) -> Result<(String, T), String> + Clone {
-    move |text| {
-        let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
-        let pair = parts.and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
-        pair.ok_or_else(|| format!("write {form}"))
-    }
-}
-
-/// Returns the parser of a number in this range. Its error has the range and the example.
-fn number<T>(
-    range: RangeInclusive<T>,
-    example: &'static str,
-) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
-where
-    T: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync,
-{
-    move |text| {
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        let (least, most) = (range.start(), range.end());
-        number.ok_or_else(|| format!("write a number from {least} to {most}, as in `{example}`"))
-    }
-}
-
-/// Parses a time as Docker's `--since` does: a duration before now, or a date, which is local without a zone.
-fn since(text: &str) -> Result<Timestamp, String> {
-    let ago = text.parse::<SignedDuration>().ok().filter(|ago| !ago.is_negative());
-    let ago = ago.and_then(|ago| Timestamp::now().checked_sub(ago).ok());
-    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|at| at.timestamp());
-    let found = ago.or_else(|| text.parse().ok()).or_else(local);
-    found.ok_or_else(|| {
-        "write a time, as in `cargo hops service logs --since 5m` or `--since 2026-11-20T14:47:38Z`"
-            .to_owned()
-    })
 }
 
 /// Parses the command line. Returns `None` if it asks for help or has no verb; the help is then printed.

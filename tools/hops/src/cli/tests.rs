@@ -1,6 +1,8 @@
 //! Command lines, right and wrong.
 
-use super::*;
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{values::since, *};
 
 fn typed(line: &str) -> Result<Option<CommandLine>, Failure> {
     parse(line.split_whitespace().map(OsString::from))
@@ -166,6 +168,7 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops --swarm status", "./deploy.sh"),
         ("hops --swarm queues --broker amqp://localhost", "./deploy.sh"),
         ("hops check", "required"),
+        ("hops check four", "as in `cargo hops check 4`"),
         ("hops check 4 --all", "cannot be used with"),
         ("hops break", "required"),
     ] {
