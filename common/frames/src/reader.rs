@@ -7,7 +7,7 @@ use crate::{Framing, HEAD, Head, MARK, OVERHEAD};
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
 
-/// What is found at the next place of a file.
+/// Finding at the next place of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A record.
@@ -69,7 +69,7 @@ impl<R: Read> Reader<R> {
             self.take(head.length + OVERHEAD);
             return Ok(Found::Record { at, number, payload });
         }
-        // Where the frame seems to end, there is another one or the end of the file, unless bytes are missing.
+        // If no bytes are missing, another frame follows, or the end of the file.
         let length = self.rest().len().min(head.length + OVERHEAD);
         let framing = self.framing;
         let is_followed = framing.head(self.after(length)?).is_some();

@@ -119,7 +119,7 @@ fn every_setting_field_and_function_that_a_page_names_exists() {
         if word.starts_with("hops_") || span.starts_with("rabbitmqctl ") || is_test(&span) {
             continue;
         }
-        // What the reader writes stands in the page's own blocks, or in the solution of an exercise.
+        // The text that a reader writes is in the page's own blocks, or in the solution of an exercise.
         let blocks = read(&page).split("\n```").skip(1).step_by(2).map(str::to_owned).collect::<String>();
         let is_there = match word.strip_prefix("APP_") {
             Some(key) => keys.contains(&key.to_lowercase()),

@@ -105,7 +105,7 @@ pub struct DevBroker {
     damage: Vec<String>,
     stop: CancellationToken,
     failed: CancellationToken,
-    /// Why the broker has stopped by itself.
+    /// Error for which the broker has stopped by itself.
     failure: Arc<OnceLock<io::Error>>,
     tasks: TaskTracker,
 }

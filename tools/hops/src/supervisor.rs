@@ -180,13 +180,8 @@ impl Supervisor {
                     .with_context(|| format!("cannot listen on port {} for {}", port.local, plan.name))?;
                 for listener in listeners {
                     let (targets, stop) = (Arc::clone(&targets), self.stopped.clone());
-                    self.background.spawn(forward(
-                        listener,
-                        targets,
-                        connections,
-                        FORWARDER_CLOSE_TIMEOUT,
-                        stop,
-                    ));
+                    let limit = FORWARDER_CLOSE_TIMEOUT;
+                    self.background.spawn(forward(listener, targets, connections, limit, stop));
                 }
             }
         }

@@ -112,7 +112,7 @@ impl Core {
             return answer(basic::GetEmpty {});
         };
         if queue.kind() == QueueKind::Classic {
-            // What has expired behind it does not count. A quorum queue finds that out later.
+            // Messages behind it that have expired do not count; in a quorum queue they count until it drops them.
             self.drop_expired(id, self.now);
         }
         let message_count = to_u32(self.queues[&id].ready_count());

@@ -24,7 +24,7 @@ pub fn break_it(project: &Project, screen: Screen, name: &str) -> Result<()> {
     let patches = patches(project)?;
     let patch = patches.iter().find(|patch| name_of(patch) == name).ok_or_else(|| {
         let names: Vec<_> = patches.iter().map(|patch| name_of(patch)).collect();
-        anyhow!("there is no {name} to break; there are {}", names.join(", "))
+        anyhow!("there is no guarantee `{name}`; write one of {}", names.join(", "))
     })?;
     if apply(project, patch, &["--reverse", "--check"]).is_ok() {
         bail!("{name} is in the source already: `cargo hops mend` takes it out");
@@ -129,6 +129,6 @@ mod tests {
         assert!(error.starts_with("no-memory does not fit the source"), "{error}");
         assert_eq!(fs::read_to_string(root.path().join("code")).unwrap(), "mine\n");
         let error = break_it(&project, SCREEN, "no-luck").unwrap_err().to_string();
-        assert!(error.contains("there are no-memory"), "{error}");
+        assert!(error.contains("write one of no-memory"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use amq_protocol::protocol::connection::AMQPMethod as Connection;
 
 use super::*;
 
-/// What the client sends without reading, and what the broker sends, each on its channel.
+/// Compares the methods that the broker sends with those expected, after methods that a client sends without reading.
 fn check(sent: &[(u16, AMQPClass)], expected: &[&str]) {
     let mut core = Core::new(1, MAX_CONNECTIONS);
     let client = super::connect(&mut core);
