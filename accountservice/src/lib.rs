@@ -7,7 +7,7 @@
 //! - [`notifier`]: hop 4, a VIP's read becomes a message in the outbox
 //!
 //! Hop 5, the outbox and its relay, is in [`outbox`]. Around them: [`account`], the type that
-//! they share, [`settings`], and [`outbox_command`], the outbox from a shell.
+//! they share, [`settings`], [`outbox_command`], the outbox from a shell, and [`outbox_migration`], from the outbox of 0.1.
 //! This crate knows no consumer: what becomes of a notification is not its business.
 
 pub mod routes;
@@ -17,8 +17,9 @@ pub mod notifier;
 pub mod account;
 pub mod settings;
 pub mod outbox_command;
+pub mod outbox_migration;
 
-use std::{ffi::OsString, fmt::Display, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use contracts::topology::vip_queue;
 use outbox::Outbox;
@@ -33,6 +34,8 @@ use crate::{
 
 /// The default port.
 const PORT: u16 = 6767;
+/// Folder of the outbox in that of the instance.
+const OUTBOX: &str = "outbox";
 
 /// Runs the service, or one of its verbs, as the command line says, to the exit code.
 pub fn start(
@@ -46,12 +49,11 @@ pub fn start(
 
 async fn run(mut app: App<Settings>) -> Result<(), String> {
     let settings = app.settings.started();
-    let unusable = |e: &dyn Display| format!("the store cannot be used: {e}");
-    let store = open_store(&app.instance.folder)?;
-    let accounts = SledAccountStore::seeded(&store, &settings.accounts.accounts).map_err(|e| unusable(&e))?;
-    let accounts = Arc::new(accounts);
-    let outbox =
-        Outbox::open(&store, settings.outbox.outbox_max, &mut app.registry).map_err(|e| unusable(&e))?;
+    let folder = &app.instance.folder;
+    let store = open_store(folder)?;
+    let outbox = Outbox::open(&folder.join(OUTBOX), &settings.outbox, &mut app.registry)?;
+    outbox_migration::migrate(&store, &outbox).await?;
+    let accounts = Arc::new(SledAccountStore::seeded(&store, folder, &settings.accounts.accounts)?);
     let outbox = Arc::new(outbox);
     if !outbox.is_empty() {
         tracing::info!("waiting in the outbox from an earlier run: {}", outbox.len());

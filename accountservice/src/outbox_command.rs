@@ -12,12 +12,12 @@ use messaging::{
     amqp::{AmqpClient, AmqpOptions},
     metrics::Metrics,
 };
-use outbox::{Outbox, relay};
+use outbox::{Entry, Outbox, relay};
 use prometheus_client::registry::Registry;
 use service::{Instance, startup::Failure};
 use tokio::time::timeout;
 
-use crate::{settings::Settings, store::open_store};
+use crate::{OUTBOX, outbox_migration, settings::Settings, store};
 
 /// Time after which `drain` stops when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,38 +56,65 @@ async fn run_with(matches: &ArgMatches, sources: &Sources, settings: &Settings) 
     }
     telemetry::init_of_command(&instance.name, log.log_format);
     let mut registry = Registry::default();
-    let store = open_store(&instance.folder)?;
-    let outbox = Outbox::open(&store, settings.outbox.outbox_max, &mut registry);
-    let outbox = outbox.map_err(|e| format!("the outbox cannot be read: {e}"))?;
-    match matches.subcommand_name() {
+    let outbox = Outbox::open(&instance.folder.join(OUTBOX), &settings.outbox, &mut registry)?;
+    if store::may_have_an_outbox(&instance.folder) {
+        outbox_migration::migrate(&store::open_store(&instance.folder)?, &outbox).await?;
+    }
+    let done = match matches.subcommand_name() {
         Some("drain") => {
             let options =
                 AmqpOptions::new(broker, &instance.name, vip_queue(settings.vip_queue.vip_queue_max_length))?;
             drain(&outbox, &AmqpClient::new(options, Metrics::registered(&mut registry))).await
         }
-        _ => list(&outbox),
+        _ => {
+            list(&outbox);
+            Ok(())
+        }
+    };
+    let closed = outbox.close().await;
+    done.and(closed)
+}
+
+fn list(outbox: &Outbox) {
+    output::line(&format!("{:<36}  {:<36}  {:<10}  BODY", "ID", "REQUEST", "QUEUE"));
+    outbox.entries().for_each(|entry| line(&entry));
+    output::line(&format!("{} waiting", outbox.len()));
+    let parked: Vec<_> = outbox.parked().collect();
+    if !parked.is_empty() {
+        output::line(&format!("{} parked, since they can never be published:", parked.len()));
+        parked.iter().for_each(line);
+    }
+    for damage in outbox.damage() {
+        output::line(&format!("damaged: {damage}"));
+    }
+    match outbox.kept_files() {
+        0 => {}
+        files => output::line(&format!(
+            "{files} damaged files of earlier are kept beside the others, named *.damaged"
+        )),
     }
 }
 
-fn list(outbox: &Outbox) -> Result<(), String> {
-    output::line(&format!("{:<36}  {:<36}  {:<10}  BODY", "ID", "REQUEST", "QUEUE"));
-    for entry in outbox.entries() {
-        let entry = entry?;
-        let message = &entry.message;
-        let request = message.correlation_id.as_deref().unwrap_or("-");
-        let body = String::from_utf8_lossy(&message.body);
-        output::line(&format!("{:<36}  {request:<36}  {:<10}  {body}", message.shown_id(), entry.queue));
+fn line(entry: &Result<Entry, String>) {
+    match entry {
+        Ok(entry) => {
+            let message = &entry.message;
+            let request = message.correlation_id.as_deref().unwrap_or("-");
+            let body = String::from_utf8_lossy(&message.body);
+            let why = entry.parked.as_ref().map_or_else(String::new, |why| format!("  ({why})"));
+            output::line(&format!(
+                "{:<36}  {request:<36}  {:<10}  {body}{why}",
+                message.shown_id(),
+                entry.target()
+            ));
+        }
+        Err(why) => output::line(&format!("unreadable: {why}")),
     }
-    output::line(&format!("{} waiting", outbox.len()));
-    match outbox.parked_len() {
-        0 => {}
-        n => output::line(&format!("{n} parked, since they can never be published")),
-    }
-    Ok(())
 }
 
 async fn drain(outbox: &Outbox, client: &dyn MessagingClient) -> Result<(), String> {
-    let before = outbox.len();
+    let kept = || outbox.parked().count() + outbox.given_up();
+    let (before, kept_before) = (outbox.len(), kept());
     client.connect();
     let mut waiting = outbox.waiting();
     let emptied = async {
@@ -102,8 +129,12 @@ async fn drain(outbox: &Outbox, client: &dyn MessagingClient) -> Result<(), Stri
     };
     let why = client.status().publishing;
     client.close().await;
-    let sent = before - outbox.len();
+    let kept = kept() - kept_before;
+    let sent = (before - outbox.len()).saturating_sub(kept);
     output::line(&format!("{sent} sent, {} waiting", outbox.len()));
+    if kept > 0 {
+        return Err(format!("{kept} cannot be sent and are kept: the log above says why"));
+    }
     done.map_err(|()| {
         format!(
             "{} notifications wait and nothing has moved for {PATIENCE:?}; the broker: {why}",

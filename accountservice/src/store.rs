@@ -2,10 +2,18 @@
 //!
 //! A read takes less than a microsecond and comes from memory or the page cache, so it is done in place.
 
+mod mark;
 mod snapshot;
 
-use std::{convert::Infallible, ops::Bound, path::Path};
+use std::{
+    convert::Infallible,
+    ops::Bound,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
+use messaging::panic_text;
 use service::instance::create_private_folder;
 use sled::{
     Transactional,
@@ -45,22 +53,31 @@ pub enum StoreError {
     Damaged(#[from] serde_json::Error),
 }
 
-/// Opens the store in `folder`: accounts and outbox lie side by side.
+/// Returns whether the store in a folder may be one of the version before, which had the outbox in it. Its outbox has moved before
+/// its mark was written.
+#[must_use]
+pub fn may_have_an_outbox(folder: &Path) -> bool {
+    folder.join("db").is_file() && !matches!(mark::read(folder), Ok(Some(_)))
+}
+
+/// Opens the store in `folder`, and reads all of it: damage is found now, and not by a request.
 ///
 /// # Errors
-/// A sentence that says what to do, above all when another process has it.
+/// A sentence that says what to do, above all when another process has it. The store is as it was then.
 pub fn open_store(folder: &Path) -> Result<sled::Db, String> {
     let shown = folder.display();
     let open = || {
         create_private_folder(folder)?;
-        sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()
+        let store = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open()?;
+        read_all(&store)?;
+        Ok(store)
     };
-    let opened = match open() {
+    let opened = match without_panic(open) {
         // sled takes its lock before it reads, so no other process uses these files.
         Err(sled::Error::Corruption { .. })
             if snapshot::set_aside_unfinished(folder).map_err(|e| format!("the store {shown}: {e}"))? =>
         {
-            open()
+            without_panic(open)
         }
         opened => opened,
     };
@@ -69,14 +86,55 @@ pub fn open_store(folder: &Path) -> Result<sled::Db, String> {
             "the store {shown} is in use by another accountservice: stop that one, or start this one with \
              `--data-dir DIR` or another INSTANCE_NAME"
         ),
-        sled::Error::Corruption { .. } => format!(
-            "the store {shown} is damaged: {error}; copy this folder first, then restore all of its files from one \
-             backup, or start with an empty folder (`--data-dir DIR`), which has none of the notifications that wait here"
+        sled::Error::Io(error) => format!(
+            "the store {shown} cannot be opened: {error}; make room on this disk, or give this user the right to write there, \
+             and start again: another folder has none of what is kept here"
         ),
-        error => {
-            format!("the store {shown} cannot be opened: {error}; choose another folder with --data-dir DIR")
-        }
+        error => damaged(folder, &error.to_string()),
     })
+}
+
+/// Reads each entry. From key to key and not by an iterator, with which sled's cache would keep all pages.
+fn read_all(store: &sled::Db) -> sled::Result<()> {
+    for name in store.tree_names() {
+        let tree = store.open_tree(name)?;
+        let mut next = tree.first()?;
+        while let Some((key, _)) = next {
+            next = tree.get_gt(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Turns a panic into an error: sled has assertions about what it reads.
+fn without_panic<T>(open: impl FnOnce() -> sled::Result<T>) -> sled::Result<T> {
+    // There is one hook for the process.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let opened = panic::catch_unwind(AssertUnwindSafe(open));
+    panic::set_hook(hook);
+    opened.unwrap_or_else(|why| {
+        Err(sled::Error::ReportableBug(format!("sled cannot read it: {}", panic_text(&*why))))
+    })
+}
+
+/// Returns what to do with a store that is damaged.
+fn damaged(folder: &Path, why: &str) -> String {
+    let shown = folder.display();
+    let advice = match may_have_an_outbox(folder) {
+        true => {
+            "or start with an empty folder (`--data-dir DIR`), which has none of the notifications that wait here"
+        }
+        false => {
+            "or remove all but its folder `outbox`: the next start fills the store with the accounts of the settings. \
+             Notifications are not in the store: `accountservice outbox drain` sends those that wait"
+        }
+    };
+    format!(
+        "the store {shown} is damaged: {why}; copy this folder first, then restore all of its files from one backup, {advice}"
+    )
 }
 
 /// Accounts in a tree of a sled store.
@@ -86,16 +144,40 @@ pub struct SledAccountStore {
 }
 
 impl SledAccountStore {
-    /// Opens the accounts; a store without any is filled with `seed`, once and in one transaction.
+    /// Opens the accounts; a store that never had any is filled with `seed`, in one transaction. What they are is written
+    /// beside the store, so that one that has lost accounts is not taken for a new one.
     ///
     /// # Errors
-    /// The store's own.
-    pub fn seeded(store: &sled::Db, seed: &[Account]) -> Result<Self, StoreError> {
-        let tree = store.open_tree("accounts")?;
-        let marks = store.open_tree("marks")?;
-        if marks.contains_key("seeded")? {
-            return Ok(Self { tree });
+    /// A sentence that says what to do.
+    pub fn seeded(store: &sled::Db, folder: &Path, seed: &[Account]) -> Result<Self, String> {
+        let unusable = |e: StoreError| format!("the store {} cannot be used: {e}", folder.display());
+        let (accounts, is_seeded) = Self::open(store).map_err(unusable)?;
+        let written = mark::read(folder)?;
+        if !is_seeded && written.is_none() {
+            accounts.fill(store, seed).map_err(unusable)?;
+            tracing::info!("seeded {} accounts", seed.len());
         }
+        let found = accounts.mark().map_err(|e| damaged(folder, &e.to_string()))?;
+        match written {
+            Some(written) if written == found => {}
+            Some(written) => {
+                return Err(damaged(
+                    folder,
+                    &format!("it has {found}, and its file accounts.mark says {written}"),
+                ));
+            }
+            None => mark::write(folder, &found)?,
+        }
+        Ok(accounts)
+    }
+
+    fn open(store: &sled::Db) -> Result<(Self, bool), StoreError> {
+        let is_seeded = store.open_tree("marks")?.contains_key("seeded")?;
+        Ok((Self { tree: store.open_tree("accounts")? }, is_seeded))
+    }
+
+    fn fill(&self, store: &sled::Db, seed: &[Account]) -> Result<(), StoreError> {
+        let marks = store.open_tree("marks")?;
         let mut batch = sled::Batch::default();
         for account in seed {
             batch.insert(account.id.as_str(), serde_json::to_vec(account)?);
@@ -105,13 +187,25 @@ impl SledAccountStore {
             marks.insert("seeded", &[])?;
             Ok::<_, ConflictableTransactionError<Infallible>>(())
         };
-        (&tree, &marks).transaction(write).map_err(|error| match error {
+        (&self.tree, &marks).transaction(write).map_err(|error| match error {
             TransactionError::Storage(error) => error,
             TransactionError::Abort(never) => match never {},
         })?;
         store.flush()?;
-        tracing::info!("seeded {} accounts", seed.len());
-        Ok(Self { tree })
+        Ok(())
+    }
+
+    /// Returns what is written beside the store: a sentence that another number of accounts, or another account, changes.
+    fn mark(&self) -> Result<String, StoreError> {
+        let (mut count, mut checksum) = (0, crc32fast::Hasher::new());
+        for item in &self.tree {
+            let (key, value) = item?;
+            let _: Account = serde_json::from_slice(&value)?;
+            checksum.update(&key);
+            checksum.update(&value);
+            count += 1;
+        }
+        Ok(format!("{count} accounts with checksum {:08x}", checksum.finalize()))
     }
 
     /// Checks that the store can be read, for `/readyz`.
@@ -142,21 +236,26 @@ impl AccountStore for SledAccountStore {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::settings::Settings;
 
-    fn store() -> sled::Db {
-        sled::Config::new().temporary(true).open().unwrap()
+    fn seeded(seed: &[Account]) -> (TempDir, sled::Db, SledAccountStore) {
+        let folder = TempDir::new().unwrap();
+        let store = open_store(folder.path()).unwrap();
+        let accounts = SledAccountStore::seeded(&store, folder.path(), seed).unwrap();
+        (folder, store, accounts)
     }
 
     #[test]
     fn accounts_are_seeded_once_and_never_overwritten() {
-        let (store, seed) = (store(), Settings::default().accounts.accounts);
-        let accounts = SledAccountStore::seeded(&store, &seed).unwrap();
+        let seed = Settings::default().accounts.accounts;
+        let (folder, store, accounts) = seeded(&seed);
         assert_eq!(accounts.find(&seed[0].id).unwrap().as_ref(), Some(&seed[0]));
 
         let renamed = Account { name: "Somebody".into(), ..seed[0].clone() };
-        let again = SledAccountStore::seeded(&store, &[renamed]).unwrap();
+        let again = SledAccountStore::seeded(&store, folder.path(), &[renamed]).unwrap();
         assert_eq!(again.find(&seed[0].id).unwrap().unwrap().name, "Person_0");
         assert_eq!(again.list(None, 1000).unwrap().len(), 100);
     }
@@ -164,7 +263,7 @@ mod tests {
     #[test]
     fn a_list_goes_on_after_an_id() {
         let seed = Settings::default().accounts.accounts;
-        let accounts = SledAccountStore::seeded(&store(), &seed).unwrap();
+        let (_folder, _store, accounts) = seeded(&seed);
         let page = accounts.list(Some(&seed[97].id), 10).unwrap();
         assert_eq!(page, seed[98..]);
         assert_eq!(accounts.list(None, 2).unwrap(), seed[..2]);
@@ -172,11 +271,82 @@ mod tests {
 
     #[test]
     fn a_damaged_entry_is_an_error_and_not_a_missing_account() {
-        let store = store();
-        let accounts = SledAccountStore::seeded(&store, &[]).unwrap();
+        let (folder, store, accounts) = seeded(&[]);
         store.open_tree("accounts").unwrap().insert("7", "no json").unwrap();
         let id = AccountId::parse("7").unwrap();
         assert!(matches!(accounts.find(&id), Err(StoreError::Damaged(_))));
+        let why = SledAccountStore::seeded(&store, folder.path(), &[]).unwrap_err();
+        assert!(why.contains("is damaged") && why.contains("from one backup"), "{why}");
+    }
+
+    #[test]
+    fn a_store_that_has_lost_accounts_is_refused_and_not_seeded_again() {
+        type Loss = fn(&sled::Db);
+        let losses: [(&str, Loss); 3] = [
+            ("one account", |store| drop(store.open_tree("accounts").unwrap().remove("10007").unwrap())),
+            ("all accounts", |store| store.open_tree("accounts").unwrap().clear().unwrap()),
+            ("all", |store| {
+                for name in ["accounts", "marks"] {
+                    store.drop_tree(name).unwrap();
+                }
+            }),
+        ];
+        for (what, lose) in losses {
+            let seed = Settings::default().accounts.accounts;
+            let (folder, store, _) = seeded(&seed);
+            lose(&store);
+            let why = SledAccountStore::seeded(&store, folder.path(), &seed).unwrap_err();
+            assert!(
+                why.contains("accounts.mark says 100 accounts") && why.contains("outbox drain"),
+                "{what}: {why}"
+            );
+            let left = store.open_tree("accounts").unwrap().len();
+            assert!(left < 100, "{what}: it was seeded again");
+        }
+    }
+
+    #[test]
+    fn whatever_is_damaged_the_store_has_all_its_accounts_or_is_refused() {
+        let seed = Settings::default().accounts.accounts;
+        let (folder, store, accounts) = seeded(&seed);
+        drop((accounts, store));
+        let (mut whole, mut refused) = (0, 0);
+        for file in ["db", "conf", "accounts.mark"] {
+            let bytes = std::fs::read(folder.path().join(file)).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            for (place, round) in (0..used).step_by(used.div_ceil(40)).zip(0..) {
+                let copy = TempDir::new().unwrap();
+                for file in ["db", "conf", "accounts.mark"] {
+                    std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
+                }
+                let mut damaged = bytes.clone();
+                match round % 3 {
+                    0 => damaged[place] ^= 1 << (place % 8),
+                    1 => damaged.truncate(place),
+                    _ => damaged[place..used.min(place + 512)].fill(0),
+                }
+                std::fs::write(copy.path().join(file), damaged).unwrap();
+                let opened = open_store(copy.path())
+                    .and_then(|store| SledAccountStore::seeded(&store, copy.path(), &seed));
+                match opened {
+                    Ok(accounts) => {
+                        assert_eq!(accounts.list(None, 1000).unwrap(), seed, "{file} {place} {round}");
+                        whole += 1;
+                    }
+                    Err(why) => {
+                        assert!(why.contains("is damaged") || why.contains("cannot be opened"), "{why}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(whole > 0 && refused > 20, "{whole} {refused}");
+    }
+
+    #[test]
+    fn a_panic_of_the_store_is_an_error() {
+        let error = without_panic::<()>(|| panic!("index out of bounds")).unwrap_err();
+        assert!(error.to_string().contains("sled cannot read it: index out of bounds"), "{error}");
     }
 
     #[test]

@@ -150,10 +150,10 @@ async fn relayed(url: &str, figures: &Path, with_log: bool) {
         );
     }
     let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
-    let store = sled::Config::new().path(folder.path()).cache_capacity(4 * 1024 * 1024).open();
+    let settings_of_outbox = outbox::Settings { outbox_max: MESSAGES, ..Default::default() };
     let outbox = Outbox::open(
-        &store.expect("a store opens"),
-        MESSAGES,
+        folder.path(),
+        &settings_of_outbox,
         &mut prometheus_client::registry::Registry::default(),
     )
     .expect("an outbox opens");

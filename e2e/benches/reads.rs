@@ -7,6 +7,9 @@
 //! 2. A VIP read against a plain one, until its message is confirmed by the broker; and where its time goes,
 //!    by leaving parts out: without log lines (`log_level` warn), without a broker, without both.
 //!
+//! 3. With `-- sync [PROGRAM]`, instead of both: what `outbox_sync: disk` and `os` cost, and the accountservice of another
+//!    version where its path is given: reads per second at 32 connections, the median of a lone connection, CPU time.
+//!
 //! One core for the servers, the other one for the load, 32 connections kept alive. CPU time is what the kernel
 //! counts (`/proc/PID/stat`), since the wall clock of a shared machine says little; what is compared was measured
 //! in one round. Standard output of the services goes to a file. The broker (`HOPS_BROKER`, `HOPS_BROKER_ADMIN`)
@@ -58,7 +61,66 @@ fn main() {
     }
     pin_this(LOAD_CORE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime starts").block_on(measure());
+    let runtime = runtime.expect("a runtime starts");
+    match arguments.iter().position(|argument| argument == "sync") {
+        Some(at) => {
+            let other = arguments.get(at + 1).filter(|argument| !argument.starts_with('-'));
+            runtime.block_on(measure_sync(other.map(Path::new)));
+        }
+        None => runtime.block_on(measure()),
+    }
+}
+
+/// The figures of one variant of the outbox.
+#[derive(Default)]
+struct Variant {
+    per_second: Figures,
+    lone: Figures,
+    cpu: Figures,
+}
+
+async fn measure_sync(other: Option<&Path>) {
+    let folder = tempfile::tempdir().expect("the folder for temporary files can be written");
+    let vhost = SharedBroker::from_environment().vhost().await;
+    let this = binary("accountservice");
+    let mut servers = vec![];
+    for (name, program, sync) in
+        [("disk", Some(&*this), true), ("os", Some(&*this), true), ("other", other, false)]
+    {
+        if let Some(program) = program {
+            let flags = if sync { vec!["--outbox-sync", name] } else { vec![] };
+            let server = Server::with(program, &folder, name, "info", Some(&vhost), &flags).await;
+            servers.push((name, server, Variant::default()));
+        }
+    }
+    for round in 0..=ROUNDS {
+        for turn in 0..servers.len() {
+            let variant = (round + turn) % servers.len();
+            let (_, server, figures) = &mut servers[variant];
+            let lone = load::median_of_one(server.port, VIP, VIP_READS / 10).await;
+            let (cpu, time) = server.vip(Some(&vhost)).await;
+            if round > 0 {
+                figures.lone.push(lone.as_secs_f64() * 1e6);
+                figures.cpu.push(cpu);
+                figures.per_second.push(VIP_READS as f64 / time.as_secs_f64());
+            }
+        }
+    }
+    println!("VIP reads, median of {ROUNDS} rounds (min .. max)");
+    for (name, _, figures) in &servers {
+        println!("  {name}");
+        println!("    per second, 32 connections   {:.0}", figures.per_second);
+        println!("    microseconds, 1 connection   {:.0}", figures.lone);
+        println!("    CPU microseconds             {:.1}", figures.cpu);
+    }
+    let (_, _, last) = &servers[servers.len() - 1];
+    for (name, _, figures) in &servers[..servers.len() - 1] {
+        let over = |one: &Figures, two: &Figures| one.paired(two, |one, two| one / two);
+        let (name_of_last, _, _) = &servers[servers.len() - 1];
+        println!("  {name} / {name_of_last}: per second {:.2}", over(&figures.per_second, &last.per_second));
+        println!("    microseconds at 1 connection {:.2}", over(&figures.lone, &last.lone));
+        println!("    CPU                          {:.2}", over(&figures.cpu, &last.cpu));
+    }
 }
 
 /// The measure of all things.
@@ -96,10 +158,10 @@ async fn measure() {
             (one().await, b)
         };
         let vip = [
-            full.vip(Some(&vhost)).await,
-            silent.vip(Some(&vhost)).await,
-            alone.vip(None).await,
-            bare.vip(None).await,
+            full.vip(Some(&vhost)).await.0,
+            silent.vip(Some(&vhost)).await.0,
+            alone.vip(None).await.0,
+            bare.vip(None).await.0,
         ];
         if round > 0 {
             for (figures, figure) in cost.iter_mut().zip([a.0, b.0].into_iter().chain(vip)) {
@@ -145,7 +207,19 @@ impl Server {
 
     async fn accountservice(folder: &TempDir, level: &str, broker: Option<&Vhost>) -> Self {
         let instance = format!("{level}-{}", if broker.is_some() { "broker" } else { "alone" });
-        let data = folder.path().join(&instance);
+        Self::with(&binary("accountservice"), folder, &instance, level, broker, &[]).await
+    }
+
+    /// An accountservice of any version.
+    async fn with(
+        program: &Path,
+        folder: &TempDir,
+        instance: &str,
+        level: &str,
+        broker: Option<&Vhost>,
+        more: &[&str],
+    ) -> Self {
+        let data = folder.path().join(instance);
         let port = free_port();
         let nowhere = || format!("amqp://127.0.0.1:{}", free_port());
         let flags = [
@@ -155,10 +229,11 @@ impl Server {
             ("config-repo", data.display().to_string()),
             ("amqp-server-url", broker.map_or_else(nowhere, Vhost::amqp_url)),
         ];
-        let flags = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+        let flags = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
+        let flags = flags.chain(more.iter().map(|&flag| flag.to_owned())).collect();
         std::fs::create_dir_all(&data).expect("the folder for temporary files can be written");
         let log = folder.path().join(format!("{instance}.log"));
-        Self::start(&binary("accountservice"), flags, port, &log).await
+        Self::start(program, flags, port, &log).await
     }
 
     async fn start(program: &Path, arguments: Vec<String>, port: u16, output: &Path) -> Self {
@@ -175,22 +250,38 @@ impl Server {
         (micros(self.process.cpu() - before, reads), reads as f64 / time.as_secs_f64())
     }
 
-    /// CPU time per VIP read, until its message is in the queue where there is one.
-    async fn vip(&self, vhost: Option<&Vhost>) -> f64 {
+    /// CPU time per VIP read, until its message is in the queue where there is one, and the time of the reads.
+    async fn vip(&self, vhost: Option<&Vhost>) -> (f64, Duration) {
+        if let Some(vhost) = vhost {
+            self.purge(vhost).await;
+        }
         let before = self.process.cpu();
-        load::get(self.port, VIP, VIP_READS).await;
+        let time = load::get(self.port, VIP, VIP_READS).await;
         if let Some(vhost) = vhost {
             let confirmed = async || vhost.ready("vip_queue").await >= u32::try_from(VIP_READS).ok();
             until_true("all messages are in the queue", PATIENCE, confirmed).await;
         }
         let used = self.process.cpu() - before;
         if let Some(vhost) = vhost {
-            let (_connection, channel) = vhost.channel().await;
-            let purged = channel.queue_purge("vip_queue".into(), QueuePurgeOptions::default()).await;
-            purged.expect("the queue is there");
+            self.purge(vhost).await;
         }
-        micros(used, VIP_READS)
+        (micros(used, VIP_READS), time)
     }
+
+    /// Empties the outbox and the queue.
+    async fn purge(&self, vhost: &Vhost) {
+        let published = async || depth(self.port).await == Some(0);
+        until_true("the outbox is empty", PATIENCE, published).await;
+        let (_connection, channel) = vhost.channel().await;
+        let purged = channel.queue_purge("vip_queue".into(), QueuePurgeOptions::default()).await;
+        purged.expect("the queue is there");
+    }
+}
+
+/// Number of messages in a service's outbox.
+async fn depth(port: u16) -> Option<u64> {
+    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
+    metrics.lines().find_map(|line| line.strip_prefix("hops_outbox_depth "))?.parse().ok()
 }
 
 fn micros(time: Duration, requests: usize) -> f64 {

@@ -1,6 +1,6 @@
 //! `TestSystem`: one system of its own for one test, with one method per thing a user does to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     broker::{SharedBroker, Vhost},
+    environment,
     http::Reply,
     levels::Levels,
     load::{Load, Record, in_flight, request_id},
@@ -82,11 +83,22 @@ impl TestSystem {
 
     /// The flags that make a process a part of this system.
     pub fn launch(&self, binary: &'static str, number: usize) -> Launch {
-        Launch::new(binary, &format!("{binary}.{number}"))
+        let launch = Launch::new(binary, &format!("{binary}.{number}"));
+        // Nothing here cuts the power, and disks differ.
+        let launch = match binary {
+            "accountservice" if !environment::is_full() => launch.flag("outbox-sync", "os"),
+            _ => launch,
+        };
+        launch
             .flag("server-port", "0")
             .flag("log-format", "json")
             .flag("data-dir", &self.data.path().to_string_lossy())
             .flag("amqp-server-url", &self.amqp_url)
+    }
+
+    /// Returns the folder of the services' data; each instance has its own in it.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// Starts the accountservice and waits until it is ready.

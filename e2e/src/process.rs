@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 pub use self::launch::Launch;
 use crate::{
@@ -132,6 +132,13 @@ impl Service {
     /// Asks it to stop, as an orchestrator does.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Lets none of its files be written behind so many bytes, as on a full disk; `None` lifts that again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(pid, Resource::Fsize, limit).expect("it runs as the same user");
     }
 
     /// Asks it to stop, as Ctrl-C does.

@@ -6,22 +6,24 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use messaging::{Message, MockMessagingClient, PublishError};
-use outbox::{Outbox, relay};
+use outbox::{Outbox, SyncTo, relay};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use service::http::{Guarded, Health};
+use tempfile::TempDir;
 
 use super::*;
 use crate::{
     routes::router,
     settings::Settings,
-    store::{MockAccountStore, SledAccountStore},
+    store::{MockAccountStore, SledAccountStore, open_store},
 };
 
 /// The service behind its router, with a real store and a real outbox in memory.
 struct TestApp {
     router: Guarded,
     outbox: Arc<Outbox>,
+    _folder: TempDir,
 }
 
 impl TestApp {
@@ -30,13 +32,18 @@ impl TestApp {
     }
 
     fn with_room_for(outbox_max: usize) -> Self {
-        let store = store();
-        let accounts = SledAccountStore::seeded(&store, &Settings::default().accounts.accounts).unwrap();
-        Self::on(&store, Arc::new(accounts), outbox_max)
+        let folder = TempDir::new().unwrap();
+        let store = open_store(folder.path()).unwrap();
+        let accounts = &Settings::default().accounts.accounts;
+        let accounts = SledAccountStore::seeded(&store, folder.path(), accounts).unwrap();
+        Self::on(folder, Arc::new(accounts), outbox_max)
     }
 
-    fn on(store: &sled::Db, accounts: Arc<dyn AccountStore>, outbox_max: usize) -> Self {
-        let outbox = Arc::new(Outbox::open(store, outbox_max, &mut Registry::default()).unwrap());
+    fn on(folder: TempDir, accounts: Arc<dyn AccountStore>, outbox_max: usize) -> Self {
+        let settings = outbox::Settings { outbox_max, outbox_sync: SyncTo::Os };
+        let outbox =
+            Outbox::open(&folder.path().join("outbox"), &settings, &mut Registry::default()).unwrap();
+        let outbox = Arc::new(outbox);
         let state = AppState {
             accounts,
             notifier: Notifier::new(Arc::clone(&outbox)),
@@ -49,7 +56,7 @@ impl TestApp {
             &health,
             Registry::default(),
         );
-        Self { router, outbox }
+        Self { router, outbox, _folder: folder }
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, Value) {
@@ -70,10 +77,6 @@ impl TestApp {
     fn notifications(&self) -> Vec<Message> {
         self.outbox.entries().map(|entry| entry.unwrap().message).collect()
     }
-}
-
-fn store() -> sled::Db {
-    sled::Config::new().temporary(true).open().unwrap()
 }
 
 #[tokio::test]
@@ -132,7 +135,7 @@ async fn with_the_store_down_a_read_is_answered_503_and_not_404() {
     let error = || StoreError::Sled(sled::Error::Unsupported("down".into()));
     down.expect_find().returning(move |_| Err(error()));
     down.expect_list().returning(move |_, _| Err(error()));
-    let app = TestApp::on(&store(), Arc::new(down), 100);
+    let app = TestApp::on(TempDir::new().unwrap(), Arc::new(down), 100);
     for path in ["/accounts/10000", "/accounts"] {
         let (status, problem) = app.get(path).await;
         assert_eq!(status, 503, "{path}");
@@ -145,7 +148,7 @@ async fn with_the_store_down_a_read_is_answered_503_and_not_404() {
 async fn with_publishing_refused_the_read_is_answered_and_its_notification_stays() {
     let app = TestApp::new();
     let mut client = MockMessagingClient::new();
-    client.expect_publish_on_queue().times(1..).returning(|_, _| Err(PublishError::Nacked));
+    client.expect_publish().times(1..).returning(|_, _, _| Err(PublishError::Nacked));
     let reads = async {
         assert_eq!(app.get("/accounts/10000").await.0, 200);
         assert_eq!(app.get("/accounts/10000").await.0, 200);
@@ -165,7 +168,7 @@ async fn with_publishing_refused_the_read_is_answered_and_its_notification_stays
 async fn a_plain_account_publishes_nothing() {
     let app = TestApp::new();
     let mut client = MockMessagingClient::new();
-    client.expect_publish_on_queue().never();
+    client.expect_publish().never();
     let reads = async {
         assert_eq!(app.get("/accounts/10001").await.0, 200);
         assert_eq!(app.ask(Method::HEAD, "/accounts/10000").await.0, 200);

@@ -1,4 +1,5 @@
-//! Records in an append-only file, and what is left of them after damage: [`Framing`] writes them, [`Reader`] reads them.
+//! Records in an append-only file, and what is left of them after damage: [`Framing`] writes them, [`Records`] reads them and
+//! names those that are missing.
 //!
 //! | bytes | content |
 //! | --- | --- |
@@ -14,8 +15,12 @@
 //! the head of its own frame is damaged, and so would an older file's rest in a block that a file system has used again.
 
 mod reader;
+mod records;
 
-pub use self::reader::{Found, Reader};
+pub use self::{
+    reader::{Found, Reader},
+    records::{Item, Records},
+};
 
 /// First bytes of a frame.
 const MARK: [u8; 4] = *b"\xf5rec";
@@ -59,6 +64,13 @@ impl Framing {
         let (head, payload) = (self.checksum(&[&frame[..16]]), self.checksum_of_payload(number, payload));
         frame[16..].copy_from_slice(&head.to_be_bytes());
         buffer.extend_from_slice(&payload.to_be_bytes());
+    }
+
+    /// Returns the number and the payload of the frame that `bytes` begins with, unless it is damaged.
+    #[must_use]
+    pub fn read<'a>(&self, bytes: &'a [u8]) -> Option<(u64, &'a [u8])> {
+        let head = self.head(bytes)?;
+        self.payload(head, bytes).map(|payload| (head.number, payload))
     }
 
     /// Reads the head of a frame at the beginning of `bytes`; `None` if there is none.

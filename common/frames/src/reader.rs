@@ -6,6 +6,8 @@ use crate::{Framing, HEAD, Head, MARK, OVERHEAD};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
+/// Compared with a whole chunk at once, since reserved space may be long.
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Finding at the next place of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +95,10 @@ impl<R: Read> Reader<R> {
             }
             if self.head().is_some() {
                 return Ok((self.at > at).then(|| (at, self.at - at)));
+            }
+            if ZEROS.starts_with(self.rest()) {
+                self.take(self.rest().len());
+                continue;
             }
             let skipped = self.places_without_a_mark();
             let other = self.rest()[..skipped].iter().rposition(|byte| *byte != 0);

@@ -41,7 +41,7 @@ async fn log_waiting(mut waiting: watch::Receiver<usize>) {
 
 async fn publish(outbox: &Outbox, client: &dyn MessagingClient) {
     let mut backoff = Backoff::default();
-    let mut newest = None;
+    let mut newest = 0;
     loop {
         let failure = pass(outbox, client, &mut newest).await;
         tracing::warn!("{} waiting in the outbox: {}", outbox.len(), failure.why);
@@ -62,34 +62,42 @@ struct PassFailure {
 
 /// Publishes from the oldest message on, and those that are appended meanwhile, until one fails; then waits for those in
 /// flight. `newest` is the newest message that was ever sent.
-async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option<sled::IVec>) -> PassFailure {
-    let mut sent_up_to: Option<sled::IVec> = None;
+async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut u64) -> PassFailure {
+    let mut sent_up_to = 0;
     let mut in_flight = FuturesUnordered::new();
     let (mut confirmed, mut failed, mut failure) = (0, 0, None);
     loop {
         let room = if failure.is_none() { MAX_IN_FLIGHT - in_flight.len() } else { 0 };
-        for item in outbox.after(sent_up_to.clone()).take(room) {
-            match item {
-                Ok((key, entry)) => {
-                    let is_new = newest.as_ref() < Some(&key);
-                    sent_up_to = Some(key.clone());
-                    in_flight.push(async move { (key, send(client, entry, is_new).await) });
+        let batch = outbox.after(sent_up_to, room);
+        let is_full_batch = room > 0 && batch.len() == room;
+        for (number, entry) in batch {
+            sent_up_to = number;
+            match entry {
+                Ok(entry) => {
+                    let is_new = *newest < number;
+                    in_flight.push(async move { (number, send(client, entry, is_new).await) });
                 }
-                Err(why) => {
-                    failed += 1;
-                    failure = Some(why);
+                Err(unreadable) => {
+                    if let Err(why) = outbox.put_away(number, unreadable).await {
+                        failed += 1;
+                        failure = Some(why);
+                    }
                 }
             }
         }
-        *newest = newest.take().max(sent_up_to.clone());
+        *newest = sent_up_to.max(*newest);
+        if is_full_batch && in_flight.is_empty() && failure.is_none() {
+            // None of them could be read.
+            continue;
+        }
         tokio::select! {
             Some(first) = in_flight.next() => {
                 let more = std::iter::from_fn(|| in_flight.next().now_or_never().flatten());
-                let mut done = Vec::new();
-                for (key, result) in std::iter::once(first).chain(more) {
+                let (mut done, mut invalid) = (vec![], vec![]);
+                for (number, result) in std::iter::once(first).chain(more) {
                     match result {
-                        Ok(()) => done.push(key),
-                        Err(PublishError::Invalid(why)) => until_done(outbox, || outbox.park(&key, &why)).await,
+                        Ok(()) => done.push(number),
+                        Err(PublishError::Invalid(why)) => invalid.push((number, why)),
                         Err(error) => {
                             failpoint::reach("relay-refused");
                             failed += 1;
@@ -100,10 +108,16 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
                 if !done.is_empty() {
                     failpoint::reach("relay-confirmed");
                 }
-                until_done(outbox, || outbox.remove(&done)).await;
+                outbox.remove(&done);
                 confirmed += done.len();
+                for (number, why) in invalid {
+                    if let Err(error) = outbox.park(number, &why).await {
+                        failed += 1;
+                        failure = Some(error.to_string());
+                    }
+                }
             }
-            () = outbox.appended.notified(), if failure.is_none() && in_flight.len() < MAX_IN_FLIGHT => {}
+            () = outbox.journal.appended(), if failure.is_none() && in_flight.len() < MAX_IN_FLIGHT => {}
             else => {}
         }
         if in_flight.is_empty()
@@ -114,30 +128,20 @@ async fn pass(outbox: &Outbox, client: &dyn MessagingClient, newest: &mut Option
     }
 }
 
-/// Repeats a change until the disk accepts it. Meanwhile nothing is sent: a message that cannot be removed would be sent
-/// over and over.
-async fn until_done(outbox: &Outbox, change: impl Fn() -> Result<(), sled::Error>) {
-    let mut backoff = Backoff::default();
-    let mut last_error = None;
-    while let Err(error) = change() {
-        outbox.record_outcome(Some(last_error.insert(error.into())));
-        backoff.wait().await;
-    }
-    if last_error.is_some() {
-        outbox.record_outcome(None);
-    }
-}
-
 /// Publishes one message, and logs the hop's line the first time in this process.
 async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Result<(), PublishError> {
-    let Entry { queue, message } = entry;
+    let target = is_new.then(|| entry.target());
+    let Entry { exchange, routing_key, mandatory, message, .. } = entry;
     let context = RequestContext::of(&message);
     let span =
         tracing::info_span!("relay", request = context.request_id.as_str(), trace = context.trace.id());
-    if is_new {
+    if let Some(target) = target {
         let _in_span = span.enter();
         let id = message.shown_id();
-        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {queue}");
+        tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {target}");
     }
-    client.publish_on_queue(&queue, message).instrument(span).await
+    match mandatory {
+        true => client.publish(&exchange, &routing_key, message).instrument(span).await,
+        false => client.broadcast(&exchange, &routing_key, message).instrument(span).await,
+    }
 }

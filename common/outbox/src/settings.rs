@@ -1,4 +1,4 @@
-//! The outbox's key.
+//! The outbox's keys.
 
 use documented::DocumentedFields;
 use hops_config::{InvalidValue, Moment, Section, more_than_zero};
@@ -10,11 +10,45 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// How many notifications wait on disk for the broker before VIP reads are answered 503 (default 100000)
     pub outbox_max: usize,
+    /// What a VIP read waits for: disk, so that its notification survives a power loss, or os, so that it survives a
+    /// killed process only (default disk)
+    pub outbox_sync: SyncTo,
+}
+
+/// What is waited for before a message is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+pub enum SyncTo {
+    /// The disk.
+    Disk,
+    /// The operating system.
+    Os,
+}
+
+impl TryFrom<String> for SyncTo {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "disk" => Ok(Self::Disk),
+            "os" => Ok(Self::Os),
+            _ => Err(format!("`{text}` is not one of disk, os")),
+        }
+    }
+}
+
+impl From<SyncTo> for journal::SyncTo {
+    fn from(sync: SyncTo) -> Self {
+        match sync {
+            SyncTo::Disk => Self::Disk,
+            SyncTo::Os => Self::Os,
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { outbox_max: 100_000 }
+        Self { outbox_max: 100_000, outbox_sync: SyncTo::Disk }
     }
 }
 

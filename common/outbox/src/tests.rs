@@ -1,4 +1,4 @@
-//! The outbox in a temporary store, and the relay with a broker that is a double.
+//! The outbox in a temporary folder, and the relay with a broker that is a double.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,70 +11,106 @@ fn message(n: u32) -> Message {
     contracts::event("test.v1", "outbox", "subject", &context, &n).unwrap()
 }
 
-fn open(store: &sled::Db, max: usize) -> Result<Outbox, sled::Error> {
-    Outbox::open(store, max, &mut Registry::default())
+/// An outbox in a folder of its own.
+struct Temporary {
+    outbox: Outbox,
+    _folder: tempfile::TempDir,
 }
 
-fn store() -> sled::Db {
-    sled::Config::new().temporary(true).open().unwrap()
+impl std::ops::Deref for Temporary {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+fn open(folder: &Path, outbox_max: usize) -> Result<Outbox, String> {
+    let settings = Settings { outbox_max, outbox_sync: SyncTo::Os };
+    Outbox::open(folder, &settings, &mut Registry::default())
+}
+
+fn outbox(outbox_max: usize) -> Temporary {
+    let folder = tempfile::TempDir::new().unwrap();
+    Temporary { outbox: open(folder.path(), outbox_max).unwrap(), _folder: folder }
 }
 
 #[test]
 fn an_entry_comes_out_as_it_went_in_whatever_its_body_holds() {
     let message = Message { body: b"a\nb\0\xff".to_vec().into(), ..message(1) };
-    let entry = decode(&encode("vip_queue", &message).unwrap()).unwrap();
-    assert_eq!(entry, Entry { queue: "vip_queue".into(), message });
+    let entry = Entry {
+        exchange: "events".into(),
+        routing_key: "a.b".into(),
+        mandatory: false,
+        message,
+        parked: Some("why".into()),
+    };
+    assert_eq!(Entry::decode(&encode(&entry, &entry.message.body).unwrap()).unwrap(), entry);
 }
 
 #[tokio::test]
-async fn what_was_appended_is_there_after_the_store_is_opened_again() {
+async fn what_was_appended_is_there_after_the_outbox_is_opened_again() {
     let folder = tempfile::TempDir::new().unwrap();
     let appended = message(1);
     {
-        let store = sled::open(folder.path()).unwrap();
-        open(&store, 10).unwrap().append("vip_queue", &appended).await.unwrap();
+        let outbox = open(folder.path(), 10).unwrap();
+        outbox.append("vip_queue", &appended).await.unwrap();
+        let why = open(folder.path(), 10).unwrap_err();
+        assert!(why.contains("in use by another process") && why.contains("--data-dir"), "{why}");
     }
-    let store = sled::open(folder.path()).unwrap();
-    let outbox = open(&store, 10).unwrap();
+    let outbox = open(folder.path(), 10).unwrap();
     assert_eq!(outbox.len(), 1);
     let entries: Vec<_> = outbox.entries().map(Result::unwrap).collect();
-    assert_eq!(entries, [Entry { queue: "vip_queue".into(), message: appended }]);
+    assert_eq!(entries, [Entry::for_queue("vip_queue", appended)]);
 }
 
 #[tokio::test]
 async fn a_full_outbox_refuses_and_takes_messages_again_when_there_is_room() {
-    let outbox = open(&store(), 2).unwrap();
+    let outbox = outbox(2);
     outbox.append("q", &message(1)).await.unwrap();
     assert!(outbox.check().is_ok());
     outbox.append("q", &message(2)).await.unwrap();
     assert!(matches!(outbox.append("q", &message(3)).await, Err(OutboxError::Full(2))));
     assert!(outbox.check().unwrap_err().contains("full"));
-    let (key, _) = outbox.after(None).next().unwrap().unwrap();
-    outbox.remove(&[key]).unwrap();
+    outbox.remove(&[outbox.after(0, 1)[0].0]);
     outbox.append("q", &message(4)).await.unwrap();
     assert_eq!(outbox.len(), 2);
 }
 
 #[tokio::test]
 async fn a_message_that_no_broker_would_take_is_refused() {
-    let outbox = open(&store(), 2).unwrap();
+    let outbox = outbox(2);
     let large = Message { body: vec![0; BODY_LIMIT + 1].into(), ..message(1) };
     assert!(matches!(outbox.append("q", &large).await, Err(OutboxError::Invalid(_))));
     assert!(outbox.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_that_append_at_once_are_all_in_and_share_flushes() {
-    let outbox = Arc::new(open(&store(), 1000).unwrap());
-    let mut appends = tokio::task::JoinSet::new();
-    for n in 0..500 {
-        let outbox = Arc::clone(&outbox);
-        appends.spawn(async move { outbox.append("q", &message(n)).await.unwrap() });
+#[tokio::test]
+async fn what_is_damaged_is_reported_and_all_else_is_there() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let outbox = open(folder.path(), 10).unwrap();
+    for n in 0..3 {
+        outbox.append("q", &message(n)).await.unwrap();
     }
-    appends.join_all().await;
-    assert_eq!(outbox.len(), 500);
-    assert_eq!(outbox.entries().count(), 500);
-    assert_eq!(*outbox.flushed.lock().await, 500);
+    drop(outbox);
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|file| file.extension().is_some_and(|end| end == "log")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let outbox = open(folder.path(), 10).unwrap();
+    let name = file.file_name().unwrap().to_string_lossy();
+    let damage = outbox.damage()[0].to_string();
+    assert!(damage.contains(&*name) && damage.contains("record 1 cannot be read"), "{damage}");
+    let left: Vec<_> = outbox.entries().map(|entry| entry.unwrap().message).collect();
+    assert_eq!(left, [message_of(&left[0], 1), message_of(&left[1], 2)]);
+    assert_eq!(outbox.check().unwrap(), "2 waiting; damaged, see the log: 1");
+}
+
+/// Returns the nth message with the id and the time of `like`.
+fn message_of(like: &Message, n: u32) -> Message {
+    Message { id: like.id.clone(), timestamp: like.timestamp, headers: like.headers.clone(), ..message(n) }
 }
 
 mod relaying {
@@ -97,7 +133,7 @@ mod relaying {
         let tries = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
         let mut client = MockMessagingClient::new();
         let seen = Arc::clone(&tries);
-        client.expect_publish_on_queue().returning(move |_, message| {
+        client.expect_publish().returning(move |_, _, message| {
             let mut tries = seen.lock().unwrap();
             let n = tries.entry(message.id.clone().unwrap()).or_default();
             *n += 1;
@@ -113,7 +149,7 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn a_confirmed_message_is_removed_and_was_sent_once() {
-        let outbox = open(&store(), 5000).unwrap();
+        let outbox = outbox(5000);
         for n in 0..2500 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -125,7 +161,7 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_failed_is_sent_again_and_with_the_same_id() {
-        let outbox = open(&store(), 100).unwrap();
+        let outbox = outbox(100);
         for n in 0..30 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -144,7 +180,7 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_has_room_for_one_now_and_then_is_not_stormed() {
-        let outbox = open(&store(), 1000).unwrap();
+        let outbox = outbox(1000);
         for n in 0..1000 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -166,10 +202,8 @@ mod relaying {
 
     #[tokio::test(start_paused = true)]
     async fn what_can_never_be_published_is_parked_and_blocks_no_other() {
-        let store = store();
-        store.open_tree("outbox").unwrap().insert(0_u64.to_be_bytes(), "damaged").unwrap();
-        let outbox = open(&store, 100).unwrap();
-        assert_eq!((outbox.len(), outbox.parked_len()), (0, 1));
+        let outbox = outbox(5000);
+        outbox.journal.append(b"no message".to_vec()).await.unwrap();
         for n in 0..3 {
             outbox.append("q", &message(n)).await.unwrap();
         }
@@ -178,14 +212,28 @@ mod relaying {
             _ => Ok(()),
         });
         assert_eq!(tries.await.len(), 3);
-        assert_eq!((outbox.len(), outbox.parked_len()), (0, 2));
+        let parked: Vec<_> = outbox.parked().collect();
+        assert_eq!((outbox.len(), parked.len()), (0, 2));
+        assert!(parked[0].as_ref().unwrap_err().contains("no line end"), "{parked:?}");
+        assert_eq!(parked[1].as_ref().unwrap().parked.as_deref(), Some("too large"));
+    }
+
+    #[tokio::test]
+    async fn thousands_of_entries_that_are_no_messages_do_not_stop_the_relay() {
+        let outbox = outbox(5000);
+        for _ in 0..2500 {
+            outbox.journal.append(b"no message".to_vec()).await.unwrap();
+        }
+        outbox.append("q", &message(1)).await.unwrap();
+        let tries = tokio::time::timeout(Duration::from_secs(60), relayed(&outbox, |_, _| Ok(()))).await;
+        assert_eq!((tries.unwrap().len(), outbox.parked().count()), (1, 2500));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_appended_while_the_relay_runs_is_sent_too() {
-        let outbox = open(&store(), 100).unwrap();
+        let outbox = outbox(100);
         let mut client = MockMessagingClient::new();
-        client.expect_publish_on_queue().times(3).returning(|_, _| Ok(()));
+        client.expect_publish().times(3).returning(|_, _, _| Ok(()));
         let append = async {
             for n in 0..3 {
                 outbox.append("q", &message(n)).await.unwrap();

@@ -29,7 +29,11 @@ impl Instance {
             return Self::named(given, data);
         }
         let (number, lock) = first_free(service, data).map_err(|e| {
-            format!("data_dir: cannot write {}: {e}; choose another with --data-dir DIR", data.display())
+            format!(
+                "data_dir: cannot write {}: {e}; make room there, or give this user the right to write; another folder \
+                 (--data-dir DIR) begins without the data in this one",
+                data.display()
+            )
         })?;
         let name = format!("{service}.{number}");
         Ok(Self { folder: data.join(&name), name, _number: Some(lock) })

@@ -67,7 +67,7 @@ pub struct Service {
     pub client: Arc<dyn MessagingClient>,
     /// Its consumers.
     pub subscriptions: Vec<Subscription>,
-    /// Its outbox, if it has one. The store that it is in is flushed at the end.
+    /// Its outbox, if it has one. It is closed at the end.
     pub outbox: Option<Arc<Outbox>>,
     /// The folder of its data.
     pub folder: PathBuf,
@@ -133,10 +133,10 @@ impl Service {
             relaying.cancel();
             tasks.close();
             tasks.wait().await;
-            // 6. Connections close, the store is flushed.
+            // 6. Connections close, and the outbox.
             self.client.close().await;
             match &self.outbox {
-                Some(outbox) => outbox.flush_store().await,
+                Some(outbox) => outbox.close().await,
                 None => Ok(()),
             }
         };
@@ -146,7 +146,7 @@ impl Service {
             let folder = self.folder.display();
             tracing::warn!("{waiting} waiting in the outbox in {folder}: sent at the next start");
         }
-        let flushed = in_time.map_err(|_| {
+        in_time.map_err(|_| {
             let deliveries: usize = self.subscriptions.iter().map(Subscription::in_flight).sum();
             let requests = self.health.requests();
             let left = format!(
@@ -155,7 +155,6 @@ impl Service {
             );
             tracing::warn!("{left}");
             left
-        })?;
-        flushed.map_err(|e| format!("the store cannot be flushed: {e}"))
+        })?
     }
 }

@@ -33,6 +33,23 @@ pub(crate) async fn get(port: u16, path: &str, reads: usize) -> Duration {
     since.elapsed()
 }
 
+/// Reads `path` that many times over one connection. Returns the median of how long a read took.
+pub(crate) async fn median_of_one(port: u16, path: &str, reads: usize) -> Duration {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: */*\r\n\r\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    stream.set_nodelay(true).expect("a TCP socket has no delay");
+    let mut buffer = vec![0; 4096];
+    let mut times = Vec::with_capacity(reads);
+    for _ in 0..reads {
+        let since = Instant::now();
+        let answer = ask(&mut stream, request.as_bytes(), &mut buffer).await.expect("an answer");
+        times.push(since.elapsed());
+        assert_eq!(status(answer), Some(200), "{}", String::from_utf8_lossy(answer));
+    }
+    times.sort_unstable();
+    times[reads / 2]
+}
+
 async fn connection(port: u16, request: Rc<[u8]>, left: Rc<Cell<usize>>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     stream.set_nodelay(true).expect("a TCP socket has no delay");

@@ -200,8 +200,10 @@ async fn the_outbox_can_be_listed_and_drained_by_hand() {
     let told = told.expect("it says what it leaves behind");
     assert!(told.starts_with("3 ") && told.contains("/accountservice.1"), "its count and its folder: {told}");
 
+    // A disk that is full does not keep anybody from it: no file may be larger than 4 KiB.
     let outbox = async |verb: &str| {
-        let mut command = system.launch("accountservice", 1).argument("outbox").argument(verb).spawn();
+        let launch = system.launch("accountservice", 1).argument("outbox").argument(verb).ulimit("-f 8");
+        let mut command = launch.spawn();
         let code = command.exit_code().await;
         let (out, err) = (command.log().text(Stream::Out), command.log().text(Stream::Err));
         assert_eq!(code, Some(0), "outbox {verb}: {out}{err}");
@@ -214,6 +216,46 @@ async fn the_outbox_can_be_listed_and_drained_by_hand() {
     assert_eq!(queued.iter().map(e2e::broker::StoredMessage::request_id).collect::<Vec<_>>(), ids);
     let listed = outbox("list").await;
     assert!(!ids.iter().any(|id| listed.contains(id)), "{listed}");
+}
+
+#[tokio::test]
+async fn damage_to_the_outbox_costs_one_notification_and_everybody_is_told() {
+    let system = TestSystem::new().await;
+    let away = system.vhost().amqp_url_at(free_port());
+    let launch = || system.launch("accountservice", 1);
+    let mut account = launch().flag("amqp-server-url", &away).start().await;
+    let mut ids = vec![];
+    for _ in 0..3 {
+        ids.push(system.read_vip(&account).await);
+    }
+    account.kill9().await;
+    let folder = system.data().join("accountservice.1/outbox");
+    let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|file| file.extension().is_some_and(|end| end == "log")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let mut list = launch().argument("outbox").argument("list").spawn();
+    assert_eq!(list.exit_code().await, Some(0));
+    let listed = list.log().text(Stream::Out);
+    assert!(listed.contains("2 waiting") && listed.contains("record 1 cannot be read"), "{listed}");
+    assert!(!listed.contains(&ids[0]) && ids[1..].iter().all(|id| listed.contains(id)), "{listed}");
+
+    let account = launch().start().await;
+    let told = account.log().count(|line| {
+        line.field("level") == "ERROR" && line.field("message").contains("record 1 cannot be read")
+    });
+    assert_eq!(told, 1);
+    account.until_ready().await;
+    let ready = account.get("/readyz?verbose").await.text;
+    assert!(ready.contains("damaged, see the log: 1"), "{ready}");
+    let queued = until("the others are sent", PATIENCE, async || {
+        let queued = system.vhost().messages("vip_queue").await;
+        (queued.len() == 2).then_some(queued)
+    })
+    .await;
+    assert_eq!(queued.iter().map(e2e::broker::StoredMessage::request_id).collect::<Vec<_>>(), ids[1..]);
 }
 
 #[tokio::test]

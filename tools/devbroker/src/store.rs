@@ -8,11 +8,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
+    ops::Range,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
-use frames::{Found, Framing, Reader};
+use frames::{Framing, Item, Reader, Records};
 
 use crate::core::{Core, record::Record, recover::Recovery};
 
@@ -179,39 +180,26 @@ fn load(path: &Path, recovery: &mut Recovery) -> io::Result<Vec<String>> {
             "has a damaged head, so none of it can be read: move it away, or name another --data-dir",
         );
     };
-    let (mut damage, mut next) = (vec![], 0);
-    // Bytes that are no record, until the number of the next record says how many are lost there.
-    let mut unread: Option<(u64, u64)> = None;
-    for found in Reader::new(file, Framing::new(salt), HEADER as u64, MAX_RECORD) {
-        match found? {
-            Found::Record { at, number, payload } => {
-                if number != next || unread.is_some() {
-                    let (at, length) = unread.take().unwrap_or((at, 0));
-                    damage.push(lost(path, at, length, next, number));
-                }
-                next = number + 1;
-                match Record::read(&payload) {
-                    Some(record) => recovery.take(record),
-                    None => damage.push(lost(path, at, payload.len() as u64, number, next)),
-                }
-            }
-            Found::Damage { at, length, .. } => {
-                let from = unread.map_or(at, |(from, _)| from);
-                unread = Some((from, at + length - from));
-            }
+    let mut damage = vec![];
+    for item in Records::new(Reader::new(file, Framing::new(salt), HEADER as u64, MAX_RECORD), 0) {
+        match item? {
+            Item::Record { at, number, payload } => match Record::read(&payload) {
+                Some(record) => recovery.take(record),
+                None => damage.push(lost(path, at, payload.len() as u64, &(number..number + 1))),
+            },
+            Item::Lost { at, length, numbers } => damage.push(lost(path, at, length, &numbers)),
+            Item::Torn { length, at } => damage.push(format!(
+                "{}: the last {length} bytes, from byte {at} on, are no whole record: a write was interrupted there, or the end is damaged",
+                path.display()
+            )),
         }
-    }
-    if let Some((at, length)) = unread {
-        damage.push(format!(
-            "{}: the last {length} bytes, from byte {at} on, are no whole record: a write was interrupted there, or the end is damaged",
-            path.display()
-        ));
     }
     Ok(damage)
 }
 
-fn lost(path: &Path, at: u64, length: u64, first: u64, end: u64) -> String {
-    let records = match end.saturating_sub(first) {
+fn lost(path: &Path, at: u64, length: u64, numbers: &Range<u64>) -> String {
+    let first = numbers.start;
+    let records = match numbers.end.saturating_sub(first) {
         0 => "no record".to_owned(),
         1 => format!("record {first}"),
         count => format!("{count} records from record {first} on"),

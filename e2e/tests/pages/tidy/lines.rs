@@ -6,21 +6,23 @@ use super::source::{Source, shipped};
 
 /// Subjects, each with its folders and the most lines of code that they may have.
 const BUDGETS: &[(&str, &[&str], usize)] = &[
-    // 500 and the unfinished snapshots of sled.
-    ("accountservice", &["accountservice/"], 515),
+    // 500 and the unfinished snapshots of sled; 185 for a store that is read whole and compared with its mark, for the outbox of
+    // the version before, and for what `outbox list` shows of damage.
+    ("accountservice", &["accountservice/"], 700),
     // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
     ("vipservice", &["vipservice/"], 805),
     ("failpoint", &["common/failpoint/"], 60),
     ("contracts", &["common/contracts/"], 290),
-    // 330 and the line with the number of waiting messages.
-    ("outbox", &["common/outbox/"], 350),
+    // 330 and the line with the number of waiting messages; 100 for messages of any exchange, for what is damaged, unreadable or
+    // of an earlier version, and for `outbox_sync`.
+    ("outbox", &["common/outbox/"], 450),
     // 1,900 and the line for the end of a delivery that leads to no effect.
     ("messaging", &["common/messaging/"], 1910),
     ("queue-browser", &["common/queue-browser/"], 180),
     // 170 and reading from a place before the end, or from further back, and entries that are too large.
     ("streams", &["common/streams/"], 235),
     // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets.
-    ("service", &["common/service/"], 1125),
+    ("service", &["common/service/"], 1130),
     // 220, and the rule of every accept loop, which the tools use, too.
     ("accept", &["common/accept/"], 285),
     ("http-server", &["common/http-server/"], 110),
@@ -28,7 +30,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("telemetry", &["common/telemetry/"], 215),
     ("probe", &["common/probe/"], 60),
     ("output", &["common/output/"], 75),
-    ("frames", &["common/frames/"], 170),
+    // 170 and the numbers of the records that are missing.
+    ("frames", &["common/frames/"], 250),
+    ("journal", &["common/journal/"], 1215),
     // 1,420 and the flags that the help of a verb does not list.
     ("config with properties", &["common/config/", "common/properties/"], 1425),
     ("config-client", &["common/config-client/"], 250),
@@ -55,8 +59,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// for tests that take their ports for as long as they run; 120 for the queues of a swarm, a broker's second address, and
 /// permissions in the compose file; 240 for `check`, `break`, `mend` and `verify --freeze`; 330 for
 /// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
-/// 150 for expiration and exclusive consumers in the development broker.
-const WHOLE_REPOSITORY: usize = 39_070;
+/// 150 for expiration and exclusive consumers in the development broker; 2,050 for an outbox that survives a power loss and
+/// reports damage, and for a store of accounts that is never filled twice.
+const WHOLE_REPOSITORY: usize = 41_120;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
