@@ -148,7 +148,7 @@ async fn with_the_store_down_a_read_is_answered_503_and_not_404() {
 async fn with_publishing_refused_the_read_is_answered_and_its_notification_stays() {
     let app = TestApp::new();
     let mut client = MockMessagingClient::new();
-    client.expect_publish().times(1..).returning(|_, _, _| Err(PublishError::Nacked));
+    client.expect_publish_on_queue().times(1..).returning(|_, _| Err(PublishError::Nacked));
     let reads = async {
         assert_eq!(app.get("/accounts/10000").await.0, 200);
         assert_eq!(app.get("/accounts/10000").await.0, 200);
@@ -168,7 +168,7 @@ async fn with_publishing_refused_the_read_is_answered_and_its_notification_stays
 async fn a_plain_account_publishes_nothing() {
     let app = TestApp::new();
     let mut client = MockMessagingClient::new();
-    client.expect_publish().never();
+    client.expect_publish_on_queue().never();
     let reads = async {
         assert_eq!(app.get("/accounts/10001").await.0, 200);
         assert_eq!(app.ask(Method::HEAD, "/accounts/10000").await.0, 200);

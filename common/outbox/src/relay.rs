@@ -140,8 +140,9 @@ async fn send(client: &dyn MessagingClient, entry: Entry, is_new: bool) -> Resul
         let id = message.shown_id();
         tracing::info!(hop = 5, name = "outbox", message.id = id, "the relay publishes {id} to {target}");
     }
-    match mandatory {
-        true => client.publish(&exchange, &routing_key, message).instrument(span).await,
-        false => client.broadcast(&exchange, &routing_key, message).instrument(span).await,
+    match (exchange.as_str(), mandatory) {
+        ("", true) => client.publish_on_queue(&routing_key, message).instrument(span).await,
+        (_, true) => client.publish(&exchange, &routing_key, message).instrument(span).await,
+        (_, false) => client.broadcast(&exchange, &routing_key, message).instrument(span).await,
     }
 }

@@ -133,7 +133,7 @@ mod relaying {
         let tries = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
         let mut client = MockMessagingClient::new();
         let seen = Arc::clone(&tries);
-        client.expect_publish().returning(move |_, _, message| {
+        client.expect_publish_on_queue().returning(move |_, message| {
             let mut tries = seen.lock().unwrap();
             let n = tries.entry(message.id.clone().unwrap()).or_default();
             *n += 1;
@@ -230,10 +230,43 @@ mod relaying {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_goes_where_its_entry_says() {
+        let outbox = outbox(100);
+        let mut client = MockMessagingClient::new();
+        client.expect_publish_on_queue().withf(|queue, _| queue == "q").times(1).returning(|_, _| Ok(()));
+        let goes_to = |exchange: &str, key: &str| (exchange.to_owned(), key.to_owned());
+        let (routed, copied) = (goes_to("events", "a.b"), goes_to("all", ""));
+        let entry = |(exchange, routing_key): (String, String), mandatory| Entry {
+            exchange,
+            routing_key,
+            mandatory,
+            ..Entry::for_queue("", message(1))
+        };
+        for (to, mandatory) in [(routed.clone(), true), (copied.clone(), false)] {
+            outbox.append_entry(&entry(to, mandatory)).await.unwrap();
+        }
+        outbox.append("q", &message(2)).await.unwrap();
+        client
+            .expect_publish()
+            .withf(move |exchange, key, _| goes_to(exchange, key) == routed)
+            .times(1)
+            .returning(|_, _, _| Ok(()));
+        client
+            .expect_broadcast()
+            .withf(move |exchange, key, _| goes_to(exchange, key) == copied)
+            .times(1)
+            .returning(|_, _, _| Ok(()));
+        tokio::select! {
+            () = relay(&outbox, &client) => unreachable!("the relay goes on for ever"),
+            () = outbox.drained() => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_appended_while_the_relay_runs_is_sent_too() {
         let outbox = outbox(100);
         let mut client = MockMessagingClient::new();
-        client.expect_publish().times(3).returning(|_, _, _| Ok(()));
+        client.expect_publish_on_queue().times(3).returning(|_, _| Ok(()));
         let append = async {
             for n in 0..3 {
                 outbox.append("q", &message(n)).await.unwrap();
