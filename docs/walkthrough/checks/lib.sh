@@ -22,7 +22,7 @@ offer() {
         [ -z "$id" ] || ! curl -sS --fail "$VIPSERVICE/offers/$id" 2>/dev/null || return 0
         sleep 0.1
     done
-    not_yet "no offer after 10 s: cargo hops service logs --request $request"
+    not_yet "no offer after 10 s: cargo hops service logs --request $request (is a vipservice paused? cargo hops service ps vipservice)"
 }
 
 # Prints the JSON of a service's tasks that run.

@@ -23,6 +23,10 @@ fn main() -> std::io::Result<ExitCode> {
     if !cargo.status()?.success() {
         // These two verbs build, too, and would fail for the same reason.
         if !is_built || env::args_os().any(|word| word == "up" || word == "update") {
+            writeln!(
+                std::io::stderr(),
+                "error: this checkout does not compile, see above; what runs stays as it is"
+            )?;
             return Ok(ExitCode::FAILURE);
         }
         let warning =

@@ -150,7 +150,13 @@ impl Supervisor {
         let Some(pid) = pid else {
             let running: Vec<_> = tasks.iter().filter(|(_, pid)| pid.is_some()).collect();
             let names: Vec<_> = running.iter().map(|(slot, _)| format!("{name}.{slot}")).collect();
-            return Err(anyhow!("{name}.{slot} does not run; these tasks do: {}", names.join(", ")));
+            let others = match names.join(", ") {
+                names if names.is_empty() => {
+                    "no other task of the service does; `cargo hops service ps` shows why".into()
+                }
+                names => format!("these tasks do: {names}"),
+            };
+            return Err(anyhow!("{name}.{slot} does not run; {others}"));
         };
         kill_process(pid, Signal::KILL).with_context(|| format!("cannot kill {name}.{slot}"))?;
         Ok(format!("{name}.{slot} killed (process {})", pid.as_raw_nonzero()))

@@ -161,6 +161,13 @@ fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>) -> R
         screen.text("the rule makes no offer at this time: see the setting offer_hours");
         return Ok(());
     }
+    if seen.contains(&9) {
+        bail!(
+            "the offer is made, but no line of hops {missing:?} was logged within {} s of it: `cargo hops service logs` \
+             shows all lines",
+            LATE_LINES_TIMEOUT.as_secs_f32()
+        );
+    }
     bail!(
         "hops {missing:?} are missing after {} s: `cargo hops queues` shows where the message waits, \
          `cargo hops service logs` shows errors",
