@@ -105,7 +105,7 @@ impl Index {
     }
 }
 
-/// What is needed to read an entry, also when its segment has been dropped meanwhile.
+/// File and place of an entry, for reading it also when its segment has been dropped meanwhile.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) number: u64,

@@ -5,6 +5,7 @@
 //! - `manifest`: the small file by which a missing segment is noticed
 //! - `recovery`: reading all of them at the start
 //! - `index`: the places of the entries, in memory; bodies are read from the files
+//! - `queue`: entries and removals that wait to be written
 //! - `writer`: the thread that writes what many callers append, with one write and one `fdatasync` for all that wait
 //! - `disk`: the folder
 //!
@@ -17,6 +18,7 @@ mod segment;
 mod manifest;
 mod recovery;
 mod index;
+mod queue;
 mod writer;
 mod disk;
 
@@ -33,12 +35,13 @@ pub use self::segment::State;
 use self::{
     disk::{Directory, Folder},
     index::{Index, Reading},
+    queue::{Put, Queue},
     recovery::{KEPT, MAX_PAYLOAD, recover},
     segment::Record,
-    writer::{Put, Queue, Writer},
+    writer::Writer,
 };
 
-/// What is waited for before an entry is acknowledged.
+/// Place that an entry has reached when it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncTo {
     /// The disk: an acknowledged entry survives a power loss.
@@ -48,10 +51,10 @@ pub enum SyncTo {
     Os,
 }
 
-/// How a journal is written.
+/// Settings of a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What is waited for.
+    /// Place that an entry has reached when it is acknowledged.
     pub sync: SyncTo,
     /// Most entries that wait.
     pub max_waiting: usize,
@@ -67,7 +70,7 @@ impl Options {
     }
 }
 
-/// Why an entry is not in the journal.
+/// Reason for which an entry is not in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// So many entries wait, and no more may.
@@ -97,7 +100,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why an entry cannot be read, in a sentence.
+/// Reason for which an entry cannot be read, in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// It is not what was written.
@@ -119,7 +122,7 @@ pub struct Journal {
     kept: usize,
 }
 
-/// What callers and the writer share.
+/// State that callers and the writer share.
 #[derive(Debug)]
 struct Shared {
     /// The folder, for log lines.
@@ -130,7 +133,7 @@ struct Shared {
     /// Number of waiting entries, with those that are being written.
     waiting: watch::Sender<usize>,
     appended: Notify,
-    /// Why the last write failed.
+    /// Error of the last write.
     error: Mutex<Option<String>>,
 }
 

@@ -15,7 +15,7 @@ pub struct Settings {
     pub outbox_sync: SyncTo,
 }
 
-/// What is waited for before a message is acknowledged.
+/// Place that a message has reached when it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", rename_all = "lowercase")]
 pub enum SyncTo {
