@@ -66,9 +66,11 @@ async fn what_comes_on_a_closing_channel_is_ignored_except_a_close() {
 #[tokio::test]
 async fn a_channels_number_is_free_when_the_brokers_close_is_answered() {
     let mut wire = with_two_channels().await;
-    let sent = [(1, declare_passive("missing").class()), (1, close()), (1, channel::Open {}.class())];
+    let sent = [(1, declare_passive("missing").class()), (1, close())];
+    assert_eq!(answers(&mut wire, &sent, 2).await, [MISSING, "channel.close-ok"]);
+    // Not before those have come: RabbitMQ ends a channel that closes its connection with what it has not sent yet.
     let second = "connection 504 CHANNEL_ERROR - second 'channel.open' seen (20, 10)";
-    assert_eq!(answers(&mut wire, &sent, 3).await, [MISSING, "channel.close-ok", second]);
+    assert_eq!(answers(&mut wire, &[(1, channel::Open {}.class())], 1).await, [second]);
 }
 
 #[tokio::test]
