@@ -16,7 +16,7 @@ vm=${CARGO_TARGET_DIR:-target}/vm
 broker=hops-rabbitmq:4.3
 prefix=${HOPS_IMAGES:-hops}
 images=("$prefix/configserver" "$prefix/accountservice" "$prefix/vipservice" "$prefix/edge" "$broker")
-limit_minutes=${HOPS_VM_MINUTES:-15}
+limit_minutes=${HOPS_VM_MINUTES:-20}
 # Answered reads after which the power is cut, while more are on their way.
 reads=300
 
