@@ -24,6 +24,10 @@ use crate::{
     render::as_typed,
 };
 
+/// Error about a command that is not for a stack.
+const SWARM_VERBS: &str = "--swarm is for `cargo hops --swarm status`, `service logs`, `walk`, `verify`, `queues` and `live`, with \
+     the stack's own addresses; ./deploy.sh has the other commands for the stack";
+
 /// Runs the system of docker-compose.yml as processes of this machine, with Docker's verbs
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "cargo hops", bin_name = "cargo hops", arg_required_else_help = true)]
@@ -34,7 +38,8 @@ pub struct CommandLine {
     /// Prints JSON instead of text, one value per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Means the stack on Docker Swarm instead of the processes of this checkout; for `live` and `queues`
+    /// Means the stack on Docker Swarm instead of the processes of this checkout; for `status`, `service logs`, `walk`,
+    /// `verify`, `queues` and `live`
     #[arg(long, global = true)]
     pub swarm: bool,
 }
@@ -174,6 +179,20 @@ impl Verb {
         }
     }
 
+    /// Returns why there is no such command for a stack, if there is none.
+    fn swarm_problem(&self) -> Option<&'static str> {
+        match self {
+            Self::Live { .. } | Self::Status | Self::Walk { .. } => None,
+            Self::Queues { broker: None, .. } | Self::Service(ServiceVerb::Logs { .. }) => None,
+            Self::Verify(Verify { freeze: Some(_), .. }) => Some(
+                "--freeze is for processes: a swarm replaces a frozen container, since it fails its health check; \
+                 `cargo hops --swarm verify --kill NAME.N` kills one",
+            ),
+            Self::Verify(Verify { account_url: None, vip_url: None, broker: None, .. }) => None,
+            _ => Some(SWARM_VERBS),
+        }
+    }
+
     /// Returns true if the command needs the supervisor from the start.
     pub(crate) fn needs_supervisor(&self) -> bool {
         match self {
@@ -200,20 +219,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Com
     if let Some(verb) = Verb::of_own_process(&arguments) {
         return Ok(Some(CommandLine { verb, json: false, swarm: false }));
     }
+    let command = CommandLine::command();
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let is_unknown = |word: &str| word != "help" && command.find_subcommand(word).is_none();
+    if arguments.iter().any(|word| word == "--swarm")
+        && words.find(|word| !word.starts_with('-')).is_some_and(is_unknown)
+    {
+        return Err(Failure::Usage(SWARM_VERBS.into()));
+    }
     if let Some(advice) = arguments.get(1).and_then(|word| service_verb_advice(word.to_str()?)) {
         return Err(Failure::Usage(advice));
     }
     match CommandLine::try_parse_from(arguments) {
-        Ok(CommandLine { verb, swarm: true, .. })
-            if !matches!(verb, Verb::Live { .. } | Verb::Queues { broker: None, .. }) =>
-        {
-            Err(Failure::Usage(
-                "--swarm is for `cargo hops --swarm live` and `queues`; ./deploy.sh has the other commands \
-                 for the stack"
-                    .into(),
-            ))
+        Ok(command_line) => {
+            let problem = command_line.verb.swarm_problem().filter(|_| command_line.swarm);
+            problem.map_or(Ok(Some(command_line)), |problem| Err(Failure::Usage(problem.into())))
         }
-        Ok(command_line) => Ok(Some(command_line)),
         Err(help) if !help.use_stderr() || help.kind() == NoVerb => {
             output::print(&as_typed(&help.to_string()));
             Ok(None)

@@ -11,6 +11,7 @@
 //! - `command_lock`: one command at a time that starts or stops something
 //! - `signals`: signals that stop a command in the foreground
 //! - [`verbs`]: the commands
+//! - `swarm`: the stack on Docker Swarm
 //! - [`live`]: the page that shows the messages move
 //! - [`broker`], [`broker_url`], `dead_letters`, [`logs`], [`render`], [`cli`], [`failure`]: what the commands are made of
 //!
@@ -28,6 +29,7 @@ pub mod control;
 mod command_lock;
 mod signals;
 pub mod verbs;
+mod swarm;
 pub mod live;
 pub mod broker;
 pub mod broker_url;
@@ -47,6 +49,7 @@ use crate::{
     failure::{Failure, Result},
     project::Project,
     render::{Screen, as_typed},
+    verbs::Target,
 };
 
 /// Runs one command: all of `main` but its access to the environment.
@@ -86,7 +89,7 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         && options.account_url.is_some()
         && options.vip_url.is_some()
     {
-        return verbs::verify::verify(None, screen, options).await;
+        return verbs::verify::verify(None, false, screen, options).await;
     }
     let project = project?;
     // The socket's path is relative to the root, see `control::SOCKET`.
@@ -107,15 +110,16 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         Verb::Live { open, read_only } => verbs::live::live(&project, screen, open, read_only).await?,
         Verb::LiveServe { read_only } => live::run(project, read_only).await?,
         Verb::Down { all } => verbs::down::down(&project, screen, all).await?,
-        Verb::Verify(options) => return verbs::verify::verify(Some(&project), screen, &options).await,
-        Verb::Queues { verb, .. } if swarm => verbs::queues::of_swarm(project, screen, verb).await?,
+        Verb::Verify(options) => return verbs::verify::verify(Some(&project), swarm, screen, &options).await,
+        Verb::Queues { verb, .. } if swarm => verbs::queues::of_swarm(&project, screen, verb).await?,
         Verb::Queues { broker, verb } => {
             verbs::queues::queues(&project, screen, verb, broker.as_deref()).await?;
         }
         Verb::Service(ServiceVerb::Ls) => verbs::service::ls(screen).await?,
         Verb::Service(ServiceVerb::Ps { name }) => verbs::service::ps(screen, &name).await?,
         Verb::Service(ServiceVerb::Logs { names, follow, request, view }) => {
-            verbs::logs::logs(&project, screen, &names, follow, request.as_deref(), &view).await?;
+            let target = Target::find(&project, swarm).await?;
+            verbs::logs::logs(&target, screen, &names, follow, request.as_deref(), &view).await?;
         }
         Verb::Service(ServiceVerb::Scale { scales }) => {
             verbs::service::scale(&project, screen, &scales).await?
@@ -131,11 +135,14 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         Verb::Pause { task } => verbs::task::pause(screen, &task).await?,
         Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
         Verb::Read(options) => return verbs::read::read(&project, screen, &options).await,
-        Verb::Walk { account } => verbs::walk::walk(&project, screen, &account).await?,
+        Verb::Walk { account } => {
+            verbs::walk::walk(&Target::find(&project, swarm).await?, screen, &account).await?;
+        }
         Verb::Check { chapters, .. } => return verbs::check::check(&project, screen, &chapters).await,
         Verb::Break { guarantee } => verbs::guarantee::break_it(&project, screen, &guarantee)?,
         Verb::Mend => verbs::guarantee::mend(&project, screen)?,
         Verb::Tour => verbs::tour::tour(&project, screen).await?,
+        Verb::Status if swarm => verbs::status::of_swarm(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
         Verb::Env { .. } => verbs::env::env(&project, screen)?,
         Verb::New { name } => verbs::new::new(&project, screen, &name)?,

@@ -1,6 +1,10 @@
-//! Logs of the tasks: one file per process of a task, read while it grows.
+//! Logs of the tasks: one file per process of a task, read while it grows, or one container.
+//!
+//! - `containers`: logs of a stack's containers
 //!
 //! The services print JSON lines, because their output is not a terminal; this module formats them as text.
+
+mod containers;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +16,9 @@ use std::{
 use jiff::Timestamp;
 use output::printable;
 use serde_json::Value;
+
+pub(crate) use self::containers::ContainerLogs;
+use crate::failure::Result;
 
 /// Returns the log files of one task, `NAME.SLOT.TIME-ID.log`, in no particular order.
 #[must_use]
@@ -104,7 +111,41 @@ impl LogLine {
     }
 }
 
-/// Reader of the logs of some tasks, which returns each line once.
+/// Lines of the tasks of a system, each of which is returned once.
+#[derive(Debug)]
+pub(crate) enum Lines {
+    /// Lines of the processes of a checkout.
+    Files(Tail),
+    /// Lines of a stack.
+    Containers(ContainerLogs),
+}
+
+impl Lines {
+    /// Returns the lines that exist, in the order of their times.
+    pub(crate) async fn read_existing(&mut self) -> Result<Vec<LogLine>> {
+        match self {
+            Self::Files(tail) => Ok(tail.read_new()),
+            Self::Containers(logs) => logs.read_existing().await,
+        }
+    }
+
+    /// Returns the lines since the last call, in the order of their times.
+    pub(crate) fn read_new(&mut self) -> Vec<LogLine> {
+        match self {
+            Self::Files(tail) => tail.read_new(),
+            Self::Containers(logs) => logs.read_new(),
+        }
+    }
+
+    /// Ends the processes that read the lines.
+    pub(crate) async fn close(self) {
+        if let Self::Containers(logs) = self {
+            logs.close().await;
+        }
+    }
+}
+
+/// Reader of the log files of some tasks, which returns each line once.
 #[derive(Debug)]
 pub struct Tail {
     folder: PathBuf,

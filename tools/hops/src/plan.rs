@@ -323,12 +323,13 @@ impl ServicePlan {
         Ok(())
     }
 
-    /// Returns what runs: the image in the compose file, or the development broker where it stands for RabbitMQ.
+    /// Returns what runs: the image in the compose file, without the host of images that are built here, or the development broker
+    /// where it stands for RabbitMQ.
     #[must_use]
     pub fn shown_image(&self) -> &str {
         match self.kind {
             Kind::Broker => &self.binary,
-            Kind::Service => &self.image,
+            Kind::Service => self.image.strip_prefix("localhost/").unwrap_or(&self.image),
         }
     }
 

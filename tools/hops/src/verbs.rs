@@ -1,5 +1,6 @@
 //! The commands.
 //!
+//! - `target`: the system that a command means, of processes or on a swarm
 //! - [`up`], [`down`]: start and stop the system
 //! - [`mod@env`]: prints a shell's settings for this checkout's ports
 //! - [`mod@live`]: shows the page's address
@@ -16,6 +17,7 @@
 //! - [`guarantee`]: `break` and `mend`
 //! - [`mod@new`]: creates a service
 
+mod target;
 pub mod env;
 pub mod live;
 pub mod up;
@@ -38,6 +40,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, anyhow, bail};
 
+pub(crate) use self::target::Target;
 use crate::{
     command_lock::CommandLock,
     failure::Result,

@@ -36,7 +36,7 @@ pub enum ServiceVerb {
     },
     /// Prints the logs of the tasks
     Logs {
-        /// Service or task; all if none is named
+        /// Service or task; all if none is named, but of a stack only those of this repository
         #[arg(value_name = "NAME", value_parser = service_name)]
         names: Vec<String>,
         /// Continues until Ctrl-C

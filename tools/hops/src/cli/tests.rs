@@ -25,6 +25,8 @@ fn verbs_are_dockers() {
         ("hops up --no-live", Verb::Up(Up { no_live: true, ..Up::default() })),
         ("hops --swarm live", Verb::Live { open: false, read_only: false }),
         ("hops --swarm queues", Verb::Queues { broker: None, verb: None }),
+        ("hops --swarm status", Verb::Status),
+        ("hops --swarm walk 10001", Verb::Walk { account: "10001".into() }),
         ("hops live --open --read-only", Verb::Live { open: true, read_only: true }),
         ("hops service ls", Verb::Service(ServiceVerb::Ls)),
         ("hops service ps hops_vipservice", Verb::Service(ServiceVerb::Ps { name: "vipservice".into() })),
@@ -83,7 +85,7 @@ fn verbs_are_dockers() {
 
 #[test]
 fn without_a_verb_the_help_is_printed() {
-    for line in ["hops", "hops service"] {
+    for line in ["hops", "hops service", "hops --swarm help"] {
         assert_eq!(typed(line).unwrap(), None, "{line}");
     }
 }
@@ -165,7 +167,13 @@ fn a_wrong_command_line_is_one_line_that_says_what_to_type() {
         ("hops env --seat 0", "from 1 to 20"),
         ("hops env --seat 21", "from 1 to 20"),
         ("hops kill vipservice", "NAME.N"),
-        ("hops --swarm status", "./deploy.sh"),
+        ("hops --swarm scale vipservice=3", "./deploy.sh"),
+        ("hops scale --swarm vipservice=3", "./deploy.sh"),
+        ("hops --swarm queues pek", "; a similar subcommand exists: 'peek'"),
+        ("hops --swarm service scale vipservice=3", "./deploy.sh"),
+        ("hops --swarm service ls", "`service logs`"),
+        ("hops --swarm verify --vip-url http://localhost:1", "./deploy.sh"),
+        ("hops --swarm verify --freeze vipservice.1 --kill vipservice.1", "fails its health check"),
         ("hops --swarm queues --broker amqp://localhost", "./deploy.sh"),
         ("hops check", "required"),
         ("hops check four", "as in `cargo hops check 4`"),

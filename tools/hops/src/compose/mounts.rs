@@ -40,14 +40,18 @@ fn checked_target(node: &Node, target: String) -> Result<String> {
     Err(node.error(&format!("{problem}: `{target}`")))
 }
 
-/// Reads a volume: `source:target[:options]`, or the long form.
+/// Reads a volume: `source:target[:options]`, or the long form. Memory that stands for a folder concerns containers: `None`.
 pub(super) fn volume(
     node: &Node,
     known: &BTreeMap<String, String>,
     variables: &BTreeMap<String, String>,
-) -> Result<Volume> {
+) -> Result<Option<Volume>> {
     let (is_bind, source, target) = if node.is_map() {
-        let is_bind = node.required("type")?.word(&[("volume", false), ("bind", true)])?;
+        let types = [("volume", Some(false)), ("bind", Some(true)), ("tmpfs", None)];
+        let Some(is_bind) = node.required("type")?.word(&types)? else {
+            checked_target(node, node.required("target")?.text()?.to_owned())?;
+            return Ok(None);
+        };
         let source = if is_bind { Some(node.required("source")?) } else { node.get("source") };
         (is_bind, source.map(Node::text).transpose()?, node.required("target")?.text()?)
     } else {
@@ -80,7 +84,7 @@ pub(super) fn volume(
         Some(name) if known.contains_key(name) => VolumeSource::Named(name.to_owned()),
         Some(name) => return Err(node.error(&undeclared(name, "volumes"))),
     };
-    Ok(Volume { source, target })
+    Ok(Some(Volume { source, target }))
 }
 
 /// Replaces a `~` at the beginning of a path by the home folder.

@@ -94,7 +94,10 @@ fn service(
         secrets: file_mounts(node, "secrets", "/run/secrets/", |name| compose.secrets.contains_key(name))?,
         configs: file_mounts(node, "configs", "/", |name| compose.configs.contains_key(name))?,
         volumes: node.read("volumes", vec![], |node| {
-            node.list()?.iter().map(|node| volume(node, &compose.volumes, variables)).collect()
+            node.list()?
+                .iter()
+                .filter_map(|node| volume(node, &compose.volumes, variables).transpose())
+                .collect()
         })?,
     })
 }

@@ -1,50 +1,51 @@
-//! The stack on Docker Swarm, through the docker command and so with the rights of the person who types it.
+//! The stack on Docker Swarm as the page's system.
 //!
-//! - `docker`: the command, with services, containers and logs
-//! - `management`: the broker, which publishes no port: its management API is asked inside its container
 //! - `tasks`: tasks as events
 //!
-//! Logs come from each container, since `docker service logs --follow` stops after changes and forgets tasks that have
-//! ended. So events are those of the containers on this machine; the tasks of other nodes are shown with their states.
+//! Events are those of the containers on this machine; the tasks of other nodes are shown with their states.
 
-mod docker;
-mod management;
 mod tasks;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex as SyncMutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use live::{
     event::Queue,
     system::{Action, Description, Inputs, LogLine, System},
 };
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
-use self::{
-    docker::{EARLIER_LOGS, STACK, container_of, containers, docker, follow_log, named, services},
-    management::Management,
-    tasks::{task_changes, task_rows},
-};
+use self::tasks::task_changes;
 use super::{
     messages::{LISTED, queue},
     read, task_name,
 };
-use crate::{broker::WORK_QUEUE, failure::Result, logs, project::Project};
+use crate::{
+    broker::WORK_QUEUE,
+    failure::Result,
+    logs::ContainerLogs,
+    project::Project,
+    swarm::{Management, Stack, docker},
+};
 
-/// Time between two requests for containers and tasks, as each runs a process.
+/// Time between two readings of the lines that have come.
+const LOG_INTERVAL: Duration = Duration::from_millis(50);
+/// Logs from before the start of the page: those of the last minutes.
+const EARLIER_LOGS: SignedDuration = SignedDuration::from_mins(10);
+/// Time between two requests for the tasks, as each runs a process.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Stack that is deployed on the swarm of this machine.
 pub struct Swarm {
-    /// The stack's broker.
-    pub broker: Management,
+    stack: Stack,
+    broker: Management,
     client: reqwest::Client,
     broker_name: SyncMutex<String>,
 }
@@ -54,34 +55,36 @@ impl Swarm {
     ///
     /// # Errors
     /// It is not, or Docker does not answer.
-    pub async fn new(project: Project) -> Result<Self> {
-        if services().await?.is_empty() {
-            bail!("there is no stack {STACK} on this machine's swarm: `./deploy.sh` deploys it");
-        }
+    pub async fn new(project: &Project) -> Result<Self> {
+        let stack = Stack::of(project);
+        stack.deployed_services().await?;
         let client =
             reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).pool_max_idle_per_host(0);
         let client = client.build().unwrap_or_default();
-        Ok(Self { broker: Management::new(project), client, broker_name: SyncMutex::new("RabbitMQ".into()) })
+        let broker = Management::new(stack.clone());
+        Ok(Self { stack, broker, client, broker_name: SyncMutex::new("RabbitMQ".into()) })
     }
 
-    /// Follows the log of each container of our services, also of those that start later.
+    /// Returns the logs of our services, from before the start of the page, too.
+    fn logs(&self) -> ContainerLogs {
+        ContainerLogs::new(self.stack.clone(), &[], Timestamp::now().checked_sub(EARLIER_LOGS).ok())
+    }
+
     async fn follow_logs(&self, inputs: &Inputs) {
-        let (mut followed, mut followers) = (BTreeSet::new(), JoinSet::new());
+        let mut logs = self.logs();
         loop {
-            for container in containers().await.unwrap_or_default() {
-                if !container.task.starts_with("rabbitmq.") && followed.insert(container.id.clone()) {
-                    followers.spawn(follow_log(container, inputs.clone()));
-                }
+            for line in logs.read_new() {
+                inputs.line(&line.task, &line.text).await;
             }
-            while followers.try_join_next().is_some() {}
-            sleep(POLL_INTERVAL).await;
+            sleep(LOG_INTERVAL).await;
         }
     }
 
     async fn follow_tasks(&self, inputs: &Inputs) {
         let mut known = BTreeMap::new();
         loop {
-            if let Ok(rows) = task_rows().await {
+            let rows = async { self.stack.task_rows(&self.stack.services().await?).await };
+            if let Ok(rows) = rows.await {
                 for task in task_changes(&mut known, &rows) {
                     inputs.task(Timestamp::now(), task).await;
                 }
@@ -102,20 +105,16 @@ impl Swarm {
     async fn perform(&self, action: &Action) -> Result<String> {
         match action {
             Action::Scale { service, replicas } => {
-                let name = format!("{STACK}_{}={replicas}", named(service)?);
+                let name = format!("{}_{}={replicas}", self.stack.name, named(service)?);
                 docker(&["service", "scale", "--detach", &name]).await.map(|text| text.trim().to_owned())
             }
             Action::Kill { task } => {
                 let task = task_name(task)?.to_string();
-                let container = container_of(&task).await;
-                let container = container.with_context(|| format!("{task} does not run on this machine"))?;
-                docker(&["kill", "--signal", "KILL", &container]).await?;
+                let container = self.stack.kill(&task).await?;
                 Ok(format!("{task} killed (container {container:.12})"))
             }
             Action::RestartBroker {} => {
-                let container =
-                    container_of("rabbitmq.1").await.context("the broker does not run on this machine")?;
-                docker(&["kill", "--signal", "KILL", &container]).await?;
+                self.stack.kill("rabbitmq.1").await?;
                 Ok("the broker is killed, and the swarm starts it again".into())
             }
             Action::Cut {} => {
@@ -127,8 +126,8 @@ impl Swarm {
                 Ok(format!("{id} is in {WORK_QUEUE}"))
             }
             Action::Redrive {} => {
-                let all = containers().await?;
-                let container = all.iter().find(|container| container.task.starts_with("vipservice."));
+                let mut containers = self.stack.containers().await?.into_iter();
+                let container = containers.find(|it| it.is_running && it.service() == "vipservice");
                 let container = container.context("no vipservice runs on this machine")?;
                 let done =
                     docker(&["exec", &container.id, "/vipservice", "dead-letters", "redrive", "--all"])
@@ -146,27 +145,23 @@ impl System for Swarm {
         let paused = "a swarm replaces a paused container, since it fails its health check".to_owned();
         let settings = "config-repo is part of the stack: edit it, and type `./deploy.sh refresh`".to_owned();
         let disabled = [("pause", paused.clone()), ("unpause", paused), ("offer-text", settings)];
+        let (stack, account) =
+            (&self.stack.name, format!("127.0.0.1:{}/accounts/{{account}}", self.stack.account_port()));
+        let container = |task: &str| format!("$(docker ps --quiet --filter name={stack}_{task} | head -n 1)");
+        let kill = |task: &str| format!("docker kill --signal KILL {}", container(task));
+        let redrive = "/vipservice dead-letters redrive --all";
         let commands = [
-            ("curl", "curl 127.0.0.1:6767/accounts/{account}"),
-            ("read", "for n in $(seq {count}); do curl 127.0.0.1:6767/accounts/{account}; done"),
-            (
-                "rate",
-                "while sleep $(echo 1/{perSecond} | bc -l); do curl 127.0.0.1:6767/accounts/{account}; done",
-            ),
-            ("scale", "docker service scale hops_{service}={replicas}"),
-            ("kill", "docker kill --signal KILL $(docker ps --quiet --filter name=hops_{task}.)"),
-            (
-                "restart-broker",
-                "docker kill --signal KILL $(docker ps --quiet --filter name=hops_rabbitmq.1)",
-            ),
-            ("cut", "cargo hops --swarm queues cut"),
-            ("poison", "cargo hops --swarm queues poison"),
-            (
-                "redrive",
-                "docker exec $(docker ps --quiet --filter name=hops_vipservice | head -n 1) /vipservice dead-letters redrive --all",
-            ),
+            ("curl", format!("curl {account}")),
+            ("read", format!("for n in $(seq {{count}}); do curl {account}; done")),
+            ("rate", format!("while sleep $(echo 1/{{perSecond}} | bc -l); do curl {account}; done")),
+            ("scale", format!("docker service scale {stack}_{{service}}={{replicas}}")),
+            ("kill", kill("{task}.")),
+            ("restart-broker", kill("rabbitmq.1")),
+            ("cut", "cargo hops --swarm queues cut".into()),
+            ("poison", "cargo hops --swarm queues poison".into()),
+            ("redrive", format!("docker exec {} {redrive}", container("vipservice"))),
         ];
-        let commands = commands.map(|(name, command)| (name.to_owned(), command.to_owned())).into();
+        let commands = commands.map(|(name, command)| (name.to_owned(), command)).into();
         let broker_name = self.broker_name.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let broker = "amqp://rabbitmq:5672".to_owned();
         Description { kind: "swarm", broker, broker_name, commands, ..Description::default() }
@@ -186,27 +181,13 @@ impl System for Swarm {
     }
 
     async fn lines(&self, request: &str) -> Vec<LogLine> {
-        let containers = containers().await.unwrap_or_default();
-        let texts = containers.iter().map(async |container| {
-            let text = docker(&["logs", "--since", EARLIER_LOGS, &container.id]).await.unwrap_or_default();
-            (container.task.clone(), text)
-        });
-        let mut lines = vec![];
-        for (task, text) in join_all(texts).await {
-            let all = text.lines().map(|line| logs::LogLine::new(&task, line, None));
-            let of_request = all.filter(|line| line.belongs_to(request));
-            lines.extend(of_request.map(|line| LogLine {
-                at: line.at(),
-                text: line.formatted(),
-                task: task.clone(),
-            }));
-        }
-        lines.sort_by_key(|line| line.at);
-        lines
+        let lines = self.logs().read_existing().await.unwrap_or_default();
+        let of_request = lines.into_iter().filter(|line| line.belongs_to(request));
+        of_request.map(|line| LogLine { at: line.at(), text: line.formatted(), task: line.task }).collect()
     }
 
     async fn read(&self, account: &str, request: &str) -> Result<u16, String> {
-        read(&self.client, 6767, account, request).await
+        read(&self.client, self.stack.account_port(), account, request).await
     }
 
     async fn act(&self, action: &Action) -> Result<String, String> {
@@ -214,8 +195,28 @@ impl System for Swarm {
     }
 }
 
+/// Returns the name of a service of the stack, which goes into a command.
+fn named(service: &str) -> Result<&str> {
+    let is_name = service.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let is_name = is_name && service.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if is_name { Ok(service) } else { bail!("there is no service {service}") }
+}
+
 impl std::fmt::Debug for Swarm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Swarm").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_services_go_into_no_command() {
+        assert!(named("vipservice").is_ok());
+        for name in ["", "--help", "a b", "a=1", "../a"] {
+            assert!(named(name).is_err(), "{name}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub async fn live(project: &Project, screen: Screen, open: bool, read_only: bool
 /// # Errors
 /// There is no stack, or another program uses the port.
 pub async fn swarm(project: Project, screen: Screen, open: bool, read_only: bool) -> Result<()> {
-    let system = Arc::new(Swarm::new(project.clone()).await?);
+    let system = Arc::new(Swarm::new(&project).await?);
     state::prepare(&project)?;
     let mut opened = Ok(());
     let on_start = |address: &Address| {

@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::bail;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::service_of;
+use super::Target;
 use crate::{
-    cli::{LogView, TaskName},
+    cli::LogView,
     failure::Result,
-    logs::{LogLine, Tail},
-    project::Project,
+    logs::{Lines, LogLine},
     render::Screen,
-    state,
+    signals::StopSignals,
 };
 
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -20,47 +20,52 @@ const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Prints the logs of the tasks from the beginning, or a part of them.
 ///
 /// # Errors
-/// There is no such service.
-pub async fn logs(
-    project: &Project,
+/// There is no such service, or no line of the request.
+pub(crate) async fn logs(
+    target: &Target<'_>,
     screen: Screen,
     names: &[String],
     follow: bool,
     request: Option<&str>,
     view: &LogView,
 ) -> Result<()> {
-    let plan = state::load_plan(project)?;
-    for name in names {
-        let service = name.parse().map_or_else(|_| name.clone(), |task: TaskName| task.service);
-        service_of(&plan, &service)?;
-    }
     let is_wanted = |line: &LogLine| {
         request.is_none_or(|id| line.belongs_to(id))
             && view.since.is_none_or(|since| line.time >= Some(since))
     };
-    let mut tail = Tail::new(project.path("logs"), names);
-    let mut lines: Vec<_> = tail.read_new().into_iter().filter(is_wanted).collect();
+    let mut source = target.lines(&target.known_names(names)?, view.since);
+    let mut lines: Vec<_> = source.read_existing().await?.into_iter().filter(is_wanted).collect();
+    if let Some(request) = request.filter(|_| lines.is_empty() && !follow) {
+        bail!("no line of request {request}");
+    }
     if let Some(count) = view.tail {
         lines = last_of_each_task(lines, count);
     }
     lines.iter().for_each(|line| show(screen, line, view.timestamps));
-    if !follow {
-        return Ok(());
+    if follow {
+        let mut signals = StopSignals::listen()?;
+        tokio::select! {
+            () = follow_new(&mut source, screen, view.timestamps, is_wanted) => {}
+            _ = signals.received() => {}
+        }
     }
-    while !output::is_lost() {
-        sleep(LOG_POLL_INTERVAL).await;
-        tail.read_new()
-            .iter()
-            .filter(|line| is_wanted(line))
-            .for_each(|line| show(screen, line, view.timestamps));
-    }
+    source.close().await;
     Ok(())
 }
 
 /// Prints the lines that the tasks write from now on, if they are wanted, until nobody gets what is printed.
-pub(super) async fn follow_new(mut tail: Tail, screen: Screen, is_wanted: impl Fn(&LogLine) -> bool) {
+pub(super) async fn follow_new(
+    lines: &mut Lines,
+    screen: Screen,
+    with_times: bool,
+    is_wanted: impl Fn(&LogLine) -> bool,
+) {
     while !output::is_lost() {
-        tail.read_new().iter().filter(|line| is_wanted(line)).for_each(|line| show(screen, line, false));
+        lines
+            .read_new()
+            .iter()
+            .filter(|line| is_wanted(line))
+            .for_each(|line| show(screen, line, with_times));
         sleep(LOG_POLL_INTERVAL).await;
     }
 }

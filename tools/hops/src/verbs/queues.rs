@@ -8,11 +8,11 @@ use crate::{
     broker_url::BrokerUrl,
     cli::QueueVerb,
     failure::Result,
-    live::swarm::Swarm,
     plan::ADMIN_PORT,
     project::Project,
     render::Screen,
     state,
+    swarm::{Management, Stack},
 };
 
 /// Address of a broker and of its management API.
@@ -77,8 +77,10 @@ pub async fn queues(
 ///
 /// # Errors
 /// There is no such queue, no stack, or its broker does not run.
-pub async fn of_swarm(project: Project, screen: Screen, verb: Option<QueueVerb>) -> Result<()> {
-    let broker = Swarm::new(project).await?.broker;
+pub async fn of_swarm(project: &Project, screen: Screen, verb: Option<QueueVerb>) -> Result<()> {
+    let stack = Stack::of(project);
+    stack.deployed_services().await?;
+    let broker = Management::new(stack);
     match verb {
         None => show_list(screen, broker.all_queues().await?),
         Some(QueueVerb::Peek { name }) => {
@@ -92,7 +94,8 @@ pub async fn of_swarm(project: Project, screen: Screen, verb: Option<QueueVerb>)
     Ok(())
 }
 
-fn show_list(screen: Screen, mut queues: Vec<Queue>) {
+/// Prints a table of the queues, apart from those of one connection.
+pub(super) fn show_list(screen: Screen, mut queues: Vec<Queue>) {
     queues.retain(|queue| !queue.exclusive);
     if screen.json {
         return queues.iter().for_each(|queue| screen.value(queue));

@@ -1,9 +1,14 @@
 //! `status`: lists everything that runs, with its memory.
+//!
+//! - `swarm`: the same for the stack on Docker Swarm
+
+mod swarm;
 
 use std::{collections::BTreeMap, process::Command};
 
 use serde_json::json;
 
+pub(crate) use self::swarm::of_swarm;
 use crate::{
     control::status as ask_status,
     failure::Result,

@@ -20,7 +20,7 @@ use crate::{
     control::{Reply, Request, SOCKET, ask, status},
     failure::Result,
     live,
-    logs::{LogLine, Tail},
+    logs::{Lines, LogLine, Tail},
     plan::{Kind, Plan, plan},
     ports,
     project::Project,
@@ -117,7 +117,7 @@ async fn follow(
     let is_shown = |line: &LogLine| is_started.get() || !line.text.starts_with("error: ");
     let lines = async {
         match tail {
-            Some(tail) => super::logs::follow_new(tail, screen, is_shown).await,
+            Some(tail) => super::logs::follow_new(&mut Lines::Files(tail), screen, false, is_shown).await,
             None => std::future::pending().await,
         }
     };

@@ -2,28 +2,27 @@
 //!
 //! It compares sets of ids and never counts: one lost offer and one duplicate add up to a correct count.
 //! A read that is not answered with 200 promises nothing, and is repeated with a new id.
+//!
+//! - `system`: the system that is verified
+//! - `reads`: sends the reads
 
+mod system;
 mod reads;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use self::reads::Reads;
-use super::{
-    address, client,
-    queues::{BrokerAddress, broker_address},
-};
+use self::{reads::Reads, system::System};
 use crate::{
     cli::{TaskName, Verify},
-    control::{Request, ask, status},
+    control::{Request, ask},
     failure::{Failure, Result},
     project::Project,
     render::Screen,
-    state,
 };
 
 const QUEUE: &str = "vip_queue";
@@ -63,87 +62,59 @@ struct Offer {
 ///
 /// # Errors
 /// An offer is lost or duplicated, or a service cannot be reached.
-pub async fn verify(project: Option<&Project>, screen: Screen, options: &Verify) -> Result<(), Failure> {
-    let is_elsewhere = options.account_url.is_some() || options.vip_url.is_some();
-    let (account, vip) = match (&options.account_url, &options.vip_url, project) {
-        (Some(account), Some(vip), _) => (trimmed(account), trimmed(vip)),
-        (None, None, Some(project)) => {
-            super::require_up(project).await?;
-            let plan = state::load_plan(project)?;
-            (address(&plan, "accountservice")?, address(&plan, "vipservice")?)
-        }
-        _ => return Err(Failure::Usage("give both, --account-url and --vip-url".into())),
-    };
+pub async fn verify(
+    project: Option<&Project>,
+    is_swarm: bool,
+    screen: Screen,
+    options: &Verify,
+) -> Result<(), Failure> {
+    let system = System::find(project, is_swarm, options).await?;
     let (victim, frozen) = (options.kill.as_ref(), options.freeze.as_ref());
-    for task in victim.into_iter().chain(frozen).filter(|_| !is_elsewhere) {
-        must_run(task).await?;
-    }
-    // The broker of another deployment is known only if it was given.
-    let broker = match (is_elsewhere, &options.broker) {
-        (true, None) => None,
-        (_, url) => Some(broker_address(project.filter(|_| !is_elsewhere), url.as_deref()).await?),
-    };
-    let client = if is_elsewhere { reqwest::Client::builder().no_proxy() } else { client() };
-    let client =
-        client.pool_max_idle_per_host(0).timeout(Duration::from_secs(10)).build().unwrap_or_default();
+    let client = system.client().pool_max_idle_per_host(0).timeout(Duration::from_secs(10));
+    let client = client.build().unwrap_or_default();
 
-    let before = offers(&client, &vip, None).await?;
+    let before = offers(&client, &system, None).await?;
     let from = before.last().map(|offer| offer.offset);
-    let dead_before = ready(broker.as_ref(), DEAD_LETTER_QUEUE).await;
+    let dead_before = system.ready(DEAD_LETTER_QUEUE).await;
     let is_frozen = frozen.map(|task| format!(", {task} frozen")).unwrap_or_default();
     let is_killed = victim.map(|task| format!(", {task} killed in the middle")).unwrap_or_default();
+    let account = &system.account;
     screen.text(&format!("{} reads of {account}/accounts/10000{is_frozen}{is_killed}", options.reads));
     if let Some(TaskName { service, slot }) = frozen {
         ask(&Request::Pause { service: service.clone(), slot: *slot }, |_| true).await?;
     }
-    let reads = reads::read(&client, &account, options.reads as usize, victim, is_elsewhere).await;
+    let reads = reads::read(&client, &system, options.reads as usize, victim).await;
     if let Some(TaskName { service, slot }) = frozen.filter(|task| Some(*task) != victim) {
         ask(&Request::Unpause { service: service.clone(), slot: *slot }, |_| true).await?;
     }
     let reads = reads?;
 
     let patience = Duration::from_secs(options.patience);
-    let comparison = until_settled(&client, &vip, from, &reads, broker.as_ref(), patience).await?;
-    let dead_now = ready(broker.as_ref(), DEAD_LETTER_QUEUE).await;
+    let comparison = until_settled(&client, &system, from, &reads, patience).await?;
+    let dead_now = system.ready(DEAD_LETTER_QUEUE).await;
     let dead_lettered = dead_now.zip(dead_before).map(|(now, before)| now.saturating_sub(before));
-    report(screen, &reads, &comparison, dead_lettered)
-}
-
-/// Checks before the first read that a task is there.
-async fn must_run(task: &TaskName) -> Result<()> {
-    let services = status().await?.services;
-    let tasks: Vec<_> = services.iter().flat_map(|service| &service.tasks).map(|task| &task.name).collect();
-    if tasks.iter().any(|known| **known == task.to_string()) {
-        return Ok(());
-    }
-    let tasks: Vec<_> = tasks.into_iter().map(String::as_str).collect();
-    bail!("there is no task {task}; the tasks are {}", tasks.join(", "))
-}
-
-fn trimmed(url: &str) -> String {
-    url.trim_end_matches('/').to_owned()
+    report(screen, &reads, &comparison, dead_lettered, system.command())
 }
 
 /// Polls until each answered read has its offer and no more offers arrive, or until no offer has arrived for `patience`.
 async fn until_settled(
     client: &reqwest::Client,
-    vip: &str,
+    system: &System<'_>,
     from: Option<u64>,
     reads: &Reads,
-    broker: Option<&BrokerAddress>,
     patience: Duration,
 ) -> Result<Comparison> {
     let (mut last_count, mut moved) = (usize::MAX, Instant::now());
     loop {
-        let offers = offers(client, vip, from).await?;
+        let offers = offers(client, system, from).await?;
         let comparison = compare(reads, offers.iter().map(|offer| offer.request_id.as_str()));
         let has_moved = std::mem::replace(&mut last_count, offers.len()) != offers.len();
         if has_moved {
             moved = Instant::now();
         }
         // A message in the queue could still become a duplicate; so could one in a broker that is down.
-        let is_complete = comparison.lost.is_empty() && !has_moved;
-        if is_complete && (broker.is_none() || ready(broker, QUEUE).await == Some(0)) {
+        let is_complete = comparison.lost.is_empty() && !has_moved && moved.elapsed() >= system.lag();
+        if is_complete && (!system.has_broker() || system.ready(QUEUE).await == Some(0)) {
             return Ok(comparison);
         }
         if moved.elapsed() > patience {
@@ -165,7 +136,8 @@ fn compare<'a>(reads: &Reads, offers: impl Iterator<Item = &'a str>) -> Comparis
 
 /// Returns all offers after an offset, page by page. Retries: a replica may have been killed, or may still replay the
 /// stream.
-async fn offers(client: &reqwest::Client, vip: &str, from: Option<u64>) -> Result<Vec<Offer>> {
+async fn offers(client: &reqwest::Client, system: &System<'_>, from: Option<u64>) -> Result<Vec<Offer>> {
+    let (vip, hops) = (&system.vip, system.command());
     let deadline = Instant::now() + RETRY_TIMEOUT;
     let (mut offers, mut after) = (vec![], from);
     loop {
@@ -183,16 +155,11 @@ async fn offers(client: &reqwest::Client, vip: &str, from: Option<u64>) -> Resul
                 after = Some(next);
             }
             Err(error) if Instant::now() > deadline => {
-                return Err(anyhow!("{url}: {error}; `cargo hops status` shows the state of each task"));
+                return Err(anyhow!("{url}: {error}; `{hops} status` shows the state of each task"));
             }
             Err(_) => sleep(POLL_INTERVAL).await,
         }
     }
-}
-
-/// Counts the ready messages of a queue; `None` if the broker is not known or cannot be reached.
-async fn ready(broker: Option<&BrokerAddress>, queue: &str) -> Option<u32> {
-    Some(broker?.ready(queue).await.ok()?.unwrap_or(0))
 }
 
 fn report(
@@ -200,6 +167,7 @@ fn report(
     reads: &Reads,
     comparison: &Comparison,
     dead_lettered: Option<u32>,
+    hops: &str,
 ) -> Result<(), Failure> {
     let Comparison { offers, duplicates, lost } = comparison;
     let (answered, unanswered) = (reads.answered.len(), reads.sent.len() - reads.answered.len());
@@ -213,7 +181,7 @@ fn report(
     }));
     for (what, ids) in [("LOST", lost), ("duplicate", duplicates)] {
         ids.iter()
-            .for_each(|id| screen.text(&format!("{what}: {id} (`cargo hops service logs --request {id}`)")));
+            .for_each(|id| screen.text(&format!("{what}: {id} (`{hops} service logs --request {id}`)")));
     }
     if unanswered > 0 {
         screen.text(&format!(

@@ -8,13 +8,11 @@ use output::printable;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{address, client};
+use super::{Target, client};
 use crate::{
     failure::Result,
-    logs::{LogLine, Tail},
-    project::Project,
+    logs::{Lines, LogLine},
     render::Screen,
-    state,
 };
 
 /// Time within which all hops must be logged, even if the services have to reconnect to the broker.
@@ -32,19 +30,22 @@ const TEXT_BEGINS_AT: usize = 41;
 ///
 /// # Errors
 /// The read fails, or a hop is missing; the error says what to type.
-pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()> {
-    let plan = state::load_plan(project)?;
-    let url = format!("{}/accounts/{account}", address(&plan, "accountservice")?);
-    let id = format!("walk-{:08x}", rand::random::<u32>());
-    let mut tail = Tail::new(project.path("logs"), &[]);
-    tail.skip();
+pub(crate) async fn walk(target: &Target<'_>, screen: Screen, account: &str) -> Result<()> {
+    let url = format!("{}/accounts/{account}", target.address("accountservice")?);
+    let mut lines = target.new_lines();
+    let walked = follow_read(screen, &url, &mut lines, target.command()).await;
+    lines.close().await;
+    walked
+}
 
+async fn follow_read(screen: Screen, url: &str, lines: &mut Lines, hops: &str) -> Result<()> {
+    let id = format!("walk-{:08x}", rand::random::<u32>());
     screen.text(&format!("curl -H 'x-request-id: {id}' {url}"));
     let (sent, started) = (Timestamp::now(), Instant::now());
     let client = client().timeout(WALK_TIMEOUT).build().unwrap_or_default();
-    let answer = client.get(&url).header("x-request-id", &id).send().await;
+    let answer = client.get(url).header("x-request-id", &id).send().await;
     let answer = answer
-        .with_context(|| format!("cannot reach {url} (`cargo hops status` shows whether the task runs)"))?;
+        .with_context(|| format!("cannot reach {url} (`{hops} status` shows whether the task runs)"))?;
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     // Shown unchanged, as curl shows it.
     let text = answer.text().await.unwrap_or_default();
@@ -58,7 +59,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     let mut is_hint_shown = false;
     let deadline = Instant::now() + WALK_TIMEOUT;
     loop {
-        for line in tail.read_new().iter().filter(|line| line.field("request") == id && line.hop().is_some())
+        for line in lines.read_new().iter().filter(|line| line.field("request") == id && line.hop().is_some())
         {
             rows.show(line);
             seen.extend(line.hop());
@@ -76,7 +77,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
             break;
         }
         if started.elapsed() > HINT_AFTER && !std::mem::replace(&mut is_hint_shown, true) {
-            screen.text("... the message waits: `cargo hops queues` shows where");
+            screen.text(&format!("... the message waits: `{hops} queues` shows where"));
         }
         sleep(LOG_POLL_INTERVAL).await;
     }
@@ -84,7 +85,7 @@ pub async fn walk(project: &Project, screen: Screen, account: &str) -> Result<()
     screen.text("");
     screen.text(&format!("answered {status} after {:.1} ms: {text}", took.as_secs_f64() * 1000.0));
     screen.value(&json!({"request": id, "status": status, "answer": body, "hops": seen}));
-    verdict(screen, status, &body, &seen)
+    verdict(screen, status, &body, &seen, hops)
 }
 
 /// Table of a walk: the hops, and the answer where it was given.
@@ -143,10 +144,11 @@ fn shortened(text: &str, id: &str) -> String {
     }
 }
 
-fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>) -> Result<()> {
+/// Says what is missing; `hops` is the beginning of the commands that help.
+fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>, hops: &str) -> Result<()> {
     if body["vip"] != json!(true) {
         let why = if status == 200 { "this account is not a VIP's" } else { "no account was read" };
-        screen.text(&format!("{why}, so the walk ends here: `cargo hops walk 10000` goes further"));
+        screen.text(&format!("{why}, so the walk ends here: `{hops} walk 10000` goes further"));
         return Ok(());
     }
     let missing: Vec<_> = (1..=9).filter(|hop| !seen.contains(hop)).collect();
@@ -163,14 +165,14 @@ fn verdict(screen: Screen, status: u16, body: &Value, seen: &BTreeSet<u64>) -> R
     }
     if seen.contains(&9) {
         bail!(
-            "the offer is made, but no line of hops {missing:?} was logged within {} s of it: `cargo hops service logs` \
+            "the offer is made, but no line of hops {missing:?} was logged within {} s of it: `{hops} service logs` \
              shows all lines",
             LATE_LINES_TIMEOUT.as_secs_f32()
         );
     }
     bail!(
-        "hops {missing:?} are missing after {} s: `cargo hops queues` shows where the message waits, \
-         `cargo hops service logs` shows errors",
+        "hops {missing:?} are missing after {} s: `{hops} queues` shows where the message waits, \
+         `{hops} service logs` shows errors",
         WALK_TIMEOUT.as_secs()
     )
 }

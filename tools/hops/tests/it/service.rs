@@ -175,10 +175,14 @@ async fn logs_are_found_by_service_and_by_request() {
     assert_eq!(Reply::of(request).await.unwrap().status, 200);
     // Hop 6, the confirm, may come after hop 9: two services write at the same time.
     until("all nine hops of the request", PATIENCE, async || {
-        let logs = checkout.hops(&["service", "logs", "--request", "find-me"]).ok();
+        let logs = checkout.hops(&["service", "logs", "--request", "find-me"]).out;
         (1..=9).all(|hop| logs.contains(&format!("hop={hop} "))).then_some(())
     })
     .await;
+    for words in [&["--request", "find-nobody"][..], &["--json", "--request", "find-me", "configserver"]] {
+        let error = checkout.hops(&[&["service", "logs"][..], words].concat());
+        assert!(error.out.is_empty() && error.failed().contains("no line of request find-"), "{words:?}");
+    }
     let own = checkout.hops(&["service", "logs", "vipservice"]).ok();
     assert!(own.contains("hop=7") && !own.contains("hop=1 "), "{own}");
     assert!(checkout.hops(&["service", "logs", "nobody"]).failed().contains("accountservice"));

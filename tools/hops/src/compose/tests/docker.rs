@@ -212,7 +212,7 @@ fn view_of_docker(answer: &str) -> Value {
             ],
             "secrets": mounts("secrets", "/run/secrets/"),
             "configs": mounts("configs", "/"),
-            "volumes": list(&service["volumes"]).iter().map(volume).collect::<Value>(),
+            "volumes": list(&service["volumes"]).iter().filter(|volume| volume["type"] != "tmpfs").map(volume).collect::<Value>(),
         })
     };
     let each = |key: &str, read: &dyn Fn(&str, &Value) -> Value| {

@@ -4,40 +4,7 @@ use std::collections::BTreeMap;
 
 use live::event::Task;
 
-use super::docker::{STACK, docker, services};
-use crate::failure::Result;
-
-/// Row of `docker service ps`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TaskRow {
-    id: String,
-    name: String,
-    image: String,
-    node: String,
-    desired: String,
-    current: String,
-    error: String,
-}
-
-pub(super) async fn task_rows() -> Result<Vec<TaskRow>> {
-    let names: Vec<_> = services().await?.iter().map(|name| format!("{STACK}_{name}")).collect();
-    if names.is_empty() {
-        return Ok(vec![]);
-    }
-    let format =
-        "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}";
-    let mut arguments = vec!["service", "ps", "--no-trunc", "--format", format];
-    arguments.extend(names.iter().map(String::as_str));
-    Ok(docker(&arguments).await?.lines().filter_map(task_row).collect())
-}
-
-fn task_row(line: &str) -> Option<TaskRow> {
-    let cells: Vec<_> = line.split('\t').map(str::to_owned).collect();
-    let [id, name, image, node, desired, current, error] = cells.try_into().ok()?;
-    // An earlier task of a slot is indented, as in ` \_ hops_vipservice.1`.
-    let name = name.trim_start_matches([' ', '\\', '_']).strip_prefix(STACK)?.strip_prefix('_')?.to_owned();
-    Some(TaskRow { id, name, image, node, desired, current, error })
-}
+use crate::swarm::TaskRow;
 
 /// Returns the tasks that have changed since the last call.
 pub(super) fn task_changes(known: &mut BTreeMap<String, Task>, rows: &[TaskRow]) -> Vec<Task> {
@@ -61,67 +28,30 @@ pub(super) fn task_changes(known: &mut BTreeMap<String, Task>, rows: &[TaskRow])
 }
 
 fn shown(row: &TaskRow) -> Option<Task> {
-    let (service, slot) = row.name.rsplit_once('.')?;
-    // A swarm calls a task running when its health check has succeeded.
-    let state = match (row.current.split(' ').next()?, row.desired.as_str()) {
-        ("Running", "Running") => "ready",
-        ("Running", _) => "stopping",
-        ("Failed" | "Rejected" | "Shutdown" | "Complete" | "Remove" | "Orphaned", _) => "gone",
-        (_, "Running" | "Ready") => "starting",
-        _ => "gone",
-    };
-    // The image without its digest.
-    let image = row.image.split('@').next().unwrap_or_default().to_owned();
+    let (service, slot) = row.place()?;
     Some(Task {
-        task: row.name.clone(),
+        task: row.task.clone(),
         service: service.to_owned(),
-        slot: slot.parse().ok()?,
+        slot,
         process: row.id.clone(),
-        state: state.into(),
+        state: row.state().into(),
         pid: None,
-        image: Some(image),
+        image: Some(row.image.clone()),
         node: Some(row.node.clone()).filter(|node| !node.is_empty()),
-        error: Some(row.error.trim_matches('"').to_owned()).filter(|error| !error.is_empty()),
+        error: row.error.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_of_docker_are_tasks_with_node_and_image() {
-        let row = |line| task_row(line).and_then(|row| shown(&row));
-        let task = row(
-            "abc\thops_vipservice.2\thops/vipservice:12ab@sha256:00\tnode1\tRunning\tRunning 3 seconds ago\t",
-        )
-        .unwrap();
-        assert_eq!((task.task.as_str(), task.slot, task.state.as_str()), ("vipservice.2", 2, "ready"));
-        assert_eq!(
-            (task.image.as_deref(), task.node.as_deref()),
-            (Some("hops/vipservice:12ab"), Some("node1"))
-        );
-        for (desired, current, state) in [
-            ("Running", "Starting 1 second ago", "starting"),
-            ("Ready", "Assigned 1 second ago", "starting"),
-            ("Shutdown", "Running 1 second ago", "stopping"),
-            ("Shutdown", "Failed 5 seconds ago", "gone"),
-            ("Shutdown", "Shutdown 5 seconds ago", "gone"),
-            ("Running", "Failed 5 seconds ago", "gone"),
-        ] {
-            let line =
-                format!("abc\t \\_ hops_a.1\ti\tn\t{desired}\t{current}\t\"task: non-zero exit (137)\"");
-            let task = task_row(&line).and_then(|row| shown(&row)).unwrap();
-            assert_eq!((task.task.as_str(), task.state.as_str()), ("a.1", state), "{line}");
-            assert_eq!(task.error.as_deref(), Some("task: non-zero exit (137)"));
-        }
-        assert_eq!(task_row("abc\tother_a.1\ti\tn\tRunning\tRunning\t"), None);
-    }
+    use crate::swarm::Stack;
 
     #[test]
     fn changes_of_tasks_are_reported_once() {
         let row = |id: &str, current: &str| {
-            task_row(&format!("{id}\thops_a.1\ti\tn\tRunning\t{current} now\t")).unwrap()
+            let line = format!("{id}\thops_a.1\ti\tn\tRunning\t{current} now\t");
+            Stack::default().task_row(&line).unwrap()
         };
         let mut known = BTreeMap::new();
         let mut check = |rows: &[TaskRow], expected: &[(&str, &str)]| {

@@ -2,24 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    process::Command,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use super::RETRY_TIMEOUT;
-use crate::{
-    cli::TaskName,
-    control::{Request, ask},
-    failure::Result,
-};
+use super::{RETRY_TIMEOUT, system::System};
+use crate::{cli::TaskName, failure::Result};
 
 const CONCURRENT_READS: usize = 8;
 const RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -40,11 +35,11 @@ pub(super) struct Reads {
 /// Sends reads until `count` of them are answered with 200, and kills `victim` after half of them.
 pub(super) async fn read(
     client: &reqwest::Client,
-    account: &str,
+    system: &System<'_>,
     count: usize,
     victim: Option<&TaskName>,
-    is_elsewhere: bool,
 ) -> Result<Reads> {
+    let (account, hops) = (&system.account, system.command());
     let (reads, slots) = (Arc::<Mutex<Reads>>::default(), Arc::new(Semaphore::new(count)));
     let mut tasks = JoinSet::new();
     for _ in 0..CONCURRENT_READS.min(count) {
@@ -71,14 +66,14 @@ pub(super) async fn read(
                 () = sleep(PROGRESS_POLL_INTERVAL) => {}
             }
         }
-        kill(victim, is_elsewhere).await?;
+        system.kill(victim).await?;
     }
     while tasks.join_next().await.is_some() {}
     let reads = std::mem::take(&mut *reads.lock().unwrap_or_else(PoisonError::into_inner));
     if reads.answered.len() < count {
         let why = reads.last_error.unwrap_or_default();
         bail!(
-            "{account} has not answered with 200 for {} s: {why}; `cargo hops status` shows the state of each task",
+            "{account} has not answered with 200 for {} s: {why}; `{hops} status` shows the state of each task",
             RETRY_TIMEOUT.as_secs()
         );
     }
@@ -100,24 +95,4 @@ async fn read_once(client: &reqwest::Client, url: &str, reads: &Mutex<Reads>) ->
     };
     locked().last_error = Some(error);
     false
-}
-
-/// Has the supervisor kill the task, or Docker if the system is a stack on a swarm.
-async fn kill(TaskName { service, slot }: &TaskName, is_elsewhere: bool) -> Result<()> {
-    if !is_elsewhere {
-        return ask(&Request::Kill { service: service.clone(), slot: *slot }, |_| true).await.map(drop);
-    }
-    let name = format!("name=^/?hops_{service}\\.{slot}\\.");
-    let found = Command::new("docker").args(["ps", "--quiet", "--filter", &name]).output();
-    let found = found.context("cannot run docker, which is to kill the task")?;
-    let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let container = found.lines().next().with_context(|| {
-        format!("no container hops_{service}.{slot} runs on this machine: `docker service ps hops_{service}`")
-    })?;
-    let killed = Command::new("docker").args(["kill", "--signal", "KILL", container]).output();
-    let killed = killed.context("cannot run docker, which is to kill the task")?;
-    match killed.status.success() {
-        true => Ok(()),
-        false => bail!("cannot kill {service}.{slot}: {}", String::from_utf8_lossy(&killed.stderr).trim()),
-    }
 }
