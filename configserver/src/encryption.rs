@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service::http::{Access, Problem};
 use spring::{
-    cipher::{CIPHER, Decryption, Key, split_prefixes},
+    cipher::{CIPHER, Decryption, Keys},
     request::check_names,
 };
 
@@ -38,7 +38,8 @@ use spring::{
 pub struct Settings {
     /// The password of `{cipher}` values (default none) [encrypt.key]
     pub encrypt_key: Option<Secret>,
-    /// A file that holds that password, such as a Docker secret
+    /// A file that holds that password, such as a Docker secret; each further line, NAME:PASSWORD, is a newer key, and the last one
+    /// encrypts
     pub encrypt_key_file: Option<SecretFile>,
     /// The salt of the password, in hexadecimal (default deadbeef) [encrypt.salt]
     pub encrypt_salt: String,
@@ -65,16 +66,16 @@ impl Default for Settings {
 impl Section for Settings {}
 
 impl Settings {
-    /// Returns the treatment of `{cipher}` values, with the key derived.
+    /// Returns the treatment of `{cipher}` values, with the keys derived.
     ///
     /// # Errors
     /// A key or a salt that cannot be used, or a file that cannot be read.
     pub fn decryption(&self) -> Result<Decryption, String> {
         let (password, file) = (self.encrypt_key.as_ref(), self.encrypt_key_file.as_ref());
         let password = Secret::given_or_in_file("encrypt_key", password, file)?;
-        let key = password.map(|password| Key::derive(password.expose(), &self.encrypt_salt));
-        let key = key.transpose().map_err(|e| e.to_string())?;
-        Ok(Decryption { enabled: self.encrypt_enabled, key, prefix_invalid: self.encrypt_prefix_invalid })
+        let keys = password.map(|password| Keys::derive(password.expose(), &self.encrypt_salt));
+        let keys = keys.transpose().map_err(|e| e.to_string())?;
+        Ok(Decryption { enabled: self.encrypt_enabled, keys, prefix_invalid: self.encrypt_prefix_invalid })
     }
 }
 
@@ -82,28 +83,28 @@ impl Settings {
 const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in the environment";
 
 /// Function that encrypts or decrypts a text.
-type Work = fn(&Key, &str) -> Option<String>;
+type Work = fn(&Keys, &str) -> Option<String>;
 
 /// Returns the routes. A client without access is answered 403, except by `/key`.
-pub fn router(key: Option<Key>, access: Access) -> Router {
-    let routes = [("/encrypt", encrypted as Work), ("/decrypt", decrypted)].into_iter();
+pub fn router(keys: Option<Keys>, access: Access) -> Router {
+    let routes = [("/encrypt", encrypted as Work), ("/decrypt", Keys::decrypt)].into_iter();
     let routes = routes.fold(Router::new(), |routes, (path, work)| {
         let handler =
-            post(async move |State(key): State<Arc<Option<Key>>>, headers: HeaderMap, body: Bytes| {
-                answer(work, key.as_ref().as_ref(), &headers, &body)
+            post(async move |State(keys): State<Arc<Option<Keys>>>, headers: HeaderMap, body: Bytes| {
+                answer(work, keys.as_ref().as_ref(), &headers, &body)
             });
         routes.route(path, handler.clone()).route(&format!("{path}/{{application}}/{{profiles}}"), handler)
     });
     let routes = routes
-        .route("/encrypt/status", get(async |State(key): State<Arc<Option<Key>>>| status(key.is_some())));
+        .route("/encrypt/status", get(async |State(keys): State<Arc<Option<Keys>>>| status(keys.is_some())));
     access
-        .guard(routes.with_state(Arc::new(key)))
+        .guard(routes.with_state(Arc::new(keys)))
         .route("/key", get(no_public_key))
         .route("/key/{application}/{profiles}", get(no_public_key))
         .layer(from_fn(with_names))
 }
 
-/// Checks the names in an address. They do not choose among keys, as there is one, but they must be valid.
+/// Checks the names in an address. They do not choose among keys, but they must be valid.
 async fn with_names(request: Request, next: Next) -> Result<Response, Problem> {
     // As the client sent them: axum would decode them, and a name with an encoded slash is not valid.
     let segments: Vec<_> = request.uri().path().split('/').collect();
@@ -113,20 +114,20 @@ async fn with_names(request: Request, next: Next) -> Result<Response, Problem> {
     Ok(next.run(request).await)
 }
 
-/// Answers that there is no public key: the only key is symmetric.
+/// Answers that there is no public key: the keys are symmetric.
 async fn no_public_key() -> Response {
     description(StatusCode::NOT_FOUND, "NOT_FOUND", "No public key available")
 }
 
-fn answer(work: Work, key: Option<&Key>, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
+fn answer(work: Work, keys: Option<&Keys>, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.ok_or_else(|| Problem::bad_request("send a Content-Type: text/plain"))?;
     let body = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     if body.is_empty() {
         return Err(Problem::bad_request("the body is empty: send the text"));
     }
-    let Some(key) = key else { return Ok(status(false)) };
-    Ok(match work(key, &unwrapped(kind, body)) {
+    let Some(keys) = keys else { return Ok(status(false)) };
+    Ok(match work(keys, &unwrapped(kind, body)) {
         Some(text) => ([(header::CONTENT_TYPE, "text/plain;charset=UTF-8")], text).into_response(),
         None => description(StatusCode::BAD_REQUEST, "INVALID", "Text not encrypted with this key"),
     })
@@ -143,14 +144,8 @@ fn unwrapped(kind: &str, body: &str) -> String {
     percent_decode_str(&body).decode_utf8_lossy().into_owned()
 }
 
-/// Encrypts a text, and keeps its prefixes.
-fn encrypted(key: &Key, text: &str) -> Option<String> {
-    let (prefixes, plain) = split_prefixes(text);
-    Some(format!("{prefixes}{}", key.encrypt(plain, rand::random())))
-}
-
-fn decrypted(key: &Key, text: &str) -> Option<String> {
-    key.decrypt(split_prefixes(text).1)
+fn encrypted(keys: &Keys, text: &str) -> Option<String> {
+    keys.encrypt(text, rand::random())
 }
 
 fn status(has_key: bool) -> Response {
@@ -177,22 +172,22 @@ pub fn commands() -> [Command; 2] {
 /// # Errors
 /// There is no key, the input is not UTF-8, or the text was not encrypted with this key.
 pub fn run(verb: &str, settings: &Settings) -> Result<(), String> {
-    let key = settings.decryption()?.key.ok_or(NO_KEY)?;
+    let keys = settings.decryption()?.keys.ok_or(NO_KEY)?;
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
-    output::lines(&shell(verb, &key, &text)?);
+    output::lines(&shell(verb, &keys, &text)?);
     Ok(())
 }
 
 /// Encrypts or decrypts a text of a shell, which adds a newline at its end.
-fn shell(verb: &str, key: &Key, text: &str) -> Result<String, String> {
+fn shell(verb: &str, keys: &Keys, text: &str) -> Result<String, String> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if verb == "encrypt" {
-        return encrypted(key, text).ok_or_else(|| "cannot be encrypted".into());
+        return encrypted(keys, text).ok_or_else(|| "there is no key of this name".into());
     }
     let text = text.trim();
-    decrypted(key, text.strip_prefix(CIPHER).unwrap_or(text))
+    keys.decrypt(text.strip_prefix(CIPHER).unwrap_or(text))
         .ok_or_else(|| "the text was not encrypted with this key".into())
 }
 

@@ -121,7 +121,7 @@ pub async fn run(
     let health = Arc::new(health.with_shown("broker", health::broker(&client)));
     let checking = folder.run(stop);
 
-    let encryption = encryption::router(server.key(), access);
+    let encryption = encryption::router(server.keys(), access);
     let routes = routes::router(server, encryption, Arc::clone(&health)).merge(monitor::router(monitor));
     let parts = Parts { routes, body_limit: BODY_LIMIT, ..Parts::new(client, health) };
     tokio::join!(app.run(parts), OptionFuture::from(watch), checking, announcing).0

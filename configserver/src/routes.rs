@@ -21,7 +21,7 @@ use serde_json::json;
 use service::http::{Health, hosts};
 use spring::{
     Properties, PropertySource, Scalar,
-    cipher::{Decryption, Key},
+    cipher::{Decryption, Keys},
     document,
     environment::{FileError, Plan},
     json::{self, Environment},
@@ -123,10 +123,10 @@ impl Server {
         })
     }
 
-    /// Returns the key of encrypted values.
+    /// Returns the keys of encrypted values.
     #[must_use]
-    pub fn key(&self) -> Option<Key> {
-        self.decryption.key.clone()
+    pub fn keys(&self) -> Option<Keys> {
+        self.decryption.keys.clone()
     }
 
     /// Checks that the client may read the configuration. With a password it needs nothing else, since no page of elsewhere

@@ -1,4 +1,4 @@
-//! Encryption with one key, and the decryption of `{cipher}` values.
+//! Encryption, and the decryption of `{cipher}` values.
 //!
 //! The algorithm is that of Spring Security's `Encryptors.text`: PBKDF2 with HMAC-SHA1 derives the key, AES-256-CBC
 //! encrypts, and the text is the hexadecimal of the initialization vector and the encrypted bytes. Only the padding
@@ -32,11 +32,14 @@ pub enum KeyError {
     /// The salt is not hexadecimal.
     #[error("encrypt_salt: is not hexadecimal: {0}")]
     Salt(hex::FromHexError),
+    /// A line after the first one is not `NAME:PASSWORD`, with another name than the lines before it.
+    #[error("encrypt_key: line {0} is not NAME:PASSWORD, with a name of its own of letters, digits and -")]
+    Line(usize),
 }
 
 /// Key of the encryption. It is derived once, which takes a thousand times as long as to decrypt a value with it.
 #[derive(Clone)]
-pub struct Key([u8; 32]);
+struct Key([u8; 32]);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,10 +49,7 @@ impl fmt::Debug for Key {
 
 impl Key {
     /// Derives the key from a password and a salt in hexadecimal.
-    ///
-    /// # Errors
-    /// The password is an RSA key, or the salt is not hexadecimal.
-    pub fn derive(password: &str, salt: &str) -> Result<Self, KeyError> {
+    fn derive(password: &str, salt: &str) -> Result<Self, KeyError> {
         if password.trim_start().starts_with("-----BEGIN") {
             return Err(KeyError::Rsa);
         }
@@ -59,17 +59,14 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// Encrypts a text. `iv` must be random, so that equal texts differ once they are encrypted.
-    #[must_use]
-    pub fn encrypt(&self, plain: &str, iv: [u8; BLOCK]) -> String {
+    fn encrypt(&self, plain: &str, iv: [u8; BLOCK]) -> String {
         let encryptor = Encryptor::<Aes256>::new(&self.0.into(), &iv.into());
         let encrypted = encryptor.encrypt_padded_vec_mut::<Pkcs7>(plain.as_bytes());
         hex::encode(iv) + &hex::encode(encrypted)
     }
 
-    /// Decrypts a text; `None` if it was encrypted with another key, or not at all.
-    #[must_use]
-    pub fn decrypt(&self, encrypted: &str) -> Option<String> {
+    /// Decrypts a text; `None` if it was encrypted with another key, which may go unnoticed, or not at all.
+    fn decrypt(&self, encrypted: &str) -> Option<String> {
         let bytes = hex::decode(encrypted).ok()?;
         let (iv, encrypted) = bytes.split_first_chunk::<BLOCK>()?;
         let decryptor = Decryptor::<Aes256>::new(&self.0.into(), iv.into());
@@ -78,13 +75,84 @@ impl Key {
     }
 }
 
+/// Keys of encrypted values: the first one, and with names those that have replaced it since.
+///
+/// A value says by its prefix `{key:NAME}` which key it needs, and without a prefix it needs the first one. Keys are not tried in
+/// turn: the encryption is not authenticated, so a wrong key may return another text.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    first: Key,
+    /// The newest is the last.
+    named: Vec<(String, Key)>,
+}
+
+impl Keys {
+    /// Derives the keys from their passwords and a salt in hexadecimal. The first line is the password of the first key, and each
+    /// further line `NAME:PASSWORD` that of a newer one.
+    ///
+    /// # Errors
+    /// A line is wrong, a password is an RSA key, or the salt is not hexadecimal.
+    pub fn derive(passwords: &str, salt: &str) -> Result<Self, KeyError> {
+        let mut lines = passwords.lines();
+        let first = Key::derive(lines.next().unwrap_or_default(), salt)?;
+        let mut named: Vec<(String, Key)> = vec![];
+        for (number, line) in (2..).zip(lines) {
+            let is_name = |name: &str| {
+                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            };
+            let pair = line.split_once(':').filter(|(name, password)| is_name(name) && !password.is_empty());
+            let (name, password) = pair.ok_or(KeyError::Line(number))?;
+            if named.iter().any(|(known, _)| known == name) {
+                return Err(KeyError::Line(number));
+            }
+            named.push((name.to_owned(), Key::derive(password, salt)?));
+        }
+        Ok(Self { first, named })
+    }
+
+    /// Encrypts a text with the newest key, and keeps its prefixes, one of which may name another key; `None` if there is no such
+    /// key. `iv` must be random, so that equal texts differ once they are encrypted.
+    #[must_use]
+    pub fn encrypt(&self, text: &str, iv: [u8; BLOCK]) -> Option<String> {
+        let (prefixes, plain) = split_prefixes(text);
+        let (prefix, key) = match (key_name(prefixes), self.named.last()) {
+            (None, Some((newest, key))) => (format!("{{key:{newest}}}"), key),
+            (name, _) => (String::new(), self.named(name)?),
+        };
+        Some(format!("{prefix}{prefixes}{}", key.encrypt(plain, iv)))
+    }
+
+    /// Decrypts a text with the key that its prefix names; `None` if there is no such key, if the text was encrypted with another one,
+    /// or not at all.
+    #[must_use]
+    pub fn decrypt(&self, text: &str) -> Option<String> {
+        let (prefixes, encrypted) = split_prefixes(text);
+        self.named(key_name(prefixes))?.decrypt(encrypted)
+    }
+
+    /// Returns the key of this name. As in Spring, a single key has every name.
+    fn named(&self, name: Option<&str>) -> Option<&Key> {
+        match name {
+            Some(name) if !self.named.is_empty() => {
+                self.named.iter().find(|(known, _)| known == name).map(|(_, key)| key)
+            }
+            _ => Some(&self.first),
+        }
+    }
+}
+
+/// Returns the name in the prefix `{key:NAME}`.
+fn key_name(prefixes: &str) -> Option<&str> {
+    prefixes.split_once("{key:")?.1.split_once('}').map(|(name, _)| name)
+}
+
 /// Treatment of encrypted values before they are served.
 #[derive(Debug, Clone)]
 pub struct Decryption {
     /// True if the server decrypts; otherwise its clients do.
     pub enabled: bool,
-    /// The key, if there is one.
-    pub key: Option<Key>,
+    /// The keys, if there are any.
+    pub keys: Option<Keys>,
     /// True if `invalid.KEY` stands for a value that cannot be decrypted; otherwise the value stays, without `{cipher}`.
     pub prefix_invalid: bool,
 }
@@ -101,8 +169,7 @@ impl Decryption {
         let (sealed, mut open): (Properties, Properties) = source.into_iter().partition(is_sealed);
         for (key, value) in sealed {
             let text = encrypted(&value).unwrap_or_default();
-            let decrypt = |cipher: &Key| cipher.decrypt(split_prefixes(text).1);
-            let (key, value) = match self.key.as_ref().and_then(decrypt) {
+            let (key, value) = match self.keys.as_ref().and_then(|keys| keys.decrypt(text)) {
                 Some(plain) => (key, plain),
                 None if self.prefix_invalid => (format!("invalid.{key}"), "<n/a>".to_owned()),
                 None => (key, text.to_owned()),
@@ -121,9 +188,8 @@ fn encrypted(value: &Scalar) -> Option<&str> {
     }
 }
 
-/// Splits a text into its prefixes `{name:value}` and the rest. In Spring prefixes choose among several keys; here is one.
-#[must_use]
-pub fn split_prefixes(text: &str) -> (&str, &str) {
+/// Splits a text into its prefixes `{name:value}` and the rest.
+fn split_prefixes(text: &str) -> (&str, &str) {
     let mut rest = text;
     loop {
         let prefixes = &text[..text.len() - rest.len()];

@@ -17,13 +17,13 @@ const TEXT: &str = "text/plain";
 const FORM: &str = "application/x-www-form-urlencoded";
 const INVALID: &str = r#"{"description":"Text not encrypted with this key","status":"INVALID"}"#;
 
-fn key() -> Key {
-    Key::derive("foo", "deadbeef").unwrap()
+fn keys() -> Keys {
+    Keys::derive("foo", "deadbeef").unwrap()
 }
 
 /// Status, content type and body of a request from this machine, or from elsewhere.
-async fn send(key: Option<Key>, peer: &str, request: Request<Body>) -> (u16, String, String) {
-    let routes = router(key, Access::default());
+async fn send(keys: Option<Keys>, peer: &str, request: Request<Body>) -> (u16, String, String) {
+    let routes = router(keys, Access::default());
     let health = Arc::new(Health::default());
     let router = service::http::router(
         routes,
@@ -49,14 +49,14 @@ fn request(method: Method, path: &str, kind: &str, body: &str) -> Request<Body> 
 }
 
 async fn post(path: &str, kind: &str, body: &str) -> (u16, String) {
-    let (status, _, body) = send(Some(key()), "127.0.0.1", request(Method::POST, path, kind, body)).await;
+    let (status, _, body) = send(Some(keys()), "127.0.0.1", request(Method::POST, path, kind, body)).await;
     (status, body)
 }
 
 #[tokio::test]
 async fn a_text_is_encrypted_and_comes_back() {
     let request = request(Method::POST, "/encrypt", TEXT, "hünter2 ✓");
-    let (status, kind, sealed) = send(Some(key()), "127.0.0.1", request).await;
+    let (status, kind, sealed) = send(Some(keys()), "127.0.0.1", request).await;
     assert_eq!((status, kind.as_str()), (200, "text/plain;charset=UTF-8"));
     assert!(sealed.len() >= 64 && sealed.bytes().all(|b| b.is_ascii_hexdigit()), "{sealed}");
     assert_eq!(post("/decrypt", TEXT, &sealed).await, (200, "hünter2 ✓".into()));
@@ -85,10 +85,10 @@ async fn what_clients_send_is_taken_as_it_was_meant() {
         (TEXT, "{plain}{a:b}c", "{a:b}c"),
     ] {
         let (status, sealed) = post("/encrypt", kind, body).await;
-        assert_eq!((status, key().decrypt(&sealed).as_deref()), (200, Some(meant)), "{kind} {body}");
+        assert_eq!((status, keys().decrypt(&sealed).as_deref()), (200, Some(meant)), "{kind} {body}");
     }
     let (_, sealed) = post("/encrypt/svc/default", TEXT, "{key:x}hunter2").await;
-    assert_eq!(key().decrypt(sealed.strip_prefix("{key:x}").unwrap()).as_deref(), Some("hunter2"));
+    assert_eq!(keys().decrypt(sealed.strip_prefix("{key:x}").unwrap()).as_deref(), Some("hunter2"));
 }
 
 #[tokio::test]
@@ -106,9 +106,9 @@ async fn what_cannot_be_answered_is_refused_with_springs_words() {
     ] {
         assert_eq!(post(path, kind, body).await.0, expected, "{path} {kind}");
     }
-    let get = async |path, key| send(key, "127.0.0.1", request(Method::GET, path, "", "")).await;
-    assert_eq!(get("/encrypt", Some(key())).await.0, 405);
-    assert_eq!(get("/encrypt/status", Some(key())).await.2, r#"{"status":"OK"}"#);
+    let get = async |path, keys| send(keys, "127.0.0.1", request(Method::GET, path, "", "")).await;
+    assert_eq!(get("/encrypt", Some(keys())).await.0, 405);
+    assert_eq!(get("/encrypt/status", Some(keys())).await.2, r#"{"status":"OK"}"#);
     let (status, _, body) = get("/encrypt/status", None).await;
     assert!(status == 500 && body.contains("NO_KEY") && body.contains("encrypt_key_file"), "{body}");
     let (status, ..) = send(None, "127.0.0.1", request(Method::POST, "/decrypt", TEXT, HUNTER2)).await;
@@ -119,24 +119,24 @@ async fn what_cannot_be_answered_is_refused_with_springs_words() {
 async fn who_is_elsewhere_encrypts_and_decrypts_nothing() {
     for path in ["/encrypt", "/decrypt", "/decrypt/svc/dev"] {
         let (status, kind, body) =
-            send(Some(key()), "10.0.0.1", request(Method::POST, path, TEXT, HUNTER2)).await;
+            send(Some(keys()), "10.0.0.1", request(Method::POST, path, TEXT, HUNTER2)).await;
         assert_eq!((status, kind.as_str()), (403, "application/problem+json"), "{path}");
         assert!(body.contains("management_token") && !body.contains("hunter2"), "{body}");
     }
-    let (status, ..) = send(Some(key()), "10.0.0.1", request(Method::GET, "/encrypt/status", "", "")).await;
+    let (status, ..) = send(Some(keys()), "10.0.0.1", request(Method::GET, "/encrypt/status", "", "")).await;
     assert_eq!(status, 403);
 }
 
 #[test]
 fn a_shell_gets_what_the_routes_give_without_its_newline() {
-    let sealed = shell("encrypt", &key(), "hunter2\n").unwrap();
-    assert_eq!(key().decrypt(&sealed).as_deref(), Some("hunter2"));
-    let sealed = shell("encrypt", &key(), " two\nlines\r\n").unwrap();
-    assert_eq!(shell("decrypt", &key(), &sealed).as_deref(), Ok(" two\nlines"));
+    let sealed = shell("encrypt", &keys(), "hunter2\n").unwrap();
+    assert_eq!(keys().decrypt(&sealed).as_deref(), Some("hunter2"));
+    let sealed = shell("encrypt", &keys(), " two\nlines\r\n").unwrap();
+    assert_eq!(shell("decrypt", &keys(), &sealed).as_deref(), Ok(" two\nlines"));
     for text in [HUNTER2.to_owned(), format!("{HUNTER2}\n"), format!("{{cipher}}{HUNTER2}\n")] {
-        assert_eq!(shell("decrypt", &key(), &text).as_deref(), Ok("hunter2"), "{text}");
+        assert_eq!(shell("decrypt", &keys(), &text).as_deref(), Ok("hunter2"), "{text}");
     }
-    assert!(shell("decrypt", &key(), "hunter2").unwrap_err().contains("not encrypted with this key"));
+    assert!(shell("decrypt", &keys(), "hunter2").unwrap_err().contains("not encrypted with this key"));
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn names_that_are_none_are_refused_before_anything_else() {
         }
     }
     for path in ["/key", "/key/svc/default", "/key/team(_)svc/dev,eu"] {
-        let (status, _, body) = send(Some(key()), "10.0.0.1", request(Method::GET, path, "", "")).await;
+        let (status, _, body) = send(Some(keys()), "10.0.0.1", request(Method::GET, path, "", "")).await;
         assert!(status == 404 && body.contains("No public key available"), "{path} {body}");
     }
 }

@@ -11,8 +11,8 @@ fn key(password: &str, salt: &str) -> Key {
 }
 
 fn decryption(password: Option<&str>) -> Decryption {
-    let key = password.map(|password| key(password, "deadbeef"));
-    Decryption { enabled: true, key, prefix_invalid: true }
+    let keys = password.map(|password| Keys::derive(password, "deadbeef").unwrap());
+    Decryption { enabled: true, keys, prefix_invalid: true }
 }
 
 /// The source of these values, decrypted, as text.
@@ -134,5 +134,45 @@ fn prefixes_are_told_from_braces_of_the_text() {
         ("x{a:b}", "", "x{a:b}"),
     ] {
         assert_eq!(split_prefixes(text), (prefixes, rest), "{text}");
+    }
+}
+
+#[test]
+fn a_value_is_decrypted_with_the_key_that_it_names_and_with_no_other() {
+    let keys = |passwords: &str| Keys::derive(passwords, "deadbeef").unwrap();
+    let (old, new) = (keys("foo"), keys("foo\nnext:bar\nafter-next:baz:b"));
+    let sealed = new.encrypt("hunter2", rand::random()).unwrap();
+    assert!(sealed.starts_with("{key:after-next}"), "{sealed}");
+    let by_next = new.encrypt("{key:next}hunter2", rand::random()).unwrap();
+    for (text, expected) in [
+        (HUNTER2, Some("hunter2")),
+        (&sealed, Some("hunter2")),
+        (&by_next, Some("hunter2")),
+        (&format!("{{secret:y}}{by_next}"), Some("hunter2")),
+        (&format!("{{key:unknown}}{HUNTER2}"), None),
+        (&sealed.replace("after-next", "unknown"), None),
+    ] {
+        assert_eq!(new.decrypt(text).as_deref(), expected, "{text}");
+    }
+    assert_eq!(new.encrypt("{key:unknown}hunter2", rand::random()), None);
+    assert_eq!(old.decrypt(&format!("{{key:any}}{HUNTER2}")).as_deref(), Some("hunter2"), "as in Spring");
+    // A wrong key is found out only where the padding shows it, so no key is tried in another's place.
+    assert_ne!(new.decrypt(&by_next.replace("next", "after-next")).as_deref(), Some("hunter2"));
+    assert!(old.encrypt("hunter2", rand::random()).unwrap().bytes().all(|byte| byte.is_ascii_hexdigit()));
+}
+
+#[test]
+fn a_line_that_is_no_key_is_named() {
+    for (passwords, line) in [
+        ("foo\nbar", 2),
+        ("foo\n:bar", 2),
+        ("foo\nnext:", 2),
+        ("foo\nne}xt:bar", 2),
+        ("foo\nnext:bar\n\n", 3),
+        ("foo\nnext:bar\nnext:baz", 3),
+    ] {
+        let error = Keys::derive(passwords, "deadbeef").unwrap_err();
+        assert_eq!(error, KeyError::Line(line), "{passwords:?}");
+        assert!(!error.to_string().contains("bar"), "no password is shown");
     }
 }
