@@ -3,9 +3,9 @@
 #
 #   e2e/rabbitmq.sh start [IMAGE]              run a broker and wait until it answers AMQP and management requests
 #   e2e/rabbitmq.sh stop                       remove the broker and its data
-#   e2e/rabbitmq.sh build [4.3|4.0] [--force] build the image hops-rabbitmq:4.3 (or :4.0) from Debian's packages
+#   e2e/rabbitmq.sh build [4.3|4.0] [--force] build the image localhost/hops-rabbitmq:4.3 (or :4.0) from Debian's packages
 #
-# `start` runs hops-rabbitmq:4.3 if you have built that image, and otherwise the official rabbitmq:4.3-management: if you can
+# `start` runs localhost/hops-rabbitmq:4.3 if you have built that image, and otherwise the official rabbitmq:4.3-management: if you can
 # reach an image registry, you do not have to build anything. User and password are guest and guest, on loopback only.
 #
 # To run several brokers side by side, give each of them its own:
@@ -50,7 +50,7 @@ build() {
         4.3) suite=sid ;;
         4.0) suite=trixie ;;
     esac
-    image=hops-rabbitmq:$version
+    image=localhost/hops-rabbitmq:$version
 
     need_docker
     if [ "$force" = no ] && has_image "$image"; then
@@ -145,7 +145,7 @@ need_docker() {
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-default_image() { if has_image hops-rabbitmq:4.3; then echo hops-rabbitmq:4.3; else echo rabbitmq:4.3-management; fi; }
+default_image() { if has_image localhost/hops-rabbitmq:4.3; then echo localhost/hops-rabbitmq:4.3; else echo rabbitmq:4.3-management; fi; }
 
 # container FORMAT: prints one property of our container, or nothing if it does not exist.
 container() { docker container inspect --format "$1" "$name" 2>/dev/null || true; }

@@ -13,8 +13,8 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 vm=${CARGO_TARGET_DIR:-target}/vm
-broker=hops-rabbitmq:4.3
-prefix=${HOPS_IMAGES:-hops}
+broker=localhost/hops-rabbitmq:4.3
+prefix=${HOPS_IMAGES:-localhost/hops}
 images=("$prefix/configserver" "$prefix/accountservice" "$prefix/vipservice" "$prefix/edge" "$broker")
 limit_minutes=${HOPS_VM_MINUTES:-20}
 # Answered reads after which the power is cut, while more are on their way.

@@ -19,7 +19,7 @@ cd /root/hops || exit
 # docker-compose.yml they would leave no time for what they wait for.
 sed -i -E 's/interval: 3s/interval: 15s/; s/timeout: [38]s/timeout: 60s/; s/retries: [56]/retries: 60/; /start_period:/d' docker-compose.yml
 # docker's commands end before they would have to collect garbage.
-export HOPS_WAIT=600 HOPS_POLL=20 GOGC=off NO_COLOR=1
+export HOPS_WAIT=600 GOGC=off NO_COLOR=1
 
 ./deploy.sh || broken './deploy.sh'
 held './deploy.sh: everything is ready'

@@ -18,7 +18,7 @@ read_vip() { curl -sS -H "x-request-id: $request" "$ACCOUNTSERVICE/accounts/1000
 offer() {
     local id
     for _ in {1..100}; do
-        id=$(hops service logs --request "$request" vipservice | sed -n 's/.*hop=9 .*offer \([^ ]*\) for account.*/\1/p')
+        id=$(hops service logs --request "$request" vipservice 2>/dev/null | sed -n 's/.*hop=9 .*offer \([^ ]*\) for account.*/\1/p') || true
         [ -z "$id" ] || ! curl -sS --fail "$VIPSERVICE/offers/$id" 2>/dev/null || return 0
         sleep 0.1
     done

@@ -13,7 +13,7 @@ use tokio::{
 use super::{Vhost, free_port};
 use crate::environment;
 
-const IMAGES: [&str; 2] = ["hops-rabbitmq:4.3", "rabbitmq:4.3-management"];
+const IMAGES: [&str; 2] = ["localhost/hops-rabbitmq:4.3", "rabbitmq:4.3-management"];
 
 /// Each takes a core for the seconds of its start: with more of them at once, whoever waits for them waits in vain.
 static SLOTS: Semaphore = Semaphore::const_new(3);

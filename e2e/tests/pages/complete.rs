@@ -191,8 +191,12 @@ pub(crate) async fn metrics_of_all() -> [(&'static str, String); 3] {
 /// Those that the script takes.
 pub(crate) fn deploy_verbs() -> Vec<String> {
     let script = read("deploy.sh");
-    let verbs = script.lines().find_map(|line| line.trim().strip_suffix(r#") "verb_$verb" "$@" ;;"#));
-    let verbs: Vec<_> = verbs.expect("it has a list of them").split(" | ").map(str::to_owned).collect();
+    let cases =
+        script.split_once("case $verb in\n").and_then(|(_, after)| after.split_once(" -h | --help | help)"));
+    let patterns = cases.expect("it has a list of them").0.lines().filter_map(|line| line.split_once(')'));
+    let patterns: Vec<_> =
+        patterns.map(|(pattern, _)| pattern.trim()).filter(|it| !it.contains('$')).collect();
+    let verbs: Vec<_> = patterns.iter().flat_map(|pattern| pattern.split(" | ")).map(str::to_owned).collect();
     assert!(verbs.len() > 10, "{verbs:?}");
     verbs
 }

@@ -14,14 +14,12 @@ use tempfile::TempDir;
 
 /// A machine with a stack that runs, whose engine says nothing else.
 const ANSWERS: &str = r#"
-        "info --format {{.ServerVersion}}") echo 28.2.2 ;;
-        "info "*) echo active true ;;
+        "info "*) echo active true 1 ;;
         "version --format {{.Server.APIVersion}}") echo 1.41 ;;
         "version "*) echo 28.2.2 ;;
-        "stack config --help") echo "Usage:  docker stack config [OPTIONS]" ;;
-        "node ls "*) echo one ;;
-        "service ls "*) echo hops_vipservice ;;
-        "service inspect "*) echo 1 ;;
+        "stack deploy --help") echo "  -d, --detach" ;;
+        "service ls "*) echo one ;;
+        "service inspect "*) echo hops_vipservice 1 localhost/hops/vipservice:0123456789ab ;;
     esac
 "#;
 
@@ -29,7 +27,7 @@ const ANSWERS: &str = r#"
 fn folder(answers: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let is_wanted = |path: &&String| {
-        !path.contains('/') || path.starts_with("config-repo/") || path.starts_with(".cargo")
+        !path.contains('/') || path.starts_with("config-repo/") || path.starts_with("tools/stack/")
     };
     copy(&files().iter().filter(is_wanted).cloned().collect::<Vec<_>>(), folder.path());
     fs::create_dir(folder.path().join("bin")).unwrap();
@@ -68,18 +66,20 @@ fn said(output: &Output) -> (Option<i32>, String) {
 fn what_is_missing_is_named_before_anything_is_done() {
     for (answers, line, says) in [
         ("", "HOPS_WAIT=soon ./deploy.sh", "HOPS_WAIT: 'soon' is not a number of seconds"),
-        ("", "HOPS_POLL=soon ./deploy.sh", "HOPS_POLL: 'soon' is not a number of seconds"),
-        (r#""stack config --help") echo "Usage:  docker stack COMMAND" ;;"#, "./deploy.sh", "23 or later"),
-        (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh", "this swarm has 2 nodes"),
-        (r#""node ls "*) echo one; echo two ;;"#, "./deploy.sh refresh", "this swarm has 2 nodes"),
-        (r#""info --format {{.Swarm"*) echo active false ;;"#, "./deploy.sh", "a worker of a swarm"),
+        ("", "HOPS_PORT_BASE=60000 ./deploy.sh", "HOPS_PORT_BASE: '60000' is not a number from 0 to 49863"),
+        ("", "HOPS_STACK=Hops ./deploy.sh", "HOPS_STACK: 'Hops' is not a name"),
+        (r#""stack deploy --help") echo "  --prune" ;;"#, "./deploy.sh", "26 or later"),
+        (r#""info "*) echo active true 2 ;;"#, "./deploy.sh", "this swarm has 2 nodes"),
+        (r#""info "*) echo active true 2 ;;"#, "./deploy.sh refresh", "this swarm has 2 nodes"),
+        (r#""info "*) echo active false 0 ;;"#, "./deploy.sh", "a worker of a swarm"),
+        (r#""info "*) echo inactive false 0 ;;"#, "./deploy.sh refresh", "no swarm, and so no stack"),
     ] {
         let folder = folder(&format!("{answers}\n\"image inspect \"*) echo sha256:0123456789abcdef ;;"));
         let (code, said) = said(&typed(folder.path(), line));
         assert_eq!(code, Some(1), "{line}: {said}");
         assert!(said.contains(says), "{line}: {said}");
         let asked = fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
-        assert!(!asked.contains("stack deploy ") && !asked.contains("docker build"), "{line}: {asked}");
+        assert!(!asked.contains("stack deploy --detach") && !asked.contains("docker build"), "{line}: {asked}");
     }
 }
 
@@ -88,11 +88,25 @@ fn through_a_link_it_works_in_its_own_folder() {
     let folder = folder("");
     let elsewhere = tempfile::tempdir().unwrap();
     symlink(folder.path().join("deploy.sh"), elsewhere.path().join("hops")).unwrap();
-    let typed =
-        |word| said(&Command::new("./hops").arg(word).current_dir(elsewhere.path()).output().unwrap());
+    let typed = |words: &str| {
+        said(&Command::new("./hops").args(words.split(' ')).current_dir(elsewhere.path()).output().unwrap())
+    };
     let (code, help) = typed("help");
     assert_eq!(code, Some(0), "{help}");
     assert!(help.contains("./deploy.sh rollback"), "{help}");
+    for (word, says) in
+        [("up", "./deploy.sh [up] "), ("rotate", "./deploy.sh rotate amqp|management|encrypt ")]
+    {
+        let (code, help) = typed(&format!("{word} --help"));
+        assert!(code == Some(0) && help.contains(says) && help.lines().count() == 1, "{word}: {help}");
+    }
+    let (code, version) = typed("--version");
+    assert!(code == Some(0) && version.starts_with("hops 0."), "{version}");
+    let (code, wrong) = typed("depoly");
+    assert_eq!(
+        (code, wrong.as_str()),
+        (Some(1), "deploy.sh: unknown command 'depoly': ./deploy.sh help lists the commands\n")
+    );
     fs::create_dir(folder.path().join(".secrets")).unwrap();
     fs::write(folder.path().join(".secrets/management_token"), "a token").unwrap();
     assert_eq!(typed("token").0, Some(0), "the token of its folder is found");
@@ -126,7 +140,10 @@ fn a_build_that_fails_is_not_passed_over() {
     let folder = folder(fails);
     let (code, said) = said(&typed(folder.path(), "./deploy.sh build"));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no space left") && said.contains("could not build hops/configserver"), "{said}");
+    assert!(
+        said.contains("no space left") && said.contains("could not build localhost/hops/configserver"),
+        "{said}"
+    );
     let asked = fs::read_to_string(folder.path().join("asked")).unwrap();
     assert!(!asked.contains("build --target vipservice"), "{asked}");
 }
@@ -163,36 +180,51 @@ fn secrets_that_may_not_be_read_are_not_called_missing() {
     }
 }
 
+/// What the stack of that machine was deployed with.
+fn with_secrets(folder: TempDir) -> TempDir {
+    let made = said(&typed(folder.path(), "tools/stack/secrets.sh"));
+    assert_eq!(made, (Some(0), String::new()));
+    folder
+}
+
+/// Three tasks have failed: one before this deployment, and of the later ones the newest is not the first that Docker names.
+const FAILURES: &str = r#"
+        "image inspect --format"*) for id in 1 2 3 4; do echo "sha256:${id}123456789abcdef"; done ;;
+        "stack deploy --detach=false "*) exit 1 ;;
+        "stack ps --quiet "*) printf 'old\nnew\nnewer\n' ;;
+        "inspect --type task "*) printf '%s\n' '"2001-01-01T00:00:00Z" old failed c-old' \
+            '"2099-01-01T00:00:02Z" newer failed c-newer' '"2099-01-01T00:00:01Z" new rejected c-new' ;;
+        "stack ps --no-trunc "*) printf '%s\n' 'new hops_vipservice.1: Rejected' 'newer hops_vipservice.3: Failed' ;;
+        "logs --tail 15 c-newer") printf 'plain\033[2J \302\23331m Gr\303\266\303\237e\r\n' ;;
+        "logs "*) echo another task ;;"#;
+
 #[test]
-fn what_is_not_there_is_said() {
-    let folder = folder(
-        r#"
-        "exec --user rabbitmq "*) echo "Error: unable to perform an operation on node" >&2; exit 69 ;;
-        "ps "*) echo 0123 ;;
-        "logs "*) echo '{"request":"other","message":"one"}' ;;
-        "inspect "*) echo hops_vipservice.1.x ;;"#,
-    );
-    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs --request mine"));
-    assert_eq!((code, text.as_str()), (Some(1), "deploy.sh: no line of request mine\n"));
-    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs --request other vipservice"));
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("request=other"), "{text}");
-    let (code, text) = said(&typed(folder.path(), "./deploy.sh status"));
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("the broker does not answer yet") && text.contains("try:"), "{text}");
+fn the_failure_shown_is_the_newest_one_with_its_own_last_lines() {
+    let folder = with_secrets(folder(FAILURES));
+    let (code, said) = said(&typed(folder.path(), "HOPS_IPVS=yes ./deploy.sh"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--- hops_vipservice.3: Failed\nplain"), "{said}");
+    for other in ["another task", "vipservice.1: Rejected", "everything is ready"] {
+        assert!(!said.contains(other), "{other}: {said}");
+    }
 }
 
 #[test]
 fn control_characters_of_a_log_are_replaced() {
-    let folder = folder(
-        r#"
-        "ps "*) echo 0123 ;;
-        "logs "*) printf 'plain\033[2J \302\23331m Gr\303\266\303\237e\r\n{"level":"INFO","message":"json \302\23331m\177"}\n' ;;"#,
-    );
-    let (code, text) = said(&typed(folder.path(), "./deploy.sh logs vipservice"));
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("plain?[2J ?31m Größe?\n") && text.contains("json ?31m?\n"), "{text:?}");
+    let folder = with_secrets(folder(FAILURES));
+    let (_, text) = said(&typed(folder.path(), "HOPS_IPVS=yes ./deploy.sh"));
+    assert!(text.contains("plain?[2J ?31m Größe?\n"), "{text:?}");
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+}
+
+#[test]
+fn images_that_are_built_here_are_no_registrys() {
+    for file in ["docker-compose.yml", "docker-compose.noipvs.yml"] {
+        for line in read(file).lines().filter(|line| line.trim_start().starts_with("image: ")) {
+            let is_here = line.contains("${HOPS_IMAGES:-localhost/hops}/");
+            assert!(is_here || line.contains("${RABBITMQ_IMAGE:-rabbitmq:"), "{file}: {line}");
+        }
+    }
 }
 
 /// Runs what `docker build` runs first, over the files that it is sent.

@@ -45,7 +45,7 @@ async fn with_three_files_everything_between_the_services_and_the_broker_is_encr
     let section = page.split("**TLS to the broker.**").nth(1).unwrap();
     let commands = section.split("\n\n").find(|part| part.starts_with("    ")).unwrap();
     stack.shell(&commands.replace("./deploy.sh build\n", "./deploy.sh build --local\n")).await;
-    stack.deploy(&["smoke"]).await;
+    stack.deploy(&["walk"]).await;
     until_true("all connections speak TLS", PATIENCE, async || {
         let connections = list(&stack, &["list_connections", "user", "ssl"]).await;
         connections.len() == 3 && connections.iter().all(|row| row[1] == "true")
@@ -54,5 +54,5 @@ async fn with_three_files_everything_between_the_services_and_the_broker_is_encr
 
     // A new stack, so that no service has a version with TLS to go back to.
     stack.shell("rm -r .secrets/tls && ./deploy.sh build --local && ./deploy.sh down && ./deploy.sh").await;
-    stack.deploy(&["smoke"]).await;
+    stack.deploy(&["walk"]).await;
 }

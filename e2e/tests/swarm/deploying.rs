@@ -21,16 +21,17 @@ async fn two_commands_deploy_a_clean_clone_and_a_read_makes_nine_hops() {
     let expected = json!({"id": "10000", "name": "Person_0", "vip": true, "servedBy": served_by});
     assert_eq!((answer.status, answer.json()), (200, expected));
 
-    let said = stack.deploy(&["smoke"]).await;
-    let hops: BTreeSet<_> = said.lines().filter_map(|line| line.split("hop=").nth(1)?.get(..1)).collect();
-    assert_eq!(hops.into_iter().collect::<String>(), "123456789", "{said}");
+    let said = stack.deploy(&["walk"]).await;
+    let hops: BTreeSet<_> =
+        said.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u8>().ok()).collect();
+    assert_eq!(hops, (1..=9).collect(), "{said}");
 
     let status = stack.deploy(&["status"]).await;
     for task in ["configserver.1", "accountservice.1", "accountservice.2", "vipservice.1"] {
-        let is_ready = |line: &str| line.split_whitespace().eq([task, "yes"]);
+        let is_ready = |line: &str| line.split_whitespace().take(2).eq([task, "ready"]);
         assert!(status.lines().any(is_ready), "{task}: {status}");
     }
-    assert!(status.lines().any(|line| line.starts_with("vip_queue\t")), "{status}");
+    assert!(status.lines().any(|line| line.starts_with("vip_queue ")), "{status}");
 
     let label = "docker ps --quiet --filter label=com.docker.stack.namespace=hops";
     let format = "{{.Name}}: {{.MemUsage}}";
@@ -62,7 +63,7 @@ async fn a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_s
     let (first, accounts) = (stack.images("vipservice").await, stack.containers("accountservice").await);
     // Another version: the same program, in an image that has a label more.
     stack
-        .shell("printf 'FROM hops-e2e/vipservice\nLABEL more=1\n' | docker build -t hops-e2e/vipservice -")
+        .shell("printf 'FROM localhost/hops-e2e/vipservice\nLABEL more=1\n' | docker build -t localhost/hops-e2e/vipservice -")
         .await;
     stack.deploy(&[]).await;
     let second = stack.images("vipservice").await;
@@ -82,8 +83,10 @@ async fn a_rollback_brings_back_what_ran_before_the_update_whatever_was_scaled_s
     assert!(said.text.contains("there is nothing to roll back to"), "{}", said.text);
 
     // Of the images of this and earlier runs those are left that somebody could want.
-    let names = stack.shell("docker image ls --format '{{.Repository}}:{{.Tag}}' hops-e2e/vipservice").await;
-    let latest = "hops-e2e/vipservice:latest".to_owned();
+    let names = stack
+        .shell("docker image ls --format '{{.Repository}}:{{.Tag}}' localhost/hops-e2e/vipservice")
+        .await;
+    let latest = "localhost/hops-e2e/vipservice:latest".to_owned();
     let left = names.lines().map(str::to_owned).filter(|name| *name != latest).collect::<BTreeSet<_>>();
     assert_eq!(left, first.union(&second).cloned().collect());
 }
@@ -134,8 +137,18 @@ async fn three_replicas_share_thirty_reads() {
 
     // What somebody has scaled stays so, and what runs goes on.
     let tasks = stack.tasks().await;
-    stack.deploy(&[]).await;
+    let calls = stack
+        .shell(
+            "docker=$(command -v docker); mkdir -p counted; printf '#!/bin/sh\necho >> counted/calls\nexec %s \"$@\"\n' \"$docker\" > counted/docker; \
+             chmod +x counted/docker; PATH=$PWD/counted:$PATH ./deploy.sh >said; wc -l < counted/calls; rm -r counted",
+        )
+        .await;
     assert_eq!(stack.tasks().await, tasks);
+    let calls: u32 = calls.trim().parse().unwrap();
+    assert!(
+        (10..=25).contains(&calls),
+        "docker was called {calls} times for a deployment with nothing to do"
+    );
     stack.deploy(&["scale", "hops_vipservice=1"]).await;
     assert_eq!(stack.containers("vipservice").await.len(), 1);
 }
@@ -148,7 +161,7 @@ async fn by_replica(stack: &Stack) -> BTreeMap<String, u64> {
 async fn an_image_is_a_binary_with_its_labels_and_little_else() {
     let stack = Stack::turn().await;
     for name in OURS {
-        let image = stack.inspect(&format!("hops-e2e/{name}")).await;
+        let image = stack.inspect(&format!("localhost/hops-e2e/{name}")).await;
         let megabytes = image["Size"].as_f64().unwrap() / 1e6;
         print(&format!("hops/{name}: {megabytes:.1} MB"));
         assert!(megabytes <= 8.0, "{name}: {megabytes}");
@@ -167,7 +180,10 @@ async fn docker_accepts_the_files_of_both_kinds_of_kernel() {
     let stack = Stack::turn().await;
     let base = ["stack", "config", "--compose-file", "docker-compose.yml"];
     let with_ports = stack.docker(&base).await;
-    assert!(with_ports.contains("mode: ingress") && !with_ports.contains("hops/edge"), "{with_ports}");
+    assert!(
+        with_ports.contains("mode: ingress") && !with_ports.contains("localhost/hops/edge"),
+        "{with_ports}"
+    );
     let with_edge = [base.as_slice(), &["--compose-file", "docker-compose.noipvs.yml"]].concat();
     assert!(stack.docker(&with_edge).await.contains("mode: host"));
 }
@@ -178,7 +194,7 @@ async fn what_the_stack_has_kept_outlives_it() {
         return;
     }
     let stack = Stack::turn().await;
-    stack.deploy(&["smoke"]).await;
+    stack.deploy(&["walk"]).await;
     let offers = stack.offers(None).await;
 
     let said = stack.deploy(&["down"]).await;

@@ -56,12 +56,12 @@ async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
             }
         }
         if service != "rabbitmq" {
-            let image = format!("hops-e2e/{service}");
+            let image = format!("localhost/hops-e2e/{service}");
             let history = ["history", "--no-trunc", "--format", "{{json .}}", &image];
             assert_clean(&image, &stack.docker(&history).await);
         }
     }
-    stack.deploy(&["smoke"]).await;
+    stack.deploy(&["walk"]).await;
     assert_clean("the log", &stack.deploy(&["logs"]).await);
     assert_clean("the broker's log", &stack.deploy(&["logs", "rabbitmq"]).await);
     for verb in ["status", "token", "console"] {

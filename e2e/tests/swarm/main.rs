@@ -9,7 +9,9 @@
 //! - `guarding`: what can be seen and reached of it,
 //! - `broker`: a user for each service, and TLS,
 //! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
+//! - `rotating`: passwords, token and key replaced under load,
 //! - `mistakes`: a broken image, bad settings, wrong words,
+//! - `compose`: the same images by Docker Compose,
 //! - `ending`: SIGTERM, and what is left,
 //! - `walkthrough`: the chapter of the walk-through that deploys it.
 
@@ -21,6 +23,8 @@ mod page;
 mod guarding;
 mod broker;
 mod rolling;
+mod rotating;
 mod mistakes;
+mod compose;
 mod ending;
 mod walkthrough;

@@ -19,7 +19,8 @@ async fn wrong_words_are_told_what_right_ones_are() {
         (&["scale", "vipservice"], "is not NAME=N"),
         (&["scale", "vipservice=many"], "is not NAME=N"),
         (&["scale", "rabbitmq=2"], "is not NAME=N"),
-        (&["logs", "accounts"], "there is no service 'accounts'; there are: rabbitmq"),
+        (&["logs", "accounts"], "there is no service accounts; there are accountservice"),
+        (&["rotate", "passwords"], "rotate takes one argument: amqp, management or encrypt"),
         (&["rollback", "edgeservice"], "there is no service 'edgeservice'"),
         (&["console", "--on"], "console takes --show or --off"),
         (&["down", "--all"], "down takes --volumes"),
@@ -40,13 +41,13 @@ async fn an_image_that_does_not_come_up_is_rolled_back_and_nobody_notices() {
     let load = Load::steady().start(&stack.accounts());
     // A program that runs and is another.
     for service in ["vipservice", "accountservice"] {
-        let (image, name) = (format!("hops-e2e/{service}"), format!("hops_{service}"));
+        let (image, name) = (format!("localhost/hops-e2e/{service}"), format!("hops_{service}"));
         let inspect = ["service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", &name];
         let before = stack.docker(&inspect).await;
-        stack.docker(&["tag", &image, "hops-e2e/good"]).await;
-        stack.docker(&["tag", "hops-e2e/edge", &image]).await;
+        stack.docker(&["tag", &image, "localhost/hops-e2e/good"]).await;
+        stack.docker(&["tag", "localhost/hops-e2e/edge", &image]).await;
         let said = stack.try_deploy(&[]).await;
-        stack.docker(&["tag", "hops-e2e/good", &image]).await;
+        stack.docker(&["tag", "localhost/hops-e2e/good", &image]).await;
         assert_eq!(said.code, Some(1), "{}", said.text);
         assert!(said.text.contains("so the swarm has rolled back to the old one"), "{}", said.text);
         assert!(said.text.contains("write LISTEN=HOST:PORT"), "its last lines are shown: {}", said.text);

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
     process::Stdio,
     sync::OnceLock,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use e2e::{
+    binaries::binary,
     environment,
     http::{self, Reply},
     load::Record,
@@ -29,8 +30,8 @@ use tokio::{
 };
 
 /// Images of these tests have other names than those of a person.
-const IMAGES: &str = "hops-e2e";
-const BROKER: &str = "hops-rabbitmq:4.3";
+const IMAGES: &str = "localhost/hops-e2e";
+const BROKER: &str = "localhost/hops-rabbitmq:4.3";
 /// All images of ours, and what runs of them: `edge` only where the kernel has no IPVS.
 pub(crate) const OURS: [&str; 4] = ["accountservice", "vipservice", "configserver", "edge"];
 
@@ -294,4 +295,6 @@ async fn clone() {
     ] {
         typed("git", words).await.succeeded();
     }
+    // As in a release archive; with cargo, the clone would be compiled once more.
+    symlink(binary("hops"), folder().join("hops")).unwrap();
 }

@@ -45,8 +45,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     ("configserver", &["configserver/"], 1120),
     // 900 was the plan; messages that are on their way, viewers that skip, and the actions with their limits took more.
     ("live", &["tools/live/"], 1300),
-    // 1,500 and the limit for the documents of a file.
-    ("spring", &["common/spring/"], 1510),
+    // 1,500 and the limit for the documents of a file; 50 for encrypted values that name their key.
+    ("spring", &["common/spring/"], 1560),
 ];
 
 /// Lines of all Rust outside of tests and benchmarks, with comments and blank lines. 34,000, and 2,000 for the page on which
@@ -60,8 +60,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// permissions in the compose file; 240 for `check`, `break`, `mend` and `verify --freeze`; 330 for
 /// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
 /// 150 for expiration and exclusive consumers in the development broker; 2,080 for an outbox that survives a power loss and
-/// reports damage, and for a store of accounts that is never filled twice.
-const WHOLE_REPOSITORY: usize = 41_150;
+/// reports damage, and for a store of accounts that is never filled twice; 830 for what a stack on Swarm shows, which `deploy.sh`
+/// did in awk, and for several keys of encrypted values.
+const WHOLE_REPOSITORY: usize = 41_980;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
