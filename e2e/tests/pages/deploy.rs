@@ -79,7 +79,10 @@ fn what_is_missing_is_named_before_anything_is_done() {
         assert_eq!(code, Some(1), "{line}: {said}");
         assert!(said.contains(says), "{line}: {said}");
         let asked = fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
-        assert!(!asked.contains("stack deploy --detach") && !asked.contains("docker build"), "{line}: {asked}");
+        assert!(
+            !asked.contains("stack deploy --detach") && !asked.contains("docker build"),
+            "{line}: {asked}"
+        );
     }
 }
 

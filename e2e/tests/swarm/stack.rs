@@ -35,8 +35,8 @@ const BROKER: &str = "localhost/hops-rabbitmq:4.3";
 /// All images of ours, and what runs of them: `edge` only where the kernel has no IPVS.
 pub(crate) const OURS: [&str; 4] = ["accountservice", "vipservice", "configserver", "edge"];
 
-/// True once the stack is deployed; locked by one test at a time.
-static TURN: Mutex<bool> = Mutex::const_new(false);
+/// The services as they were deployed last, or nothing before that; locked by one test at a time.
+static TURN: Mutex<String> = Mutex::const_new(String::new());
 /// The engine's volumes before the stack was there.
 static OTHER_VOLUMES: OnceLock<BTreeSet<String>> = OnceLock::new();
 
@@ -50,30 +50,32 @@ pub(crate) struct Said {
 /// The stack, for one test.
 pub(crate) struct Stack {
     client: reqwest::Client,
-    _turn: MutexGuard<'static, bool>,
+    _turn: MutexGuard<'static, String>,
 }
 
 impl Stack {
     /// Deployed and ready, with the replicas of docker-compose.yml.
     pub(crate) async fn turn() -> Self {
-        let mut is_deployed = TURN.lock().await;
-        if !*is_deployed {
+        let mut deployed = TURN.lock().await;
+        let is_first = deployed.is_empty();
+        if is_first {
             janitor::hire().await;
             clone().await;
             let _ = OTHER_VOLUMES.set(all_volumes().await);
             typed("./deploy.sh", &["build", "--local"]).await.succeeded();
         }
-        let started = Instant::now();
-        typed("./deploy.sh", &[]).await.succeeded();
-        let is_first = !std::mem::replace(&mut *is_deployed, true);
-        let stack = Self { client: http::client(), _turn: is_deployed };
-        if is_first {
+        // A test that changes nothing needs no deployment after it.
+        if is_first || services().await != *deployed {
+            let started = Instant::now();
+            typed("./deploy.sh", &[]).await.succeeded();
             print(&format!("from ./deploy.sh to all ready: {:.0} s", started.elapsed().as_secs_f32()));
+            typed("./deploy.sh", &["scale", "vipservice=1"]).await.succeeded();
+            *deployed = services().await;
+        }
+        let stack = Self { client: http::client(), _turn: deployed };
+        if is_first {
             let way = if stack.ours().await.contains(&"edge") { "edge, without IPVS" } else { "IPVS" };
             print(&format!("what is tested comes in through {way}"));
-        }
-        if stack.containers("vipservice").await.len() != 1 {
-            stack.deploy(&["scale", "vipservice=1"]).await;
         }
         stack
     }
@@ -272,6 +274,13 @@ async fn typed(program: &str, words: &[&str]) -> Said {
     let output = output.unwrap_or_else(|_| panic!("{program} {words:?} does not end")).unwrap();
     let text = [output.stdout, output.stderr].concat();
     Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+}
+
+/// What a swarm is told of the stack's services, and how many tasks of each run.
+async fn services() -> String {
+    let script = "docker stack services --format '{{.Name}} {{.Replicas}}' hops | sort && \
+                  docker stack services --quiet hops | sort | xargs docker service inspect --format '{{json .Spec}}'";
+    typed("bash", &["-o", "pipefail", "-c", script]).await.text
 }
 
 async fn all_volumes() -> BTreeSet<String> {
