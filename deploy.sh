@@ -215,6 +215,7 @@ verb_down() {
 
 verb_console() {
     local name=$stack-console port=$((15672 + 10#$base)) until=$((SECONDS + 15)) password='the password is in .secrets/amqp_password'
+    need_readable_secrets
     case ${1:-} in
         '') ;;
         --show) password="password $(<.secrets/amqp_password)" ;;

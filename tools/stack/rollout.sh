@@ -18,10 +18,11 @@ has_images() { docker image inspect "${services[@]/#/$images/}" "$images/edge" >
 deploy() {
     local name file files=(--compose-file -) stack_file
     need_readable_secrets
-    if [ ${#image[@]} != 0 ] && [ ! -s .secrets/management_token ]; then
-        fail '.secrets is not complete, but the stack was deployed with all of it' \
+    # Of the others, new ones replace those that are lost.
+    for file in .secrets/{management_token,encrypt_key}; do
+        [ ${#image[@]} = 0 ] || [ -s "$file" ] || fail "$file is missing, but the stack was deployed with it" \
             'restore the folder .secrets; or type ./deploy.sh down, after which the next ./deploy.sh creates new secrets'
-    fi
+    done
     tools/stack/secrets.sh
     name_images "${1:-}"
     # Keep the number of replicas of scaled services.

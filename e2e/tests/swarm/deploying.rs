@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::{
+    broker::free_base,
     environment::full_only,
     repository::read,
     wait::{PATIENCE, until_true},
@@ -155,6 +156,21 @@ async fn three_replicas_share_thirty_reads() {
 
 async fn by_replica(stack: &Stack) -> BTreeMap<String, u64> {
     serde_json::from_value(stack.get("/offers/by-replica").await.json()).unwrap()
+}
+
+#[tokio::test]
+async fn a_second_stack_with_other_ports_is_the_first_ones_neighbor() {
+    if !full_only("a_second_stack_with_other_ports_is_the_first_ones_neighbor") {
+        return;
+    }
+    let stack = Stack::turn().await;
+    let (tasks, volumes) = (stack.tasks().await, stack.volumes().await);
+    let second = format!("HOPS_STACK=hops-two HOPS_PORT_BASE={} ./deploy.sh", free_base(&[6767, 6868]));
+    stack.shell(&second).await;
+    let said = stack.shell(&format!("{second} walk && {second} verify --read 20")).await;
+    assert!(said.contains("LOST 0"), "{said}");
+    stack.shell(&format!("{second} down --volumes")).await;
+    assert_eq!((stack.tasks().await, stack.volumes().await), (tasks, volumes), "the first one is untouched");
 }
 
 #[tokio::test]

@@ -34,6 +34,21 @@ async fn our_processes_are_nobodys_have_no_rights_and_cannot_write() {
 }
 
 #[tokio::test]
+async fn the_brokers_process_has_no_rights_and_cannot_write_outside_its_folder() {
+    let stack = Stack::turn().await;
+    let container = stack.containers("rabbitmq").await.remove(0);
+    let host = stack.inspect(&container).await["HostConfig"].clone();
+    assert_eq!((&host["ReadonlyRootfs"], &host["CapDrop"]), (&json!(true), &json!(["ALL"])));
+    let pid = &stack.inspect(&container).await["State"]["Pid"];
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("\nCapEff:\t0000000000000000\n") && !status.contains("\nUid:\t0\t"), "{status}");
+    for service in [stack.ours().await, vec!["rabbitmq"]].concat() {
+        let container = stack.containers(service).await.remove(0);
+        assert_eq!(stack.inspect(&container).await["HostConfig"]["PidsLimit"], 1000, "{service}");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_is_in_what_docker_tells_an_environment_a_log_or_an_image() {
     let stack = Stack::turn().await;
     let secrets =
