@@ -108,8 +108,9 @@ verb_update() {
 }
 
 verb_scale() {
-    local name=${1%%=*} number=${1#*=}
+    local name number
     [ $# = 1 ] || fail 'scale takes one argument, for example: ./deploy.sh scale vipservice=3'
+    name=${1%%=*} number=${1#*=}
     name=${name#"${stack}_"}
     if ! [[ " ${scalable[*]} " == *" $name "* && $1 == *=* && $number =~ ^[0-9]{1,3}$ ]]; then
         fail "scale: '$1' is not NAME=N with NAME one of ${scalable[*]} and N from 0 to 999, for example vipservice=3"

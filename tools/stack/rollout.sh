@@ -129,13 +129,15 @@ rolled_back() {
         awk -v since="\"$1" '$2 ~ /^(rollback|paused)/ && $3 > since { print $1 }'
 }
 
-# Docker waits until a task's process is alive. It is ready when it can do its work, for which it needs the broker.
+# Docker waits until a task's process is alive, and not until a task that is too many has ended. A task is ready when it can do its
+# work, for which it needs the broker.
 wait_until_ready() {
-    local until=$((SECONDS + limit)) waiting before='' id name why
+    local until=$((SECONDS + limit)) waiting before='' id name why number
+    local -A running
     while true; do
-        waiting=''
+        waiting='' running=()
         while read -r id name; do
-            name=${name#"${stack}_"}
+            name=${name#"${stack}_"} running[$name]=$((${running[$name]:-0} + 1))
             [[ " ${services[*]} " == *" $name "* ]] || continue
             why=$(docker exec "$id" "/$name" healthcheck --ready 2>&1) || waiting+=" $name (${why#error: })"
             case $name in
@@ -143,6 +145,10 @@ wait_until_ready() {
                 vipservice) answers "$HOPS_VIPSERVICE_PORT" /livez || waiting+=" port $HOPS_VIPSERVICE_PORT" ;;
             esac
         done < <(docker ps --filter "$of_stack" --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
+        while read -r name number _; do
+            name=${name#"${stack}_"} number=${number#*/}
+            [ "${running[$name]:-0}" = "$number" ] || waiting+=" $name (${running[$name]:-0} of $number tasks run)"
+        done < <(docker stack services --format '{{.Name}} {{.Replicas}}' "$stack")
         [ -n "$waiting" ] || return 0
         [ "$waiting" = "$before" ] || say "waiting for$(printable <<<"$waiting")"
         before=$waiting

@@ -23,8 +23,10 @@ async fn two_commands_deploy_a_clean_clone_and_a_read_makes_nine_hops() {
     assert_eq!((answer.status, answer.json()), (200, expected));
 
     let said = stack.deploy(&["walk"]).await;
-    let hops: BTreeSet<_> =
-        said.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u8>().ok()).collect();
+    let hops: BTreeSet<_> = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u8>().ok().filter(|hop| *hop < 10))
+        .collect();
     assert_eq!(hops, (1..=9).collect(), "{said}");
 
     let status = stack.deploy(&["status"]).await;

@@ -1,17 +1,17 @@
 //! The page on which the messages move, for the stack.
 
-use e2e::{binaries::binary, broker::free_base};
+use e2e::binaries::binary;
 
 use crate::stack::Stack;
 
 #[tokio::test]
 async fn the_page_shows_the_stacks_tasks_and_each_hop_of_a_read_by_click() {
     let stack = Stack::turn().await;
-    let (hops, base) = (binary("hops"), free_base(&[7878]));
+    let hops = binary("hops");
     // As ./deploy.sh does, which builds the command before.
     let script = format!(
         r#"
-        HOPS_PORT_BASE={base} '{}' --swarm live --json > page & page=$!
+        '{}' --swarm live --json > page & page=$!
         trap 'kill -INT $page; wait $page' EXIT
         for n in {{1..300}}; do [ ! -s page ] || break; sleep 0.1; done
         url=$(grep -o 'http[^"]*' page)
