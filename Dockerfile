@@ -1,6 +1,6 @@
 # The images of the stack. Each contains one static binary and nothing else.
 #
-#   docker build --target vipservice --tag hops/vipservice .       (./deploy.sh build builds all of them)
+#   docker build --target vipservice --tag localhost/hops/vipservice .       (./deploy.sh build builds all of them)
 #
 # If the Rust image cannot be pulled, use `./deploy.sh build --local`: binaries that this machine has built replace the
 # first two stages, and the part after the line `# --- images` is used unchanged.

@@ -41,21 +41,25 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 export HOPS_STACK=${HOPS_STACK:-hops}
 stack=$HOPS_STACK limit=${HOPS_WAIT:-300} base=${HOPS_PORT_BASE:-0}
 of_stack="label=com.docker.stack.namespace=$stack"
+# The stacks of one checkout share its secrets, but not their brokers.
+broker_file=.secrets/broker_image
+[ "$stack" = hops ] || broker_file+=-$stack
 . tools/stack/machine.sh
 . tools/stack/rollout.sh
 
 main() {
     local verb=${1:-up}
     [ $# = 0 ] || shift
-    [[ $limit =~ ^[0-9]{1,6}$ ]] || fail "HOPS_WAIT: '$limit' is not a number of seconds"
+    [[ $limit =~ ^0*[1-9][0-9]{0,5}$ ]] || fail "HOPS_WAIT: '$limit' is not a number of seconds"
+    limit=$((10#$limit))
     [[ $base =~ ^[0-9]{1,5}$ && $((10#$base)) -lt 49864 ]] || fail "HOPS_PORT_BASE: '$base' is not a number from 0 to 49863"
     [[ $stack =~ ^[a-z][a-z0-9-]{0,30}$ ]] || fail "HOPS_STACK: '$stack' is not a name of small letters, digits and -"
     export HOPS_ACCOUNTSERVICE_PORT=$((6767 + 10#$base)) HOPS_VIPSERVICE_PORT=$((6868 + 10#$base))
     case $verb in
-        status | walk | verify | queues | live) show "$verb" "$@" ;;
-        logs) show service logs "$@" ;;
+        status | walk | verify | queues | live) show "$verb" "$verb" "$@" ;;
+        logs) show logs service logs "$@" ;;
         up | build | update | scale | refresh | rollback | rotate | console | token | down)
-            case ${1:-} in -h | --help) usage | grep -F "./deploy.sh ${verb/up/[up]} " ;; *) "verb_$verb" "$@" ;; esac ;;
+            case ${1:-} in -h | --help) usage | grep -F "./deploy.sh ${verb/%up/[up]} " ;; *) "verb_$verb" "$@" ;; esac ;;
         -h | --help | help) usage ;;
         -V | --version | version) sed -n 's/^version = "\(.*\)"/hops \1/p' Cargo.toml ;;
         *) fail "unknown command '$verb': ./deploy.sh help lists the commands" ;;
@@ -64,12 +68,13 @@ main() {
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' deploy.sh; }
 
+# show VERB WORD...: passes the words on.
 show() {
-    # A release archive has the program itself.
-    if [ -x ./hops ]; then exec ./hops --swarm "$@"; fi
-    command -v cargo >/dev/null || fail "$1 needs Rust (https://rustup.rs)" \
+    # The program of a release archive needs no Rust.
+    if [ -x ./hops ]; then exec ./hops --swarm "${@:2}"; fi
+    command -v cargo >/dev/null || fail "$1 needs cargo, which this user does not have (https://rustup.rs), or the program hops of a release archive, in this folder" \
         "Docker's own commands show less: docker stack ps $stack, docker service ls, docker service logs ${stack}_vipservice"
-    exec cargo hops --swarm "$@"
+    exec cargo hops --swarm "${@:2}"
 }
 
 # --- verbs that change the stack ---
@@ -99,7 +104,8 @@ verb_update() {
         esac
     done
     need_stack
-    tools/stack/images.sh "${how[@]}"
+    need_one_node
+    if [ ${#how[@]} = 0 ] && [[ $images != localhost/* ]]; then pull_images; else tools/stack/images.sh "${how[@]}"; fi
     deploy
     if [ "$is_forced" = yes ]; then
         for name in "${services[@]}"; do change service update --force "${stack}_$name"; done
@@ -124,6 +130,7 @@ verb_refresh() {
     local id name why flags
     [ $# = 0 ] || fail "refresh takes no arguments, but got '$1'"
     need_stack
+    need_one_node
     deploy --running-images
     docker exec "$(container_of configserver)" /configserver refresh --config-repo /config-repo
     # Let one replica of each service check all settings: a wrong key is wrong for every replica.
@@ -157,9 +164,11 @@ verb_rollback() {
 }
 
 verb_rotate() {
-    local broker name newest
+    local broker newest files
     [[ $# = 1 && $1 =~ ^(amqp|management|encrypt)$ ]] || fail 'rotate takes one argument: amqp, management or encrypt'
     need_stack
+    need_one_node
+    need_secrets
     broker=$(container_of rabbitmq)
     [ -n "$broker" ] || fail 'the broker does not run: see ./deploy.sh status'
     tools/stack/secrets.sh new "$1"
@@ -169,18 +178,11 @@ verb_rotate() {
             <.secrets/rabbitmq-users.json
     fi
     deploy --running-images
-    case $1 in
-        amqp)
-            broker=$(container_of rabbitmq)
-            for name in $(docker exec --user rabbitmq "$broker" rabbitmqctl --quiet --no-table-headers list_users | cut -f 1); do
-                grep -qF "\"name\": \"$name\"" .secrets/rabbitmq-users.json ||
-                    docker exec --user rabbitmq "$broker" rabbitmqctl --quiet delete_user "$name"
-            done ;;
-        encrypt)
-            newest=$(tail -n 1 .secrets/encrypt_key | cut -d : -f 1)
-            name=$(grep -F '{cipher}' config-repo/* | grep -vF "{cipher}{key:$newest}" | cut -d : -f 1 | sort -u) || true
-            [ -z "$name" ] || say 'these files have values of an older key, which stays readable; encrypt the values again (configserver encrypt):' "$name" ;;
-    esac
+    if [ "$1" = encrypt ]; then
+        newest=$(tail -n 1 .secrets/encrypt_key | cut -d : -f 1)
+        files=$(grep -F '{cipher}' config-repo/* | grep -vF "{cipher}{key:$newest}" | cut -d : -f 1 | sort -u) || true
+        [ -z "$files" ] || say 'these files have values of an older key, which stays readable; encrypt the values again (configserver encrypt):' "$files"
+    fi
     say "$1: rotated, and everything is ready, after $SECONDS s"
 }
 
@@ -197,8 +199,10 @@ verb_down() {
         say "removing the stack $stack"
     fi
     # `docker stack rm` returns before the stack is gone, and fails while a part of it is still in use.
-    while left=$(docker service ls --quiet --filter "$of_stack" 2>/dev/null; docker ps --all --quiet --filter "$of_stack"
-        docker network ls --quiet --filter "$of_stack") && [ -n "$left" ]; do
+    while true; do
+        left=$(docker service ls --quiet --filter "$of_stack" 2>/dev/null || true; docker ps --all --quiet --filter "$of_stack" &&
+            docker network ls --quiet --filter "$of_stack")
+        [ -n "$left" ] || break
         [ "$SECONDS" -lt "$until" ] || fail "services, containers or networks of the stack still exist after 120 s; Docker's last output:" "$said"
         said=$(docker stack rm "$stack" 2>&1) || true
         sleep 1
@@ -209,7 +213,7 @@ verb_down() {
         say "kept the volumes ${names[*]} and .secrets; ./deploy.sh down --volumes removes the volumes"
     else
         docker volume rm "${names[@]}" >/dev/null
-        rm -f .secrets/broker_image
+        rm -f "$broker_file"
         say "removed the volumes ${names[*]}"
     fi
 }
@@ -221,6 +225,7 @@ verb_console() {
         '') ;;
         --show) password="password $(<.secrets/amqp_password)" ;;
         --off)
+            need_docker
             docker rm --force "$name" >/dev/null 2>&1 || true
             say 'the console is closed'
             return ;;

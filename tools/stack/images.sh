@@ -17,7 +17,12 @@ main() {
     case "$*" in
         '') build_in_docker ;;
         --local) build_local ;;
-        --any) if has_rust; then build_in_docker; else build_local; fi ;;
+        --any)
+            echo "not all images $images/* are built yet"
+            if has_rust; then build_in_docker
+            elif command -v cargo >/dev/null; then echo "$rust cannot be pulled, so cargo builds the images here"; build_local
+            else fail "$rust cannot be pulled, and cargo is missing: install Rust (https://rustup.rs), or copy the images from another machine (docker save, docker load)"
+            fi ;;
         *) fail "build takes --local, but got '$*'" ;;
     esac
     for name in "${services[@]}" edge; do

@@ -7,15 +7,16 @@ scalable=(accountservice vipservice)
 # A name without a host would belong to Docker Hub, which a swarm asks at each start of a task.
 export HOPS_IMAGES=${HOPS_IMAGES:-localhost/hops}
 images=$HOPS_IMAGES
-# State of the machine's swarm, and of each service of the stack its number of replicas, its image and its previous image.
-swarm=''
+# State of the machine's swarm and its number of nodes; of each service of the stack its number of replicas, its image and its
+# previous image; and whether one of them is being updated.
+swarm='' nodes='' is_updating=no
 declare -A replicas=() image=() previous=()
 
 say() { printf '%s\n' "$@"; }
 fail() { printf 'deploy.sh: %s\n' "$@" >&2; exit 1; }
 
 need_docker() {
-    local nodes version name number now before
+    local version name number now before state
     command -v docker >/dev/null || fail 'docker is missing: install Docker Engine 20.10 or later, https://docs.docker.com/engine/install'
     if ! swarm=$(docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.Nodes}}' 2>&1); then
         case $swarm in
@@ -23,6 +24,8 @@ need_docker() {
             *) fail 'no Docker engine answers: start it (systemctl start docker, or dockerd)' "$(tail -n 1 <<<"$swarm")" ;;
         esac
     fi
+    # A warning may come first.
+    swarm=$(tail -n 1 <<<"$swarm")
     nodes=${swarm##* } swarm=${swarm% *}
     version=$(docker version --format '{{.Server.APIVersion}}')
     [ "$(printf '%s\n' 1.41 "$version" | sort -V | head -n 1)" = 1.41 ] ||
@@ -30,14 +33,18 @@ need_docker() {
     [[ $(docker stack deploy --help 2>&1) == *--detach* ]] ||
         fail "the docker command 26 or later is needed, but this is $(docker version --format '{{.Client.Version}}'): update docker-ce-cli, or docker-cli (the engine may stay)"
     [ "$swarm" = 'active true' ] || return 0
-    # Images have local names, volumes are folders on this machine, and readiness is checked in local containers.
-    [ "$nodes" = 1 ] || fail "this swarm has $nodes nodes, but the stack needs a swarm with this machine only" \
-        'docs/OPERATIONS.md says why; to remove a node that is gone for good: docker node rm'
-    while read -r name number now before; do
+    while read -r name number now state before; do
         name=${name#"${stack}_"}
         replicas[$name]=$number image[$name]=$now previous[$name]=$before
+        case $state in -updating | -rollback_started) is_updating=yes ;; esac
     done < <(docker service ls --quiet --filter "$of_stack" | xargs -r docker service inspect --format \
-        '{{.Spec.Name}} {{.Spec.Mode.Replicated.Replicas}} {{.Spec.TaskTemplate.ContainerSpec.Image}} {{index .Spec.Labels "hops.previous"}}')
+        '{{.Spec.Name}} {{.Spec.Mode.Replicated.Replicas}} {{.Spec.TaskTemplate.ContainerSpec.Image}} -{{with .UpdateStatus}}{{.State}}{{end}} {{index .Spec.Labels "hops.previous"}}')
+}
+
+# Images have local names, volumes are folders on this machine, and readiness is checked in local containers.
+need_one_node() {
+    [ "$nodes" = 1 ] || fail "this swarm has $nodes nodes, but the stack needs a swarm with this machine only" \
+        'docs/OPERATIONS.md says why; to remove a node that is gone for good: docker node rm'
 }
 
 need_stack() {
@@ -50,7 +57,7 @@ need_swarm() {
     local init=(docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1) port by
     need_docker
     case $swarm in
-        'active true') ;;
+        'active true') need_one_node ;;
         'active false') fail 'this machine is a worker of a swarm, but the stack needs a swarm of its own: docker swarm leave' ;;
         inactive*)
             say "this machine has no swarm, so one is created for this machine only: ${init[*]}"
@@ -90,5 +97,15 @@ need_readable_secrets() {
     for file in .secrets .secrets/*; do
         [ ! -e "$file" ] || [ -r "$file" ] || fail "$file exists, but you have no permission to read it: it belongs to $(stat -c %U "$file")" \
             "run the same command with sudo, or take ownership: sudo chown -R $(id -un) .secrets"
+    done
+}
+
+# Of the others, new ones replace those that are lost.
+need_secrets() {
+    local file
+    need_readable_secrets
+    for file in .secrets/{management_token,encrypt_key}; do
+        [ ${#image[@]} = 0 ] || [ -s "$file" ] || fail "$file is missing, but the stack was deployed with it" \
+            'restore the folder .secrets; or type ./deploy.sh down, after which the next ./deploy.sh creates new secrets'
     done
 }

@@ -4,25 +4,22 @@
 # --- deploying ---
 
 need_images() {
-    local name
-    if has_images; then return; fi
-    if [[ $images != localhost/* ]]; then
-        for name in "${services[@]}" edge; do docker pull "$images/$name" || true; done
-    fi
-    has_images || tools/stack/images.sh --any
+    if docker image inspect "${services[@]/#/$images/}" "$images/edge" >/dev/null 2>&1; then return; fi
+    if [[ $images = localhost/* ]]; then tools/stack/images.sh --any; else pull_images; fi
 }
 
-has_images() { docker image inspect "${services[@]/#/$images/}" "$images/edge" >/dev/null 2>&1; }
+pull_images() {
+    local name
+    for name in "${services[@]}" edge; do
+        docker pull "$images/$name" || fail "$images/$name cannot be pulled; the reason is above" \
+            "check HOPS_IMAGES; ./deploy.sh build --local builds images with these names here"
+    done
+}
 
 # deploy [--running-images]: deploys the compose files, with the images that were built last or with those that run.
 deploy() {
     local name file files=(--compose-file -) stack_file
-    need_readable_secrets
-    # Of the others, new ones replace those that are lost.
-    for file in .secrets/{management_token,encrypt_key}; do
-        [ ${#image[@]} = 0 ] || [ -s "$file" ] || fail "$file is missing, but the stack was deployed with it" \
-            'restore the folder .secrets; or type ./deploy.sh down, after which the next ./deploy.sh creates new secrets'
-    done
+    need_secrets
     tools/stack/secrets.sh
     name_images "${1:-}"
     # Keep the number of replicas of scaled services.
@@ -55,8 +52,10 @@ deploy() {
         export HOPS_TLS HOPS_TLS_CONF
         files+=(--compose-file docker-compose.tls.yml)
     fi
-    printf %s "$RABBITMQ_IMAGE" >.secrets/broker_image
+    printf %s "$RABBITMQ_IMAGE" >"$broker_file"
+    wait_for_updates
     change stack deploy --prune --resolve-image never "${files[@]}" "$stack" <<<"$stack_file"
+    remove_old_users
     remove_old
 }
 
@@ -66,13 +65,13 @@ hash_of() { sha256sum "$@" | sha256sum | cut -c 1-12; }
 # An image is deployed under a name that contains its id: a new build is rolled out, and the previous image keeps a name, to which
 # the service can be rolled back. Docker's own PreviousSpec does not help: after scaling, it has the same image.
 name_images() {
-    local name id tag is_update=no pinned kept
+    local name id tag source is_update=no pinned kept
     local -A next=()
     while read -r name id; do
-        tag=${id:7:12}
-        [ "$1" != --running-images ] || [ -z "${image[$name]:-}" ] || tag=${image[$name]##*:}
+        tag=${id:7:12} source=$images/$name
+        if [ "$1" = --running-images ] && [ -n "${image[$name]:-}" ]; then tag=${image[$name]##*:} source=${image[$name]}; fi
         next[$name]=$images/$name:$tag
-        [ "${next[$name]}" = "${image[$name]:-}" ] || docker tag "$images/$name" "${next[$name]}"
+        [ "${next[$name]}" = "${image[$name]:-}" ] || docker tag "$source" "${next[$name]}"
         [ "${image[$name]:-${next[$name]}}" = "${next[$name]}" ] || is_update=yes
         export "HOPS_${name^^}_TAG=$tag"
     done < <(paste -d ' ' <(printf '%s\n' "${services[@]}" edge) <(docker image inspect --format '{{.Id}}' "${services[@]/#/$images/}" "$images/edge"))
@@ -82,7 +81,7 @@ name_images() {
     done
     # An older broker cannot read the volume of a newer one, so the deployed broker stays until another one is named.
     pinned=$(sed -n 's/.*RABBITMQ_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)
-    kept=$(cat .secrets/broker_image 2>/dev/null) || kept=$pinned
+    kept=${image[rabbitmq]:-$(cat "$broker_file" 2>/dev/null || echo "$pinned")}
     [ "$1" != --running-images ] || RABBITMQ_IMAGE=${image[rabbitmq]:-}
     [ -n "${RABBITMQ_IMAGE:-}" ] || [ "$kept" = "$pinned" ] ||
         say "the broker stays $kept; to change it permanently: RABBITMQ_IMAGE=$pinned ./deploy.sh"
@@ -90,6 +89,20 @@ name_images() {
     docker image inspect "$RABBITMQ_IMAGE" >/dev/null 2>&1 || docker pull "$RABBITMQ_IMAGE" ||
         fail "$RABBITMQ_IMAGE does not exist and cannot be pulled; the reason is above" \
             "build a broker from Debian's packages with e2e/rabbitmq.sh build, then: RABBITMQ_IMAGE=localhost/hops-rabbitmq:4.3 ./deploy.sh"
+}
+
+# Removes the users of the broker that a rotation has replaced, whichever command has come to its end since then.
+remove_old_users() {
+    local broker name users
+    [ -e .secrets/.new_users ] || return 0
+    broker=$(container_of rabbitmq)
+    users=$(docker exec --user rabbitmq "$broker" rabbitmqctl --quiet --no-table-headers list_users | cut -f 1)
+    for name in $users; do
+        # Not those that people have made.
+        [[ $name =~ ^($(IFS='|' && echo "${services[*]}"))(-[0-9a-f]{8})?$ ]] || continue
+        grep -qF "\"name\": \"$name\"" .secrets/rabbitmq-users.json || docker exec --user rabbitmq "$broker" rabbitmqctl --quiet delete_user "$name"
+    done
+    rm .secrets/.new_users
 }
 
 # Each change leaves a config, a secret or an image behind. Removes those to which no service could be rolled back.
@@ -110,33 +123,50 @@ remove_old() {
 
 # --- waiting ---
 
+# A swarm rolls back to what was deployed before: typed again meanwhile, a version that does not start would be that.
+wait_for_updates() {
+    local until=$((SECONDS + limit)) states
+    [ "$is_updating" = yes ] || return 0
+    say 'waiting for the update that is under way'
+    while true; do
+        states=$(docker service ls --quiet --filter "$of_stack" | xargs -r docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}')
+        [[ $states =~ updating|rollback_started ]] || return 0
+        [ "$SECONDS" -lt "$until" ] || fail "an update is still under way after $limit s: docker service ls and ./deploy.sh status show it"
+        sleep 2
+    done
+}
+
 # change COMMAND...: changes services with a docker command, and waits until all tasks run and are ready, and the ports answer.
 change() {
-    local since code=0 output=/dev/null
+    local since until=$((SECONDS + limit)) code=0 output=/dev/null
     since=$(date -u +%FT%T)
     [ ! -t 1 ] || output=/dev/stdout
-    say "waiting for the tasks, at most $limit s"
+    say "waiting for the tasks, at most $limit s (./deploy.sh status shows them)"
     timeout --foreground "$limit" docker "$1" "$2" --detach=false "${@:3}" >"$output" || code=$?
     # Docker does not notice that a service has been rolled back while it was waiting for another one.
     if [ "$code" != 0 ] || [ -n "$(rolled_back "$since")" ]; then fail_with_reason "$code" "$since"; fi
-    wait_until_ready "$since"
+    wait_until_ready "$since" "$until"
 }
 
-# rolled_back SINCE: prints the services whose last update has failed since then.
+# rolled_back SINCE: prints the services whose last update has failed since then, and whether it was rolled back or is paused.
 rolled_back() {
     docker service ls --quiet --filter "$of_stack" | xargs -r docker service inspect --format \
         '{{.Spec.Name}} {{with .UpdateStatus}}{{.State}} {{json .StartedAt}}{{end}}' |
-        awk -v since="\"$1" '$2 ~ /^(rollback|paused)/ && $3 > since { print $1 }'
+        awk -v since="\"$1" '$2 ~ /^(rollback|paused)/ && $3 > since { print $1, $2 }'
 }
 
-# Docker waits until a task's process is alive, and not until a task that is too many has ended. A task is ready when it can do its
-# work, for which it needs the broker.
+# wait_until_ready SINCE UNTIL: Docker waits until a task's process is alive, and not until a task that is too many has ended. A task
+# is ready when it can do its work, for which it needs the broker.
 wait_until_ready() {
-    local until=$((SECONDS + limit)) waiting before='' id name why number
+    local waiting before='' id name why number containers wanted
     local -A running
     while true; do
         waiting='' running=()
+        containers=$(docker ps --filter "$of_stack" --filter label=com.docker.swarm.service.name \
+            --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
+        wanted=$(docker stack services --format '{{.Name}} {{.Replicas}}' "$stack")
         while read -r id name; do
+            [ -n "$id" ] || continue
             name=${name#"${stack}_"} running[$name]=$((${running[$name]:-0} + 1))
             [[ " ${services[*]} " == *" $name "* ]] || continue
             why=$(docker exec "$id" "/$name" healthcheck --ready 2>&1) || waiting+=" $name (${why#error: })"
@@ -144,15 +174,15 @@ wait_until_ready() {
                 accountservice) answers "$HOPS_ACCOUNTSERVICE_PORT" /livez || waiting+=" port $HOPS_ACCOUNTSERVICE_PORT" ;;
                 vipservice) answers "$HOPS_VIPSERVICE_PORT" /livez || waiting+=" port $HOPS_VIPSERVICE_PORT" ;;
             esac
-        done < <(docker ps --filter "$of_stack" --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
+        done <<<"$containers"
         while read -r name number _; do
             name=${name#"${stack}_"} number=${number#*/}
-            [ "${running[$name]:-0}" = "$number" ] || waiting+=" $name (${running[$name]:-0} of $number tasks run)"
-        done < <(docker stack services --format '{{.Name}} {{.Replicas}}' "$stack")
+            [ -z "$name" ] || [ "${running[$name]:-0}" = "$number" ] || waiting+=" $name (${running[$name]:-0} of $number tasks run)"
+        done <<<"$wanted"
         [ -n "$waiting" ] || return 0
         [ "$waiting" = "$before" ] || say "waiting for$(printable <<<"$waiting")"
         before=$waiting
-        [ "$SECONDS" -lt "$until" ] || fail_with_reason 124 "$1"
+        [ "$SECONDS" -lt "$2" ] || fail_with_reason 124 "$1"
         sleep 1
     done
 }
@@ -166,15 +196,21 @@ answers() (
 
 # fail_with_reason CODE SINCE: shows the newest task that has failed since then, with its last lines.
 fail_with_reason() {
-    local task container name
+    local task container name state
     read -r _ task _ container < <(docker stack ps --quiet --no-trunc "$stack" | xargs -r docker inspect --type task --format \
         '{{json .Status.Timestamp}} {{.ID}} {{.Status.State}} {{with .Status.ContainerStatus}}{{.ContainerID}}{{end}}' |
         awk -v since="\"$2" '$3 ~ /^(failed|rejected)$/ && $1 > since' | sort | tail -n 1) || true
     if [ -n "${task:-}" ]; then
         docker stack ps --no-trunc --format '{{.ID}} {{.Name}}: {{.CurrentState}}: {{.Error}}' "$stack" | sed -n "s/^$task /--- /p" | printable >&2
-        [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | printable >&2
+        [ -z "$container" ] || docker logs --tail 15 "$container" 2>&1 | printable >&2 || true
     fi
-    for name in $(rolled_back "$2"); do fail "${name#"${stack}_"}: the new version did not start, so the swarm has rolled back to the old one"; done
+    while read -r name state; do
+        name=${name#"${stack}_"}
+        case $state in
+            rollback*) fail "$name: the new version did not start, so the swarm has rolled back to the old one" ;;
+            paused) fail "$name: the new version did not start, and the update is paused${image[$name]:+: the version before was ${image[$name]}}" ;;
+        esac
+    done < <(rolled_back "$2")
     [ "$1" = 124 ] || fail "Docker's reason is above"
     fail "not ready after $limit s: ./deploy.sh status shows everything, HOPS_WAIT=600 waits longer" \
         'if a port does not answer, the kernel may be unable to balance connections: HOPS_IPVS=no ./deploy.sh'

@@ -41,7 +41,10 @@ main() {
     done
     need management_token random
     need encrypt_key random
-    keep rabbitmq-users.json rabbitmq_users
+    rabbitmq_users >"$folder/.users.new"
+    # deploy.sh removes the broker's old users when the new ones are in use.
+    cmp -s "$folder/.users.new" "$folder/rabbitmq-users.json" || : >"$folder/.new_users"
+    mv "$folder/.users.new" "$folder/rabbitmq-users.json"
 }
 
 # need NAME COMMAND...: stores the output of the command as a secret, unless there is one.

@@ -66,6 +66,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 fn what_is_missing_is_named_before_anything_is_done() {
     for (answers, line, says) in [
         ("", "HOPS_WAIT=soon ./deploy.sh", "HOPS_WAIT: 'soon' is not a number of seconds"),
+        ("", "HOPS_WAIT=0 ./deploy.sh", "HOPS_WAIT: '0' is not a number of seconds"),
         ("", "HOPS_PORT_BASE=60000 ./deploy.sh", "HOPS_PORT_BASE: '60000' is not a number from 0 to 49863"),
         ("", "HOPS_STACK=Hops ./deploy.sh", "HOPS_STACK: 'Hops' is not a name"),
         (r#""stack deploy --help") echo "  --prune" ;;"#, "./deploy.sh", "26 or later"),
@@ -97,11 +98,12 @@ fn through_a_link_it_works_in_its_own_folder() {
     let (code, help) = typed("help");
     assert_eq!(code, Some(0), "{help}");
     assert!(help.contains("./deploy.sh rollback"), "{help}");
-    for (word, says) in
-        [("up", "./deploy.sh [up] "), ("rotate", "./deploy.sh rotate amqp|management|encrypt ")]
+    for verb in
+        ["up", "build", "update", "scale", "refresh", "rollback", "rotate", "console", "token", "down"]
     {
-        let (code, help) = typed(&format!("{word} --help"));
-        assert!(code == Some(0) && help.contains(says) && help.lines().count() == 1, "{word}: {help}");
+        let (code, help) = typed(&format!("{verb} --help"));
+        let says = format!("  ./deploy.sh {} ", if verb == "up" { "[up]" } else { verb });
+        assert!(code == Some(0) && help.starts_with(&says) && help.lines().count() == 1, "{verb}: {help}");
     }
     let (code, version) = typed("--version");
     assert!(code == Some(0) && version.starts_with("hops 0."), "{version}");
@@ -210,6 +212,13 @@ fn the_failure_shown_is_the_newest_one_with_its_own_last_lines() {
     for other in ["another task", "vipservice.1: Rejected", "everything is ready"] {
         assert!(!said.contains(other), "{other}: {said}");
     }
+}
+
+#[test]
+fn a_warning_of_docker_is_no_answer() {
+    let warns = r#""info "*) echo "WARNING: Error loading config file: permission denied" >&2; echo active true 1 ;;"#;
+    let (code, said) = said(&typed(folder(warns).path(), "./deploy.sh rollback nobody"));
+    assert_eq!((code, said.contains("there is no service 'nobody'")), (Some(1), true), "{said}");
 }
 
 #[test]

@@ -22,9 +22,7 @@ async fn docker_compose_up_serves_and_makes_offers_and_keeps_them() {
     let volumes = stack.volumes().await;
     let base = free_base(&[6767, 6868]);
     let (account, vip) = (base + 6767, base + 6868);
-    let compose = format!(
-        "HOPS_STACK=hops-compose HOPS_ACCOUNTSERVICE_PORT={account} HOPS_VIPSERVICE_PORT={vip} docker compose --project-name hops-compose"
-    );
+    let compose = format!("HOPS_ACCOUNTSERVICE_PORT={account} HOPS_VIPSERVICE_PORT={vip} docker compose");
     let client = http::client();
     let get = async |port: u16, path: &str| Reply::of(client.get(Address::at(port).url(path))).await.unwrap();
 

@@ -104,7 +104,8 @@ impl NewService {
         project.published(port, name)?;
 
         let fill = |text: &str| {
-            text.replace(&TEMPLATE_PORT.to_string(), &port.to_string()).replace(TEMPLATE_NAME, name)
+            let text = text.replace(&TEMPLATE_PORT.to_string(), &port.to_string());
+            text.replace(TEMPLATE_NAME, name).replace(&TEMPLATE_NAME.to_uppercase(), &name.to_uppercase())
         };
         let created = FILES.map(|(path, text)| (path.replace("NAME", name), fill(text))).to_vec();
         let with_member = with_member(&manifest, name)?;
