@@ -185,7 +185,7 @@ fn secrets_that_may_not_be_read_are_not_called_missing() {
     }
 }
 
-/// What the stack of that machine was deployed with.
+/// The folder with the secrets of the stack that runs on its machine.
 fn with_secrets(folder: TempDir) -> TempDir {
     let made = said(&typed(folder.path(), "tools/stack/secrets.sh"));
     assert_eq!(made, (Some(0), String::new()));

@@ -89,7 +89,7 @@ async fn encrypted(stack: &Stack) -> String {
     configserver(stack, "encrypt", "hunter2").await
 }
 
-/// What a verb of the configserver makes of a text.
+/// Output of a verb of the configserver for a text.
 async fn configserver(stack: &Stack, verb: &str, text: &str) -> String {
     let container = stack.containers("configserver").await.remove(0);
     let said = stack

@@ -276,7 +276,7 @@ async fn typed(program: &str, words: &[&str]) -> Said {
     Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
 }
 
-/// What a swarm is told of the stack's services, and how many tasks of each run.
+/// Specifications of the stack's services, with the number of tasks of each that run.
 async fn services() -> String {
     let script = "docker stack services --format '{{.Name}} {{.Replicas}}' hops | sort && \
                   docker stack services --quiet hops | sort | xargs docker service inspect --format '{{json .Spec}}'";
