@@ -39,7 +39,7 @@ shopt -s nullglob
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
 export HOPS_STACK=${HOPS_STACK:-hops}
-stack=$HOPS_STACK limit=${HOPS_WAIT:-300} base=${HOPS_PORT_BASE:-0}
+stack=$HOPS_STACK limit=${HOPS_WAIT:-300} base=${HOPS_PORT_BASE:-0} watcher=''
 of_stack="label=com.docker.stack.namespace=$stack"
 # The stacks of one checkout share its secrets, but not their brokers.
 broker_file=.secrets/broker_image
@@ -254,6 +254,7 @@ verb_token() {
     esac
 }
 
+trap stop_watcher EXIT
 trap 'say "" "interrupted; type the same command again to continue"; exit 130' INT
 trap 'exit 143' TERM
 main "$@"

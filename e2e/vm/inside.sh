@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs in the virtual machine of e2e/vm.sh: the stack with the ports of the ingress mesh, the lesson on round-robin, and a rolling
-# update under light load; then reads until the machine loses its power. Lines that begin with vm: have the seconds since the machine was switched on.
+# Runs in the virtual machine of e2e/vm.sh: the stack with the ports of the ingress mesh, beside a registry that never answers, the
+# lesson on round-robin, and a rolling update under light load; then reads until the machine loses its power. Lines that begin with
+# vm: have the seconds since the machine was switched on.
 set -uo pipefail
 
 say() { printf 'vm: %4s s  %s\n' "$(cut -d . -f 1 /proc/uptime)" "$*"; }
@@ -21,6 +22,14 @@ sed -i -E 's/interval: 3s/interval: 15s/; s/timeout: [38]s/timeout: 60s/; s/retr
 # docker's commands end before they would have to collect garbage.
 export HOPS_WAIT=600 GOGC=off NO_COLOR=1
 
+# Docker Hub is here, and never answers: this device drops what is sent to it, and counts it.
+ip link add hub type dummy
+sysctl -q net.ipv6.conf.hub.disable_ipv6=1
+ip link set hub up
+ip route add 192.0.2.0/24 dev hub
+echo 192.0.2.1 docker.io index.docker.io auth.docker.io registry-1.docker.io >>/etc/hosts
+asked_hub() { cat /sys/class/net/hub/statistics/tx_packets; }
+
 ./deploy.sh || broken './deploy.sh'
 held './deploy.sh: everything is ready'
 docker service ls --format '{{.Name}} {{.Replicas}} {{.Ports}}'
@@ -34,6 +43,11 @@ for _ in {1..60}; do [ "$(offers)" != '{"vipservice.1":2,"vipservice.2":2,"vipse
 held "six reads for three: $(offers)"
 curl --silent --max-time 10 --output /dev/null 'http://[::1]:6767/livez'
 [ $? = 28 ] || broken 'over IPv6 the ports accept connections and do not answer, which docs/OPERATIONS.md warns of'
+
+[ "$(asked_hub)" = 0 ] || broken 'a deployment and a start of tasks ask no registry'
+timeout 20 docker pull --quiet hello-world >/dev/null 2>&1
+[ "$(asked_hub)" != 0 ] || broken 'a pull asks the registry that never answers'
+held 'a registry that never answers was not asked'
 
 codes=$(mktemp)
 enough=$(mktemp --dry-run)

@@ -117,8 +117,8 @@ remove_old() {
         done
     done
     docker image ls --format '{{.Repository}}:{{.Tag}}' "$images/*" | while read -r name; do
-        [[ ! $name =~ :[0-9a-f]{12}$ || $used == *" $name "* ]] || docker image rm "$name" >/dev/null 2>&1 || true
-    done
+        [[ ! $name =~ :[0-9a-f]{12}$ || $used == *" $name "* ]] || echo "$name"
+    done | xargs -r docker image rm >/dev/null 2>&1 || true
 }
 
 # --- waiting ---
@@ -142,10 +142,33 @@ change() {
     since=$(date -u +%FT%T)
     [ ! -t 1 ] || output=/dev/stdout
     say "waiting for the tasks, at most $limit s (./deploy.sh status shows them)"
+    timeout "$limit" docker events --filter "$of_stack" --filter event=die --format \
+        '{{.Actor.ID}} {{.Actor.Attributes.exitCode}} {{index .Actor.Attributes "com.docker.swarm.service.name"}}' > >(show_failures) &
+    watcher=$!
     timeout --foreground "$limit" docker "$1" "$2" --detach=false "${@:3}" >"$output" || code=$?
     # Docker does not notice that a service has been rolled back while it was waiting for another one.
     if [ "$code" != 0 ] || [ -n "$(rolled_back "$since")" ]; then fail_with_reason "$code" "$since"; fi
     wait_until_ready "$since" "$until"
+    stop_watcher
+}
+
+# show_failures: reads `CONTAINER EXIT_CODE SERVICE` of tasks that have ended; shows the last lines of each service's first one that
+# has failed. Docker starts another one and goes on waiting, and a first start has no old version to which it could be rolled back.
+show_failures() {
+    local id code name
+    local -A shown=()
+    while read -r id code name; do
+        # Tasks that are too many or old are stopped, and killed if they do not stop.
+        if [[ $code =~ ^(0|137|143)$ || -n ${shown[$name]:-} ]]; then continue; fi
+        shown[$name]=yes
+        say "a task of ${name#"${stack}_"} has failed with exit code $code, and Docker starts another one; its last lines:"
+        docker logs --tail 5 "$id" 2>&1 | printable || true
+    done
+}
+
+stop_watcher() {
+    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+    watcher=''
 }
 
 # rolled_back SINCE: prints the services whose last update has failed since then, and whether it was rolled back or is paused.

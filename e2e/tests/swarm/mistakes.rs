@@ -50,7 +50,14 @@ async fn an_image_that_does_not_come_up_is_rolled_back_and_nobody_notices() {
         stack.docker(&["tag", "localhost/hops-e2e/good", &image]).await;
         assert_eq!(said.code, Some(1), "{}", said.text);
         assert!(said.text.contains("so the swarm has rolled back to the old one"), "{}", said.text);
-        assert!(said.text.contains("write LISTEN=HOST:PORT"), "its last lines are shown: {}", said.text);
+        let failed =
+            said.text.find(&format!("a task of {service} has failed with exit code ")).expect(&said.text);
+        let lines = said.text.find("write LISTEN=HOST:PORT").expect("its last lines are shown");
+        assert!(
+            failed < lines && lines < said.text.find("rolled back").unwrap(),
+            "shown when it fails: {}",
+            said.text
+        );
         assert_eq!(stack.docker(&inspect).await, before, "{service}");
         stack.deploy(&[]).await;
     }
