@@ -5,11 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// 1 to 20 digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AccountId(String);
 
-/// An account as it is stored, and as the seed list in the settings has it.
+/// An account, as the list in the settings has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Its id.
@@ -21,6 +21,25 @@ pub struct Account {
     pub vip: bool,
 }
 
+/// An account without its id: what a change writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Whose it is.
+    pub name: String,
+    /// True if the vipservice is notified of its reads.
+    #[serde(default)]
+    pub vip: bool,
+}
+
+/// An account with the number of changes that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// The account.
+    pub account: Account,
+    /// Its version, from 1.
+    pub version: u64,
+}
+
 impl AccountId {
     /// Reads an id.
     ///
@@ -30,10 +49,34 @@ impl AccountId {
         is_account_id(text).then(|| Self(text.to_owned())).ok_or(NotAnAccountId)
     }
 
+    /// Returns the id with the digits of a number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number.to_string())
+    }
+
     /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Account {
+    /// Returns the id, and all else.
+    #[must_use]
+    pub fn into_parts(self) -> (AccountId, Profile) {
+        let Self { id, name, vip } = self;
+        (id, Profile { name, vip })
+    }
+}
+
+impl Profile {
+    /// Returns the account with this id.
+    #[must_use]
+    pub fn with_id(self, id: AccountId) -> Account {
+        let Self { name, vip } = self;
+        Account { id, name, vip }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
-use contracts::topology::vip_queue;
+use contracts::topology::{ACCOUNTS, vip_queue};
 use hops_config::{ServiceSettings as _, Sources};
 use messaging::{
     MessagingClient,
@@ -17,7 +17,11 @@ use prometheus_client::registry::Registry;
 use service::{Instance, startup::Failure};
 use tokio::time::timeout;
 
-use crate::{OUTBOX, outbox_migration, settings::Settings, store};
+use crate::{
+    OUTBOX, outbox_migration,
+    settings::Settings,
+    store::open::{may_have_an_outbox, open_store},
+};
 
 /// Time after which `drain` stops when nothing moves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,13 +61,17 @@ async fn run_with(matches: &ArgMatches, sources: &Sources, settings: &Settings) 
     telemetry::init_of_command(&instance.name, log.log_format);
     let mut registry = Registry::default();
     let outbox = Outbox::open(&instance.folder.join(OUTBOX), &settings.outbox, &mut registry)?;
-    if store::may_have_an_outbox(&instance.folder) {
-        outbox_migration::migrate(&store::open_store(&instance.folder)?, &outbox).await?;
+    if may_have_an_outbox(&instance.folder) {
+        let store = open_store(&instance.folder).map_err(|e| e.to_string())?;
+        outbox_migration::migrate(&store, &outbox).await?;
     }
     let done = match matches.subcommand_name() {
         Some("drain") => {
-            let options =
-                AmqpOptions::new(broker, &instance.name, vip_queue(settings.vip_queue.vip_queue_max_length))?;
+            let options = AmqpOptions::new(
+                broker,
+                &instance.name,
+                vip_queue(settings.vip_queue.vip_queue_max_length).with_exchange(ACCOUNTS),
+            )?;
             drain(&outbox, &AmqpClient::new(options, Metrics::registered(&mut registry))).await
         }
         _ => {

@@ -34,7 +34,7 @@ pub async fn migrate(store: &sled::Db, outbox: &Outbox) -> Result<(), String> {
                     _ => outbox.move_in_parked(value.to_vec()).await.map_err(|e| cannot(e.to_string()))?,
                 }
             }
-            outbox.move_in(&entries).await.map_err(|e| cannot(e.to_string()))?;
+            outbox.append_beyond_limit(&entries).await.map_err(|e| cannot(e.to_string()))?;
             let mut removed = sled::Batch::default();
             group.iter().for_each(|(key, _)| removed.remove(key));
             tree.apply_batch(removed).map_err(|e| cannot(e.to_string()))?;

@@ -5,21 +5,30 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::Method,
+    Extension, Router,
+    body::Bytes,
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{HeaderMap, Method, StatusCode, header},
+    response::Response,
     routing::get,
 };
 use contracts::RequestContext;
 use service::http::Problem;
 
-use crate::handlers::{self, AccountAnswer, AccountList, AppState, PageQuery};
+use crate::handlers::{self, AppState, PageQuery, writes};
 
 /// The routes of the accountservice.
 pub fn router(state: AppState) -> Router {
+    let allowed = |methods: &'static str| async move || (StatusCode::NO_CONTENT, [(header::ALLOW, methods)]);
     Router::new()
-        .route("/accounts", get(accounts))
-        .route("/accounts/{id}", get(account))
+        .route("/accounts", get(accounts).post(create).options(allowed("GET, HEAD, POST, OPTIONS")))
+        .route(
+            "/accounts/{id}",
+            get(account).put(replace).delete(delete).options(allowed("GET, HEAD, PUT, DELETE, OPTIONS")),
+        )
         .with_state(Arc::new(state))
 }
 
@@ -27,19 +36,53 @@ async fn account(
     State(state): State<Arc<AppState>>,
     method: Method,
     Path(segment): Path<String>,
+    headers: HeaderMap,
     Extension(context): Extension<Arc<RequestContext>>,
-) -> Result<Json<AccountAnswer>, Problem> {
+) -> Result<Response, Problem> {
     tracing::debug!(hop = 1, name = "request", "{method} /accounts/{segment}");
     // axum runs the GET handler for HEAD too, and that one only asks whether the account is there.
     let notify = method == Method::GET;
-    handlers::get_account(&state, &segment, &context, notify).await.map(Json)
+    handlers::get_account(&state, &segment, &headers, &context, notify).await
 }
 
 async fn accounts(
     State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
+    headers: HeaderMap,
     Extension(context): Extension<Arc<RequestContext>>,
-) -> Result<Json<AccountList>, Problem> {
+) -> Result<Response, Problem> {
     let Query(page) = query?;
-    handlers::list_accounts(&state, &page, &context).map(Json)
+    handlers::list_accounts(&state, &page, &headers, &context).await
+}
+
+async fn create(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+    Extension(context): Extension<Arc<RequestContext>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    writes::create_account(&state, &headers, &read(body)?, &context).await
+}
+
+async fn replace(
+    State(state): State<Arc<AppState>>,
+    Path(segment): Path<String>,
+    headers: HeaderMap,
+    Extension(context): Extension<Arc<RequestContext>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    writes::replace_account(&state, &segment, &headers, &read(body)?, &context).await
+}
+
+async fn delete(
+    State(state): State<Arc<AppState>>,
+    Path(segment): Path<String>,
+    headers: HeaderMap,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Result<Response, Problem> {
+    writes::delete_account(&state, &segment, &headers, &context).await
+}
+
+fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))
 }

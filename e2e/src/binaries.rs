@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::OnceLock,
@@ -109,4 +110,19 @@ fn remove_old_runs(runs: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Writes a program that may be run at once. Not by this process: while it writes, a program that another test starts would hold the
+/// file open, too, and a file that is open for writing cannot be run.
+pub fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut input = writer.stdin.take().expect("it is piped");
+    input.write_all(text.as_bytes()).expect("the folder can be written");
+    drop(input);
+    assert!(writer.wait().expect("it ends").success(), "{} cannot be written", path.display());
 }

@@ -1,5 +1,19 @@
 //! The accountservice behind its router: real stores, doubles for what is hard to cause.
+//!
+//! - this file: reads
+//! - `writes`: what changes an account, with a stream in memory
 
+mod writes;
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    changes::replica::Replica,
+    routes::router,
+    settings::Settings,
+    store::{MockAccountStore, SledAccountStore, open::open_store},
+};
 use axum::{
     body::Body,
     http::{Method, Request},
@@ -12,17 +26,11 @@ use serde_json::{Value, json};
 use service::http::{Guarded, Health};
 use tempfile::TempDir;
 
-use super::*;
-use crate::{
-    routes::router,
-    settings::Settings,
-    store::{MockAccountStore, SledAccountStore, open_store},
-};
-
-/// The service behind its router, with a real store and a real outbox in memory.
+/// The service behind its router, with a real store and a real outbox.
 struct TestApp {
     router: Guarded,
     outbox: Arc<Outbox>,
+    writer: Writer,
     _folder: TempDir,
 }
 
@@ -32,22 +40,37 @@ impl TestApp {
     }
 
     fn with_room_for(outbox_max: usize) -> Self {
-        let folder = TempDir::new().unwrap();
-        let store = open_store(folder.path()).unwrap();
-        let accounts = &Settings::default().accounts.accounts;
-        let accounts = SledAccountStore::seeded(&store, folder.path(), accounts).unwrap();
-        Self::on(folder, Arc::new(accounts), outbox_max)
+        let (folder, accounts) = store();
+        Self::on(
+            "account.1",
+            folder,
+            Arc::clone(&accounts) as _,
+            accounts,
+            MockMessagingClient::new(),
+            outbox_max,
+        )
     }
 
-    fn on(folder: TempDir, accounts: Arc<dyn AccountStore>, outbox_max: usize) -> Self {
+    fn on(
+        name: &str,
+        folder: TempDir,
+        accounts: Arc<dyn AccountStore>,
+        store: Arc<SledAccountStore>,
+        client: MockMessagingClient,
+        outbox_max: usize,
+    ) -> Self {
         let settings = outbox::Settings { outbox_max, outbox_sync: SyncTo::Os };
         let outbox =
             Outbox::open(&folder.path().join("outbox"), &settings, &mut Registry::default()).unwrap();
         let outbox = Arc::new(outbox);
+        let replica = Replica::new(store, Arc::clone(&outbox), name, &mut Registry::default()).unwrap();
+        let writer = Writer::new(Arc::new(client), Arc::new(replica), || true, Duration::from_secs(2).into());
         let state = AppState {
             accounts,
             notifier: Notifier::new(Arc::clone(&outbox)),
-            served_by: "account.1".into(),
+            writer: writer.clone(),
+            accounts_max: 103,
+            served_by: name.into(),
         };
         let health = Arc::new(Health::default());
         let router = service::http::router(
@@ -56,18 +79,26 @@ impl TestApp {
             &health,
             Registry::default(),
         );
-        Self { router, outbox, _folder: folder }
+        Self { router, outbox, writer, _folder: folder }
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let request = request.header("x-request-id", "7f3a");
-        let request =
-            request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let response = self.router.answer(request.body(Body::empty()).unwrap()).await;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or_default())
+        let answer = self.send(method, path, &[], Body::empty()).await;
+        (answer.status, answer.body)
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        request = request.header("x-request-id", "7f3a");
+        request = request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.answer(request.body(body).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
@@ -75,8 +106,32 @@ impl TestApp {
     }
 
     fn notifications(&self) -> Vec<Message> {
-        self.outbox.entries().map(|entry| entry.unwrap().message).collect()
+        let entries = self.outbox.entries().map(Result::unwrap);
+        entries.filter(|entry| entry.routing_key == "vip_queue").map(|entry| entry.message).collect()
     }
+}
+
+/// An answer of the service.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A store with the accounts of the settings.
+fn store() -> (TempDir, Arc<SledAccountStore>) {
+    let folder = TempDir::new().unwrap();
+    let store = open_store(folder.path()).unwrap();
+    let accounts = &Settings::default().accounts.accounts;
+    let accounts = SledAccountStore::seeded(&store, folder.path(), accounts).unwrap();
+    (folder, Arc::new(accounts))
 }
 
 #[tokio::test]
@@ -134,8 +189,9 @@ async fn with_the_store_down_a_read_is_answered_503_and_not_404() {
     let mut down = MockAccountStore::new();
     let error = || StoreError::Sled(sled::Error::Unsupported("down".into()));
     down.expect_find().returning(move |_| Err(error()));
-    down.expect_list().returning(move |_, _| Err(error()));
-    let app = TestApp::on(TempDir::new().unwrap(), Arc::new(down), 100);
+    down.expect_list().returning(move |_, _, _| Err(error()));
+    let (folder, store) = store();
+    let app = TestApp::on("account.1", folder, Arc::new(down), store, MockMessagingClient::new(), 100);
     for path in ["/accounts/10000", "/accounts"] {
         let (status, problem) = app.get(path).await;
         assert_eq!(status, 503, "{path}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Name of the file.
-const FILE: &str = "accounts.mark";
+pub(super) const FILE: &str = "accounts.mark";
 
 /// Reads the mark; `None` if there is none.
 pub(super) fn read(folder: &Path) -> Result<Option<String>, String> {

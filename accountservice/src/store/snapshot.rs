@@ -38,7 +38,10 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{super::open_store, *};
+    use super::{
+        super::open::{OpenError, open_store},
+        *,
+    };
 
     /// Snapshots of a store, the newest last.
     fn snapshots(folder: &Path) -> Vec<PathBuf> {
@@ -50,11 +53,13 @@ mod tests {
     }
 
     /// Opens a store whose last user has dropped it: sled's threads keep its lock a moment longer.
-    fn try_open(folder: &Path) -> Result<sled::Db, String> {
+    fn try_open(folder: &Path) -> Result<sled::Db, OpenError> {
         let start = Instant::now();
         loop {
             match open_store(folder) {
-                Err(why) if why.contains("in use") && start.elapsed() < Duration::from_secs(60) => {
+                Err(why)
+                    if why.to_string().contains("in use") && start.elapsed() < Duration::from_secs(60) =>
+                {
                     yield_now()
                 }
                 opened => return opened,
@@ -111,6 +116,7 @@ mod tests {
             damage(&mut bytes);
             fs::write(&newest, &bytes).unwrap();
             let why = try_open(folder.path()).unwrap_err();
+            let why = why.to_string();
             assert!(why.contains("is damaged") && why.contains("from one backup"), "{what}: {why}");
             fs::write(&newest, whole).unwrap();
             assert_eq!(waiting(folder.path()), before, "{what}");

@@ -36,6 +36,22 @@ pub struct VipNotification {
     pub read_at: Timestamp,
 }
 
+/// An account was created, changed or deleted: the event that the accountservice publishes for whoever wants to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountEvent {
+    /// Id of the account.
+    pub account_id: String,
+    /// Version that the change made, as in the account's `ETag`.
+    pub version: u64,
+    /// Whose account it is; absent if it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is a VIP's; absent if it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<bool>,
+}
+
 /// Result of comparing a message's `type` with the type that a reader understands, such as `vip.notification.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

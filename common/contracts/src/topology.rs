@@ -1,4 +1,4 @@
-//! The queue of notifications and the stream of offers, with every argument.
+//! The queue of notifications, the streams of offers and of account changes, and the exchange of account events, with every argument.
 
 use documented::DocumentedFields;
 use hops_config::{InvalidValue, Moment, Section, more_than_zero};
@@ -11,6 +11,10 @@ pub const VIP_QUEUE: &str = "vip_queue";
 pub const VIP_DEAD: &str = "vip_queue.dead";
 /// Name of the stream of offers.
 pub const OFFERS: &str = "offers";
+/// Name of the stream of changes to accounts, from which each accountservice fills its store.
+pub const ACCOUNT_CHANGES: &str = "account_changes";
+/// Name of the topic exchange of events about accounts: `account.created`, `account.changed` and `account.deleted`.
+pub const ACCOUNTS: &str = "accounts";
 
 /// The settings of [`VIP_QUEUE`]: the services that declare it have to agree on them.
 #[derive(Debug, Clone, Deserialize, Serialize, DocumentedFields)]
@@ -45,4 +49,10 @@ pub fn vip_queue(max_length: u32) -> Topology {
 #[must_use]
 pub fn offers(max_bytes: u64) -> Queue {
     Queue::stream(OFFERS, max_bytes)
+}
+
+/// Returns the stream [`ACCOUNT_CHANGES`], of which the broker keeps at most `max_bytes`, and at least seven eighths of that.
+#[must_use]
+pub fn account_changes(max_bytes: u64) -> Queue {
+    Queue::stream(ACCOUNT_CHANGES, max_bytes).with_segment_size(max_bytes / 8)
 }

@@ -106,6 +106,13 @@ impl Queue {
         Self::new(name, "stream").number("x-max-length-bytes", max_bytes)
     }
 
+    /// Sets the size of a stream's segment files. The broker drops whole segments, and only when a new one begins: with its default
+    /// of 500 MB, a stream with a smaller limit keeps more than that, and then loses most of it at once.
+    #[must_use]
+    pub fn with_segment_size(self, bytes: u64) -> Self {
+        self.number("x-stream-max-segment-size-bytes", i64::try_from(bytes).unwrap_or(i64::MAX))
+    }
+
     /// Limits a work queue to `length` ready messages; the broker refuses further ones.
     #[must_use]
     pub fn with_max_length(self, length: u32) -> Self {

@@ -230,11 +230,12 @@ impl Outbox {
         }
     }
 
-    /// Takes messages that an earlier version has acknowledged, in their order and even if more wait than may.
+    /// Appends messages in their order, even if more wait than may: those that an earlier version has acknowledged, or that nobody
+    /// can take back. `Ok` means that they are on disk.
     ///
     /// # Errors
     /// As [`append`](Self::append), without [`OutboxError::Full`].
-    pub async fn move_in(&self, entries: &[Entry]) -> Result<(), OutboxError> {
+    pub async fn append_beyond_limit(&self, entries: &[Entry]) -> Result<(), OutboxError> {
         let mut appends = vec![];
         for entry in entries {
             appends.push(self.journal.append_beyond(encode(entry, &entry.message.body)?));

@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use backoff::Backoff;
-use futures_util::StreamExt;
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     Channel,
+    message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
@@ -20,10 +21,12 @@ use messaging::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Replay, ReplayOptions, StreamReader};
+use super::{Replay, ReplayOptions};
 
 /// Most entries in flight.
 const PREFETCH: u16 = 500;
+/// Most entries that are handed over at once.
+const BATCH: usize = 500;
 /// Entries per acknowledgment, which for a stream only means "send more".
 const ACK_EVERY: u32 = 100;
 /// A stream has no end marker: its last chunk has been read when no entry has come for this long.
@@ -45,15 +48,15 @@ struct Progress {
 }
 
 /// Reads a stream until `stop`, on one connection after the other.
-pub(super) async fn read(
+pub(super) async fn read<F: Future<Output = ()>>(
     link: Link,
     stream: String,
     options: ReplayOptions,
-    mut reader: StreamReader,
+    mut reader: impl FnMut(Vec<Replay>) -> F,
     stop: CancellationToken,
     state: ConsumerStateSender,
 ) {
-    let mut progress = Progress::default();
+    let mut progress = Progress { position: options.after.clone(), ..Progress::default() };
     let mut backoff = Backoff::default();
     let what = format!("reading stream {stream}");
     let read = async {
@@ -70,16 +73,17 @@ pub(super) async fn read(
 }
 
 /// Reads on one channel. `Ok` means to begin again at once, from the progress as it is now.
-async fn follow(
+async fn follow<F: Future<Output = ()>>(
     link: &Link,
     session: &Session,
     stream: &str,
     options: &ReplayOptions,
-    reader: &mut StreamReader,
+    reader: &mut impl FnMut(Vec<Replay>) -> F,
     progress: &mut Progress,
     state: &ConsumerStateSender,
 ) -> Result<(), Fault> {
-    let end = last_offset(link, session, stream, progress.position.is_some()).await?;
+    let known = progress.position.as_ref().map(|(offset, _)| *offset);
+    let end = last_offset(link, session, stream, known).await?;
     if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
         *progress = Progress::default();
     }
@@ -90,7 +94,7 @@ async fn follow(
             let length = options.length.saturating_mul(2_u64.saturating_pow(progress.extensions));
             let start = end.map_or(0, |end| (end + 1).saturating_sub(length)).max(first);
             (progress.began_at, progress.caught_up) = ((start > first).then_some(start), false);
-            reader(Replay::Restarted { end });
+            reader(vec![Replay::Restarted { end }]).await;
             start
         }
     };
@@ -106,27 +110,39 @@ async fn follow(
                 close_channel(&entries.channel).await;
                 return Ok(());
             }
-            reader(Replay::CaughtUp);
+            reader(vec![Replay::CaughtUp]).await;
             progress.caught_up = true;
         }
-        let Entry { offset, size, message } = entries.next(session, options.max_body).await?;
-        if let Some(known) = known.take() {
-            if known == (offset, message.id.clone()) {
-                continue;
+        let mut steps = vec![];
+        for Entry { offset, size, message } in entries.next_batch(session, options.max_body).await? {
+            if let Some(known) = known.take() {
+                if known == (offset, message.id.clone()) {
+                    continue;
+                }
+                tracing::warn!(
+                    "entry {} of stream {stream} is not the one that was read before: the stream was deleted and declared \
+                     again, or was cut meanwhile; reading begins again",
+                    known.0
+                );
+                *progress = Progress::default();
+                close_channel(&entries.channel).await;
+                return Ok(());
             }
-            tracing::warn!("stream {stream} was deleted and declared again: reading begins again");
-            *progress = Progress::default();
-            close_channel(&entries.channel).await;
-            return Ok(());
+            progress.position = Some((offset, message.id.clone()));
+            steps.push(match size <= options.max_body {
+                true => Replay::Entry(offset, message),
+                false => {
+                    tracing::warn!(
+                        offset,
+                        "entry {offset} of stream {stream} is skipped: it has {size} bytes, at most {} are read",
+                        options.max_body
+                    );
+                    Replay::TooLarge(offset, size)
+                }
+            });
         }
-        progress.position = Some((offset, message.id.clone()));
-        match size <= options.max_body {
-            true => reader(Replay::Entry(offset, message)),
-            false => tracing::warn!(
-                offset,
-                "entry {offset} of stream {stream} is skipped: it has {size} bytes, at most {} are read",
-                options.max_body
-            ),
+        if !steps.is_empty() {
+            reader(steps).await;
         }
     }
 }
@@ -144,26 +160,29 @@ async fn first_offset(link: &Link, session: &Session, stream: &str, end: Option<
         .offset)
 }
 
-/// Returns the offset of the last entry, or `None` for an empty stream. If there was an entry before, it waits longer
-/// before it returns `None`.
+/// Returns the offset of the last entry, or `None` for an empty stream. If an entry is known, it waits longer before it returns
+/// `None`, or an entry before that one.
 async fn last_offset(
     link: &Link,
     session: &Session,
     stream: &str,
-    seen_before: bool,
+    known: Option<u64>,
 ) -> Result<Option<u64>, Fault> {
     let mut entries = Entries::open(session, stream, AMQPValue::LongString("last".into()), PREFETCH).await?;
     let options = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
     let declare = entries.channel.queue_declare(short(stream)?, options, FieldTable::default());
     let count = session.request("queue.declare", declare).await?.message_count();
     // The count lags behind: more than zero is right, zero may be wrong.
-    let sure = count > 0 || seen_before;
+    let sure = count > 0 || known.is_some();
     let mut deadline = Instant::now() + if sure { link.limit() } else { LAST_CHUNK_TIMEOUT };
     let (mut last, mut latest) = (None, None);
     while let Ok(entry) = timeout_at(deadline, entries.next(session, 0)).await {
         last = Some(entry?.offset);
         let latest = *latest.get_or_insert_with(|| Instant::now() + PROBE_TIMEOUT);
-        deadline = latest.min(Instant::now() + LAST_CHUNK_TIMEOUT);
+        deadline = match last < known {
+            true => latest,
+            false => latest.min(Instant::now() + LAST_CHUNK_TIMEOUT),
+        };
     }
     if last.is_none() && count > 0 {
         return Err(Fault::Transient("the stream has entries and the broker delivers none".into()));
@@ -185,6 +204,8 @@ struct Entries {
     channel: Channel,
     consumer: lapin::Consumer,
     unacked: u32,
+    /// Whether the consumer has ended. lapin says so once.
+    has_ended: bool,
 }
 
 impl Entries {
@@ -197,19 +218,47 @@ impl Entries {
         let tag = ShortString::default();
         let consume = channel.basic_consume(short(stream)?, tag, BasicConsumeOptions::default(), arguments);
         let consumer = session.request("basic.consume", consume).await?;
-        Ok(Self { channel, consumer, unacked: 0 })
+        Ok(Self { channel, consumer, unacked: 0, has_ended: false })
     }
 
     /// Returns the next entry, without its body if that is larger than `max_body`.
     async fn next(&mut self, session: &Session, max_body: usize) -> Result<Entry, Fault> {
         let broken = |why: &str| Fault::Transient(why.to_owned());
-        let next = session.while_up(self.consumer.next()).await;
+        let next = match self.has_ended {
+            true => Some(None),
+            false => session.while_up(self.consumer.next()).await,
+        };
         let delivery = match next.ok_or_else(|| broken("the connection is lost"))? {
             Some(delivery) => delivery?,
             None => {
                 return Err(broken("the broker canceled the reader, the stream may be deleted"));
             }
         };
+        self.entry(session, delivery, max_body).await
+    }
+
+    /// Returns the next entries: waits for the first one, and takes those that are there already.
+    async fn next_batch(&mut self, session: &Session, max_body: usize) -> Result<Vec<Entry>, Fault> {
+        let mut batch = vec![self.next(session, max_body).await?];
+        while batch.len() < BATCH
+            && let Some(next) = self.consumer.next().now_or_never()
+        {
+            let Some(delivery) = next else {
+                self.has_ended = true;
+                break;
+            };
+            batch.push(self.entry(session, delivery?, max_body).await?);
+        }
+        Ok(batch)
+    }
+
+    /// Returns the entry that was delivered, and asks for more from time to time.
+    async fn entry(
+        &mut self,
+        session: &Session,
+        delivery: Delivery,
+        max_body: usize,
+    ) -> Result<Entry, Fault> {
         self.unacked += 1;
         if self.unacked >= ACK_EVERY {
             let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
@@ -220,7 +269,8 @@ impl Entries {
         let body = if size <= max_body { delivery.data } else { vec![] };
         let message = to_message(&delivery.properties, body);
         let offset = message.headers.get("x-stream-offset").and_then(|offset| offset.parse().ok());
-        let offset = offset.ok_or_else(|| broken("the broker sent an entry without an offset"))?;
+        let offset = offset
+            .ok_or_else(|| Fault::Transient("the broker sent an entry without an offset".to_owned()))?;
         Ok(Entry { offset, size, message })
     }
 }

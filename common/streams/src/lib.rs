@@ -7,7 +7,10 @@
 
 mod amqp;
 
-use std::fmt;
+use std::{
+    fmt,
+    future::{Future, ready},
+};
 
 use messaging::{Message, Subscription, amqp::AmqpClient};
 
@@ -26,6 +29,8 @@ pub enum Replay {
     },
     /// The next entry and its offset. Offsets grow, not always by one.
     Entry(u64, Message),
+    /// An entry with a larger body than is read, its offset and its size in bytes. It was logged.
+    TooLarge(u64, usize),
     /// All entries that were in the stream when reading began have been read.
     CaughtUp,
 }
@@ -37,24 +42,28 @@ pub struct ReplayOptions {
     pub length: u64,
     /// Returns whether a replay that began at this offset is enough; called when all entries are read.
     pub is_enough: Box<dyn Fn(u64) -> bool + Send + Sync>,
-    /// Largest body in bytes; an entry with a larger one is logged and skipped.
+    /// Largest body in bytes; an entry with a larger one is logged, and only its size is handed over.
     pub max_body: usize,
+    /// Offset and message id of an entry that was read in an earlier run, behind which reading goes on. If the stream has another
+    /// entry there, or none, reading begins as without it.
+    pub after: Option<(u64, Option<String>)>,
 }
 
 impl ReplayOptions {
     /// Reads the whole stream, with entries of any size.
     #[must_use]
     pub fn whole() -> Self {
-        Self { length: u64::MAX, is_enough: Box::new(|_| true), max_body: usize::MAX }
+        Self { length: u64::MAX, is_enough: Box::new(|_| true), max_body: usize::MAX, after: None }
     }
 }
 
 impl fmt::Debug for ReplayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { length, max_body, .. } = self;
+        let Self { length, max_body, after, .. } = self;
         f.debug_struct("ReplayOptions")
             .field("length", length)
             .field("max_body", max_body)
+            .field("after", after)
             .finish_non_exhaustive()
     }
 }
@@ -65,7 +74,21 @@ pub fn replay(
     client: &AmqpClient,
     stream: &str,
     options: ReplayOptions,
-    reader: StreamReader,
+    mut reader: StreamReader,
+) -> Subscription {
+    replay_batches(client, stream, options, move |steps| {
+        steps.into_iter().for_each(&mut reader);
+        ready(())
+    })
+}
+
+/// Reads as [`replay`] does, and calls the reader with all steps that have arrived, at least one and at most 500. It reads on when
+/// the reader's future is done, so the broker holds back what a slow reader has no time for.
+pub fn replay_batches<F: Future<Output = ()> + Send + 'static>(
+    client: &AmqpClient,
+    stream: &str,
+    options: ReplayOptions,
+    reader: impl FnMut(Vec<Replay>) -> F + Send + 'static,
 ) -> Subscription {
     let (link, stream) = (client.link().clone(), stream.to_owned());
     client.start_consumer(|stop, state| amqp::read(link, stream, options, reader, stop, state))

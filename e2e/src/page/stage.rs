@@ -2,12 +2,16 @@
 
 use std::{
     env, fs,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use crate::{binaries::binary, broker::free_base, environment, repository};
+use crate::{
+    binaries::{binary, write_program},
+    broker::free_base,
+    environment, repository,
+};
 
 /// Folder of the checkout, as pages print it.
 const HOME: &str = "/home/you/hops";
@@ -35,8 +39,7 @@ impl Stage {
         copy_to(&checkout);
         fs::create_dir(folder.join("bin")).expect("the folder can be written");
         let cargo = folder.join("bin/cargo");
-        fs::write(&cargo, include_str!("cargo.sh")).expect("the folder can be written");
-        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        write_program(&cargo, include_str!("cargo.sh"));
 
         let base = free_base(&PORTS);
         let mut places = vec![(HOME.to_owned(), checkout.display().to_string())];

@@ -2,6 +2,7 @@
 //!
 //! - `messaging`: the messaging client, without a service,
 //! - `walk`: what happens to one VIP read, and to thirty,
+//! - `accounts`: accounts that change, on replicas with a store each,
 //! - `kills`: the promise, held against everything that can be killed or cut,
 //! - `crash_points`: the same, each crash at a place that the crash table names,
 //! - `ladder`: what becomes of messages that fail,
@@ -23,6 +24,7 @@
 
 mod messaging;
 mod walk;
+mod accounts;
 mod kills;
 mod crash_points;
 mod ladder;

@@ -659,6 +659,7 @@ fn words(steps: &Mutex<Vec<Replay>>) -> Vec<String> {
     let word = |step: &Replay| match step {
         Replay::Restarted { .. } => "restarted".into(),
         Replay::Entry(offset, _) => offset.to_string(),
+        Replay::TooLarge(offset, size) => format!("{offset}: {size} bytes"),
         Replay::CaughtUp => "caught up".into(),
     };
     steps.iter().map(word).collect()

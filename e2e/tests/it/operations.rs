@@ -338,7 +338,9 @@ async fn problems_are_json_with_the_request_id() {
         (&account, "GET", "/accounts?limit=nothing", 400),
         (&account, "GET", "/accounts/10100", 404),
         (&account, "GET", "/nothing", 404),
-        (&account, "DELETE", "/accounts/10000", 405),
+        (&account, "PATCH", "/accounts/10000", 405),
+        (&account, "DELETE", "/accounts/10000", 503),
+        (&account, "POST", "/accounts", 415),
         (&account, "GET", "/accounts/10000", 503),
         (&vip, "GET", "/offers?limit=nothing", 400),
         (&vip, "GET", "/nothing", 404),
@@ -383,15 +385,19 @@ async fn metrics_have_the_names_that_dashboards_use() {
     };
     let (of_account, of_vip) = (values(&account).await, values(&vip).await);
     for line in [
-        "hops_messages_published_total 1",
-        "hops_messages_confirmed_total 1",
+        // The first accounts, and a notification.
+        "hops_messages_published_total 101",
+        "hops_messages_confirmed_total 101",
         "hops_messages_returned_total 0",
         "hops_messages_nacked_total 0",
         "hops_messages_unknown_total 0",
         "hops_broker_connected 2",
         "hops_broker_blocked 0",
         "hops_outbox_depth 0",
-        "hops_publish_to_confirm_seconds_count 1",
+        "hops_publish_to_confirm_seconds_count 101",
+        "hops_account_changes_applied_total 100",
+        "hops_account_changes_rejected_total 0",
+        "hops_account_changes_skipped_total 0",
     ] {
         assert!(of_account.lines().any(|found| found == line), "{line} is missing in\n{of_account}");
     }

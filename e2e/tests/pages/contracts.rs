@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use accountservice::settings::Settings as AccountSettings;
 use config_bus::{BusId, Change, Event, SPRING_CLOUD_BUS};
-use contracts::topology::{offers, vip_queue};
+use contracts::topology::{ACCOUNTS, account_changes, offers, vip_queue};
 use e2e::{
     broker::{StoredMessage, Vhost},
     fixture::TestSystem,
+    http::Reply,
     repository::{read, root},
     wait::{PATIENCE, until},
 };
@@ -24,6 +25,11 @@ use vipservice::settings::Settings as VipSettings;
 
 const NOTIFICATION: &str = "vip.notification.v1.schema.json";
 const OFFER: &str = "offer.v1.schema.json";
+const CHANGE: &str = "account.change.v1.schema.json";
+const RENEWAL: &str = "account.renewal.v1.schema.json";
+const CREATED: &str = "account.created.v1.schema.json";
+const CHANGED: &str = "account.changed.v1.schema.json";
+const DELETED: &str = "account.deleted.v1.schema.json";
 const HEADERS: &str = "event-headers.schema.json";
 const BUS_EVENT: &str = "bus-event.schema.json";
 
@@ -112,6 +118,39 @@ async fn what_is_published_is_as_the_schemas_say() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_accounts_is_as_the_schemas_say() {
+    let system = TestSystem::new().await;
+    let account = system.accountservice().await;
+    check_event(CHANGE, &first_of_stream(system.vhost(), "account_changes").await);
+    let (_connection, channel) = system.vhost().channel().await;
+    channel
+        .queue_declare("heard".into(), QueueDeclareOptions::default(), FieldTable::default())
+        .await
+        .unwrap();
+    let (options, everything) = (QueueBindOptions::default(), "#".into());
+    let bind =
+        channel.queue_bind("heard".into(), ACCOUNTS.into(), everything, options, FieldTable::default());
+    bind.await.unwrap();
+    for (method, if_match, body, schema) in [
+        ("POST", None, r#"{"id":"7","name":"Ada","vip":true}"#, CREATED),
+        ("PUT", Some("\"1\""), r#"{"id":"7","name":"Ada"}"#, CHANGED),
+        ("DELETE", Some("\"2\""), "", DELETED),
+    ] {
+        let path = if if_match.is_some() { "/accounts/7" } else { "/accounts" };
+        let mut request = account.request(method, path).header("content-type", "application/json");
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
+        let answer = Reply::of(request.body(body)).await.unwrap();
+        assert!((200..300).contains(&answer.status), "{}", answer.text);
+        let event = until(schema, PATIENCE, async || {
+            channel.basic_get("heard".into(), BasicGetOptions { no_ack: true }).await.unwrap()
+        });
+        check_event(schema, &event.await.delivery.into());
+    }
+}
+
+#[tokio::test]
 async fn what_the_bus_carries_is_as_its_schema_says() {
     let (system, repository) = (TestSystem::new().await, tempfile::tempdir().unwrap());
     let folder = repository.path().to_string_lossy().into_owned();
@@ -165,7 +204,7 @@ fn events_of_the_bus_are_as_their_schema_says() {
 
 #[test]
 fn schemas_take_their_examples_and_miss_every_field() {
-    for name in [NOTIFICATION, OFFER, BUS_EVENT] {
+    for name in [NOTIFICATION, OFFER, CHANGE, RENEWAL, CREATED, CHANGED, DELETED, BUS_EVENT] {
         let schema = contract(name);
         let validator = jsonschema::validator_for(&schema).unwrap();
         let example = &schema["examples"][0];
@@ -176,7 +215,7 @@ fn schemas_take_their_examples_and_miss_every_field() {
             without.remove(field);
             assert!(!validator.is_valid(&Value::Object(without)), "{name}: {field} is not missed");
             let mut wrong = example.clone();
-            wrong[field] = json!(false);
+            wrong[field] = json!([]);
             assert!(!validator.is_valid(&wrong), "{name}: {field} may be anything");
         }
         let mut newer = example.clone();
@@ -211,6 +250,8 @@ fn declared() -> Topology {
     let mut topology = vip_queue(account.vip_queue.vip_queue_max_length)
         .with_retry_queues(&vip.consumer.retry_policy())
         .with_queue(offers(vip.offers.offers_max_bytes))
+        .with_queue(account_changes(account.accounts.account_changes_max_bytes))
+        .with_exchange(ACCOUNTS)
         .with_exchange(SPRING_CLOUD_BUS);
     topology.queues.dedup();
     topology
@@ -270,7 +311,7 @@ fn whatever_the_asyncapi_document_refers_to_is_there() {
     for name in document["channels"].as_object().unwrap().keys() {
         assert!(found.contains(&format!("#/channels/{name}")), "no operation on {name}");
     }
-    for schema in [NOTIFICATION, OFFER, HEADERS, BUS_EVENT] {
+    for schema in [NOTIFICATION, OFFER, CHANGE, RENEWAL, CREATED, CHANGED, DELETED, HEADERS, BUS_EVENT] {
         assert!(found.contains(&format!("./{schema}")), "no message has {schema}");
     }
     let messages = document["components"]["messages"].as_object().unwrap();

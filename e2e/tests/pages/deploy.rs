@@ -9,7 +9,10 @@ use std::{
     process::{Command, Output},
 };
 
-use e2e::repository::{files, read, root};
+use e2e::{
+    binaries::write_program,
+    repository::{files, read, root},
+};
 use tempfile::TempDir;
 
 /// A machine with a stack that runs, whose engine says nothing else.
@@ -35,10 +38,8 @@ fn folder(answers: &str) -> TempDir {
     let log = folder.path().join("asked");
     let script =
         format!("#!/bin/sh\necho \"$*\" >> '{}'\ncase \"$*\" in\n{answers}\n{ANSWERS}", log.display());
-    fs::write(&docker, script).unwrap();
-    for path in [folder.path(), &docker] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    write_program(&docker, &script);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
 
@@ -46,7 +47,9 @@ fn copy(paths: &[String], folder: &Path) {
     for path in paths {
         let to = folder.join(path);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(root().join(path), to).unwrap();
+        // Not by this process: see `write_program`.
+        let copied = Command::new("cp").arg("-p").arg(root().join(path)).arg(to).status().unwrap();
+        assert!(copied.success(), "{path}");
     }
 }
 

@@ -255,7 +255,7 @@ fn a_service_has_few_flags() {
         let flags = command::<S>().get_arguments().count() + 1;
         assert!(flags <= most, "{}: {flags} flags, and at most {most} may be: has one no user?", S::SERVICE);
     }
-    check::<accountservice::settings::Settings>(30);
+    check::<accountservice::settings::Settings>(33);
     check::<vipservice::settings::Settings>(40);
     check::<configserver::settings::Settings>(35);
 }

@@ -70,6 +70,11 @@ async fn chapter_13_your_own_service() {
 }
 
 #[tokio::test]
+async fn chapter_14_change_an_account() {
+    play_chapter("docs/walkthrough/14-change-an-account.md").await;
+}
+
+#[tokio::test]
 async fn the_tasks_of_the_assessment_are_solved_and_the_reset_between_two_groups_leaves_nothing() {
     play_chapter("docs/walkthrough/for-teachers.md").await;
 }

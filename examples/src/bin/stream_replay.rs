@@ -31,6 +31,7 @@ async fn stream_replay(terminal: &Terminal) -> Result {
     let read = |step| match step {
         Replay::Restarted { .. } => say!("reading from the first entry"),
         Replay::Entry(offset, entry) => say!("{offset} {}", String::from_utf8_lossy(&entry.body)),
+        Replay::TooLarge(offset, size) => say!("{offset} has {size} bytes, which is too much"),
         Replay::CaughtUp => say!("that is all so far; Ctrl-C stops it"),
     };
     let reader = [streams::replay(client, "diary", ReplayOptions::whole(), Box::new(read))];

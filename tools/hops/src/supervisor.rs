@@ -87,7 +87,8 @@ struct Running {
 /// # Errors
 /// Another supervisor runs, or another program has taken a port since the plan was made.
 pub async fn run(project: Project, binaries: &Path) -> Result<()> {
-    let _lock = state::lock_supervisor(&project)?;
+    // Held until the process has ended, and not only this function: `down` waits for it.
+    std::mem::forget(state::lock_supervisor(&project)?);
     accept::raise_file_limit();
     let plan = state::load_plan(&project)?;
     let binaries = binaries.to_string_lossy().into_owned();

@@ -4,16 +4,17 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
 };
 
 use tempfile::TempDir;
 
+/// Writes a script. Not by this process: while it writes, a program that another test starts would hold the file open, too, and a file
+/// that is open for writing cannot be run.
 fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#;
+    assert!(Command::new("sh").args(["-c", write]).arg(path).arg(text).status().unwrap().success());
 }
 
 /// Runs the launcher with a cargo that exits with `built`, and with a tool that prints its arguments if `is_built`.

@@ -74,7 +74,7 @@ impl View {
             state.rows.by_offset.len() >= view.max && oldest.is_some_and(|oldest| oldest - start >= max)
         });
         // `max` for the rows, `max` before them, and a quarter for entries that make no row.
-        ReplayOptions { length: 2 * max + max / 4, is_enough, max_body: MAX_ENTRY }
+        ReplayOptions { length: 2 * max + max / 4, is_enough, max_body: MAX_ENTRY, after: None }
     }
 
     /// Returns the reader for [`streams::replay`].
@@ -94,6 +94,7 @@ impl View {
                 tracing::info!(offers = state.rows.by_offset.len(), "the stream of offers is replayed");
                 tracing::debug!(entries = self.entries.load(Ordering::Relaxed), "entries were read for that");
             }
+            Replay::TooLarge(..) => {}
             Replay::Entry(offset, message) => {
                 self.entries.fetch_add(1, Ordering::Relaxed);
                 if state.read.replace(offset).is_none() {

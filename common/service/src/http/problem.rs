@@ -22,6 +22,24 @@ impl Problem {
         Self { status, detail: detail.into() }
     }
 
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether it says that the state of the resource is another one than the client thinks: 409 and 412.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.status, StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED)
+    }
+
+    /// What the client reads.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// 400: what is wrong with the request.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)

@@ -7,8 +7,9 @@ use super::source::{Source, shipped};
 /// Subjects, each with its folders and the most lines of code that they may have.
 const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 500 and the unfinished snapshots of sled; 185 for a store that is read whole and compared with its mark, for the outbox of
-    // the version before, and for what `outbox list` shows of damage.
-    ("accountservice", &["accountservice/"], 700),
+    // the version before, and for what `outbox list` shows of damage; 1,810 for accounts that change: the resource over HTTP, the
+    // rule, a replica that is filled from the stream, and what it appends by itself.
+    ("accountservice", &["accountservice/"], 2520),
     // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
     ("vipservice", &["vipservice/"], 805),
     ("failpoint", &["common/failpoint/"], 60),
@@ -17,12 +18,13 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // of an earlier version, and for `outbox_sync`.
     ("outbox", &["common/outbox/"], 450),
     // 1,900 and the line for the end of a delivery that leads to no effect.
-    ("messaging", &["common/messaging/"], 1910),
+    ("messaging", &["common/messaging/"], 1915),
     ("queue-browser", &["common/queue-browser/"], 180),
-    // 170 and reading from a place before the end, or from further back, and entries that are too large.
-    ("streams", &["common/streams/"], 235),
+    // 170 and reading from a place before the end, or from further back, and entries that are too large; 60 for batches, and for going
+    // on behind an entry of an earlier run.
+    ("streams", &["common/streams/"], 295),
     // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets.
-    ("service", &["common/service/"], 1130),
+    ("service", &["common/service/"], 1140),
     // 220, and the rule of every accept loop, which the tools use, too.
     ("accept", &["common/accept/"], 285),
     ("http-server", &["common/http-server/"], 110),
@@ -61,8 +63,8 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
 /// 150 for expiration and exclusive consumers in the development broker; 2,080 for an outbox that survives a power loss and
 /// reports damage, and for a store of accounts that is never filled twice; 830 for what a stack on Swarm shows, which `deploy.sh`
-/// did in awk, and for several keys of encrypted values.
-const WHOLE_REPOSITORY: usize = 41_980;
+/// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream.
+const WHOLE_REPOSITORY: usize = 44_480;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

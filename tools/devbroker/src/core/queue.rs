@@ -61,7 +61,7 @@ impl Queue {
             auto_delete: false,
             owner: None,
             arguments,
-            stream: Stream::new(options.max_bytes),
+            stream: Stream::new(options.max_bytes, options.segment_bytes),
             options,
             consumers: VecDeque::new(),
             unacked: 0,

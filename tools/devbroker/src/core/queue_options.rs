@@ -54,6 +54,8 @@ pub(crate) struct QueueOptions {
     pub(crate) max_length: Option<u64>,
     /// `x-max-length-bytes` of a stream.
     pub(crate) max_bytes: Option<u64>,
+    /// `x-stream-max-segment-size-bytes`.
+    pub(crate) segment_bytes: Option<u64>,
     /// `x-max-priority` of a classic queue.
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
@@ -140,6 +142,7 @@ impl QueueOptions {
             at_least_once: rejects && strategy.as_deref() == Some("at-least-once"),
             max_length: count("x-max-length"),
             max_bytes: count("x-max-length-bytes"),
+            segment_bytes: count("x-stream-max-segment-size-bytes"),
             max_priority: count("x-max-priority").and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
             single_active: matches!(get("x-single-active-consumer"), Some(AMQPValue::Boolean(true))),
             delivery_limit: match (kind, get("x-delivery-limit").and_then(number)) {

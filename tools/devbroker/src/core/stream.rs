@@ -25,11 +25,26 @@ pub(crate) struct Stream {
     first: u64,
     bytes: u64,
     max_bytes: u64,
+    /// Segments, the oldest first: they are dropped as a whole.
+    segments: VecDeque<Segment>,
+    /// Bytes after which a segment is full; with 0 each has one entry.
+    segment_bytes: u64,
+}
+
+/// Numbers of entries and bytes of a segment.
+#[derive(Debug, Default)]
+struct Segment {
+    entries: u64,
+    bytes: u64,
 }
 
 impl Stream {
-    pub(crate) fn new(max_bytes: Option<u64>) -> Self {
-        Self { max_bytes: max_bytes.unwrap_or(MAX_STREAM_BYTES).min(MAX_STREAM_BYTES), ..Self::default() }
+    pub(crate) fn new(max_bytes: Option<u64>, segment_bytes: Option<u64>) -> Self {
+        Self {
+            max_bytes: max_bytes.unwrap_or(MAX_STREAM_BYTES).min(MAX_STREAM_BYTES),
+            segment_bytes: segment_bytes.unwrap_or(0),
+            ..Self::default()
+        }
     }
 
     /// Continues from an offset after a restart.
@@ -50,14 +65,25 @@ impl Stream {
         self.first + self.entries.len() as u64
     }
 
-    /// Appends a message and returns its offset. Above the limit the oldest entries are dropped, but never the last one.
+    /// Appends a message and returns its offset. When it begins a segment, the oldest segments above the limit are dropped.
     pub(crate) fn append(&mut self, message: Arc<Message>) -> u64 {
-        self.bytes += message.cost() as u64;
-        self.entries.push_back(message);
-        while self.bytes > self.max_bytes && self.entries.len() > 1 {
-            self.bytes -= self.entries.pop_front().map_or(0, |oldest| oldest.cost() as u64);
-            self.first += 1;
+        let cost = message.cost() as u64;
+        if self.segments.back().is_none_or(|newest| newest.bytes >= self.segment_bytes) {
+            while self.bytes + cost > self.max_bytes
+                && let Some(oldest) = self.segments.pop_front()
+            {
+                self.bytes -= oldest.bytes;
+                self.first += oldest.entries;
+                self.entries.drain(..usize::try_from(oldest.entries).unwrap_or(usize::MAX));
+            }
+            self.segments.push_back(Segment::default());
         }
+        self.bytes += cost;
+        if let Some(newest) = self.segments.back_mut() {
+            newest.entries += 1;
+            newest.bytes += cost;
+        }
+        self.entries.push_back(message);
         self.end() - 1
     }
 

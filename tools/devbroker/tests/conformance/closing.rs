@@ -57,8 +57,9 @@ async fn what_comes_on_a_closing_channel_is_ignored_except_a_close() {
     ];
     assert_eq!(answers(&mut wire, &sent, 2).await, [MISSING, "channel.close-ok"]);
     wire.publish(publish("", "nobody"), BasicProperties::default(), b"lost").await;
-    let sent = [(1, close()), (1, channel::CloseOk {}.class())];
-    assert_eq!(answers(&mut wire, &sent, 1).await, ["channel.close-ok"]);
+    assert_eq!(answers(&mut wire, &[(1, close())], 1).await, ["channel.close-ok"]);
+    // Not before that has come: RabbitMQ ends a closed channel with what it has not sent yet.
+    wire.send(1, channel::CloseOk {}.class()).await;
     wire.open_channel(1).await;
     assert!(wire.outcome(declare_passive("q")).await.starts_with("channel 404 "), "it was declared");
 }

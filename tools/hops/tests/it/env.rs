@@ -2,15 +2,13 @@
 
 use std::{
     ffi::OsString,
-    fs,
     io::{self, Read as _, Write as _},
     net::{Shutdown, TcpListener},
-    os::unix::fs::PermissionsExt as _,
     process::{Command, Output},
     thread,
 };
 
-use e2e::{broker::free_port, environment::search_path};
+use e2e::{binaries::write_program, broker::free_port, environment::search_path};
 use serde_json::json;
 
 use crate::checkout::Checkout;
@@ -46,8 +44,7 @@ fn text(output: &Output) -> String {
 /// Creates a folder with a `curl` that prints its arguments, one a line, and puts it before the others.
 fn path_with_printer(checkout: &Checkout) -> OsString {
     let curl = checkout.path().join("curl");
-    fs::write(&curl, "#!/bin/sh\nprintf '[%s]\\n' \"$@\"\n").unwrap();
-    fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&curl, "#!/bin/sh\nprintf '[%s]\\n' \"$@\"\n");
     let mut path = OsString::from(checkout.path());
     path.push(":");
     path.push(search_path());

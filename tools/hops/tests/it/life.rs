@@ -11,6 +11,7 @@ use std::{
 };
 
 use e2e::{
+    binaries::write_program,
     http::client,
     wait::{PATIENCE, until, until_true},
 };
@@ -388,8 +389,7 @@ async fn a_folder_that_is_not_writable_is_one_sentence_with_a_way_out() {
 fn a_rust_that_is_too_old_is_refused_before_anything_is_compiled() {
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("rustc");
-    fs::write(&old, "#!/bin/sh\nrustc \"$@\" | sed 's/1\\.[0-9]*\\.[0-9]*/1.94.0/'\n").unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&old, "#!/bin/sh\nrustc \"$@\" | sed 's/1\\.[0-9]*\\.[0-9]*/1.94.0/'\n");
     let said = std::process::Command::new("cargo")
         .args(["hops", "up", "-d"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

@@ -6,13 +6,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
 
 use e2e::{
+    binaries::write_program,
     broker::free_base,
     environment::{search_path, settings_of_the_tool},
     wait::{PATIENCE, until_true},
@@ -83,8 +83,7 @@ impl Machine {
             folder.path().display(),
             answers.concat()
         );
-        fs::write(&docker, script).unwrap();
-        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&docker, &script);
         Self { folder, base: free_base(&[6767, 6868]) }
     }
 

@@ -118,6 +118,25 @@ fn high_priorities_go_first() {
 }
 
 #[test]
+fn a_stream_drops_whole_segments_when_a_new_one_begins() {
+    let mut bench = Bench::new();
+    let segment = ("x-stream-max-segment-size-bytes", count(1_000));
+    bench.queue("s", &[("x-queue-type", word("stream")), ("x-max-length-bytes", count(8_000)), segment]);
+    let mut kept = vec![];
+    for n in 0..200 {
+        bench.publish("s", &n.to_string(), plain());
+        kept.push(bench.messages("s"));
+    }
+    // It grows entry by entry, and shrinks by those of a segment.
+    let drops: Vec<_> =
+        kept.windows(2).filter(|pair| pair[1] != pair[0] + 1).map(|pair| pair[0] + 1 - pair[1]).collect();
+    assert!(drops.len() > 5 && drops.iter().all(|dropped| *dropped > 1 && *dropped == drops[0]), "{drops:?}");
+    let first = 200 - kept[199];
+    let bench = bench.restarted();
+    assert_eq!(200 - bench.messages("s"), first);
+}
+
+#[test]
 fn a_stream_is_read_from_any_offset_and_keeps_its_end() {
     let mut bench = Bench::new();
     bench.queue("s", &[("x-queue-type", word("stream")), ("x-max-length-bytes", count(2_000))]);
