@@ -84,5 +84,10 @@ async fn delete(
 }
 
 fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))
+    body.map_err(|rejection| match rejection.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(status, "the body is too large for an account")
+        }
+        status => Problem::new(status, rejection.body_text()),
+    })
 }

@@ -30,13 +30,14 @@ ip route add 192.0.2.0/24 dev hub
 echo 192.0.2.1 docker.io index.docker.io auth.docker.io registry-1.docker.io >>/etc/hosts
 asked_hub() { cat /sys/class/net/hub/statistics/tx_packets; }
 
-./deploy.sh || broken './deploy.sh'
+# Through a pipe: on a console Docker shows its progress.
+./deploy.sh | cat || broken './deploy.sh'
 held './deploy.sh: everything is ready'
 docker service ls --format '{{.Name}} {{.Replicas}} {{.Ports}}'
 docker service ls --format '{{.Ports}}' | grep -q '\*:6767->6767/tcp' || broken 'the ingress mesh publishes port 6767'
 [ -z "$(docker service ls --quiet --filter name=hops_edge)" ] || broken 'with IPVS there is no task edge'
 
-./deploy.sh scale vipservice=3 || broken './deploy.sh scale vipservice=3'
+./deploy.sh scale vipservice=3 | cat || broken './deploy.sh scale vipservice=3'
 for _ in 1 2 3 4 5 6; do code=$(read_account); [ "$code" = 200 ] || broken "a read is answered, but with $code"; done
 for _ in {1..60}; do [ "$(offers)" != '{"vipservice.1":2,"vipservice.2":2,"vipservice.3":2}' ] || break; sleep 1; done
 [ "$(offers)" = '{"vipservice.1":2,"vipservice.2":2,"vipservice.3":2}' ] || broken "six reads are two offers for each of three: $(offers)"

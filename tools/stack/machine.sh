@@ -10,6 +10,8 @@ images=$HOPS_IMAGES
 # State of the machine's swarm and its number of nodes; of each service of the stack its number of replicas, its image and its
 # previous image; and whether one of them is being updated.
 swarm='' nodes='' is_updating=no
+# Ids of the images that were built last, once they are known.
+image_ids=''
 declare -A replicas=() image=() previous=()
 
 say() { printf '%s\n' "$@"; }

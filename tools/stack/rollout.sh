@@ -4,7 +4,8 @@
 # --- deploying ---
 
 need_images() {
-    if docker image inspect "${services[@]/#/$images/}" "$images/edge" >/dev/null 2>&1; then return; fi
+    ! image_ids=$(docker image inspect --format '{{.Id}}' "${services[@]/#/$images/}" "$images/edge" 2>/dev/null) || return 0
+    image_ids=''
     if [[ $images = localhost/* ]]; then tools/stack/images.sh --any; else pull_images; fi
 }
 
@@ -67,6 +68,7 @@ hash_of() { sha256sum "$@" | sha256sum | cut -c 1-12; }
 name_images() {
     local name id tag source is_update=no pinned kept
     local -A next=()
+    [ -n "$image_ids" ] || image_ids=$(docker image inspect --format '{{.Id}}' "${services[@]/#/$images/}" "$images/edge")
     while read -r name id; do
         tag=${id:7:12} source=$images/$name
         if [ "$1" = --running-images ] && [ -n "${image[$name]:-}" ]; then tag=${image[$name]##*:} source=${image[$name]}; fi
@@ -74,7 +76,7 @@ name_images() {
         [ "${next[$name]}" = "${image[$name]:-}" ] || docker tag "$source" "${next[$name]}"
         [ "${image[$name]:-${next[$name]}}" = "${next[$name]}" ] || is_update=yes
         export "HOPS_${name^^}_TAG=$tag"
-    done < <(paste -d ' ' <(printf '%s\n' "${services[@]}" edge) <(docker image inspect --format '{{.Id}}' "${services[@]/#/$images/}" "$images/edge"))
+    done < <(paste -d ' ' <(printf '%s\n' "${services[@]}" edge) <(printf '%s\n' "$image_ids"))
     for name in "${!next[@]}"; do
         [ "$is_update" = no ] || previous["$name"]=${image["$name"]:-}
         export "HOPS_${name^^}_PREVIOUS=${previous[$name]:-}"

@@ -104,7 +104,7 @@ async fn bodies_without_a_measure_are_answered_and_closed_and_others_are_served(
     let (long, chunked, posted) = (
         format!("{GET}content-length: 1000000000\r\n\r\n"),
         format!("{GET}transfer-encoding: chunked\r\n\r\n"),
-        "POST /accounts HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+        "POST /accounts HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
     );
     let chunk = [&b"4000\r\n"[..], &[b'x'; 0x4000], b"\r\n"].concat();
     let (long, chunked, posted, ()) = tokio::join!(
@@ -114,7 +114,7 @@ async fn bodies_without_a_measure_are_answered_and_closed_and_others_are_served(
         assert_serves(&account),
     );
     // An answer may be lost when the connection is reset while we still send.
-    for (answer, status) in [(long, "413"), (chunked, "200"), (posted, "405")] {
+    for (answer, status) in [(long, "413"), (chunked, "200"), (posted, "413")] {
         assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     assert_serves(&account).await;
