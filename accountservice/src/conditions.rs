@@ -43,8 +43,8 @@ impl Tags {
     pub fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Problem> {
         let mut tags = vec![];
         for value in headers.get_all(name) {
-            let text = value.to_str().unwrap_or_default().trim();
-            if text == "*" {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            if text.trim() == "*" {
                 return Ok(Some(Self::Any));
             }
             // Empty elements are none (RFC 9110, section 5.6.1.2).

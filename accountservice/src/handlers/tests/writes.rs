@@ -339,10 +339,13 @@ async fn outcomes_of_a_stream_that_is_gone_mean_nothing_in_another_one() {
     // Somebody else has written to the new one first.
     let other = TestApp::on_stream(&second, "account.2");
     other.beside(&second, async { assert_eq!(other.post(r#"{"name":"Bob"}"#, &[]).await.status, 201) }).await;
+    let mut progress = app.writer.replica().progress();
+    let old = progress.borrow().position.stream.clone();
     let followed = async {
-        let mut progress = app.writer.replica().progress();
         let has_all = |progress: &crate::changes::replica::Progress| {
-            progress.position.last.as_ref().is_some_and(|(offset, _)| *offset + 1 == second.len() as u64)
+            let position = &progress.position;
+            let is_new = position.stream.is_some() && position.stream != old;
+            is_new && position.last.as_ref().is_some_and(|(offset, _)| *offset + 1 == second.len() as u64)
         };
         progress.wait_for(has_all).await.unwrap();
     };
