@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+};
 use service::http::Problem;
 
 /// Header with an id of the client's for a write: the second request with it gets the outcome of the first one
@@ -26,6 +29,31 @@ pub enum Tags {
     These(Vec<String>),
 }
 
+/// The conditions of a read, which most reads do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadConditions {
+    /// `If-Match`.
+    pub if_match: Option<Tags>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<Tags>,
+    /// `Hops-Position`.
+    pub position: Option<PositionTag>,
+}
+
+/// From the headers where they are: each read would copy all of them.
+impl<S: Sync> FromRequestParts<S> for ReadConditions {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        Ok(Self {
+            if_match: Tags::read(headers, &header::IF_MATCH)?,
+            if_none_match: Tags::read(headers, &header::IF_NONE_MATCH)?,
+            position: PositionTag::read(headers)?,
+        })
+    }
+}
+
 /// A position in the stream, as a client has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PositionTag {
@@ -41,6 +69,9 @@ impl Tags {
     /// # Errors
     /// 400 for what is neither `*` nor a list of entity tags.
     pub fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Problem> {
+        if !headers.contains_key(name) {
+            return Ok(None);
+        }
         let mut tags = vec![];
         for value in headers.get_all(name) {
             let text = String::from_utf8_lossy(value.as_bytes());
@@ -109,6 +140,10 @@ impl fmt::Display for Tags {
 /// Returns the entity tag of a version.
 #[must_use]
 pub fn entity_tag(version: u64) -> HeaderValue {
+    // Most accounts were never changed.
+    if version == 1 {
+        return HeaderValue::from_static("\"1\"");
+    }
     // Digits and quotes are always a header's value.
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use contracts::RequestContext;
@@ -19,7 +19,7 @@ use service::http::Problem;
 use crate::{
     account::{Account, AccountId},
     changes::writer::Writer,
-    conditions::{Tags, entity_tag},
+    conditions::{ReadConditions, Tags, entity_tag},
     notifier::Notifier,
     store::{AccountStore, StoreError},
 };
@@ -81,21 +81,21 @@ pub struct AccountList {
 pub async fn get_account(
     state: &AppState,
     segment: &str,
-    headers: &HeaderMap,
+    conditions: &ReadConditions,
     context: &RequestContext,
     notify: bool,
 ) -> Result<Response, Problem> {
     let id = AccountId::parse(segment).map_err(|e| Problem::bad_request(e.to_string()))?;
     tracing::debug!(hop = 2, name = "handler", account.id = %id, "{id} is an account id");
-    writes::wait_for_position(state, headers).await?;
+    writes::wait_for_position(state, conditions).await?;
     let found = state.accounts.find(&id).map_err(|e| unreadable(&e, context))?;
     let found = found.ok_or_else(|| Problem::not_found(format!("there is no account {id}")))?;
     let tag = entity_tag(found.version);
-    if Tags::read(headers, &header::IF_MATCH)?.is_some_and(|tags| !tags.match_strongly(found.version)) {
+    if conditions.if_match.as_ref().is_some_and(|tags| !tags.match_strongly(found.version)) {
         let detail = format!("account {id} has another version: \"{}\"", found.version);
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
     }
-    if Tags::read(headers, &header::IF_NONE_MATCH)?.is_some_and(|tags| tags.match_weakly(found.version)) {
+    if conditions.if_none_match.as_ref().is_some_and(|tags| tags.match_weakly(found.version)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let account = found.account;
@@ -116,7 +116,7 @@ pub async fn get_account(
 pub async fn list_accounts(
     state: &AppState,
     page: &PageQuery,
-    headers: &HeaderMap,
+    conditions: &ReadConditions,
     context: &RequestContext,
 ) -> Result<Response, Problem> {
     if !(1..=1000).contains(&page.limit) {
@@ -124,11 +124,11 @@ pub async fn list_accounts(
     }
     let after = page.after.as_deref().map(AccountId::parse).transpose();
     let after = after.map_err(|e| Problem::bad_request(format!("after: {e}")))?;
-    writes::wait_for_position(state, headers).await?;
+    writes::wait_for_position(state, conditions).await?;
     // Before the accounts are read: what is newer than its tag is sent once more, and what is older would be kept.
     let tag = list_tag(state);
-    let is_known = |tags: Tags| tag.as_ref().is_some_and(|tag| tags.match_tag(tag));
-    if Tags::read(headers, &header::IF_NONE_MATCH)?.is_some_and(is_known) {
+    let is_known = |tags: &Tags| tag.as_ref().is_some_and(|tag| tags.match_tag(tag));
+    if conditions.if_none_match.as_ref().is_some_and(is_known) {
         return Ok(with_tag(StatusCode::NOT_MODIFIED.into_response(), tag));
     }
     // One more than wanted tells whether there is a next page.

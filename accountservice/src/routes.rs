@@ -18,7 +18,10 @@ use axum::{
 use contracts::RequestContext;
 use service::http::Problem;
 
-use crate::handlers::{self, AppState, PageQuery, writes};
+use crate::{
+    conditions::ReadConditions,
+    handlers::{self, AppState, PageQuery, writes},
+};
 
 /// The routes of the accountservice.
 pub fn router(state: AppState) -> Router {
@@ -36,23 +39,23 @@ async fn account(
     State(state): State<Arc<AppState>>,
     method: Method,
     Path(segment): Path<String>,
-    headers: HeaderMap,
+    conditions: ReadConditions,
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, Problem> {
     tracing::debug!(hop = 1, name = "request", "{method} /accounts/{segment}");
     // axum runs the GET handler for HEAD too, and that one only asks whether the account is there.
     let notify = method == Method::GET;
-    handlers::get_account(&state, &segment, &headers, &context, notify).await
+    handlers::get_account(&state, &segment, &conditions, &context, notify).await
 }
 
 async fn accounts(
     State(state): State<Arc<AppState>>,
     query: Result<Query<PageQuery>, QueryRejection>,
-    headers: HeaderMap,
+    conditions: ReadConditions,
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, Problem> {
     let Query(page) = query?;
-    handlers::list_accounts(&state, &page, &headers, &context).await
+    handlers::list_accounts(&state, &page, &conditions, &context).await
 }
 
 async fn create(

@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{
     body::Body,
-    http::{Method, Request},
+    http::{HeaderMap, Method, Request},
 };
 use http_body_util::BodyExt as _;
 use messaging::{Message, MockMessagingClient, PublishError};

@@ -18,7 +18,7 @@ use crate::{
     account::{AccountId, Profile},
     body::AccountBody,
     changes::rule::{Change, Outcome, Row, Verdict},
-    conditions::{self, POSITION, PositionTag, Tags},
+    conditions::{self, POSITION, PositionTag, ReadConditions, Tags},
 };
 
 /// Longest wait for a version or a position that a client has seen on another replica.
@@ -94,8 +94,8 @@ pub async fn delete_account(
 ///
 /// # Errors
 /// 503 if it has not done so in time, 412 if the position is one of another stream.
-pub async fn wait_for_position(state: &AppState, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(wanted) = PositionTag::read(headers)? else { return Ok(()) };
+pub async fn wait_for_position(state: &AppState, conditions: &ReadConditions) -> Result<(), Problem> {
+    let Some(wanted) = &conditions.position else { return Ok(()) };
     let mut progress = state.writer.replica().progress();
     let is_other = |named: &Option<String>| named.as_ref().is_some_and(|named| *named != wanted.stream);
     let reached = progress.wait_for(|progress| {

@@ -39,6 +39,12 @@ impl System {
         Self { vhost, data }
     }
 
+    /// Removes what a service has stored. It must not run.
+    pub(crate) fn forget(&self, instance: &str) {
+        let folder = self.data.path().join(instance);
+        std::fs::remove_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    }
+
     /// Starts a service.
     pub(crate) fn start(&self, name: &str) -> Server {
         self.start_with(name, &self.vhost.amqp_url())

@@ -149,7 +149,8 @@ function queueBox(state, { name, role, t, ready, unacked = 0, consumers }, title
 
 function offers(state, narrow) {
   const unknown = { name: "offers", role: "stream" };
-  const stream = [...state.queues.values()].find((each) => each.role === "stream") ?? unknown;
+  // Not the first stream: that of changes to accounts is no stop of a read.
+  const stream = state.queues.get(unknown.name) ?? unknown;
   const rows = narrow ? 6 : 12;
   const ids = [...at(state, "done")].slice(-rows).reverse();
   const { done, duplicates } = state.totals;
