@@ -24,7 +24,7 @@ pub struct Account {
 /// An account without its id: what a change writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
-    /// Whose it is.
+    /// Name of its holder.
     pub name: String,
     /// True if the vipservice is notified of its reads.
     #[serde(default)]

@@ -54,7 +54,7 @@ impl AccountBody {
 /// Checks the name of an account.
 ///
 /// # Errors
-/// What a name is to be.
+/// A sentence that describes a valid name.
 pub fn check_name(name: &str) -> Result<(), String> {
     if !(1..=NAME_MAX).contains(&name.chars().count()) || name.trim().is_empty() {
         return Err(format!("send 1 to {NAME_MAX} characters, not all of them spaces"));

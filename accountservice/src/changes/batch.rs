@@ -11,7 +11,7 @@ use crate::{
 /// Entries of the stream after which the outcome of a change is forgotten.
 pub const OUTCOMES_KEPT: u64 = 10_000;
 
-/// What has become of an account, for the event.
+/// Effect of a change on an account, for the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// There was none, or it was deleted.
@@ -22,7 +22,7 @@ pub enum Effect {
     Deleted,
 }
 
-/// What is known of before a batch.
+/// Accounts and outcomes as they are before a batch.
 pub trait Known {
     /// The account with this id.
     ///
@@ -57,7 +57,7 @@ pub struct Applied {
     pub offset: u64,
     /// The change.
     pub change: Change,
-    /// What has become of the account.
+    /// Effect on the account.
     pub effect: Effect,
     /// Version that it made.
     pub version: u64,
@@ -67,7 +67,7 @@ impl Batch {
     /// Applies an entry. `bytes` is the number of bytes of the stream that were read up to its end.
     ///
     /// # Errors
-    /// What is known cannot be read.
+    /// The accounts or outcomes before the batch cannot be read.
     pub fn apply(
         &mut self,
         known: &impl Known,

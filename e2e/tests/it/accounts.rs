@@ -98,8 +98,8 @@ struct History {
     unknown: usize,
 }
 
-/// Changes accounts again and again until it is told to stop, each time at another replica. A request without a known outcome is sent
-/// again with its key, until it has one.
+/// Changes an account until `stop`, each time at a random replica. Sends a request without a known outcome again, with its key, until
+/// the outcome is known.
 async fn write_until(
     stop: Arc<AtomicBool>,
     replicas: Vec<Address>,

@@ -1,4 +1,4 @@
-//! The rule, held against a plain model of versions, for readers that have seen all entries and for those that have not.
+//! Compares the rule with a plain model of versions. Some readers see all entries; others start after the broker has dropped some.
 
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::*;
 use crate::changes::rule::Renewal;
 
-/// What a reader has stored.
+/// Store of a reader.
 #[derive(Debug, Default, Clone)]
 struct Memory {
     rows: HashMap<AccountId, Row>,
@@ -163,7 +163,7 @@ proptest! {
         let reader = Memory::default().read(&log, first, batch_size);
         prop_assert_eq!(&reader.accounts(), &models.last().unwrap().accounts, "from {}", first);
 
-        // What became of the newest changes is known to it, too.
+        // It knows the outcomes of the newest changes, too.
         let verdicts = &models.last().unwrap().verdicts;
         for entry in &log[log.len() - RENEW_AFTER..] {
             let Entry::Change(change) = entry else { continue };
