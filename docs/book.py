@@ -84,9 +84,64 @@ def page(source, places):
         return new(content.partition("\n")[0].lstrip("# "), places[source], content)
     if path.is_dir():
         content = "".join(f"- [{entry.name}]({source}/{entry.name})\n" for entry in sorted(path.iterdir()))
+    elif path.name == "openapi.json":
+        return new(source, places[source], openapi(json.loads(path.read_text())))
     else:
         content = f"``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}``````\n"
     return new(source, places[source], f"# {source}\n\n{content}")
+
+
+def openapi(document):
+    """A service's OpenAPI document as a page: its operations, and the types that they name."""
+
+    def resolved(value):
+        while "$ref" in value:
+            kind, name = value["$ref"].split("/")[-2:]
+            value = document["components"][kind][name]
+        return value
+
+    def typed(schema):
+        if "$ref" in schema:
+            name = schema["$ref"].rsplit("/", 1)[1]
+            return f"[{name}](#type-{name.lower()})"
+        if schema.get("type") == "array":
+            return "list of " + typed(schema["items"])
+        kind = schema.get("type", "value")
+        return kind if isinstance(kind, str) else " or ".join(kind)
+
+    def table(*rows):
+        cells = [[str(cell).strip().replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
+        cells.insert(1, ["---"] * len(rows[0]))
+        return "".join(f"| {' | '.join(row)} |\n" for row in cells) + "\n"
+
+    def body(part):
+        return "; ".join(f"`{kind}`: {typed(media['schema'])}" for kind, media in part.get("content", {}).items()) or "none"
+
+    text = [f"# HTTP interface of the {document['info']['title']}\n\n{document['info']['description']}\n"]
+    for path, item in document["paths"].items():
+        for method in [method for method in item if "operationId" in item[method]]:
+            operation = item[method]
+            text.append(f"## `{method.upper()} {path}`\n\n{operation['summary']}. {operation['description']}\n")
+            parameters = [resolved(parameter) for parameter in item.get("parameters", []) + operation.get("parameters", [])]
+            rows = [(f"`{p['name']}`", p["in"], "yes" if p.get("required") else "no", p.get("description", "")) for p in parameters]
+            text.append(table(("parameter", "in", "required", "meaning"), *rows))
+            if "requestBody" in operation:
+                request = resolved(operation["requestBody"])
+                text.append(f"Body: {body(request)}. {request.get('description', '')}\n")
+            answers = [(status, resolved(answer)) for status, answer in operation["responses"].items()]
+            rows = [(status, answer["description"], body(answer)) for status, answer in answers]
+            text.append(table(("answer", "meaning", "body"), *rows))
+    for name, schema in document["components"]["schemas"].items():
+        text.append(f"## Type {name}\n\n{schema.get('description', '')}\n")
+        if schema.get("properties"):
+            needed = schema.get("required", [])
+            rows = [(f"`{key}`", typed(value), "yes" if key in needed else "no", resolved(value).get("description", ""))
+                    for key, value in schema["properties"].items()]
+            text.append(table(("field", "type", "required", "meaning"), *rows))
+        else:
+            rules = {key: value for key, value in schema.items() if key not in ("description", "examples", "example")}
+            text.append(f"```json\n{json.dumps(rules, indent=2)}\n```\n")
+    return "\n".join(text)
 
 
 def follow(chapter, source, places):

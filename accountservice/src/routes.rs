@@ -11,28 +11,31 @@ use axum::{
         Path, Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode},
     response::Response,
-    routing::get,
+    routing::{delete, get, post, put},
 };
 use contracts::RequestContext;
-use service::http::Problem;
+use service::http::{Problem, Route, openapi, table};
 
 use crate::{
     conditions::ReadConditions,
     handlers::{self, AppState, PageQuery, writes},
 };
 
+/// The addresses of the accountservice.
+pub const ROUTES: &[Route<Arc<AppState>>] = &[
+    (Method::GET, "/accounts", || get(accounts)),
+    (Method::POST, "/accounts", || post(create)),
+    (Method::GET, "/accounts/{id}", || get(account)),
+    (Method::PUT, "/accounts/{id}", || put(replace)),
+    (Method::DELETE, "/accounts/{id}", || delete(remove)),
+    (Method::GET, "/openapi.json", || get(async || openapi(include_str!("../openapi.json")))),
+];
+
 /// The routes of the accountservice.
 pub fn router(state: AppState) -> Router {
-    let allowed = |methods: &'static str| async move || (StatusCode::NO_CONTENT, [(header::ALLOW, methods)]);
-    Router::new()
-        .route("/accounts", get(accounts).post(create).options(allowed("GET, HEAD, POST, OPTIONS")))
-        .route(
-            "/accounts/{id}",
-            get(account).put(replace).delete(delete).options(allowed("GET, HEAD, PUT, DELETE, OPTIONS")),
-        )
-        .with_state(Arc::new(state))
+    table(ROUTES).with_state(Arc::new(state))
 }
 
 async fn account(
@@ -77,7 +80,7 @@ async fn replace(
     writes::replace_account(&state, &segment, &headers, &read(body)?, &context).await
 }
 
-async fn delete(
+async fn remove(
     State(state): State<Arc<AppState>>,
     Path(segment): Path<String>,
     headers: HeaderMap,

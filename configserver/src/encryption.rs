@@ -12,7 +12,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -26,7 +26,7 @@ use hops_config::{
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use service::http::{Access, Problem};
+use service::http::{Access, Problem, Route, table};
 use spring::{
     cipher::{CIPHER, Decryption, Keys},
     request::check_names,
@@ -82,26 +82,35 @@ impl Settings {
 /// Answer without a key.
 const NO_KEY: &str = "there is no key: set encrypt_key_file, or encrypt_key in the environment";
 
-/// Function that encrypts or decrypts a text.
-type Work = fn(&Keys, &str) -> Option<String>;
+/// State of the routes.
+type MaybeKeys = State<Arc<Option<Keys>>>;
+
+/// The addresses for a client with access.
+pub const GUARDED: &[Route<Arc<Option<Keys>>>] = &[
+    (Method::POST, "/encrypt", || post(encrypt)),
+    (Method::POST, "/encrypt/{application}/{profiles}", || post(encrypt)),
+    (Method::POST, "/decrypt", || post(decrypt)),
+    (Method::POST, "/decrypt/{application}/{profiles}", || post(decrypt)),
+    (Method::GET, "/encrypt/status", || get(async |State(keys): MaybeKeys| status(keys.is_some()))),
+];
+/// The addresses for every client.
+pub const OPEN: &[Route<()>] = &[
+    (Method::GET, "/key", || get(no_public_key)),
+    (Method::GET, "/key/{application}/{profiles}", || get(no_public_key)),
+];
 
 /// Returns the routes. A client without access is answered 403, except by `/key`.
 pub fn router(keys: Option<Keys>, access: Access) -> Router {
-    let routes = [("/encrypt", encrypted as Work), ("/decrypt", Keys::decrypt)].into_iter();
-    let routes = routes.fold(Router::new(), |routes, (path, work)| {
-        let handler =
-            post(async move |State(keys): State<Arc<Option<Keys>>>, headers: HeaderMap, body: Bytes| {
-                answer(work, keys.as_ref().as_ref(), &headers, &body)
-            });
-        routes.route(path, handler.clone()).route(&format!("{path}/{{application}}/{{profiles}}"), handler)
-    });
-    let routes = routes
-        .route("/encrypt/status", get(async |State(keys): State<Arc<Option<Keys>>>| status(keys.is_some())));
-    access
-        .guard(routes.with_state(Arc::new(keys)))
-        .route("/key", get(no_public_key))
-        .route("/key/{application}/{profiles}", get(no_public_key))
-        .layer(from_fn(with_names))
+    let guarded = access.guard(table(GUARDED).with_state(Arc::new(keys)));
+    guarded.merge(table(OPEN)).layer(from_fn(with_names))
+}
+
+async fn encrypt(State(keys): MaybeKeys, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    answer(encrypted, keys.as_ref().as_ref(), &headers, &body)
+}
+
+async fn decrypt(State(keys): MaybeKeys, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    answer(Keys::decrypt, keys.as_ref().as_ref(), &headers, &body)
 }
 
 /// Checks the names in an address. They do not choose among keys, but they must be valid.
@@ -119,7 +128,13 @@ async fn no_public_key() -> Response {
     description(StatusCode::NOT_FOUND, "NOT_FOUND", "No public key available")
 }
 
-fn answer(work: Work, keys: Option<&Keys>, headers: &HeaderMap, body: &[u8]) -> Result<Response, Problem> {
+/// Returns the answer to a request for `work`, which encrypts or decrypts a text.
+fn answer(
+    work: fn(&Keys, &str) -> Option<String>,
+    keys: Option<&Keys>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.ok_or_else(|| Problem::bad_request("send a Content-Type: text/plain"))?;
     let body = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;

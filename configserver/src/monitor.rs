@@ -13,7 +13,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::{Extensions, HeaderMap, StatusCode, header},
+    http::{Extensions, HeaderMap, Method, StatusCode, header},
     routing::post,
 };
 use config_bus::{self, BusId, Change, Event};
@@ -26,7 +26,7 @@ use hops_config::{
 };
 use messaging::MessagingClient;
 use serde::{Deserialize, Serialize};
-use service::http::{Access, Problem};
+use service::http::{Access, Problem, Route, table};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
@@ -127,14 +127,18 @@ pub struct Monitor {
     pub secret: Option<Secret>,
 }
 
-/// Returns the routes `POST /monitor` and `POST /actuator/busrefresh`, the latter with or without a destination.
+/// The address for a repository's host.
+pub const NOTIFIED: &[Route<Arc<Monitor>>] = &[(Method::POST, "/monitor", || post(notified))];
+/// The addresses of a refresh, with or without a destination.
+pub const REFRESH: &[Route<Refresher>] = &[
+    (Method::POST, "/actuator/busrefresh", || post(refresh_all)),
+    (Method::POST, "/actuator/busrefresh/{*destination}", || post(refresh_some)),
+];
+
+/// Returns the routes of notifications and refreshes.
 pub fn router(monitor: Monitor) -> Router {
-    let refresh = Router::new()
-        .route("/actuator/busrefresh", post(refresh_all))
-        .route("/actuator/busrefresh/{*destination}", post(refresh_some))
-        .with_state(monitor.refresher.clone());
-    let refresh = monitor.access.clone().guard(refresh);
-    Router::new().route("/monitor", post(notified)).with_state(Arc::new(monitor)).merge(refresh)
+    let refresh = monitor.access.clone().guard(table(REFRESH).with_state(monitor.refresher.clone()));
+    table(NOTIFIED).with_state(Arc::new(monitor)).merge(refresh)
 }
 
 async fn refresh_all(State(refresher): State<Refresher>) -> Result<StatusCode, Problem> {

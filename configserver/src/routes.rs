@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{Request as HttpRequest, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -18,7 +18,7 @@ use hops_config::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use service::http::{Health, hosts};
+use service::http::{Health, Route, hosts, openapi, table};
 use spring::{
     Properties, PropertySource, Scalar,
     cipher::{Decryption, Keys},
@@ -77,6 +77,12 @@ pub struct Server {
     permits: ReadPermits,
 }
 
+/// The addresses beside those of the configuration.
+pub const OF_THE_SERVER: &[Route<Arc<Health>>] = &[
+    (Method::GET, "/actuator/health", || get(actuator_health)),
+    (Method::GET, "/openapi.json", || get(async || openapi(include_str!("../openapi.json")))),
+];
+
 /// Returns the routes of the configuration, with those of `encryption`. More specific ones may be added.
 pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> Router {
     let prefix = server.prefix.clone();
@@ -89,7 +95,7 @@ pub fn router(server: Arc<Server>, encryption: Router, health: Arc<Health>) -> R
         "" => configuration,
         prefix => Router::new().nest(prefix, configuration),
     };
-    configuration.route("/actuator/health", get(actuator_health).with_state(health))
+    configuration.merge(table(OF_THE_SERVER).with_state(health))
 }
 
 impl Server {

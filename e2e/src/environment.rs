@@ -75,6 +75,11 @@ pub fn pictures() -> Option<PathBuf> {
     env::var_os("HOPS_PICTURES").map(PathBuf::from)
 }
 
+/// `HOPS_OPENAPI=write`: the services' parts of the OpenAPI document are written, and not only compared.
+pub fn writes_openapi() -> bool {
+    env::var_os("HOPS_OPENAPI").is_some_and(|what| what == "write")
+}
+
 fn left_out(test: &str, runs: &str) -> bool {
     let _ = writeln!(io::stdout().lock(), "\nLEFT OUT, it runs {runs}: {test}");
     false

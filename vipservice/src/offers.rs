@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
+    http::Method,
     routing::get,
 };
 use contracts::RequestContext;
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use messaging::{Delivery, MessagingClient, PublishError, metrics::seconds, millis};
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use serde::{Deserialize, Serialize};
-use service::http::Problem;
+use service::http::{Problem, Route, openapi, table};
 
 pub use self::settings::Settings;
 use self::view::View;
@@ -122,13 +123,17 @@ impl std::fmt::Debug for Offers {
     }
 }
 
-/// Returns the routes below `/offers`.
+/// The addresses of the offers.
+pub const ROUTES: &[Route<Arc<View>>] = &[
+    (Method::GET, "/offers", || get(list)),
+    (Method::GET, "/offers/by-replica", || get(by_replica)),
+    (Method::GET, "/offers/{id}", || get(one)),
+    (Method::GET, "/openapi.json", || get(async || openapi(include_str!("../openapi.json")))),
+];
+
+/// Returns the routes of the offers.
 pub fn router(view: Arc<View>) -> Router {
-    Router::new()
-        .route("/offers", get(list))
-        .route("/offers/by-replica", get(by_replica))
-        .route("/offers/{id}", get(one))
-        .with_state(view)
+    table(ROUTES).with_state(view)
 }
 
 /// The query of a page of offers.

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Query, State, rejection::QueryRejection},
+    http::Method,
     routing::get,
 };
 use messaging::{LinkStatus, Subscription, metrics::gauge, retry::RetryPolicy};
 use prometheus_client::registry::Registry;
 use queue_browser::QueueBrowser;
 use serde::Deserialize;
-use service::http::Problem;
+use service::http::{Problem, Route, table};
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,9 +28,12 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Time between two counts.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The address of the dead letters.
+pub const ROUTES: &[Route<Arc<Mutex<DeadLetters>>>] = &[(Method::GET, "/dead-letters", || get(list))];
+
 /// Returns the route `GET /dead-letters`. It answers one request at a time.
 pub fn router(letters: DeadLetters) -> Router {
-    Router::new().route("/dead-letters", get(list)).with_state(Arc::new(Mutex::new(letters)))
+    table(ROUTES).with_state(Arc::new(Mutex::new(letters)))
 }
 
 #[derive(Debug, Deserialize)]

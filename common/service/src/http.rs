@@ -3,6 +3,7 @@
 //!
 //! One function, [`Guarded::answer`], stands around every request; what it does can be read top to bottom there.
 
+pub mod routes;
 pub mod problem;
 pub mod health;
 pub mod access;
@@ -17,7 +18,7 @@ use axum::{
     Router,
     body::{Body, HttpBody as _},
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -37,6 +38,7 @@ pub use self::{
     access::{Access, Peer},
     health::Health,
     problem::Problem,
+    routes::{Route, openapi, table},
     server::serve,
     settings::Settings,
 };
@@ -69,6 +71,9 @@ pub struct Guarded {
     hosts: Hosts,
 }
 
+/// The address of the metrics.
+pub const METRICS: &[Route<Arc<Registry>>] = &[(Method::GET, "/metrics", || get(metrics))];
+
 /// A service's routes with all that stands around them, and `/health`, `/livez`, `/readyz`, `/metrics`. A route
 /// finds its request's context as an `Extension<Arc<RequestContext>>`.
 pub fn router(
@@ -82,14 +87,9 @@ pub fn router(
         slots: Semaphore::new(settings.started().request_concurrency),
         health: Arc::clone(health),
     };
-    let operation = Router::new()
-        .route("/health", get(health::summary))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .with_state(Arc::clone(health));
     let router = routes
-        .merge(operation)
-        .route("/metrics", get(metrics).with_state(Arc::new(registry)))
+        .merge(table(health::ROUTES).with_state(Arc::clone(health)))
+        .merge(table(METRICS).with_state(Arc::new(registry)))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
         // The limit is that of `Limits`, and not axum's two megabytes.
         .layer(DefaultBodyLimit::disable());

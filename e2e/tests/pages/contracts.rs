@@ -9,7 +9,7 @@ use e2e::{
     broker::{StoredMessage, Vhost},
     fixture::TestSystem,
     http::Reply,
-    repository::{files, read, root},
+    repository::{read, root},
     wait::{PATIENCE, until},
 };
 use futures_util::StreamExt as _;
@@ -241,86 +241,13 @@ fn to_json(yaml: &Yaml<'_>) -> Value {
     }
 }
 
-fn document(name: &str) -> Value {
+pub(crate) fn document(name: &str) -> Value {
     let text = read(format!("docs/contracts/{name}"));
     to_json(&Yaml::load_from_str(&text).unwrap()[0])
 }
 
 fn asyncapi() -> Value {
     document("asyncapi.yaml")
-}
-
-/// The operations of the OpenAPI document: service, method, path.
-fn operations() -> Vec<(String, String, String)> {
-    let (document, mut operations, mut ids) = (document("openapi.yaml"), vec![], BTreeSet::new());
-    assert_eq!(document["openapi"], "3.1.0");
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in
-            item.as_object().unwrap().iter().filter(|(_, value)| value["operationId"].is_string())
-        {
-            assert!(ids.insert(operation["operationId"].to_string()), "{operation}");
-            for tag in operation["tags"].as_array().unwrap() {
-                operations.push((tag.as_str().unwrap().to_owned(), method.to_uppercase(), path.clone()));
-            }
-        }
-    }
-    operations
-}
-
-#[tokio::test]
-async fn the_openapi_document_has_what_the_services_answer() {
-    let system = TestSystem::new().await;
-    let folder = root().join("config-repo").to_string_lossy().into_owned();
-    let server = system.launch("configserver", 1).flag("config-repo", &folder).start().await;
-    let services = [
-        ("accountservice", system.accountservice().await),
-        ("vipservice", system.vipservice(1).await),
-        ("configserver", server),
-    ];
-    let operations = operations();
-    assert!(operations.len() > 40, "{operations:?}");
-    for (service, method, path) in &operations {
-        let (_, service) =
-            services.iter().find(|(name, _)| name == service).unwrap_or_else(|| panic!("{service}"));
-        // Any name will do for a parameter.
-        let parts = path
-            .split('{')
-            .map(|part| part.split_once('}').map_or(part.to_owned(), |(_, rest)| format!("7{rest}")));
-        let answer = Reply::of(service.request(method, &parts.collect::<String>())).await.unwrap();
-        assert_ne!(answer.status, 405, "{} {method} {path}", service.name());
-        assert!(
-            !answer.text.contains("no such resource"),
-            "{} {method} {path}: {}",
-            service.name(),
-            answer.text
-        );
-    }
-    // And each route of the source is in the document.
-    let paths: BTreeSet<_> = operations.iter().map(|(.., path)| path.as_str()).collect();
-    for file in files()
-        .iter()
-        .filter(|path| path.ends_with(".rs") && path.contains("/src/") && !path.contains("tests"))
-    {
-        if !["accountservice/", "vipservice/", "configserver/", "common/service/", "common/dead-letters/"]
-            .iter()
-            .any(|folder| file.starts_with(folder))
-        {
-            continue;
-        }
-        let text = read(file);
-        for route in text
-            .split(".route(")
-            .skip(1)
-            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
-        {
-            let route = route.replace("{*", "{");
-            // The configserver's own paths are many, and read by its own rules.
-            assert!(
-                paths.contains(route.as_str()) || ["/", "/{path}"].contains(&route.as_str()),
-                "{file}: {route}"
-            );
-        }
-    }
 }
 
 /// All that the two services declare with their default settings, each queue once.

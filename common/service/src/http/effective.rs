@@ -3,17 +3,23 @@
 use axum::{
     Json, Router,
     extract::State,
-    http::header::{self, HeaderName},
+    http::{
+        Method,
+        header::{self, HeaderName},
+    },
     routing::get,
 };
 use hops_config::{Live, shown::Effective};
 
-use super::Access;
+use super::{Access, Route, table};
+
+/// The address of the settings.
+pub const ROUTES: &[Route<Live<Effective>>] = &[(Method::GET, "/settings", || get(settings))];
 
 /// `GET /settings`: each key with its value, the layer that it came from, and whether it is live; for whom `access`
 /// lets in.
 pub fn router(effective: Live<Effective>, access: Access) -> Router {
-    access.guard(Router::new().route("/settings", get(settings)).with_state(effective))
+    access.guard(table(ROUTES).with_state(effective))
 }
 
 async fn settings(

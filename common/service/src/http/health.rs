@@ -14,12 +14,22 @@ use std::{
 use axum::{
     Json,
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     response::IntoResponse,
+    routing::get,
 };
 use hops_config::Live;
 use messaging::MessagingClient;
 use serde_json::{Map, Value, json};
+
+use super::Route;
+
+/// The addresses of the checks.
+pub const ROUTES: &[Route<Arc<Health>>] = &[
+    (Method::GET, "/health", || get(summary)),
+    (Method::GET, "/livez", || get(live)),
+    (Method::GET, "/readyz", || get(ready)),
+];
 
 /// A check by its name, and whether readiness depends on it.
 type Check = (&'static str, bool, Box<dyn Fn() -> Result<String, String> + Send + Sync>);
@@ -160,18 +170,18 @@ fn status(up: bool) -> StatusCode {
 }
 
 /// `GET /health`: one word, as in the series.
-pub(super) async fn summary(State(health): State<Arc<Health>>) -> impl IntoResponse {
+async fn summary(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let (ready, _) = health.report();
     (status(ready), Json(json!({ "status": word(ready) })))
 }
 
 /// `GET /livez`.
-pub(super) async fn live() -> impl IntoResponse {
+async fn live() -> impl IntoResponse {
     Json(json!({ "status": "UP" }))
 }
 
 /// `GET /readyz`: all checks by name; with `?verbose` the notes, too.
-pub(super) async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
+async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> impl IntoResponse {
     let is_verbose = query.is_some_and(|query| query.split('&').any(|word| word.starts_with("verbose")));
     let (ready, report) = if is_verbose { health.verbose_report() } else { health.report() };
     (status(ready), Json(report))

@@ -106,7 +106,7 @@ async fn every_error_is_a_problem_with_the_requests_id() {
         assert!(answer.body["title"].is_string() && answer.body["detail"].is_string(), "{path}");
         assert_eq!(answer.header("allow").contains("GET"), status == 405, "{path}");
         let says =
-            answer.body["detail"].as_str().unwrap().ends_with(" is not allowed here (allowed: GET, HEAD)");
+            answer.body["detail"].as_str().unwrap().contains(" is not allowed here (allowed: GET, HEAD");
         assert_eq!(says, status == 405, "{path}");
         assert_eq!(answer.header("retry-after"), if status == 503 { "1" } else { "" }, "{path}");
     }

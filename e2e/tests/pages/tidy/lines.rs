@@ -11,7 +11,7 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // rule, a replica that is filled from the stream, and what it appends by itself.
     ("accountservice", &["accountservice/"], 2520),
     // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
-    ("vipservice", &["vipservice/"], 805),
+    ("vipservice", &["vipservice/"], 810),
     ("failpoint", &["common/failpoint/"], 60),
     ("contracts", &["common/contracts/"], 290),
     // 330 and the line with the number of waiting messages; 100 for messages of any exchange, for what is damaged, unreadable or
@@ -23,8 +23,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 170 and reading from a place before the end, or from further back, and entries that are too large; 60 for batches, and for going
     // on behind an entry of an earlier run.
     ("streams", &["common/streams/"], 295),
-    // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets.
-    ("service", &["common/service/"], 1140),
+    // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets; 35 for
+    // addresses in a table.
+    ("service", &["common/service/"], 1175),
     // 220, and the rule of every accept loop, which the tools use, too.
     ("accept", &["common/accept/"], 285),
     ("http-server", &["common/http-server/"], 110),
@@ -44,7 +45,7 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // Then the limit in bytes, what makes control characters visible, and the log line of a redrive.
     ("dead-letters", &["common/dead-letters/"], 640),
     // 1,100 and the names under which it answers without a password.
-    ("configserver", &["configserver/"], 1120),
+    ("configserver", &["configserver/"], 1125),
     // 900 was the plan; messages that are on their way, viewers that skip, and the actions with their limits took more.
     ("live", &["tools/live/"], 1300),
     // 1,500 and the limit for the documents of a file; 50 for encrypted values that name their key.
@@ -63,8 +64,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
 /// 150 for expiration and exclusive consumers in the development broker; 2,080 for an outbox that survives a power loss and
 /// reports damage, and for a store of accounts that is never filled twice; 830 for what a stack on Swarm shows, which `deploy.sh`
-/// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream.
-const WHOLE_REPOSITORY: usize = 44_480;
+/// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream; 120 for addresses in tables and
+/// what each service answers about itself.
+const WHOLE_REPOSITORY: usize = 44_600;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
