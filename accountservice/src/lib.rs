@@ -8,7 +8,7 @@
 //!
 //! Hop 5, the outbox and its relay, is in [`outbox`].
 //!
-//! Accounts change through a stream: [`changes`], which begins with what a client sends, [`body`] and [`conditions`].
+//! Accounts change through a stream: [`changes`], which begins with what a client sends, [`body`], [`conditions`] and [`write_request`].
 //!
 //! Around them: [`account`], the type that they share, [`settings`], [`outbox_command`], the outbox from a shell, and
 //! [`outbox_migration`], from the outbox of 0.1.
@@ -20,6 +20,7 @@ pub mod store;
 pub mod notifier;
 pub mod body;
 pub mod conditions;
+pub mod write_request;
 pub mod changes;
 pub mod account;
 pub mod settings;

@@ -15,27 +15,15 @@ use uuid::Uuid;
 
 use super::{AppState, answer, unreadable};
 use crate::{
-    account::{AccountId, Profile},
+    account::AccountId,
     body::AccountBody,
     changes::rule::{Change, Outcome, Row, Verdict},
     conditions::{self, POSITION, PositionTag, ReadConditions, Tags},
+    write_request::WriteRequest,
 };
 
 /// Longest wait for a version or a position that a client has seen on another replica.
 const READ_WAIT: Duration = Duration::from_secs(1);
-
-/// A write, as it was asked for.
-#[derive(Debug)]
-struct Write {
-    method: Method,
-    id: AccountId,
-    /// The account as it is to be; `None` deletes it.
-    profile: Option<Profile>,
-    if_match: Option<Tags>,
-    if_none_match: Option<Tags>,
-    change_id: String,
-    has_key: bool,
-}
 
 /// `POST /accounts`: creates an account, under the id that the body names, or under a new one.
 ///
@@ -48,12 +36,8 @@ pub async fn create_account(
     context: &RequestContext,
 ) -> Result<Response, Problem> {
     let body = read_body(headers, body)?;
-    let (change_id, has_key) = change_id(headers)?;
-    let id = body.id.unwrap_or_else(|| id_of(&change_id));
-    let profile = Some(body.profile);
-    let write =
-        Write { method: Method::POST, id, profile, if_match: None, if_none_match: None, change_id, has_key };
-    write.answer(state, context).await
+    let id = |change_id: &str| body.id.unwrap_or_else(|| id_of(change_id));
+    WriteRequest::read(Method::POST, headers, id, Some(body.profile))?.answer(state, context).await
 }
 
 /// `PUT /accounts/{id}`: changes an account, or with `If-None-Match: *` creates it.
@@ -73,7 +57,7 @@ pub async fn replace_account(
         let detail = format!("id: it is not the {id} of the address; leave it out, or send the same one");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    Write::read(Method::PUT, id, Some(body.profile), headers)?.answer(state, context).await
+    WriteRequest::read(Method::PUT, headers, |_| id, Some(body.profile))?.answer(state, context).await
 }
 
 /// `DELETE /accounts/{id}`.
@@ -87,7 +71,7 @@ pub async fn delete_account(
     context: &RequestContext,
 ) -> Result<Response, Problem> {
     let id = parse_id(segment)?;
-    Write::read(Method::DELETE, id, None, headers)?.answer(state, context).await
+    WriteRequest::read(Method::DELETE, headers, |_| id, None)?.answer(state, context).await
 }
 
 /// Waits until this replica has applied the write whose position the client has seen.
@@ -115,19 +99,7 @@ pub async fn wait_for_position(state: &AppState, conditions: &ReadConditions) ->
     }
 }
 
-impl Write {
-    fn read(
-        method: Method,
-        id: AccountId,
-        profile: Option<Profile>,
-        headers: &HeaderMap,
-    ) -> Result<Self, Problem> {
-        let (change_id, has_key) = change_id(headers)?;
-        let if_match = Tags::read(headers, &header::IF_MATCH)?;
-        let if_none_match = Tags::read(headers, &header::IF_NONE_MATCH)?;
-        Ok(Self { method, id, profile, if_match, if_none_match, change_id, has_key })
-    }
-
+impl WriteRequest {
     async fn answer(self, state: &AppState, context: &RequestContext) -> Result<Response, Problem> {
         let replica = state.writer.replica();
         let request = self.digest();
@@ -139,14 +111,7 @@ impl Write {
         if let Some(first) = self.first_outcome(state, context)? {
             return self.answer_outcome(state, &first, &request);
         }
-        let current = row.as_ref().map_or(0, |row| row.version);
-        let base = match self.check(row.as_ref()) {
-            Ok(()) => current,
-            Err(problem) => match self.outdated_base(current).filter(|_| problem.is_conflict()) {
-                Some(base) => base,
-                None => return Err(problem),
-            },
-        };
+        let base = self.base(row.as_ref())?;
         if row.is_none() && replica.accounts() >= state.accounts_max {
             let detail = format!(
                 "there are {} accounts already, deleted ones included: accounts_max allows no more",
@@ -208,45 +173,6 @@ impl Write {
         }
     }
 
-    /// Checks the conditions of the request, in the order of RFC 9110, section 13.2.2.
-    fn check(&self, row: Option<&Row>) -> Result<(), Problem> {
-        let id = &self.id;
-        let version = row.filter(|row| row.account.is_some()).map_or(0, |row| row.version);
-        let has_none = self.if_none_match.as_ref().is_none_or(|tags| !tags.match_weakly(version));
-        match (&self.method, &self.if_match, &self.if_none_match) {
-            (&Method::POST, ..) if version > 0 => Err(self.rejected(version)),
-            (&Method::DELETE, ..) if version == 0 => {
-                Err(Problem::not_found(format!("there is no account {id}")))
-            }
-            (_, Some(tags), _) if !tags.match_strongly(version) => Err(self.rejected(version)),
-            _ if !has_none => Err(self.rejected(version)),
-            (&Method::POST, ..) | (_, Some(_), _) => Ok(()),
-            // Another tag than that of an account would say nothing about what is overwritten.
-            (&Method::PUT, None, Some(_)) if version == 0 => Ok(()),
-            _ if version == 0 => {
-                let detail = format!("there is no account {id}: to create it, send If-None-Match: *");
-                Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, detail))
-            }
-            _ => {
-                let detail = format!(
-                    "read account {id}, and send the ETag of that answer as If-Match: then no change that you have not seen is \
-                     overwritten"
-                );
-                Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, detail))
-            }
-        }
-    }
-
-    /// Returns the version that a write with a key names and that is not the newest one any more: 0 for a write that creates. The
-    /// stream rejects it, or has an earlier entry with this key, which this replica does not know yet.
-    fn outdated_base(&self, current: u64) -> Option<u64> {
-        let named = match &self.if_match {
-            Some(tags) => tags.highest()?,
-            None => 0,
-        };
-        (self.has_key && named < current).then_some(named)
-    }
-
     fn answer_outcome(
         &self,
         state: &AppState,
@@ -282,54 +208,6 @@ impl Write {
         headers.insert(header::ETAG, conditions::entity_tag(version));
         Ok(response)
     }
-
-    /// Returns the answer to a write that another one came before; `version` is that of the account, 0 if there is none.
-    fn rejected(&self, version: u64) -> Problem {
-        let id = &self.id;
-        match &self.if_match {
-            _ if self.method == Method::POST => {
-                let detail = format!("there is an account {id}: change it with PUT, or choose another id");
-                Problem::new(StatusCode::CONFLICT, detail)
-            }
-            Some(tags) if version == 0 => {
-                let detail = format!(
-                    "there is no account {id}, so none with the ETag {tags}: it may have been deleted"
-                );
-                Problem::new(StatusCode::PRECONDITION_FAILED, detail)
-            }
-            Some(Tags::Any) => {
-                let detail = format!("account {id} was changed at the same time: ask again");
-                Problem::new(StatusCode::PRECONDITION_FAILED, detail)
-            }
-            Some(tags) => {
-                let detail = format!(
-                    "account {id} was changed: its version is \"{version}\", not {tags}; read it again, decide again, and send its \
-                     new ETag"
-                );
-                Problem::new(StatusCode::PRECONDITION_FAILED, detail)
-            }
-            None => {
-                let detail =
-                    format!("there is an account {id}: read it, and send its ETag as If-Match to change it");
-                Problem::new(StatusCode::PRECONDITION_FAILED, detail)
-            }
-        }
-    }
-
-    /// Returns a digest of all that makes it this request and no other.
-    fn digest(&self) -> String {
-        let tags = |tags: &Option<Tags>| tags.as_ref().map(Tags::to_string).unwrap_or_default();
-        let account = self.profile.as_ref().map(|profile| format!("{:?} {}", profile.name, profile.vip));
-        let text = format!(
-            "{} {}\n{}\n{}\n{}",
-            self.method,
-            self.id,
-            tags(&self.if_match),
-            tags(&self.if_none_match),
-            account.unwrap_or_default()
-        );
-        Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).simple().to_string()
-    }
 }
 
 fn parse_id(segment: &str) -> Result<AccountId, Problem> {
@@ -342,13 +220,6 @@ fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<AccountBody, Problem> {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     AccountBody::read(body)
-}
-
-/// Returns the client's key, or a generated one, and which of them it is.
-fn change_id(headers: &HeaderMap) -> Result<(String, bool), Problem> {
-    let key = conditions::idempotency_key(headers)?;
-    let has_key = key.is_some();
-    Ok((key.unwrap_or_else(|| Uuid::now_v7().to_string()), has_key))
 }
 
 /// Returns the id of a new account: at most 18 digits that follow from the change's id, so that the same request comes to the same id.
