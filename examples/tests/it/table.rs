@@ -14,7 +14,7 @@ use e2e::broker::{Product, SharedBroker};
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::sync::OnceCell;
 
-use crate::{patterns as p, probes};
+use crate::{accounts, patterns as p, probes};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PATTERNS.md");
 const BROKERS: [&str; 3] = ["devbroker", "RabbitMQ 4.3", "RabbitMQ 4.0"];
@@ -52,6 +52,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         p::single_active, "one active consumer, others on standby: `single_active`";
         p::stream, "stream: `stream_append`, `stream_replay`";
         p::order_events, "events and their subscribers: `order_events`";
+        accounts::account_events, "events of the accountservice, without duplicates: `account_events`";
         probes::quorum_priorities, "priorities in a quorum queue";
         probes::always_failing, "deliveries of a message that always fails, in a queue without a delivery limit";
         probes::mandatory_reply, "a direct reply that is published as mandatory";
