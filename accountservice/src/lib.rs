@@ -32,10 +32,14 @@ use std::{ffi::OsString, process::ExitCode, sync::Arc};
 use contracts::topology::{ACCOUNTS, account_changes, vip_queue};
 use outbox::Outbox;
 use service::{App, Parts, Program, http::health};
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    changes::replica::Replica, handlers::AppState, notifier::Notifier, settings::Settings,
-    store::open::open_accounts,
+    changes::replica::Replica,
+    handlers::AppState,
+    notifier::Notifier,
+    settings::Settings,
+    store::{failure, open::open_accounts},
 };
 
 /// The default port.
@@ -55,9 +59,9 @@ pub fn start(
 
 async fn run(mut app: App<Settings>) -> Result<(), String> {
     let settings = app.settings.started();
-    let folder = &app.instance.folder;
+    let folder = app.instance.folder.clone();
     let outbox = || Outbox::open(&folder.join(OUTBOX), &settings.outbox, &mut app.registry);
-    let (accounts, outbox) = open_accounts(folder, &settings.accounts.accounts, outbox).await?;
+    let (accounts, outbox) = open_accounts(&folder, &settings.accounts.accounts, outbox).await?;
     let (accounts, outbox) = (Arc::new(accounts), Arc::new(outbox));
     if !outbox.is_empty() {
         tracing::info!("waiting in the outbox from an earlier run: {}", outbox.len());
@@ -72,6 +76,9 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
     let replica = Arc::new(replica.map_err(|e| format!("the store cannot be read: {e}"))?);
     let changes = app.settings.section(|settings| &settings.accounts);
     let (writer, reading) = changes::start(&client, &replica, &changes, app.stop.clone());
+
+    let failed = replica.store_failed().clone();
+    TaskTracker::new().spawn(failure::stop_when_writable(failed, folder, app.stop.clone()));
 
     let health = app
         .health()
@@ -88,7 +95,10 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
             let outbox = Arc::clone(&outbox);
             move || outbox.check()
         })
-        .with_progress(move || replica.entries_so_far());
+        .with_progress({
+            let replica = Arc::clone(&replica);
+            move || replica.entries_so_far()
+        });
     let routes = routes::router(AppState {
         accounts,
         notifier: Notifier::new(Arc::clone(&outbox)),
@@ -96,5 +106,9 @@ async fn run(mut app: App<Settings>) -> Result<(), String> {
         accounts_max: settings.accounts.accounts_max,
         served_by: app.instance.name.as_str().into(),
     });
-    app.run(Parts { routes, outbox: Some(outbox), ..Parts::new(client, health) }).await
+    app.run(Parts { routes, outbox: Some(outbox), ..Parts::new(client, health) }).await?;
+    match replica.store_failed().is_cancelled() {
+        true => Err("the store could not be written: start this service again".into()),
+        false => Ok(()),
+    }
 }

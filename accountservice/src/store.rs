@@ -5,9 +5,11 @@
 //! - this file: reading, and the first accounts
 //! - [`replicated`]: what the stream makes of them
 //! - [`open`]: opening a store, and setting a damaged one aside
+//! - [`failure`]: what follows a failure of the disk
 
 pub mod replicated;
 pub mod open;
+pub mod failure;
 mod mark;
 mod snapshot;
 

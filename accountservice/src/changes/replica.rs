@@ -16,6 +16,7 @@ use outbox::Outbox;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use streams::Replay;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     batch::{Applied, Batch, OUTCOMES_KEPT},
@@ -39,6 +40,7 @@ pub struct Replica {
     waiting: Mutex<HashMap<String, Vec<oneshot::Sender<Outcome>>>>,
     /// Why the last batch could not be stored.
     error: Mutex<Option<String>>,
+    store_failed: CancellationToken,
     applied: Counter,
     rejected: Counter,
     skipped: Counter,
@@ -96,6 +98,7 @@ impl Replica {
             progress: watch::Sender::new(progress),
             waiting: Mutex::default(),
             error: Mutex::default(),
+            store_failed: CancellationToken::new(),
             applied: counter(registry, "account_changes_applied", "Changes to accounts that count"),
             rejected: counter(
                 registry,
@@ -114,6 +117,12 @@ impl Replica {
     #[must_use]
     pub fn store(&self) -> &SledAccountStore {
         &self.store
+    }
+
+    /// Returns what is cancelled when the store takes nothing more in this process: sled does not recover from a failure of its disk.
+    #[must_use]
+    pub fn store_failed(&self) -> &CancellationToken {
+        &self.store_failed
     }
 
     /// Returns the name of this instance.
@@ -369,11 +378,13 @@ impl Replica {
             };
             match committed {
                 Ok(()) => break,
-                // sled does not recover from a failure of its disk.
-                Err(error @ StoreError::Sled(_)) => self.report(&format!(
-                    "{error}; make room on this disk, or mend it, and start this service again: until then reads are answered from \
-                     the accounts as they are here"
-                )),
+                Err(error @ StoreError::Sled(_)) => {
+                    self.store_failed.cancel();
+                    self.report(&format!(
+                        "{error}; make room on this disk, or mend it: then this service ends, to be started again; until then \
+                         reads are answered from the accounts as they are here"
+                    ));
+                }
                 Err(error) => self.report(&error.to_string()),
             }
             backoff.wait().await;

@@ -17,7 +17,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, HttpBody as _},
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -90,9 +90,7 @@ pub fn router(
     let router = routes
         .merge(table(health::ROUTES).with_state(Arc::clone(health)))
         .merge(table(METRICS).with_state(Arc::new(registry)))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
-        // The limit is that of `Limits`, and not axum's two megabytes.
-        .layer(DefaultBodyLimit::disable());
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"));
     Guarded {
         router: TowerToHyperService::new(router),
         limits: Arc::new(limits),
@@ -102,7 +100,7 @@ pub fn router(
 }
 
 impl Guarded {
-    /// Accepts request bodies of up to `bytes`.
+    /// Accepts request bodies of up to `bytes`, at most the two megabytes of axum's extractors.
     #[must_use]
     pub fn with_body_limit(self, bytes: usize) -> Self {
         Self { body: bytes, ..self }

@@ -254,6 +254,35 @@ async fn a_replica_that_has_lost_its_store_fills_it_from_the_stream() {
 }
 
 #[tokio::test]
+async fn a_store_on_a_full_disk_is_read_and_its_service_ends_when_there_is_room() {
+    let system = TestSystem::new().await;
+    let one = system.accountservice().await;
+    let mut two = system.launch("accountservice", 2).ulimit("-f unlimited").start().await;
+    two.until_ready().await;
+
+    // No file may grow, or be written, behind its first byte.
+    two.limit_files(Some(1));
+    assert_eq!(send(&one, "POST", "/accounts", "", r#"{"id":"7","name":"Ada"}"#).await.status, 201);
+    let why = until("the store fails", PATIENCE, async || {
+        let ready = two.get("/readyz").await;
+        (ready.status == 503).then(|| ready.json()["checks"]["accounts"]["detail"].to_string())
+    });
+    let why = why.await;
+    assert!(
+        why.contains("File too large") && why.contains("this service ends, to be started again"),
+        "{why}"
+    );
+    assert_eq!(two.get("/accounts/10001").await.status, 200);
+    assert_eq!(two.get("/accounts/7").await.status, 404, "it is behind");
+
+    two.limit_files(None);
+    assert_eq!(two.exit_code().await, Some(1));
+    two.restart().await;
+    two.until_ready().await;
+    assert_eq!(until_equal(&[&one, &two]).await["7"], ("Ada".into(), false));
+}
+
+#[tokio::test]
 async fn accounts_outlive_the_stream() {
     let system = TestSystem::new().await;
     let [one, two, _three] = three(&system).await;

@@ -137,7 +137,7 @@ fn each_service_has_its_part_of_the_document() {
 
 async fn check_answers(name: &str, service: &Service) {
     let mine = Reply::of(service.request("GET", "/openapi.json")).await.unwrap();
-    assert_eq!((mine.status, mine.json()), (200, part(name)), "{}", name);
+    assert_eq!((mine.status, mine.json()), (200, part(name)), "{name}");
     for (method, path) in operations(&part(name)) {
         // Any name will do for a parameter.
         let parts = path
@@ -145,7 +145,7 @@ async fn check_answers(name: &str, service: &Service) {
             .map(|part| part.split_once('}').map_or(part.to_owned(), |(_, rest)| format!("7{rest}")));
         let path = parts.collect::<String>();
         let answer = Reply::of(service.request(&method, &path)).await.unwrap();
-        assert_ne!(answer.status, 405, "{} {method} {path}", name);
+        assert_ne!(answer.status, 405, "{name} {method} {path}");
         let is_known = answer.status != 404 || !answer.text.contains("no such resource");
         assert!(is_known, "{name} {method} {path}: {}", answer.text);
     }
