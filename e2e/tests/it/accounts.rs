@@ -185,6 +185,14 @@ async fn many_writers_lose_no_update_while_replicas_broker_and_network_die() {
         sleep(Duration::from_millis(500)).await;
         broker.restart().await;
         until_more("writes after the broker was killed").await;
+        // A rolling update: one replica after the other.
+        for replica in &mut replicas {
+            replica.sigterm();
+            assert_eq!(replica.exit_code().await, Some(0), "{}", replica.name());
+            replica.restart().await;
+            replica.until_ready().await;
+        }
+        until_more("writes after a rolling update").await;
     }
     stop.store(true, Ordering::SeqCst);
     while let Some(writer) = writers.join_next().await {
