@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     batch::{Applied, Batch, OUTCOMES_KEPT},
     events,
-    rule::{Change, Entry, Outcome},
+    rule::{Change, Entry, Outcome, Verdict},
 };
 use crate::store::{SledAccountStore, StoreError, replicated::Position};
 
@@ -220,7 +220,12 @@ impl Replica {
                     self.store_entries(mem::take(&mut entries)).await;
                     self.reading.lock().unwrap_or_else(PoisonError::into_inner).publishes = true;
                     self.progress.send_modify(|progress| progress.is_caught_up = true);
-                    tracing::info!("all changes to accounts are applied");
+                    let offset = self.progress.borrow().position.last.as_ref().map(|(offset, _)| *offset);
+                    tracing::info!(
+                        change.step = "caught-up",
+                        change.offset = offset,
+                        "all changes to accounts are applied"
+                    );
                 }
             }
         }
@@ -262,12 +267,44 @@ impl Replica {
         self.commit(&batch, &forgotten, |stored| position.clone().on(stored)).await;
         self.applied.inc_by(batch.applied.len() as u64);
         self.rejected.inc_by(batch.rejected);
+        self.log_outcomes(&batch, &entries);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, outcome) in batch.outcomes {
             for sender in waiting.remove(&id).into_iter().flatten() {
                 // Nobody may wait any more.
                 let _ = sender.send(outcome.clone());
             }
+        }
+    }
+
+    /// Logs what has become of each change that somebody asked for, unless the stream is read from its beginning.
+    fn log_outcomes(&self, batch: &Batch, entries: &[(u64, usize, Option<Message>)]) {
+        if !self.reading.lock().unwrap_or_else(PoisonError::into_inner).publishes {
+            return;
+        }
+        for (offset, _, message) in entries {
+            let Some(message) = message else { continue };
+            let outcome = message.id.as_ref().and_then(|id| batch.outcomes.get_key_value(id));
+            let is_here = |outcome: &Outcome| outcome.offset == *offset && !outcome.request.is_empty();
+            let Some((id, Outcome { account_id, verdict, .. })) = outcome.filter(|(_, it)| is_here(it))
+            else {
+                continue;
+            };
+            let (step, version, effect) = match verdict {
+                Verdict::Applied(version) => ("applied", version, "now has"),
+                Verdict::Rejected(version) => ("rejected", version, "already has"),
+            };
+            let context = RequestContext::of(message);
+            tracing::info!(
+                request = context.request_id.as_str(),
+                trace = context.trace.id(),
+                account.id = %account_id,
+                change.id = id,
+                change.step = step,
+                change.offset = offset,
+                change.version = version,
+                "entry {offset} is {step}: account {account_id} {effect} version {version}"
+            );
         }
     }
 

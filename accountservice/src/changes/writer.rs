@@ -67,6 +67,16 @@ impl Writer {
     /// [`UnknownOutcome`] when the time is over, since the change may be in the stream.
     pub async fn write(&self, change: Change, context: &RequestContext) -> Result<Outcome, UnknownOutcome> {
         let outcome = self.replica.wait_for(&change.change_id);
+        let (id, account) = (&change.change_id, &change.account_id);
+        tracing::info!(
+            request = context.request_id.as_str(),
+            trace = context.trace.id(),
+            account.id = %account,
+            change.id = id,
+            change.step = "append",
+            "the writer appends {id} to {ACCOUNT_CHANGES}: account {account}, base {}",
+            change.base
+        );
         let append = async {
             self.append(context, |stream| change_entry(&change, stream, context)).await;
             // Its outcome comes from the stream.
