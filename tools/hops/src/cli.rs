@@ -97,11 +97,14 @@ pub enum Verb {
     },
     /// Reads an account once or N times, and shows who answered what and when
     Read(Read),
-    /// Reads an account, and shows the nine hops of its notification as they happen
+    /// Reads an account, and shows the nine hops of its notification as they happen; or writes one
     Walk {
         /// Id of the account
-        #[arg(default_value = "10000")]
+        #[arg(default_value = "10000", conflicts_with = "write")]
         account: String,
+        /// Writes account 1, and shows how the change reaches every accountservice
+        #[arg(long)]
+        write: bool,
     },
     /// Lists the broker's queues, apart from those of one connection; its verbs show or change one
     Queues {

@@ -135,7 +135,10 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         Verb::Pause { task } => verbs::task::pause(screen, &task).await?,
         Verb::Unpause { task } => verbs::task::unpause(screen, &task).await?,
         Verb::Read(options) => return verbs::read::read(&project, screen, &options).await,
-        Verb::Walk { account } => {
+        Verb::Walk { write: true, .. } => {
+            verbs::walk::walk_write(&Target::find(&project, swarm).await?, screen).await?;
+        }
+        Verb::Walk { account, .. } => {
             verbs::walk::walk(&Target::find(&project, swarm).await?, screen, &account).await?;
         }
         Verb::Check { chapters, .. } => return verbs::check::check(&project, screen, &chapters).await,

@@ -72,6 +72,15 @@ impl LogLine {
         self.fields["hop"].as_u64()
     }
 
+    /// Returns the number and name of the hop that the line logs, the step of a change, or `""`.
+    #[must_use]
+    pub fn step(&self) -> String {
+        match self.hop() {
+            Some(hop) => format!("{hop} {}", self.field("name")),
+            None => self.field("change.step").to_owned(),
+        }
+    }
+
     /// Returns the time of the line.
     #[must_use]
     pub fn at(&self) -> Option<Timestamp> {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{address, unknown_service};
 use crate::{
     cli::TaskName,
-    control::{Request, ask, status},
+    control::{Phase, Request, ask, status},
     failure::Result,
     logs::{ContainerLogs, Lines, Tail},
     plan::Plan,
@@ -101,18 +101,23 @@ impl<'a> Target<'a> {
         lines
     }
 
-    /// Checks that a task is there.
-    pub(crate) async fn must_run(&self, task: &TaskName) -> Result<()> {
-        let tasks: Vec<_> = match self {
+    /// Returns the names of the tasks, those of a stack only on this machine.
+    pub(crate) async fn tasks(&self) -> Result<Vec<String>> {
+        Ok(match self {
             Self::Local { .. } => {
                 let tasks = status().await?.services.into_iter().flat_map(|service| service.tasks);
-                tasks.map(|task| task.name).collect()
+                tasks.filter(|task| task.phase != Phase::Complete).map(|task| task.name).collect()
             }
             Self::Swarm { stack, .. } => {
                 let containers = stack.containers().await?.into_iter().filter(|it| it.is_running);
                 containers.map(|container| container.task).collect()
             }
-        };
+        })
+    }
+
+    /// Checks that a task is there.
+    pub(crate) async fn must_run(&self, task: &TaskName) -> Result<()> {
+        let tasks = self.tasks().await?;
         if tasks.contains(&task.to_string()) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! `walk`: one read, followed through the logs of all tasks.
+//! `walk`: one read or one write, followed through the logs of all tasks.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use output::printable;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+
+use reqwest::{StatusCode, header};
 
 use super::{Target, client};
 use crate::{
@@ -24,6 +26,8 @@ const LATE_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Columns of a line on a terminal, and of its beginning up to what happens.
 const COLUMNS: usize = 100;
+/// Account that a walk writes: not one of the settings, so that no read of a chapter changes.
+const WRITTEN_ACCOUNT: &str = "1";
 const TEXT_BEGINS_AT: usize = 41;
 
 /// Reads an account, and shows the hops as they happen.
@@ -36,6 +40,90 @@ pub(crate) async fn walk(target: &Target<'_>, screen: Screen, account: &str) -> 
     let walked = follow_read(screen, &url, &mut lines, target.command()).await;
     lines.close().await;
     walked
+}
+
+/// Writes an account, and shows how the change reaches every accountservice.
+///
+/// # Errors
+/// The account is not written, or a replica does not apply the change; the error says what to type.
+pub(crate) async fn walk_write(target: &Target<'_>, screen: Screen) -> Result<()> {
+    let service = "accountservice";
+    let url = format!("{}/accounts/{WRITTEN_ACCOUNT}", target.address(service)?);
+    let mut replicas = target.tasks().await?;
+    replicas.retain(|task| task.rsplit_once('.').is_some_and(|(name, _)| name == service));
+    let mut lines = target.new_lines();
+    let walked = follow_write(screen, &url, &mut lines, replicas, target.command()).await;
+    lines.close().await;
+    walked
+}
+
+async fn follow_write(
+    screen: Screen,
+    url: &str,
+    lines: &mut Lines,
+    mut missing: Vec<String>,
+    hops: &str,
+) -> Result<()> {
+    let id = format!("walk-{:08x}", rand::random::<u32>());
+    let unreachable = || format!("cannot reach {url} (`{hops} status` shows whether the task runs)");
+    let client = client().timeout(WALK_TIMEOUT).build().unwrap_or_default();
+    let known = client.head(url).send().await.with_context(unreachable)?;
+    let tag = known.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
+    let (condition, tag) = tag.map_or(("if-none-match", "*"), |tag| ("if-match", tag));
+    let body = json!({"name": id}).to_string();
+    screen
+        .text(&format!("curl -X PUT -H 'x-request-id: {id}' -H '{condition}: {tag}' --json '{body}' {url}"));
+    let request = client.put(url).header("x-request-id", &id).header(condition, tag);
+    let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+    let (sent, started) = (Timestamp::now(), Instant::now());
+    let answer = request.send().await.with_context(unreachable)?;
+    let (status, took) = (answer.status(), started.elapsed());
+    let text = answer.text().await.unwrap_or_default();
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+
+    screen.text("");
+    screen.text("     ms  step         replica            what happens");
+    let mut rows = Rows { screen, sent, answer: Some((took, status.as_u16(), body["servedBy"].clone())) };
+    let (mut applied, mut is_published, mut is_hint_shown) = (vec![], false, false);
+    let is_written = matches!(status, StatusCode::OK | StatusCode::CREATED);
+    let deadline = Instant::now() + if is_written { WALK_TIMEOUT } else { LATE_LINES_TIMEOUT };
+    while !(missing.is_empty() && is_published) && Instant::now() < deadline {
+        let is_shown = |line: &&LogLine| line.field("request") == id && !line.step().is_empty();
+        for line in lines.read_new().iter().filter(is_shown) {
+            rows.show(line);
+            is_published |= line.hop() == Some(5);
+            if line.fields["change.offset"].is_u64() {
+                missing.retain(|replica| *replica != line.task);
+                applied.push(line.task.clone());
+            }
+        }
+        let is_late = is_written && !missing.is_empty() && started.elapsed() > HINT_AFTER;
+        if is_late && !std::mem::replace(&mut is_hint_shown, true) {
+            let missing = missing.join(", ");
+            screen.text(&format!(
+                "... {missing} has not applied it yet: `{hops} status` shows whether it is paused"
+            ));
+        }
+        sleep(LOG_POLL_INTERVAL).await;
+    }
+    rows.show_answer_before(Duration::MAX);
+    screen.text("");
+    screen.text(&format!("answered {} after {:.1} ms: {text}", status.as_u16(), took.as_secs_f64() * 1000.0));
+    screen.value(&json!({"request": id, "status": status.as_u16(), "answer": body, "applied": applied}));
+    if !is_written {
+        bail!("account {WRITTEN_ACCOUNT} was not written: the answer says why");
+    }
+    if !missing.is_empty() {
+        let seconds = WALK_TIMEOUT.as_secs();
+        bail!(
+            "{} did not apply the change within {seconds} s: `{hops} status` shows why",
+            missing.join(", ")
+        );
+    }
+    if !is_published {
+        bail!("no event was published: `{hops} service logs accountservice` shows errors");
+    }
+    Ok(())
 }
 
 async fn follow_read(screen: Screen, url: &str, lines: &mut Lines, hops: &str) -> Result<()> {
@@ -97,20 +185,20 @@ struct Rows {
 }
 
 impl Rows {
-    /// Prints a hop, as in `    3.2  4 notify     accountservice.2   account 10000 is a VIP: ...`.
+    /// Prints a hop, or a step of a write, as in `    3.2  4 notify     accountservice.2   account 10000 is a VIP: ...`.
     fn show(&mut self, line: &LogLine) {
         let after = line.at().map(|at| at.duration_since(self.sent)).unwrap_or_default();
         self.show_answer_before(after.try_into().unwrap_or_default());
         if self.screen.json {
             return self.screen.line(&line.text);
         }
-        let hop = format!("{} {}", line.hop().unwrap_or_default(), line.field("name"));
         let text = printable(line.field("message"));
+        let id = if line.hop().is_some() { "message.id" } else { "change.id" };
         let text = match self.screen.terminal {
-            true => shortened(&text, line.field("message.id")),
+            true => shortened(&text, line.field(id)),
             false => text.into_owned(),
         };
-        self.row(after.as_secs_f64(), &hop, &line.task, &text);
+        self.row(after.as_secs_f64(), &line.step(), &line.task, &text);
     }
 
     /// Prints the answer if it was given before this time.

@@ -37,6 +37,36 @@ async fn a_walk_shows_nine_hops_with_their_replicas() {
 }
 
 #[tokio::test]
+async fn a_walk_of_a_write_shows_how_the_change_reaches_every_replica() {
+    let checkout = Checkout::new().await;
+    checkout.up().ok();
+    let json = checkout.hops(&["walk", "--write", "--json"]).json();
+    let (answer, lines) = json.split_last().unwrap();
+    let mut applied: Vec<_> =
+        answer["applied"].as_array().unwrap().iter().map(|task| task.as_str().unwrap()).collect();
+    applied.sort_unstable();
+    assert_eq!((&answer["status"], applied), (&json!(201), vec!["accountservice.1", "accountservice.2"]));
+    let applied: Vec<_> = lines.iter().filter(|line| line["change.step"] == "applied").collect();
+    assert_eq!(applied[0]["change.offset"], applied[1]["change.offset"], "{lines:#?}");
+    assert!(applied.iter().all(|line| line["change.version"] == 1 && line["account.id"] == "1"));
+    // The event has the change's id.
+    let event = lines.iter().find(|line| line["hop"] == 5).unwrap();
+    assert_eq!(event["message.id"], applied[0]["change.id"]);
+    assert!(event["message"].as_str().unwrap().ends_with(" to accounts/account.created"), "{event}");
+
+    let said = checkout.hops(&["walk", "--write"]).ok();
+    let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("{text}: {said}"));
+    assert!(said.contains("if-match: \"1\"") && at(" append ") < at(" applied "), "{said}");
+    assert!(at(" applied ") < at(" answer 200 "), "{said}");
+    assert!(said.contains(": account 1 now has version 2"), "{said}");
+    let logs = checkout.hops(&["service", "logs", "accountservice"]).ok();
+    assert_eq!(logs.matches("now has version 2").count(), 2, "no other account is written: {logs}");
+
+    let both = checkout.hops(&["walk", "10000", "--write"]);
+    assert!(both.code == Some(2) && both.error.contains("cannot be used with"), "{both:#?}");
+}
+
+#[tokio::test]
 async fn reads_are_shown_one_by_one_or_in_one_line_and_fail_if_one_is_refused() {
     let checkout = Checkout::new().await;
     checkout.up().ok();
