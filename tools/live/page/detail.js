@@ -4,8 +4,8 @@
 // In a saved recording there is no API, so the panel shows what follows from the events.
 
 import { byId, h, link, setText, sync } from "./dom.js";
-import { at } from "./state.js";
-import { clock, count, duration, placeWords, queueWhy, spans, story } from "./words.js";
+import { at, CHANGES, lastChange } from "./state.js";
+import { clock, count, duration, placeWords, positionWords, queueWhy, spans, story } from "./words.js";
 
 const LIST_LIMIT = 100;
 
@@ -48,6 +48,7 @@ export class Detail {
 
   queue(name) {
     const state = this.state();
+    if (name === CHANGES) return replicas(state.positions, lastChange(state));
     const queue = state.queues.get(name) ?? { role: "work", ready: 0, consumers: 0 };
     const ids = queue.role === "stream" ? [...at(state, "done")].reverse() : [...at(state, `queue:${name}`)];
     const items = ids.slice(0, LIST_LIMIT).map((id) => ({ key: id, ...state.messages.get(id) }));
@@ -98,6 +99,12 @@ export class Detail {
       show(faint(error.message));
     }
   }
+}
+
+function replicas(positions, last) {
+  if (!last) return [faint("No change at this moment.")];
+  const words = [...positions].sort().map(([task, each]) => [task, `entry ${positionWords(each, last)}`]);
+  return [h("p", {}, "The last entry that each replica has read:"), facts(Object.fromEntries(words))];
 }
 
 /** Makes the line of something that happened. */

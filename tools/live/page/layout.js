@@ -3,8 +3,8 @@
 // Pure: it measures nothing and draws nothing, so a table of states tests it. Five parts (clients, accountservice,
 // broker, vipservice, offers) are lists of rows; wide pictures put them side by side, narrow ones below each other.
 
-import { at, inFlight } from "./state.js";
-import { brokerWhy, count, queueWhy, stateWord, taskWhy, told } from "./words.js";
+import { at, CHANGES, inFlight, lastChange } from "./state.js";
+import { brokerWhy, changeWords, count, positionWords, queueWhy, stateWord, taskWhy, told } from "./words.js";
 
 export const CARD = { w: 40, h: 18 };
 /** Below this width the columns become rows. */
@@ -107,8 +107,11 @@ function taskBox(state, task) {
   const busy = role === "vip" ? `${cards} in flight` : `${outbox} in its outbox${differs ? " by its own count" : ""}`;
   const calm = { account: "its outbox is empty", vip: taskWhy(task, state.broker) }[role] ?? "";
   const idle = task.state === "ready" ? calm : taskWhy(task, state.broker);
+  const last = role === "account" ? lastChange(state) : undefined;
+  const position = last && positionWords(state.positions.get(task.task), last);
   return {
-    key: `box:${task.task}`, kind: "task", h: 74, rows: 1, role, place, task: task.task, node: task.node, differs,
+    key: `box:${task.task}`, kind: "task", h: last ? 90 : 74, rows: 1, position,
+    late: position?.endsWith("behind"), role, place, task: task.task, node: task.node, differs,
     title: task.task, state: task.state, corner: stateWord(task.state), note: cards || differs ? busy : idle,
     side: task.image ? task.image.replace(/^.*:/, "").slice(0, 12) : task.pid ? `pid ${task.pid}` : "",
   };
@@ -126,6 +129,8 @@ function broker(state, system, task) {
     if (retries.length) rows.push(retries.map((other) => queueBox(state, other, `${delay(other) / 1000} s retry`, 1)));
   }
   for (const each of of("dead")) rows.push(queueBox(state, each, "dead letters", 1));
+  const last = lastChange(state);
+  if (last) rows.push(changes(state, last));
   const note = away || "the broker's queues are not known yet";
   if (queues.length === 0) rows.push({ key: "none:queues", kind: "empty", h: 60, note });
   return {
@@ -144,6 +149,17 @@ function queueBox(state, { name, role, t, ready, unacked = 0, consumers }, title
     waiting, flight, cards, broker, title, corner: waiting, note: cards ? busy : queueWhy({ role, consumers }, state),
     side: `broker: ${ready}${role === "work" ? ` ready${unacked ? `, ${unacked} unacked` : ""}` : ""}`,
     differs: cards !== broker && state.now - Math.max(state.movedAt, t) > POLL_MS,
+  };
+}
+
+/** The stream of changes to accounts: which entry is the last one, and how many replicas have read it. */
+function changes({ tasks, positions, queues }, last) {
+  const replicas = [...tasks.values()].filter(({ service }) => ROLES[service] === "account");
+  const there = replicas.filter(({ task }) => positions.get(task)?.offset >= last.offset).length;
+  return {
+    key: `box:${CHANGES}`, kind: "queue", role: "stream", h: 54, queue: CHANGES, cards: `entry ${last.offset}`,
+    broker: queues.get(CHANGES)?.ready, waiting: 0, title: CHANGES, corner: last.offset, note: changeWords(last),
+    side: `at ${there} of ${count(replicas.length, "replica")}`, differs: there < replicas.length,
   };
 }
 

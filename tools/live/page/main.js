@@ -89,7 +89,8 @@ function tables() {
   const messageRow = ({ id, account = "?", place, attempts, request }) =>
     ({ key: id, request, cells: [account, placeWords(place), clock(place.since), attempts] });
   const queueRow = ({ queue: key, cards, broker: count, note }) => ({ key, cells: [cards, count, note] });
-  const taskRow = ({ task: key, corner, note, side }) => ({ key, cells: [corner, note, side] });
+  const taskRow = ({ task: key, corner, note, side, position }) =>
+    ({ key, cells: [corner, position ? `${note}; entry ${position}` : note, side] });
   const queues = view.picture.boxes.filter((each) => each.queue !== undefined);
   table("messages", onMessage, ids.map((id) => messageRow(messages.get(id))), "no message yet: read a VIP's account");
   table("queues", onQueue, queues.map(queueRow), brokerWhy(broker) || "no queue is known yet");

@@ -3,6 +3,8 @@
 // Pure: no clock, no browser. Hops of one message come in any order, because each replica has a log of its own, so a
 // message keeps its events sorted by their own times, and its place follows from all of them. Everything is bounded.
 
+/** The stream of changes to accounts. */
+export const CHANGES = "account_changes";
 export const FINISHED_LIMIT = 5000;
 const LIMITS = { open: 50_000, requests: 10_000, history: 200, log: 300, moves: 2000, deaths: 100 };
 /** A published message whose confirm is not logged counts as queued after this time. */
@@ -25,7 +27,7 @@ export function create() {
     now: 0, messages: new Map(), requests: new Map(), finished: new Set(), places: new Map(),
     /** Ids of the messages that time moves on, and when it moves the next one. */
     timed: new Set(), due: Infinity,
-    tasks: new Map(), outboxes: new Map(), queues: new Map(), broker: { up: null, since: 0 }, deaths: [], change: null,
+    tasks: new Map(), outboxes: new Map(), positions: new Map(), queues: new Map(), broker: { up: null, since: 0 }, deaths: [], change: null,
     log: [], moves: [], movedAt: 0,
     totals: { reads: 0, done: 0, duplicates: 0, returned: 0, deadLettered: 0 },
   };
@@ -68,6 +70,12 @@ export const workQueue = (state, message) =>
 export function inFlight(state, name) {
   const taken = [...state.places].filter(([key]) => key.startsWith("task:")).flatMap(([, ids]) => [...ids]);
   return taken.filter((id) => workQueue(state, state.messages.get(id)) === name).length;
+}
+
+/** Returns the last change that a replica has read: `{offset, account, version, step}`, or undefined before the first one. */
+export function lastChange({ positions }) {
+  const changes = [...positions.values()].flatMap(({ change }) => change ?? []);
+  return changes.reduce((last, each) => (last?.offset >= each.offset ? last : each), undefined);
 }
 
 const HANDLERS = {
@@ -125,6 +133,18 @@ const HANDLERS = {
     state.change = event;
     move(state, { bus: true, from: "bus", to: `entry:${event.task}` });
     note(state, event);
+  },
+  change(state, event) {
+    const { step, task, offset, t } = event;
+    if (step === "append") move(state, { from: `entry:${task}`, to: `queue:${CHANGES}` });
+    if (step !== "caught-up") note(state, event);
+    const known = state.positions.get(task) ?? { since: 0 };
+    if (offset === undefined || t < known.since) return;
+    // A change behind the end of the stream was in another stream, which is lost.
+    const before = known.change?.offset > offset ? undefined : known.change;
+    const change = step === "caught-up" ? before : event;
+    keep(state.positions, task, { offset, since: t, change });
+    if (change === event) move(state, { from: `queue:${CHANGES}`, to: `entry:${task}` });
   },
   answer(state, event) {
     const request = requestOf(state, event);

@@ -133,8 +133,8 @@ function drawBox(element, box) {
   const signature = JSON.stringify(box);
   if (element.signature === signature) return;
   element.signature = signature;
-  const { x, y, w: width, h: height, kind, role = "", flat, title = "", corner = "", note = "", side = "" } = box;
-  const label = [title, corner, note, side].filter((each) => each !== "").join(", ");
+  const { x, y, w: width, h: height, kind, role = "", flat, title = "", corner = "", note = "", side = "", position = "" } = box;
+  const label = [title, corner, note, side, position && `entry ${position}`].filter((each) => each !== "").join(", ");
   const attributes = { x, y, width, height, class: `box ${kind} ${role}${flat ? " flat" : ""}`, "aria-label": label };
   if (kind === "stream") attributes.id = box.key;
   if (box.queue ?? box.task) Object.assign(attributes, { tabindex: 0, role: "button" });
@@ -144,6 +144,7 @@ function drawBox(element, box) {
   element.replaceChildren(h("div", { class: "panel" },
     h("p", {}, h("b", {}, title), h("span", { class: "corner" }, corner)),
     h("p", { class: "second" }, h("span", {}, note), h("span", { class: box.differs ? "differs" : "side" }, side)),
+    position && h("p", { class: "second" }, h("span", { class: box.late ? "position differs" : "position" }, position), h("span")),
     ...(box.offers ?? []).map(offer), box.more && h("span", { class: "more" }, `+${box.more.n}`)));
 }
 

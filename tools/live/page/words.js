@@ -64,6 +64,16 @@ export function placeWords({ kind, task, queue, returned }) {
   }
 }
 
+/** Returns the last entry of the stream of changes that a replica has read; `last` is the last change that any has. */
+export function positionWords(position, last) {
+  if (!position || position.offset < last.offset) return `${position?.offset ?? "none"}: behind`;
+  return `${position.offset}: ${changeWords(position.change ?? last)}`;
+}
+
+/** Returns what became of a change. */
+export const changeWords = ({ account, version, step }) =>
+  `account ${account}, ${step === "rejected" ? step : `version ${version}`}`;
+
 /** Sentences of events that have no text of their own, or need more than it. */
 const SENTENCES = {
   hop({ hop, text, attempt, redelivered }) {
@@ -78,8 +88,9 @@ const SENTENCES = {
   answer: ({ status, ms, account }) => `answer ${status} after ${ms} ms for account ${account}`,
 };
 
-function toneOf({ kind, hop, up, state, level, outcome = "declined", status = 200 }) {
-  if (hop === 9 || up || kind === "bus") return "good";
+function toneOf({ kind, hop, up, state, level, step, outcome = "declined", status = 200 }) {
+  if (hop === 9 || up || kind === "bus" || step === "applied") return "good";
+  if (step === "rejected") return "warn";
   if (up === false || level === "ERROR" || ["waiting", "failed", "gone"].includes(state)) return "bad";
   return kind === "returned" || level === "WARN" || !["declined", "redriven"].includes(outcome) || status !== 200 ? "warn" : "";
 }

@@ -65,6 +65,23 @@ pub enum Event {
         changed: Vec<String>,
         text: String,
     },
+    /// A step of a change to an account: `append`, `applied`, `rejected`, `published`, or `caught-up` of a replica that has read
+    /// all changes.
+    Change {
+        step: String,
+        task: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+        text: String,
+    },
     /// Answer to a read that was made on the page.
     Answer { request: String, status: u16, ms: u64, account: String },
     /// A warning, an error, or a connection to the broker.
@@ -165,7 +182,9 @@ impl Event {
     #[must_use]
     pub fn request(&self) -> Option<&str> {
         match self {
-            Self::Hop { request, .. } | Self::End { request, .. } => request.as_deref(),
+            Self::Hop { request, .. } | Self::End { request, .. } | Self::Change { request, .. } => {
+                request.as_deref()
+            }
             _ => None,
         }
     }
@@ -186,6 +205,8 @@ impl Event {
         match self {
             Self::Task(task) => Some(format!("task {} {}", task.task, task.process)),
             Self::Outbox { task, .. } => Some(format!("outbox {task}")),
+            // The replica's position.
+            Self::Change { task, offset: Some(_), .. } => Some(format!("change {task}")),
             Self::Queue(queue) => Some(format!("queue {}", queue.name)),
             Self::Broker { .. } => Some("broker".into()),
             _ => None,

@@ -321,6 +321,35 @@ mod tests {
     }
 
     #[test]
+    fn of_a_replica_the_last_position_is_kept() {
+        let history = History::default();
+        let change = |task: &str, step: &str, offset| Event::Change {
+            step: step.into(),
+            task: task.into(),
+            id: Some("k".into()),
+            request: Some("r".into()),
+            account: None,
+            offset,
+            version: None,
+            text: String::new(),
+        };
+        let (one, other) = ("accountservice.1", "accountservice.2");
+        append(
+            &history,
+            vec![
+                change(one, "append", None),
+                change(one, "applied", Some(141)),
+                change(other, "applied", Some(141)),
+                change(one, "rejected", Some(142)),
+                change(one, "published", None),
+            ],
+        );
+        assert!(history.snapshot().1.iter().all(|entry| entry.request.as_deref() == Some("r")));
+        fill(&history);
+        assert_eq!(snapshot(&history), [3, 4]);
+    }
+
+    #[test]
     fn everything_is_bounded() {
         let history = History::default();
         append(&history, (0..3 * MAX_UNFINISHED).map(|n| hop(5, &n.to_string())).collect());

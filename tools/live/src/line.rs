@@ -30,6 +30,14 @@ struct Line {
     queue: Option<String>,
     #[serde(rename = "outbox.waiting")]
     waiting: Option<u64>,
+    #[serde(rename = "change.step")]
+    step: Option<String>,
+    #[serde(rename = "change.id")]
+    change: Option<String>,
+    #[serde(rename = "change.offset")]
+    offset: Option<u64>,
+    #[serde(rename = "change.version")]
+    version: Option<u64>,
 }
 
 /// Returns the event that a task's log line is, with its time.
@@ -56,6 +64,12 @@ fn of_line(task: &str, line: Line) -> Option<Event> {
             6 => confirmed_by(&line.message, line.id.as_deref()),
             _ => None,
         };
+        // The relay's line of an event about an account. Nobody may consume it, so it is no card that waits for its end.
+        if queue.as_ref().is_some_and(|target| hop == 5 && target.contains('/')) {
+            let (step, id, request) = ("published".to_owned(), line.id, line.request);
+            let (account, offset, version) = (None, None, None);
+            return Some(Event::Change { step, task, id, request, account, offset, version, text });
+        }
         let (name, request, trace, id) = (line.name.unwrap_or_default(), line.request, line.trace, line.id);
         let (account, attempt, redelivered) = (line.account, line.attempt, line.redelivered);
         return Some(Event::Hop {
@@ -76,6 +90,11 @@ fn of_line(task: &str, line: Line) -> Option<Event> {
         let delay_ms = line.queue.as_ref().and_then(|queue| queue.rsplit_once(".retry.")?.1.parse().ok());
         let (id, queue, attempt, request) = (id.clone(), line.queue, line.attempt, line.request);
         return Some(Event::End { id, task, outcome, queue, delay_ms, attempt, request, text });
+    }
+    if let Some(step) = line.step {
+        let (id, request, account) = (line.change, line.request, line.account);
+        let (offset, version) = (line.offset, line.version);
+        return Some(Event::Change { step, task, id, request, account, offset, version, text });
     }
     if let Some(waiting) = line.waiting {
         return Some(Event::Outbox { task, waiting });
@@ -173,6 +192,27 @@ mod tests {
             &json!({"kind": "log", "task": "x.1", "level": "WARN", "text": "no connection to the broker: refused"}),
         );
         check(&json!({"message": "seeded 100 accounts"}), &Value::Null);
+    }
+
+    #[test]
+    fn each_step_of_a_change_is_an_event_and_no_message_on_its_way() {
+        let (append, publish) = ("the writer appends k", "the relay publishes k to accounts/account.changed");
+        check(
+            &json!({"change.step": "append", "change.id": "k", "account.id": "7", "request": "r", "message": append}),
+            &json!({"kind": "change", "step": "append", "task": "x.1", "id": "k", "request": "r", "account": "7", "text": append}),
+        );
+        check(
+            &json!({"change.step": "applied", "change.id": "k", "change.offset": 142, "change.version": 2, "account.id": "7", "message": "a"}),
+            &json!({"kind": "change", "step": "applied", "task": "x.1", "id": "k", "account": "7", "offset": 142, "version": 2, "text": "a"}),
+        );
+        check(
+            &json!({"hop": 5, "name": "outbox", "message.id": "k", "request": "r", "message": publish}),
+            &json!({"kind": "change", "step": "published", "task": "x.1", "id": "k", "request": "r", "text": publish}),
+        );
+        check(
+            &json!({"change.step": "caught-up", "change.offset": 9, "message": "a"}),
+            &json!({"kind": "change", "step": "caught-up", "task": "x.1", "offset": 9, "text": "a"}),
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - `page`: the page as a person uses it
 //! - `walk`: everything that can be done on it, and the recording that it saves
 //! - `count`: the cards are the broker's messages, after many reads and two kills
+//! - `changes`: a change to an account, and how it reaches the replicas
 //! - `modules`: the page's own tests, without a browser
 //! - `pictures`: screenshots and the recording of `cargo hops tour`
 //!
@@ -16,5 +17,6 @@ mod checkout;
 mod page;
 mod walk;
 mod count;
+mod changes;
 mod modules;
 mod pictures;

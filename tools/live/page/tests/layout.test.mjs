@@ -27,9 +27,12 @@ function busy(vips = 3, reads = 40) {
 const overlap = (a, b) => a.x < b.x + b.w - 0.5 && b.x < a.x + a.w - 0.5 && a.y < b.y + b.h - 0.5 && b.y < a.y + a.h - 0.5;
 const WIDTHS = [320, 366, 700, 760, 1000, 1232, 1600];
 
+const change = (n, offset, step = "applied") => ({ kind: "change", step, t: 2e12 + offset, task: `accountservice.${n}`, id: "k", account: "7", offset, version: 2, text: "" });
+
 test("boxes stay inside the picture and do not overlap, at every width", () => {
   for (const vips of [0, 1, 3, 7, 25]) {
     const state = busy(vips);
+    if (vips % 2) [change(1, 140), change(2, 140)].forEach((each) => apply(state, each));
     for (const width of WIDTHS) {
       const { boxes, height } = layout(state, { width });
       for (const box of boxes) {
@@ -111,4 +114,22 @@ test("on Swarm replicas stand below the name of their node with their image's ta
   const order = boxes.filter((each) => each.kind === "node" || each.kind === "task").sort((a, b) => a.y - b.y).map((each) => each.title);
   assert.deepEqual(order, ["node a", "vipservice.2", "node b", "vipservice.1", "vipservice.3"]);
   assert.equal(boxes.find((each) => each.task === "vipservice.1").side, "1.4.0");
+});
+
+test("each accountservice shows the last entry that it has read, once an account has changed", () => {
+  const state = busy(1);
+  const box = (key) => layout(state, { width: 1232 }).boxes.find((each) => each.key === key) ?? {};
+  const positions = () => [1, 2].map((n) => box(`box:accountservice.${n}`).position);
+  apply(state, change(2, 139, "caught-up"));
+  assert.deepEqual([positions(), box("box:account_changes")], [[undefined, undefined], {}]);
+  apply(state, change(1, 140));
+  assert.deepEqual(positions(), ["140: account 7, version 2", "139: behind"]);
+  const { corner, note, side, differs } = box("box:account_changes");
+  assert.deepEqual([corner, note, side, differs], [140, "account 7, version 2", "at 1 of 2 replicas", true]);
+  apply(state, change(2, 140));
+  apply(state, change(1, 141, "rejected"));
+  apply(state, change(2, 141, "rejected"));
+  assert.deepEqual(positions(), ["141: account 7, rejected", "141: account 7, rejected"]);
+  assert.equal(box("box:account_changes").side, "at 2 of 2 replicas");
+  for (const key of ["queue:account_changes", "entry:accountservice.2"]) assert.ok(layout(state, { width: 366 }).anchor(key), key);
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { apply, at, create, FINISHED_LIMIT, inFlight, tick, time } from "../state.js";
+import { apply, at, create, FINISHED_LIMIT, inFlight, lastChange, tick, time } from "../state.js";
 import { interleave, Simulation } from "./simulation.mjs";
 
 const START = Date.UTC(2026, 10, 29, 15);
@@ -223,4 +223,32 @@ test("a random system leaves no ghost and loses no card, whatever the order in w
     assert.equal(at(state, "queue:vip_queue").size, system.depth("vip_queue") - unknown);
     assert.equal(inFlight(state, "vip_queue"), [...system.truth.values()].filter((each) => each.startsWith("task:")).length);
   }
+});
+
+const change = (step, ms, number, offset, version) =>
+  ({ kind: "change", step, at: when(ms), task: `accountservice.${number}`, id: offset && `k${offset}`, account: offset && "7", offset, version, text: step });
+
+test("the position of a replica is its last entry, and the last change is that of whoever has read most", () => {
+  const positions = (state) => Object.fromEntries([...state.positions].map(([task, { offset }]) => [task.slice(-1), offset]));
+  const first = [change("caught-up", 1, 1, 99), change("caught-up", 1, 2, 99)];
+  assert.equal(lastChange(after(first)), undefined);
+  const events = [...first, change("append", 2, 1), change("applied", 4, 2, 100, 2), change("applied", 3, 1, 100, 2), change("rejected", 5, 1, 101, 2)];
+  for (const order of [events, [...events].reverse()]) {
+    const state = after(order);
+    assert.deepEqual(positions(state), { 1: 101, 2: 100 });
+    assert.equal(lastChange(state).step, "rejected");
+    assert.equal(state.messages.size, 0);
+  }
+  const state = after(events);
+  // A dot from the writer to the stream, and one to each replica.
+  assert.deepEqual(state.moves.map(({ from, to }) => `${from} ${to}`), ["entry:accountservice.1 queue:account_changes",
+    "queue:account_changes entry:accountservice.2", "queue:account_changes entry:accountservice.1", "queue:account_changes entry:accountservice.1"]);
+  assert.deepEqual(state.log.map(({ step }) => step), ["append", "applied", "applied", "rejected"]);
+});
+
+test("a replica that starts again keeps its last change, unless the stream is another one", () => {
+  const changed = [change("applied", 1, 1, 100, 2), change("applied", 1, 2, 100, 2)];
+  assert.equal(lastChange(after([...changed, change("caught-up", 2, 1, 105), change("caught-up", 2, 2, 105)])).offset, 100);
+  assert.equal(lastChange(after([...changed, change("caught-up", 2, 1, 3), change("caught-up", 2, 2, 3)])), undefined);
+  assert.equal(lastChange(after([...changed, change("applied", 2, 1, 3, 2), change("caught-up", 2, 2, 3)])).offset, 3);
 });
