@@ -158,7 +158,7 @@ function changes({ tasks, positions, queues }, last) {
   const there = replicas.filter(({ task }) => positions.get(task)?.offset >= last.offset).length;
   return {
     key: `box:${CHANGES}`, kind: "queue", role: "stream", h: 54, queue: CHANGES, cards: `entry ${last.offset}`,
-    broker: queues.get(CHANGES)?.ready, waiting: 0, title: CHANGES, corner: last.offset, note: changeWords(last),
+    broker: queues.get(CHANGES)?.ready, waiting: 0, title: `${CHANGES} (stream)`, corner: last.offset, note: changeWords(last),
     side: `at ${there} of ${count(replicas.length, "replica")}`, differs: there < replicas.length,
   };
 }

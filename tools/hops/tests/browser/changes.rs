@@ -38,10 +38,8 @@ async fn a_change_is_seen_at_each_replica_and_one_that_is_frozen_is_behind() {
     page.until("document.documentElement.scrollWidth <= 390").await;
     let cut =
         "[...document.querySelectorAll('.position')].filter((each) => each.scrollWidth > each.clientWidth)";
-    page.until(&format!(
-        "document.querySelector('#stage').getBoundingClientRect().width < 390 && {cut}.length === 0"
-    ))
-    .await;
+    let narrow = "document.querySelector('#stage').viewBox.baseVal.width < 390";
+    page.until(&format!("{narrow} && {cut}.length === 0")).await;
 
     checkout.hops(&["unpause", "accountservice.2"]).ok();
     until_position(&page, "accountservice.2", ": account 1, version 2").await;
