@@ -8,8 +8,9 @@ use super::source::{Source, shipped};
 const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 500 and the unfinished snapshots of sled; 185 for a store that is read whole and compared with its mark, for the outbox of
     // the version before, and for what `outbox list` shows of damage; 1,810 for accounts that change: the resource over HTTP, the
-    // rule, a replica that is filled from the stream, and what it appends by itself; 70 for a full disk and for one decision about writes.
-    ("accountservice", &["accountservice/"], 2590),
+    // rule, a replica that is filled from the stream, and what it appends by itself; 70 for a full disk and for one
+    // decision about writes; 45 for the log lines of a write.
+    ("accountservice", &["accountservice/"], 2635),
     // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
     ("vipservice", &["vipservice/"], 810),
     ("failpoint", &["common/failpoint/"], 60),
@@ -64,9 +65,10 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// the frames of logs, and what damage costs; 80 for `env`; 390 for `cargo hops new` and the service that it creates;
 /// 150 for expiration and exclusive consumers in the development broker; 2,080 for an outbox that survives a power loss and
 /// reports damage, and for a store of accounts that is never filled twice; 830 for what a stack on Swarm shows, which `deploy.sh`
-/// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream; 120 for addresses in tables and
-/// what each service answers about itself; 100 for a store whose disk has failed; 60 for the example that prints the events of accounts.
-const WHOLE_REPOSITORY: usize = 44_760;
+/// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream; 120 for addresses in
+/// tables and what each service answers about itself; 100 for a store whose disk has failed; 60 for the example that prints the events
+/// of accounts; 190 for the walk of a write, on the command line and on the page.
+const WHOLE_REPOSITORY: usize = 44_950;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {

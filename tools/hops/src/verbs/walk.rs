@@ -99,6 +99,7 @@ async fn follow_write(
         }
         let is_late = is_written && !missing.is_empty() && started.elapsed() > HINT_AFTER;
         if is_late && !std::mem::replace(&mut is_hint_shown, true) {
+            rows.show_answer_before(Duration::MAX);
             let missing = missing.join(", ");
             screen.text(&format!(
                 "... {missing} has not applied it yet: `{hops} status` shows whether it is paused"
