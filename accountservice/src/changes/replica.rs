@@ -247,7 +247,7 @@ impl Replica {
         let (batch, position) = loop {
             match self.read_entries(&entries) {
                 Ok(read) => break read,
-                Err(error) => self.report(&error.to_string()),
+                Err(error) => self.report_store(&error),
             }
             backoff.wait().await;
         };
@@ -415,20 +415,24 @@ impl Replica {
             };
             match committed {
                 Ok(()) => break,
-                Err(error @ StoreError::Sled(_)) => {
-                    self.store_failed.cancel();
-                    self.report(&format!(
-                        "{error}; make room on this disk, or mend it: then this service ends, to be started again; until then \
-                         reads are answered from the accounts as they are here"
-                    ));
-                }
-                Err(error) => self.report(&error.to_string()),
+                Err(error) => self.report_store(&error),
             }
             backoff.wait().await;
         }
         if self.error.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             tracing::info!("the changes to accounts can be stored again");
         }
+    }
+
+    fn report_store(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Sled(_)) {
+            return self.report(&error.to_string());
+        }
+        self.store_failed.cancel();
+        self.report(&format!(
+            "{error}; make room on this disk, or mend it: then this service ends, to be started again; until then reads are answered \
+             from the accounts as they are here"
+        ));
     }
 
     fn report(&self, why: &str) {

