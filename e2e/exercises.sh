@@ -3,7 +3,8 @@
 #
 #   e2e/exercises.sh compile    each patch fits the source, and with all solutions it compiles
 #   e2e/exercises.sh            each exercise is found to be not done, and done with its solution alone; with each guarantee that is
-#                               taken away `verify` finds what it should, and nothing else
+#                               taken away `verify` finds what it should, and nothing else; the chapter that changes the message does
+#                               what it prints
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -20,6 +21,7 @@ compile() {
     local patch
     sed -i '/^\[workspace.package\]/,/^\[/s/^version = .*/version = "0.0.0-exercises"/' Cargo.toml
     for patch in docs/walkthrough/faults/*.patch; do git apply --check "$patch"; done
+    git apply --check docs/walkthrough/changes/*.patch
     git apply "${solutions[@]}"
     CARGO_TARGET_DIR=$target cargo check --quiet --workspace --offline
 }
@@ -81,6 +83,25 @@ check_guarantees() {
     done
 }
 
+# The blocks `sh` of a page, each of which prints the lines of the block `text` after it.
+play() {
+    local step
+    awk -v folder="$scratch" '
+        /^```sh$/ { n++; file = sprintf("%s/%02d.sh", folder, n); next }
+        /^```text$/ { file = sprintf("%s/%02d.text", folder, n); next }
+        /^```/ { file = "" }
+        file { print > file }' "$1"
+    for step in "$scratch"/??.sh; do
+        sed -i "s/localhost:6868/localhost:$((HOPS_PORT_BASE + 6868))/" "$step"
+        bash -euo pipefail "$step" >"$scratch/said" 2>&1 || { cat "$scratch/said"; return 1; }
+        [ -e "${step%.sh}.text" ] || continue
+        sed "s/localhost:6767/localhost:$((HOPS_PORT_BASE + 6767))/" "${step%.sh}.text" | while read -r line; do
+            grep -qxF -- "$line" "$scratch/said" || { cat "$step" "$scratch/said"; echo "$1 prints: $line"; return 1; }
+        done
+    done
+    echo "--- $1: $SECONDS s"
+}
+
 case "${1:-}" in
     compile) compile ;;
     '')
@@ -89,6 +110,9 @@ case "${1:-}" in
         cargo hops up -d
         check_solutions
         check_guarantees
+        cargo hops down --all >/dev/null
+        play "docs/walkthrough/15-change-a-message.md"
+        git diff --exit-code
         ;;
     *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
