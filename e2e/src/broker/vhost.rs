@@ -84,6 +84,12 @@ impl Vhost {
         format!("{}/{}", self.amqp, self.encoded_name())
     }
 
+    /// The same with a user, whose password may have spaces.
+    pub fn amqp_url_as(&self, user: &str, password: &str) -> String {
+        let login = format!("amqp://{user}:{}@", password.replace(' ', "%20"));
+        self.amqp_url().replacen("amqp://", &login, 1)
+    }
+
     /// The same virtual host behind another port of this machine: a proxy's, or one where nobody listens.
     pub fn amqp_url_at(&self, port: u16) -> String {
         format!("amqp://127.0.0.1:{port}/{}", self.encoded_name())
@@ -130,6 +136,14 @@ impl Vhost {
         let user = json!({"password": password, "tags": ""});
         let changed = self.put(&format!("users/{}", self.user()), &user).await;
         changed.expect("a user can be created and changed");
+    }
+
+    /// Switches its firehose, which then publishes to the exchange `amq.rabbitmq.trace`; both brokers have the same request for it.
+    pub async fn trace(&self, is_on: bool) {
+        let request = admin(&self.admin, &Method::PUT, &format!("vhosts/{}", self.encoded_name()));
+        let reply = Reply::of(request.json(&json!({ "tracing": is_on }))).await;
+        let reply = reply.expect("the management API answers");
+        assert_eq!(reply.status, 204, "{}", reply.text);
     }
 
     /// Lets that user do everything here.
@@ -185,11 +199,7 @@ impl Vhost {
 
     /// The same as another user.
     pub async fn channel_as(&self, user: &str, password: &str) -> (Connection, Channel) {
-        let url = self.amqp_url().replacen(
-            "amqp://",
-            &format!("amqp://{user}:{}@", password.replace(' ', "%20")),
-            1,
-        );
+        let url = self.amqp_url_as(user, password);
         let connection = Connection::connect(&url, ConnectionProperties::default());
         let connection = timeout(OPERATION, connection).await.expect("the broker answers in time");
         let connection = connection.expect("the user may connect");

@@ -9,10 +9,11 @@ use axum::{
     http::StatusCode,
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use browser_guard::Hosts;
 use http_server::{Bounds, CLIENT_TIMEOUT};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -34,6 +35,12 @@ struct AdminState {
     switches: Switches,
 }
 
+/// The part of RabbitMQ's settings of a vhost that this broker has.
+#[derive(Debug, Deserialize)]
+struct VhostSettings {
+    tracing: bool,
+}
+
 type Answer = Result<Json<Value>, StatusCode>;
 
 /// Serves requests until the broker stops, over at most `limit` connections at a time.
@@ -48,8 +55,9 @@ pub(crate) async fn serve(
         .route("/status", get(status))
         .route("/queues", get(queues))
         .route("/queues/{vhost}", get(queues_of))
-        // The address of RabbitMQ's management plugin for the same.
+        // These are addresses of RabbitMQ's management plugin, too.
         .route("/api/queues/{vhost}", get(queues_of))
+        .route("/api/vhosts/{vhost}", put(put_vhost))
         .route("/queues/{vhost}/{queue}/messages", get(peek))
         .route("/connections", get(connections))
         .route("/connections/{id}/close", post(close))
@@ -130,6 +138,19 @@ async fn pause(State(admin): State<AdminState>, Path(switch): Path<String>) -> A
     let on = on_or_off(&switch)?;
     admin.switches.paused.send_replace(on);
     Ok(Json(json!({ "paused": on })))
+}
+
+/// Switches the firehose of a vhost, which is created if it is new.
+async fn put_vhost(
+    State(admin): State<AdminState>,
+    Path(vhost): Path<String>,
+    Json(VhostSettings { tracing }): Json<VhostSettings>,
+) -> Result<StatusCode, StatusCode> {
+    let switch = move |engine: &mut Engine, _| {
+        engine.core.set_tracing(&vhost, tracing.then(|| engine.node.clone()));
+        Value::Null
+    };
+    admin.ask(switch).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 async fn drop_confirms(State(admin): State<AdminState>, Path(count): Path<u64>) -> Answer {

@@ -8,7 +8,7 @@
 //!   the arguments of queues; `queue` and `stream`, which keep messages; `client`, with its connections, channels and consumers,
 //! - methods: `method`, those that a server sends; `channel`, which dispatches those of a client,
 //! - operations of clients: `equivalent`, which compares repeated declarations; `bind`, `declare`, `publish`, `confirm`,
-//!   `reply_to`, `consume`, `deliver`, `settle`,
+//!   `reply_to`, `consume`, `deliver`, `settle`, `firehose`,
 //! - events: `dead_letter`, and `time`, which expires messages and queues,
 //! - durability: `record`, an entry of the log, and `recover`, which restores the state from records,
 //! - `view`: what operators see.
@@ -32,6 +32,7 @@ mod reply_to;
 mod consume;
 mod deliver;
 mod settle;
+mod firehose;
 pub(crate) mod dead_letter;
 mod time;
 pub(crate) mod record;
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     nonce: u64,
     next_id: u64,
     vhosts: BTreeSet<Arc<str>>,
+    /// Vhosts whose firehose is on, with the name of the broker for its headers.
+    tracing: BTreeMap<Arc<str>, String>,
     exchanges: BTreeMap<Name, Exchange>,
     queue_ids: BTreeMap<Name, QueueId>,
     queues: BTreeMap<QueueId, Queue>,

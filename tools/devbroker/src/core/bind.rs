@@ -29,6 +29,9 @@ impl Core {
     }
 
     fn make_exchange(&mut self, name: Name, method: ex::Declare) -> Result<(), AmqpError> {
+        if method.internal {
+            return Err(AmqpError::not_implemented("internal=true"));
+        }
         let kind = ExchangeKind::of(&method)?;
         let alternate = method.arguments.inner().get(ALTERNATE);
         if let Some(value) = alternate.filter(|value| text(value).is_none()) {

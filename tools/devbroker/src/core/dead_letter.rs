@@ -19,7 +19,7 @@ use super::{
     Core, QueueId,
     message::{Entry, Message, Reason},
     record::Record,
-    value::{number, short_string, text_of},
+    value::{long_string, number, short_string, text_of},
 };
 
 /// Interval between two attempts to dead-letter a held message, in milliseconds.
@@ -92,7 +92,6 @@ impl Core {
 /// reason, the latest first, with a count. An `x-death` that a client has written is replaced. The expiration moves into the entry,
 /// so that the message does not expire in its next queue.
 pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u64) -> Message {
-    let word = |text: &str| AMQPValue::LongString(text.into());
     let reason = reason.name();
     let mut deaths = deaths(message);
     let same = |death: &FieldTable| {
@@ -102,15 +101,15 @@ pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u6
     let mut death = match deaths.iter().position(same) {
         Some(position) => deaths.remove(position),
         None => {
-            let keys = vec![word(message.routing_key.as_str())];
+            let keys = vec![long_string(message.routing_key.as_str())];
             let mut death = FieldTable::default();
-            death.insert("reason".into(), word(reason));
-            death.insert("queue".into(), word(queue));
+            death.insert("reason".into(), long_string(reason));
+            death.insert("queue".into(), long_string(queue));
             death.insert("time".into(), AMQPValue::Timestamp(now / 1000));
-            death.insert("exchange".into(), word(message.exchange.as_str()));
+            death.insert("exchange".into(), long_string(message.exchange.as_str()));
             death.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
             if let Some(expiration) = message.properties.expiration() {
-                death.insert("original-expiration".into(), word(expiration.as_str()));
+                death.insert("original-expiration".into(), long_string(expiration.as_str()));
             }
             death
         }
@@ -124,9 +123,9 @@ pub(super) fn with_death(message: &Message, queue: &str, reason: Reason, now: u6
     let last = [("exchange", message.exchange.as_str()), ("queue", queue), ("reason", reason)];
     for (name, value) in last {
         if !message.dead_lettered {
-            headers.insert(short_string(&format!("x-first-death-{name}")), word(value));
+            headers.insert(short_string(&format!("x-first-death-{name}")), long_string(value));
         }
-        headers.insert(short_string(&format!("x-last-death-{name}")), word(value));
+        headers.insert(short_string(&format!("x-last-death-{name}")), long_string(value));
     }
     let properties = without_expiration(&message.properties).with_headers(headers);
     Message { properties, dead_lettered: true, ..message.clone() }

@@ -9,6 +9,7 @@ use amq_protocol::{
 
 use super::{
     ChannelId, Core, DeliveryHeader, Outgoing, QueueId, STALL_BYTES,
+    firehose::Event,
     message::{Entry, Message, Unacked},
     method::ServerMethod as _,
     queue_options::QueueKind,
@@ -81,6 +82,7 @@ impl Core {
         let (message, method) = (Arc::clone(&entry.message), method(tag, &entry));
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let is_stream = queue.kind() == QueueKind::Stream;
+        let event = Event::Delivered(id, entry.is_redelivered());
         let extra = match queue.kind() {
             QueueKind::Stream => DeliveryHeader::StreamOffset(entry.position),
             QueueKind::Quorum => {
@@ -100,6 +102,7 @@ impl Core {
                 channel.unacked.insert(tag, unacked);
             }
         }
+        self.trace(at, &message, &event);
         self.send(at.connection, Outgoing::Content(at.channel, method, message, extra));
     }
 

@@ -12,6 +12,7 @@ use super::{
     ChannelId,
     error::AmqpError,
     exchange::{ALTERNATE, Exchange, ExchangeKind},
+    firehose::TRACE,
     queue::Queue,
     queue_options::{ARGUMENTS, QueueOptions},
     value::{Name, is_equal, number, text, type_name},
@@ -54,6 +55,7 @@ pub(super) fn check_same_exchange(
     check_property("type", current.kind_name(), method.kind.as_str(), &what)?;
     check_property("durable", current.durable, method.durable, &what)?;
     check_property("auto_delete", current.auto_delete, method.auto_delete, &what)?;
+    check_property("internal", name.name == TRACE, method.internal, &what)?;
     let [current, received] =
         [&current.arguments, &method.arguments].map(|table| table.inner().get(ALTERNATE));
     check_argument(ALTERNATE, current, received, &what)

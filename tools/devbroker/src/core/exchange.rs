@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::AmqpError,
+    firehose::TRACE,
     value::{Name, is_equal, text_of},
 };
 
@@ -36,9 +37,6 @@ pub(crate) const EXCHANGE_TYPES: [(&str, ExchangeKind); 4] = [
 impl ExchangeKind {
     /// Returns the type that a declaration asks for.
     pub(crate) fn of(method: &Declare) -> Result<Self, AmqpError> {
-        if method.internal {
-            return Err(AmqpError::not_implemented("internal=true"));
-        }
         let name = method.kind.as_str();
         let kind = EXCHANGE_TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let how = if name.is_empty() { "invalid" } else { "unknown" };
@@ -47,13 +45,14 @@ impl ExchangeKind {
 }
 
 /// Exchanges that every vhost has. The default exchange, without a name, routes to the queue named by the routing key.
-pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
+pub(crate) const PREDECLARED: [(&str, ExchangeKind); 7] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (TRACE, ExchangeKind::Topic),
 ];
 
 /// Argument that names the exchange for messages that reach no queue.

@@ -12,6 +12,7 @@ use super::{
     ChannelId, Core, DeliveryHeader, Outgoing, Publication, QueueId,
     error::AmqpError,
     exchange::ALTERNATE,
+    firehose::{Event, TRACE},
     message::{Entry, Message},
     method::ServerMethod as _,
     queue_options::{QueueKind, TEN_YEARS},
@@ -29,6 +30,10 @@ impl Core {
         if !self.exchanges.contains_key(&exchange) {
             return Err(AmqpError::no_exchange(&exchange));
         }
+        if exchange.name == TRACE {
+            let why = format!("cannot publish to internal exchange {exchange}");
+            return Err(AmqpError::access_refused(why));
+        }
         let properties = self.checked_properties(at, &method, properties)?;
         let (exchange, vhost) = (method.exchange, exchange.vhost);
         let routing_key = method.routing_key;
@@ -36,6 +41,7 @@ impl Core {
         self.set_reply_address(at, &mut message)?;
         let message = Arc::new(message);
         let queues = self.route(&vhost, &message);
+        self.trace(at, &message, &Event::Published(&queues));
         let is_reply = self.reply(&message);
         if queues.is_empty() && method.mandatory && !is_reply {
             // The return is sent right before the confirm, so the earlier confirms of the channel go first.

@@ -58,6 +58,11 @@ pub(crate) fn short_string(name: &str) -> ShortString {
     ShortString::try_new(&name[..name.floor_char_boundary(255)]).unwrap_or_default()
 }
 
+/// Converts a text to a value.
+pub(crate) fn long_string(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
 /// Converts a count to the 32 bits that AMQP has for it.
 pub(crate) fn to_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

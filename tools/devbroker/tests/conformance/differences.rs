@@ -221,7 +221,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         r#""connection 540 NOT_IMPLEMENTED - x-max-length-bytes (50, 10)""#,
         "queues are bounded by their number of messages; bytes bound streams",
     ),
-    on_dev("exchange internal", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),
     on_dev("internal exchange", r#""connection 540 NOT_IMPLEMENTED - internal=true (40, 10)""#, NO_CHAINS),
     on_dev("exchange.bind", r#""connection 540 NOT_IMPLEMENTED - exchange.bind (40, 30)""#, NO_CHAINS),
     on_dev("exchange.unbind", r#""connection 540 NOT_IMPLEMENTED - exchange.unbind (40, 40)""#, NO_CHAINS),

@@ -76,6 +76,12 @@ async fn the_brokers_own_exchanges_cannot_be_changed() {
             "channel 403 ACCESS_REFUSED - operation not permitted on the default exchange (50, 50)",
         ),
         (
+            "delete amq.rabbitmq.trace",
+            delete("amq.rabbitmq.trace", false),
+            "channel 403 ACCESS_REFUSED - deletion of \
+            system exchange 'amq.rabbitmq.trace' in vhost 'VHOST' not allowed (40, 20)",
+        ),
+        (
             "declare amq.direct as fanout",
             declare_exchange("amq.direct", "fanout", []).class(),
             "channel \

@@ -15,6 +15,7 @@
 //! - `dead_letters`, `death_stories`, `at_least_once`: dead letters and their failure history,
 //! - `quorum`, `streams`, `stream_rules`: where these types of queue differ,
 //! - `reply_to`: requests and their replies,
+//! - `firehose`: the events of messages, for debugging,
 //! - `pika`: a client from outside this project, with its typical programs.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
@@ -46,4 +47,5 @@ mod quorum;
 mod streams;
 mod stream_rules;
 mod reply_to;
+mod firehose;
 mod pika;

@@ -110,6 +110,7 @@ async fn a_web_page_neither_reads_nor_changes_anything() {
         ("GET", "/queues/%2F/q/messages"),
         ("GET", "/connections"),
         ("POST", "/connections/1/close"),
+        ("PUT", "/api/vhosts/%2F"),
         ("POST", "/alarm/on"),
         ("POST", "/pause/on"),
         ("POST", "/drop-confirms/1"),
