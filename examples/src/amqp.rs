@@ -10,7 +10,7 @@ use lapin::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
         ConfirmSelectOptions,
     },
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{AMQPValue, FieldArray, FieldTable, ShortString},
 };
 use tokio::time::timeout;
 
@@ -22,17 +22,7 @@ impl Terminal {
     /// # Errors
     /// The broker cannot be reached or refuses the login; the error says what to do.
     pub async fn channel(&self) -> Result<Channel> {
-        let connect = async {
-            let shown = address(&self.amqp)?;
-            let properties = ConnectionProperties::default().with_connection_name("examples".into());
-            let connection = timeout(BROKER_TIMEOUT, Connection::connect(&self.amqp, properties)).await;
-            let connection = connection.map_err(|_| Failure::connecting(&shown, "it does not answer"))?;
-            connection.map_err(|error| Failure::connecting(&shown, &error.to_string()))
-        };
-        let connection = self.connection.get_or_try_init(|| connect).await?;
-        let channel = within(connection.create_channel()).await?;
-        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(channel)
+        open_channel(self.connection.get_or_try_init(|| connect(&self.amqp)).await?).await
     }
 
     /// Calls the handler for each delivery, one after the other, and then acknowledges it. After Ctrl-C it
@@ -57,6 +47,28 @@ impl Terminal {
         channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
         Ok(())
     }
+}
+
+/// Connects to a broker, for a program that has several connections and closes them itself.
+///
+/// # Errors
+/// The broker cannot be reached or refuses the login; the error says what to do.
+pub async fn connect(amqp: &str) -> Result<Connection> {
+    let shown = address(amqp)?;
+    let properties = ConnectionProperties::default().with_connection_name("examples".into());
+    let connection = timeout(BROKER_TIMEOUT, Connection::connect(amqp, properties)).await;
+    let connection = connection.map_err(|_| Failure::connecting(&shown, "it does not answer"))?;
+    connection.map_err(|error| Failure::connecting(&shown, &error.to_string()))
+}
+
+/// Opens a channel in confirm mode, in which the broker answers each publish.
+///
+/// # Errors
+/// The connection is lost.
+pub async fn open_channel(connection: &Connection) -> Result<Channel> {
+    let channel = within(connection.create_channel()).await?;
+    within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
 }
 
 /// Consumes a queue with manual acknowledgments; at most `prefetch` messages are unacknowledged at a time.
@@ -121,6 +133,15 @@ pub fn table<'a>(entries: impl IntoIterator<Item = (&'a str, AMQPValue)>) -> Res
 /// Returns a text as the value of an argument or header.
 pub fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
+}
+
+/// Returns the texts of an array, separated by commas.
+pub fn joined(array: &FieldArray) -> String {
+    let texts = array.as_slice().iter().filter_map(|value| match value {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join(",")
 }
 
 /// Returns a number as the value of an argument.

@@ -94,16 +94,17 @@ fn advice(answer: &str) -> Option<String> {
 
 /// Returns the address without credentials, so that it can be shown.
 pub(crate) fn address(amqp: &str) -> Result<String> {
-    let amqp_server_url = BrokerUrls::parse(amqp).map_err(|why| Failure::usage(&format!("--amqp: {why}")))?;
+    let amqp_server_url = BrokerUrls::parse(amqp)
+        .map_err(|why| Failure::usage(&format!("the address of the broker: {why}")))?;
     let settings = Settings { amqp_server_url, ..Settings::default() };
     let broker = settings.broker().map_err(|_| {
         Failure::usage(
-            "--amqp: only a broker on this machine accepts guest: write amqp://USER:PASSWORD@HOST:PORT",
+            "only a broker on this machine accepts guest: write the address as amqp://USER:PASSWORD@HOST:PORT",
         )
     })?;
     match broker.addresses() {
         [(url, _)] => Ok(url.to_string()),
-        _ => Err(Failure::usage("--amqp: only one address is allowed")),
+        _ => Err(Failure::usage("only one address of a broker is allowed")),
     }
 }
 

@@ -116,6 +116,11 @@ impl Terminal {
         &self.words
     }
 
+    /// Returns the address of the broker: that of `--amqp`, or that of the broker of `cargo hops`.
+    pub fn amqp(&self) -> &str {
+        &self.amqp
+    }
+
     /// Returns all words as one text, or `default` if there are none.
     pub fn text(&self, default: &str) -> String {
         if self.words.is_empty() { default.to_owned() } else { self.words.join(" ") }

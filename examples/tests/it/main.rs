@@ -3,6 +3,7 @@
 //! - `kit`: a virtual host, and programs that run on it,
 //! - `patterns`: checks of each program's header; one function each, which returns a cell of the table,
 //! - `accounts`: the same for the subscriber of the accountservice's events,
+//! - `operations`: the same for the programs about virtual hosts and the firehose,
 //! - `probes`: rules that affect a pattern and differ among brokers,
 //! - `table`: compares the table of docs/PATTERNS.md with the results on this run's broker,
 //! - `ends`: Ctrl-C, `kill -9`, and requests without a reply,
@@ -16,6 +17,7 @@
 mod kit;
 mod patterns;
 mod accounts;
+mod operations;
 mod probes;
 mod table;
 mod ends;

@@ -14,7 +14,7 @@ use e2e::broker::{Product, SharedBroker};
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::sync::OnceCell;
 
-use crate::{accounts, patterns as p, probes};
+use crate::{accounts, operations, patterns as p, probes};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PATTERNS.md");
 const BROKERS: [&str; 3] = ["devbroker", "RabbitMQ 4.3", "RabbitMQ 4.0"];
@@ -53,6 +53,8 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         p::stream, "stream: `stream_append`, `stream_replay`";
         p::order_events, "events and their subscribers: `order_events`";
         accounts::account_events, "events of the accountservice, without duplicates: `account_events`";
+        operations::vhosts, "isolation by virtual hosts: `vhosts`";
+        operations::firehose, "events of all messages: `firehose`";
         probes::quorum_priorities, "priorities in a quorum queue";
         probes::always_failing, "deliveries of a message that always fails, in a queue without a delivery limit";
         probes::mandatory_reply, "a direct reply that is published as mandatory";
