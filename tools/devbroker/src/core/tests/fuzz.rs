@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::*;
 
-const NAMES: [&str; 6] = ["", "a", "b", "c", "amq.topic", "amq.rabbitmq.reply-to"];
+const NAMES: [&str; 8] = ["", "a", "b", "c", "#", "amq.topic", "amq.rabbitmq.trace", "amq.rabbitmq.reply-to"];
 
 fn name(rng: &mut StdRng) -> ShortString {
     (*NAMES.choose(rng).unwrap()).into()
@@ -143,6 +143,7 @@ fn clients_that_do_anything_break_nothing() {
     for seed in 0..150 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut core = Core::new(seed, MAX_CONNECTIONS);
+        core.set_tracing("/", (seed % 2 == 0).then(|| "node".to_owned()));
         let (mut log, mut now) = (vec![], 1_000);
         let mut clients: Vec<_> = (0..3).map(|_| connect(&mut core)).collect();
         for _ in 0..400 {
