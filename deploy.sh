@@ -15,6 +15,7 @@
 # What happens in the stack is shown by `cargo hops --swarm`, to which these are passed on:
 #
 #   ./deploy.sh status                      list the tasks with their readiness, and the queues
+#   ./deploy.sh stats                       show the CPU and memory of each task
 #   ./deploy.sh logs [-f] [--request ID] [NAME...]  print the logs of the services, oldest line first
 #   ./deploy.sh walk | verify | queues | live       follow a message, match reads with offers, list queues, open the page
 #
@@ -56,7 +57,7 @@ main() {
     [[ $stack =~ ^[a-z][a-z0-9-]{0,30}$ ]] || fail "HOPS_STACK: '$stack' is not a name of small letters, digits and -"
     export HOPS_ACCOUNTSERVICE_PORT=$((6767 + 10#$base)) HOPS_VIPSERVICE_PORT=$((6868 + 10#$base))
     case $verb in
-        status | walk | verify | queues | live) show "$verb" "$verb" "$@" ;;
+        status | stats | walk | verify | queues | live) show "$verb" "$verb" "$@" ;;
         logs) show logs service logs "$@" ;;
         up | build | update | scale | refresh | rollback | rotate | console | token | down)
             case ${1:-} in -h | --help) usage | grep -F "./deploy.sh ${verb/%up/[up]} " ;; *) "verb_$verb" "$@" ;; esac ;;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Error about a command that is not for a stack.
-const SWARM_VERBS: &str = "--swarm is for `cargo hops --swarm status`, `service logs`, `walk`, `verify`, `queues` and `live`, with \
+const SWARM_VERBS: &str = "--swarm is for `cargo hops --swarm status`, `stats`, `service logs`, `walk`, `verify`, `queues` and `live`, with \
      the stack's own addresses; ./deploy.sh has the other commands for the stack";
 
 /// Runs the system of docker-compose.yml as processes of this machine, with Docker's verbs
@@ -38,8 +38,8 @@ pub struct CommandLine {
     /// Prints JSON instead of text, one value per line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Means the stack on Docker Swarm instead of the processes of this checkout; for `status`, `service logs`, `walk`,
-    /// `verify`, `queues` and `live`
+    /// Means the stack on Docker Swarm instead of the processes of this checkout; for `status`, `stats`, `service logs`,
+    /// `walk`, `verify`, `queues` and `live`
     #[arg(long, global = true)]
     pub swarm: bool,
 }
@@ -139,6 +139,8 @@ pub enum Verb {
     Mend,
     /// Lists everything that runs, with its memory
     Status,
+    /// Shows the CPU and memory of each task, like `docker stats --no-stream`
+    Stats,
     /// Prints a shell's settings for the ports of this checkout, as in `eval "$(cargo hops env --seat 3)"`
     Env {
         /// Seat of a class that shares one machine: each has other ports
@@ -185,7 +187,7 @@ impl Verb {
     /// Returns why there is no such command for a stack, if there is none.
     fn swarm_problem(&self) -> Option<&'static str> {
         match self {
-            Self::Live { .. } | Self::Status | Self::Walk { .. } => None,
+            Self::Live { .. } | Self::Status | Self::Stats | Self::Walk { .. } => None,
             Self::Queues { broker: None, .. } | Self::Service(ServiceVerb::Logs { .. }) => None,
             Self::Verify(Verify { freeze: Some(_), .. }) => Some(
                 "--freeze is for processes: a swarm replaces a frozen container, since it fails its health check; \
@@ -204,6 +206,7 @@ impl Verb {
             | Self::Read(_)
             | Self::Walk { .. }
             | Self::Status
+            | Self::Stats
             | Self::Tour
             | Self::Check { .. }
             | Self::Live { .. } => true,

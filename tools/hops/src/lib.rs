@@ -147,6 +147,7 @@ async fn command(arguments: Vec<OsString>, mut variables: BTreeMap<String, Strin
         Verb::Tour => verbs::tour::tour(&project, screen).await?,
         Verb::Status if swarm => verbs::status::of_swarm(&project, screen).await?,
         Verb::Status => verbs::status::status(&project, screen).await?,
+        Verb::Stats => verbs::stats::stats(&Target::find(&project, swarm).await?, screen).await?,
         Verb::Env { .. } => verbs::env::env(&project, screen)?,
         Verb::New { name } => verbs::new::new(&project, screen, &name)?,
     }

@@ -7,6 +7,7 @@
 //! - [`service`], [`logs`]: Docker's `service` verbs
 //! - [`task`]: `kill`, `pause` and `unpause`
 //! - [`mod@status`]: lists everything that runs
+//! - [`stats`]: shows the CPU and memory of each task
 //! - [`mod@read`]: reads an account some times
 //! - [`walk`]: follows one message
 //! - [`mod@wait`]: waits until something is so
@@ -26,6 +27,7 @@ pub mod service;
 pub mod logs;
 pub mod task;
 pub mod status;
+pub mod stats;
 pub mod read;
 pub mod walk;
 pub mod wait;

@@ -26,6 +26,7 @@ fn verbs_are_dockers() {
         ("hops --swarm live", Verb::Live { open: false, read_only: false }),
         ("hops --swarm queues", Verb::Queues { broker: None, verb: None }),
         ("hops --swarm status", Verb::Status),
+        ("hops --swarm stats", Verb::Stats),
         ("hops --swarm walk 10001", Verb::Walk { account: "10001".into(), write: false }),
         ("hops live --open --read-only", Verb::Live { open: true, read_only: true }),
         ("hops service ls", Verb::Service(ServiceVerb::Ls)),

@@ -219,6 +219,36 @@ async fn logs_are_found_by_service_and_by_request() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn stats_has_the_cpu_and_the_memory_of_each_task_with_the_broker() {
+    let checkout = Checkout::new().await;
+    checkout.hops(&["up", "-d", "--no-live"]).ok();
+    checkout.hops(&["pause", "configserver.1"]).ok();
+    let load = Load::start(&checkout.url(6767, "/accounts/10001"));
+    load.until_answered(100).await;
+    let usages = checkout.hops(&["stats", "--json"]).json();
+    load.finish().await;
+    let names: Vec<_> = usages.iter().map(|usage| usage["name"].as_str().unwrap()).collect();
+    let expected = ["rabbitmq.1", "configserver.1", "accountservice.1", "accountservice.2", "vipservice.1"];
+    assert_eq!(names, expected);
+    let cpu = |task: usize| usages[task]["cpuPercent"].as_f64().unwrap();
+    assert_eq!(cpu(1), 0.0, "a frozen task computes nothing: {usages:?}");
+    assert!(cpu(2) > 0.0 && cpu(3) > 0.0, "both answer requests: {usages:?}");
+    for usage in &usages {
+        let (memory, pids) = (usage["memoryBytes"].as_u64().unwrap(), usage["pids"].as_u64().unwrap());
+        assert!((1 << 20..1 << 30).contains(&memory) && pids > 0, "{usage}");
+        assert_eq!(usage["limitBytes"], Value::Null);
+    }
+
+    let shown = checkout.hops(&["stats"]).ok();
+    let head: Vec<_> =
+        shown.lines().next().unwrap().split("   ").map(str::trim).filter(|it| !it.is_empty()).collect();
+    assert_eq!(head, ["NAME", "CPU %", "MEM USAGE", "PIDS"]);
+    let configserver = shown.lines().find(|line| line.starts_with("configserver.1 ")).unwrap();
+    assert!(configserver.contains(" 0.00% ") && configserver.contains("MiB "), "{shown}");
+    assert_eq!(shown.lines().count(), 6, "{shown}");
+}
+
 #[tokio::test]
 async fn every_verb_says_that_nothing_is_up() {
     let checkout = Checkout::new().await;
@@ -227,6 +257,7 @@ async fn every_verb_says_that_nothing_is_up() {
         "read",
         "tour",
         "status",
+        "stats",
         "queues",
         "kill vipservice.1",
         "pause vipservice.1",

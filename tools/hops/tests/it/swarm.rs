@@ -197,7 +197,7 @@ fn a_status_without_the_broker_has_its_other_parts() {
     let said = without_login.hops("status").ok();
     assert!(said.contains("cannot read ") && said.contains("amqp_password"), "{said}");
     let nothing = Machine::new(&[r#""service ls "*) ;;"#]);
-    for verb in ["status", "service logs", "walk", "verify", "queues"] {
+    for verb in ["status", "stats", "service logs", "walk", "verify", "queues"] {
         let why = nothing.hops(verb).failed();
         assert!(
             why.contains("there is no stack hops on this machine's swarm: `./deploy.sh`"),
@@ -208,6 +208,36 @@ fn a_status_without_the_broker_has_its_other_parts() {
     let why = CommandOutput::of(&other.command("status").env("HOPS_STACK", "other").output().unwrap());
     assert!(why.failed().contains("there is no stack other on"));
     assert!(other.asked()[0].contains("label=com.docker.stack.namespace=other"), "{:?}", other.asked());
+}
+
+#[test]
+fn stats_are_dockers_of_the_containers_that_run() {
+    let machine = Machine::new(&[
+        r#"
+        "stats --no-stream --format "*" cv2 ce1 cb1 ca1")
+            printf 'hops_vipservice.1.v2\t0.03%%\t5.918MiB / 192MiB\t6\nhops_edge.1.e1\t--\t-- / --\t--\n'
+            printf 'hops_rabbitmq.1.b1\t0.51%%\t129.9MiB / 1GiB\t41\nhops_accountservice.1.a1\t12.50%%\t7.2MiB / 192MiB\t8\n' ;;"#,
+        STACK,
+    ]);
+    assert_eq!(
+        machine.hops("stats").ok(),
+        "NAME               CPU %    MEM USAGE / LIMIT   PIDS\n\
+         accountservice.1   12.50%   7.2MiB / 192MiB     8\n\
+         rabbitmq.1         0.51%    129.9MiB / 1GiB     41\n\
+         vipservice.1       0.03%    5.918MiB / 192MiB   6\n"
+    );
+    let expected = json!({
+        "name": "accountservice.1",
+        "cpuPercent": 12.5,
+        "memoryBytes": 7_549_747,
+        "limitBytes": 192 << 20,
+        "pids": 8,
+    });
+    assert_eq!(machine.hops("stats --json").json()[0], expected);
+
+    // Docker shows all containers of the machine to a command that names none.
+    let stopped = Machine::new(&[r#""ps "*) echo 'cv1 exited hops_vipservice.1.v1' ;;"#, STACK]);
+    assert_eq!(stopped.hops("stats").ok(), "NAME   CPU %   MEM USAGE / LIMIT   PIDS\n");
 }
 
 #[test]
@@ -394,7 +424,7 @@ fn other_verbs_are_refused_with_those_that_there_are() {
         let said = machine.hops(words);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{words}: {said:#?}");
         assert!(
-            said.error.contains("`cargo hops --swarm status`, `service logs`, `walk`")
+            said.error.contains("`cargo hops --swarm status`, `stats`, `service logs`, `walk`")
                 && said.error.contains("./deploy.sh"),
             "{said:#?}"
         );
