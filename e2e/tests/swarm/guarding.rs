@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use e2e::{
+    http::{self, Reply},
+    process::Address,
+};
 use serde_json::json;
 
 use crate::stack::Stack;
@@ -114,6 +118,17 @@ async fn two_ports_are_open_and_the_console_on_this_machine_while_somebody_asks_
     assert!(!is_made_by_us || (swarms("127.0.0.1"), swarms(elsewhere)) == (2, 0));
     stack.deploy(&["console"]).await;
     assert_eq!((open("127.0.0.1"), open(elsewhere)), (vec![6767, 6868, 15672], vec![6767, 6868]));
+    let client = http::client();
+    let queues = async |password: &str| {
+        let user = stack.secret("amqp_username");
+        let request = client.get(Address::at(15672).url("/api/queues"));
+        Reply::of(request.basic_auth(user.trim(), Some(password))).await.unwrap()
+    };
+    assert_eq!(queues("another").await.status, 401);
+    let answer = queues(stack.secret("amqp_password").trim()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let has_queue = answer.json().as_array().unwrap().iter().any(|queue| queue["name"] == "vip_queue");
+    assert!(has_queue, "{answer:?}");
     stack.deploy(&["console", "--off"]).await;
     assert!(!is_open("127.0.0.1", 15672));
 
