@@ -11,6 +11,7 @@
 //! - `rolling`: under load, everything that can be scaled, rolled, refreshed and killed,
 //! - `rotating`: passwords, token and key replaced under load,
 //! - `mistakes`: a broken image, bad settings, wrong words,
+//! - `logging`: the logs, sent to a collector,
 //! - `compose`: the same images by Docker Compose,
 //! - `ending`: SIGTERM, and what is left,
 //! - `walkthrough`: the chapter of the walk-through that deploys it.
@@ -25,6 +26,7 @@ mod broker;
 mod rolling;
 mod rotating;
 mod mistakes;
+mod logging;
 mod compose;
 mod ending;
 mod walkthrough;
