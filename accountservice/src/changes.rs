@@ -40,7 +40,8 @@ pub fn start(
     let after = replica.progress().borrow().position.last.clone();
     let reader = Arc::clone(replica);
     // It runs until the client is closed: writes are answered from what it has applied to the last.
-    let options = ReplayOptions { after, max_body: MAX_BODY, ..ReplayOptions::whole() };
+    let behind = replica.behind();
+    let options = ReplayOptions { after, max_body: MAX_BODY, behind, ..ReplayOptions::whole() };
     let reading = streams::replay_batches(client, ACCOUNT_CHANGES, options, move |steps| {
         let replica = Arc::clone(&reader);
         async move { replica.apply(steps).await }

@@ -13,7 +13,10 @@ use backoff::Backoff;
 use contracts::{RequestContext, topology::ACCOUNT_CHANGES};
 use messaging::{Message, metrics::counter};
 use outbox::Outbox;
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
 use streams::Replay;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +47,7 @@ pub struct Replica {
     applied: Counter,
     rejected: Counter,
     skipped: Counter,
+    behind: Gauge,
 }
 
 /// What the reader of the stream keeps in memory.
@@ -110,6 +114,7 @@ impl Replica {
                 "account_changes_skipped",
                 "Entries of the stream that are no changes to accounts",
             ),
+            behind: streams::behind(registry, ACCOUNT_CHANGES),
         })
     }
 
@@ -141,6 +146,12 @@ impl Replica {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// Returns the gauge of the entries that are not applied, for the reader of the stream.
+    #[must_use]
+    pub fn behind(&self) -> Gauge {
+        self.behind.clone()
     }
 
     /// Returns what will become of the change with this id, once it is applied here.

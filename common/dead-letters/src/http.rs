@@ -1,4 +1,4 @@
-//! Dead letters over HTTP, read only, and their number for `/metrics`.
+//! Dead letters over HTTP, read only, and the number of messages in each queue of a retry policy for `/metrics`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use axum::{
     http::Method,
     routing::get,
 };
-use messaging::{LinkStatus, Subscription, metrics::gauge, retry::RetryPolicy};
+use messaging::{LinkStatus, Subscription, metrics::gauges, retry::RetryPolicy};
 use prometheus_client::registry::Registry;
 use queue_browser::QueueBrowser;
 use serde::Deserialize;
@@ -64,21 +64,29 @@ async fn list(
     })
 }
 
-/// Counts the dead letters of `policy` every few seconds, until it is cancelled. While the broker is away the gauge
-/// keeps the last number.
+/// Counts the messages in the work queue of `policy`, in its retry queues and in its dead-letter queue every few seconds,
+/// until it is cancelled. While the broker is away the gauges keep the last numbers.
 pub fn count(browser: Arc<dyn QueueBrowser>, policy: &RetryPolicy, registry: &mut Registry) -> Subscription {
-    let queue = policy.dead_letter_queue();
-    let help = format!("Messages that wait in {queue} for a person; -1 until they are counted");
-    let number = gauge(registry, "dead_letters", &help);
-    number.set(-1);
+    let help = "Messages that wait in a queue, without those in flight; -1 until they are counted";
+    let numbers = gauges(registry, "queue_messages", help);
+    let retry_queues = policy.retry_queues().map(|(queue, _)| queue);
+    let queues = [policy.queue().to_owned(), policy.dead_letter_queue()].into_iter().chain(retry_queues);
+    let counted = queues.map(|queue| {
+        let number = numbers.get_or_create(&[("queue", queue.clone())]).clone();
+        number.set(-1);
+        (queue, number)
+    });
+    let counted: Vec<_> = counted.collect();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (subscription, state) = Subscription::new(stop.clone(), tasks.clone());
     let counting = async move {
         let _state = state;
         loop {
-            match browser.count_ready(&queue).await {
-                Ok(count) => drop(number.set(count.into())),
-                Err(why) => tracing::debug!("the dead letters cannot be counted: {why}"),
+            for (queue, number) in &counted {
+                match browser.count_ready(queue).await {
+                    Ok(count) => drop(number.set(count.into())),
+                    Err(why) => tracing::debug!("the messages in {queue} cannot be counted: {why}"),
+                }
             }
             sleep(COUNT_INTERVAL).await;
         }

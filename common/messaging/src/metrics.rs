@@ -1,9 +1,12 @@
 //! Metrics of the client.
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry},
 };
+
+/// Gauges of one name, each with another value of the same label.
+pub type Gauges = Family<[(&'static str, String); 1], Gauge>;
 
 /// The messaging client's metrics.
 #[derive(Debug)]
@@ -68,6 +71,11 @@ pub fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
 /// Registers a gauge.
 pub fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     registered(registry, name, help, Gauge::default())
+}
+
+/// Registers gauges that a label tells apart.
+pub fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    registered(registry, name, help, Gauges::default())
 }
 
 /// Registers a histogram of seconds, from half a millisecond to a minute.

@@ -21,7 +21,7 @@ use messaging::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Replay, ReplayOptions};
+use super::{Replay, ReplayOptions, UNREAD};
 
 /// Most entries in flight.
 const PREFETCH: u16 = 500;
@@ -63,6 +63,7 @@ pub(super) async fn read<F: Future<Output = ()>>(
         while let Some(session) = link.session().await {
             let end = follow(&link, &session, &stream, &options, &mut reader, &mut progress, &state).await;
             state.set_active(false);
+            options.behind.set(UNREAD);
             match end {
                 Ok(()) => backoff.reset(),
                 Err(fault) => link.recover(&session, &what, &fault, &mut backoff).await,
@@ -83,24 +84,25 @@ async fn follow<F: Future<Output = ()>>(
     state: &ConsumerStateSender,
 ) -> Result<(), Fault> {
     let known = progress.position.as_ref().map(|(offset, _)| *offset);
-    let end = last_offset(link, session, stream, known).await?;
+    let mut end = last_offset(link, session, stream, known).await?;
     if progress.position.as_ref().is_some_and(|(offset, _)| end.is_none_or(|end| end < *offset)) {
         *progress = Progress::default();
     }
-    let start = match &progress.position {
-        Some((offset, _)) => *offset,
+    let (start, mut handed_over) = match &progress.position {
+        Some((offset, _)) => (*offset, Some(*offset)),
         None => {
             let first = first_offset(link, session, stream, end).await?;
             let length = options.length.saturating_mul(2_u64.saturating_pow(progress.extensions));
             let start = end.map_or(0, |end| (end + 1).saturating_sub(length)).max(first);
             (progress.began_at, progress.caught_up) = ((start > first).then_some(start), false);
             reader(vec![Replay::Restarted { end }]).await;
-            start
+            (start, start.checked_sub(1))
         }
     };
     let start = AMQPValue::LongLongInt(i64::try_from(start).unwrap_or(i64::MAX));
     let mut entries = Entries::open(session, stream, start, PREFETCH).await?;
     state.set_active(true);
+    options.behind.set(distance(handed_over, end));
     let mut known = progress.position.clone();
     loop {
         let read = progress.position.as_ref().map(|(offset, _)| *offset);
@@ -142,9 +144,20 @@ async fn follow<F: Future<Output = ()>>(
             });
         }
         if !steps.is_empty() {
+            let last = progress.position.as_ref().map(|(offset, _)| *offset);
+            end = end.max(last);
+            options.behind.set(distance(handed_over, end));
             reader(steps).await;
+            handed_over = last;
+            options.behind.set(distance(handed_over, end));
         }
     }
+}
+
+/// Returns how many offsets follow one, up to the last.
+fn distance(offset: Option<u64>, last: Option<u64>) -> i64 {
+    let up_to = |offset: Option<u64>| offset.map_or(0, |offset| offset.saturating_add(1));
+    i64::try_from(up_to(last).saturating_sub(up_to(offset))).unwrap_or(i64::MAX)
 }
 
 /// Returns the offset of the first entry; 0 for an empty stream.

@@ -12,7 +12,11 @@ use std::{
     future::{Future, ready},
 };
 
-use messaging::{Message, Subscription, amqp::AmqpClient};
+use messaging::{Message, Subscription, amqp::AmqpClient, metrics::gauges};
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+
+/// Value of the gauge while the stream is not read.
+const UNREAD: i64 = -1;
 
 /// A function that is called with each step of a replay.
 pub type StreamReader = Box<dyn FnMut(Replay) + Send>;
@@ -47,13 +51,26 @@ pub struct ReplayOptions {
     /// Offset and message id of an entry that was read in an earlier run, behind which reading goes on. If the stream has another
     /// entry there, or none, reading begins as without it.
     pub after: Option<(u64, Option<String>)>,
+    /// Gauge of the entries that are known and not yet handed over, as [`behind`] registers it.
+    pub behind: Gauge,
+}
+
+/// Registers the gauge of a stream for [`ReplayOptions::behind`].
+pub fn behind(registry: &mut Registry, stream: &str) -> Gauge {
+    let help = "Entries of a stream that this replica has not applied, by their offsets: of those that were there when reading \
+                began, and of those that arrived since; -1 while the stream is not read";
+    let gauge =
+        gauges(registry, "stream_behind", help).get_or_create(&[("stream", stream.to_owned())]).clone();
+    gauge.set(UNREAD);
+    gauge
 }
 
 impl ReplayOptions {
     /// Reads the whole stream, with entries of any size.
     #[must_use]
     pub fn whole() -> Self {
-        Self { length: u64::MAX, is_enough: Box::new(|_| true), max_body: usize::MAX, after: None }
+        let (length, max_body) = (u64::MAX, usize::MAX);
+        Self { length, is_enough: Box::new(|_| true), max_body, after: None, behind: Gauge::default() }
     }
 }
 

@@ -308,7 +308,11 @@ async fn thirty_lists_in_a_shell_and_thirty_over_http_lose_nothing() {
     let page = letters(&system, &["list", "--limit", "2"]).await.done();
     assert!(page.ends_with("\ndead letters: 2; 3 more not read: raise --limit\n"), "{page}");
     until_true("the gauge has them", PATIENCE, async || {
-        vip.get("/metrics").await.text.lines().any(|line| line == "hops_dead_letters 5")
+        vip.get("/metrics")
+            .await
+            .text
+            .lines()
+            .any(|line| line == r#"hops_queue_messages{queue="vip_queue.dead"} 5"#)
     })
     .await;
     assert_eq!(vip.get("/readyz").await.status, 200, "a dead letter is no reason to send requests elsewhere");

@@ -63,6 +63,11 @@ async fn a_replica_reads_the_newest_offers_of_a_long_stream_and_shows_what_the_o
     let new = launch(2).start().await;
     new.until_ready().await;
 
+    until_true("no entry is left to apply", PATIENCE, async || {
+        new.metric(r#"hops_stream_behind{stream="offers"}"#).await == 0
+    })
+    .await;
+
     let read = entries_read(&new);
     assert!(read <= 3 * SHOWN as u64, "it has read {read} of {ENTRIES} entries");
     let shown = system.offers(&new).await;

@@ -13,9 +13,12 @@ use std::{
     },
 };
 
-use contracts::Kind;
+use contracts::{Kind, topology::OFFERS};
 use messaging::{Message, metrics::counter};
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
 use streams::{Replay, ReplayOptions, StreamReader};
 
 use super::{MAX_ENTRY, OFFER, OfferAnswer, OfferMade};
@@ -29,6 +32,7 @@ pub struct View {
     entries: AtomicU64,
     max: usize,
     duplicates: Counter,
+    behind: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +65,8 @@ impl View {
     pub fn new(max: usize, registry: &mut Registry) -> Self {
         let help = "Entries of the stream whose offer exists already: duplicate deliveries";
         let duplicates = counter(registry, "offers_duplicates", help);
-        Self { state: RwLock::default(), entries: AtomicU64::default(), max, duplicates }
+        let behind = streams::behind(registry, OFFERS);
+        Self { state: RwLock::default(), entries: AtomicU64::default(), max, duplicates, behind }
     }
 
     /// Returns the options for [`streams::replay`]: it reads as much of the stream as the rows depend on.
@@ -74,7 +79,8 @@ impl View {
             state.rows.by_offset.len() >= view.max && oldest.is_some_and(|oldest| oldest - start >= max)
         });
         // `max` for the rows, `max` before them, and a quarter for entries that make no row.
-        ReplayOptions { length: 2 * max + max / 4, is_enough, max_body: MAX_ENTRY, after: None }
+        let (length, behind) = (2 * max + max / 4, self.behind.clone());
+        ReplayOptions { length, is_enough, max_body: MAX_ENTRY, after: None, behind }
     }
 
     /// Returns the reader for [`streams::replay`].

@@ -1,11 +1,12 @@
-//! Dead letters over HTTP, behind the service's router.
+//! Dead letters over HTTP, behind the service's router, and the numbers of messages for `/metrics`.
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt as _;
-use prometheus_client::registry::Registry;
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use queue_browser::BrowseError;
 use serde_json::Value;
 use service::http::Health;
+use tokio::time::sleep;
 
 use super::*;
 
@@ -71,4 +72,36 @@ async fn while_the_broker_is_away_or_they_cannot_be_browsed_the_answer_is_503() 
     browser.expect_browse().returning(|queue| Err(BrowseError::Busy(queue.into())));
     let (status, problem) = get(dead_letters(Arc::new(busy), browser), "/dead-letters").await;
     assert_eq!(status, 503, "{problem}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_queue_is_counted_and_keeps_its_number_while_the_broker_is_away() {
+    const QUEUES: [&str; 4] = ["work", "work.dead", "work.retry.1000", "work.retry.5000"];
+    let mut browser = MockQueueBrowser::new();
+    browser
+        .expect_count_ready()
+        .times(QUEUES.len())
+        .returning(|queue| Ok(u32::try_from(queue.len()).unwrap()));
+    let away = BrowseError::Unavailable("the broker is away".into());
+    browser.expect_count_ready().times(2 * QUEUES.len()).returning(move |_| Err(away.clone()));
+
+    let mut registry = Registry::default();
+    let policy = RetryPolicy::new(QUEUE, &[1, 5].map(Duration::from_secs));
+    let counting = http::count(Arc::new(browser), &policy, &mut registry);
+    let numbers = || {
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let number = |queue| {
+            let sample = format!("queue_messages{{queue=\"{queue}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&sample)).unwrap().parse::<i64>().unwrap()
+        };
+        QUEUES.map(number)
+    };
+    assert_eq!(numbers(), [-1; 4]);
+    for round in 0..3 {
+        sleep(Duration::from_secs(if round == 0 { 1 } else { 5 })).await;
+        assert_eq!(numbers(), QUEUES.map(|queue| queue.len() as i64), "round {round}");
+    }
+    counting.cancel();
+    counting.finished().await;
 }
