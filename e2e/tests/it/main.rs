@@ -18,7 +18,8 @@
 //! - `operations`: what the person sees who runs the services,
 //! - `permissions`: a broker user for each service, and what it may do,
 //! - `config_bus`: the configserver, and who hears on the bus that settings have changed,
-//! - `outputs`: commands whose output cannot be written.
+//! - `outputs`: commands whose output cannot be written,
+//! - `alerts`: the rules for Prometheus, and what makes them fire.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect fails")]
 
@@ -41,3 +42,4 @@ mod operations;
 mod permissions;
 mod config_bus;
 mod outputs;
+mod alerts;
