@@ -9,21 +9,22 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
     // 500 and the unfinished snapshots of sled; 185 for a store that is read whole and compared with its mark, for the outbox of
     // the version before, and for what `outbox list` shows of damage; 1,810 for accounts that change: the resource over HTTP, the
     // rule, a replica that is filled from the stream, and what it appends by itself; 70 for a full disk and for one
-    // decision about writes; 45 for the log lines of a write.
-    ("accountservice", &["accountservice/"], 2635),
-    // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry.
-    ("vipservice", &["vipservice/"], 810),
+    // decision about writes; 45 for the log lines of a write; 5 for the gauge of what is not applied.
+    ("accountservice", &["accountservice/"], 2640),
+    // 750; the rule by which a view depends on a limited part of the stream, its progress and the size of an entry; 5 for the gauge of
+    // what is not applied.
+    ("vipservice", &["vipservice/"], 815),
     ("failpoint", &["common/failpoint/"], 60),
     ("contracts", &["common/contracts/"], 290),
     // 330 and the line with the number of waiting messages; 100 for messages of any exchange, for what is damaged, unreadable or
     // of an earlier version, and for `outbox_sync`.
     ("outbox", &["common/outbox/"], 450),
-    // 1,900 and the line for the end of a delivery that leads to no effect.
-    ("messaging", &["common/messaging/"], 1915),
+    // 1,900 and the line for the end of a delivery that leads to no effect; 5 for gauges with a label.
+    ("messaging", &["common/messaging/"], 1920),
     ("queue-browser", &["common/queue-browser/"], 180),
     // 170 and reading from a place before the end, or from further back, and entries that are too large; 60 for batches, and for going
-    // on behind an entry of an earlier run.
-    ("streams", &["common/streams/"], 295),
+    // on behind an entry of an earlier run; 20 for the gauge of what is not applied.
+    ("streams", &["common/streams/"], 315),
     // 1,050 and the progress of a start, the setting for the names under which a service answers, and its routes with secrets; 35 for
     // addresses in a table.
     ("service", &["common/service/"], 1175),
@@ -68,8 +69,9 @@ const BUDGETS: &[(&str, &[&str], usize)] = &[
 /// did in awk, and for several keys of encrypted values; 2,500 for accounts that change, replicated over a stream; 120 for addresses in
 /// tables and what each service answers about itself; 100 for a store whose disk has failed; 60 for the example that prints the events
 /// of accounts; 190 for the walk of a write, on the command line and on the page; 320 for the firehose
-/// of devbroker, and for the examples of it and of virtual hosts; 170 for `cargo hops stats`.
-const WHOLE_REPOSITORY: usize = 45_440;
+/// of devbroker, and for the examples of it and of virtual hosts; 170 for `cargo hops stats`; 60 for the
+/// numbers of messages in queues and of entries that are not applied.
+const WHOLE_REPOSITORY: usize = 45_510;
 
 #[test]
 fn every_crate_keeps_within_its_budget_and_so_does_the_repository() {
