@@ -21,8 +21,9 @@ async fn with_a_logging_driver_a_collector_gets_each_line_and_the_logs_are_still
     // As the page has it, with another address.
     let page = read("docs/OPERATIONS.md");
     let section = page.split("## Logs elsewhere\n").nth(1).unwrap();
-    let (lines, _) = section.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
-    assert!(lines.contains("udp://127.0.0.1:12201"), "{lines}");
+    let block = section.split("\n\n").find(|part| part.starts_with("    ")).unwrap();
+    assert!(block.contains("udp://127.0.0.1:12201"), "{block}");
+    let lines: String = block.lines().map(|line| format!("{}\n", &line[4..])).collect();
     let lines = lines.replace("127.0.0.1:12201", &address);
     stack.edit("docker-compose.yml", |text| {
         let (before, rest) = text.split_once("    logging: &bounded\n").unwrap();
