@@ -4,7 +4,7 @@ use e2e::{
     broker::Vhost,
     fixture::TestSystem,
     process::Service,
-    wait::{PATIENCE, until_true},
+    wait::{PATIENCE, until, until_true},
 };
 use lapin::{
     BasicProperties,
@@ -36,9 +36,12 @@ async fn publish(vhost: &Vhost, queue: &str, messages: impl IntoIterator<Item = 
 }
 
 /// Entries that a replica had read when it was ready for the first time.
-fn entries_read(service: &Service) -> u64 {
+async fn entries_read(service: &Service) -> u64 {
     let replayed = |line: &e2e::log::Line| line.field("message") == "entries were read for that";
-    service.log().filter(replayed)[0].fields["entries"].as_u64().unwrap()
+    // It is ready before it has logged the number.
+    let line =
+        until("it logs the number", PATIENCE, async || service.log().filter(replayed).into_iter().next());
+    line.await.fields["entries"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -68,7 +71,7 @@ async fn a_replica_reads_the_newest_offers_of_a_long_stream_and_shows_what_the_o
     })
     .await;
 
-    let read = entries_read(&new);
+    let read = entries_read(&new).await;
     assert!(read <= 3 * SHOWN as u64, "it has read {read} of {ENTRIES} entries");
     let shown = system.offers(&new).await;
     assert_eq!((shown.len(), &shown), (SHOWN, &system.offers(&old).await));
