@@ -93,7 +93,7 @@ play() {
         file { print > file }' "$1"
     for step in "$scratch"/??.sh; do
         sed -i -e "s/localhost:6868/localhost:$((HOPS_PORT_BASE + 6868))/" \
-            -e "s,cargo run -p,AMQP_SERVER_URL=amqp://localhost:$((HOPS_PORT_BASE + 5672)) &," "$step"
+            -e "s,cargo run -p,APP_AMQP_SERVER_URL=amqp://localhost:$((HOPS_PORT_BASE + 5672)) &," "$step"
         bash -euo pipefail "$step" >"$scratch/said" 2>&1 || { cat "$scratch/said"; return 1; }
         [ -e "${step%.sh}.text" ] || continue
         sed "s/localhost:6767/localhost:$((HOPS_PORT_BASE + 6767))/" "${step%.sh}.text" | while read -r line; do

@@ -250,3 +250,22 @@ fn every_exit_code_is_in_the_tables_of_the_pages_and_they_name_no_other() {
     }
     assert!(tables > 0);
 }
+
+#[test]
+fn each_statement_of_the_texts_has_a_verdict_a_place_and_what_shows_it() {
+    let page = read("docs/walkthrough/texts.md");
+    let verdicts = ["here", "differently", "depends", "not so", "not here"];
+    let mut count = 0;
+    for row in page.lines().filter(|line| {
+        line.starts_with("| ") && !line.starts_with("| The texts say") && !line.starts_with("| ---")
+    }) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "{row}");
+        assert!(cells[1].split(", ").all(|text| ["1", "2", "3", "4", "5"].contains(&text)), "{row}");
+        assert!(verdicts.contains(&cells[2]), "{row}");
+        assert!(cells[2] != "not so" || cells[3].contains("]("), "its correction has no source: {row}");
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+}
