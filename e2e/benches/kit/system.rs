@@ -47,15 +47,20 @@ impl System {
 
     /// Starts a service.
     pub(crate) fn start(&self, name: &str) -> Server {
-        self.start_with(name, &self.vhost.amqp_url())
+        self.start_with(name, &self.vhost.amqp_url(), &[])
+    }
+
+    /// Starts a service with flags beside the compiled defaults.
+    pub(crate) fn start_flagged(&self, name: &str, flags: &[(&str, &str)]) -> Server {
+        self.start_with(name, &self.vhost.amqp_url(), flags)
     }
 
     /// Starts a service whose broker nobody has started.
     pub(crate) fn start_alone(&self, name: &str) -> Server {
-        self.start_with(name, &self.vhost.amqp_url_at(free_port()))
+        self.start_with(name, &self.vhost.amqp_url_at(free_port()), &[])
     }
 
-    fn start_with(&self, name: &str, broker: &str) -> Server {
+    fn start_with(&self, name: &str, broker: &str, more: &[(&str, &str)]) -> Server {
         let (port, data) = (free_port(), self.data.path().display().to_string());
         // What is measured are the compiled defaults; the configserver has to have something to serve.
         let repo = match name {
@@ -68,8 +73,9 @@ impl System {
             ("config-repo", repo),
             ("amqp-server-url", broker.to_owned()),
         ];
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let flags: Vec<_> =
-            flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+            flags.into_iter().chain(more).flat_map(|(name, value)| [format!("--{name}"), value]).collect();
         let (program, log) = (binary(name), self.data.path().join(format!("{name}-{port}.log")));
         let since = Instant::now();
         Server { process: Process::start(&program, flags, None, &log), port, since }
