@@ -56,8 +56,11 @@ async fn a_full_outbox_refuses_vip_reads_and_takes_them_again_when_the_broker_is
 #[tokio::test]
 async fn a_full_disk_refuses_vip_reads_until_there_is_room_and_loses_nothing() {
     let (system, proxy) = TestSystem::behind_a_proxy().await;
-    proxy.set(Mode::Refuse);
     let account = system.launch("accountservice", 1).ulimit("-f unlimited").start().await;
+    // It has all accounts: what it writes from here on are notifications, and not its store.
+    account.until_ready().await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
     let mut record = Load::answered(20).run(&account.address()).await;
 
     // No file may grow, or be written, behind its first byte.
