@@ -50,7 +50,11 @@ impl Core {
         let name = |id: &QueueId| self.queues.get(id).map_or("", |queue| queue.name.name.as_str());
         let (key, about) = match event {
             Event::Published(queues) => {
-                let names: Vec<_> = queues.iter().map(|id| long_string(name(id))).collect();
+                let names: Vec<_> = match message.exchange.as_str() {
+                    // The default exchange names the queue of the key, whether there is one or not.
+                    "" => vec![long_string(message.routing_key.as_str())],
+                    _ => queues.iter().map(|id| long_string(name(id))).collect(),
+                };
                 let key = format!("publish.{}", message.exchange);
                 (key, ("routed_queues", AMQPValue::FieldArray(names.into())))
             }

@@ -100,11 +100,15 @@ async fn a_published_message_is_an_event_with_its_exchange_its_keys_and_its_prop
 #[tokio::test]
 async fn a_message_that_no_queue_takes_is_an_event_too() {
     let client = traced("#").await;
-    client.try_publish("", "nowhere", "lost", BasicProperties::default()).await;
-    let published = event(&client, "publish.").await;
-    assert_eq!(header(&published, "exchange_name"), Some(text("")));
-    assert_eq!(header(&published, "routing_keys"), Some(array(["nowhere"])));
-    assert_eq!(header(&published, "routed_queues"), Some(array([])));
+    client.exchange("e", ExchangeKind::Topic, []).await;
+    // Through the default exchange it is routed to a name, which is that of no queue.
+    for (exchange, routed) in [("e", array([])), ("", array(["nowhere"]))] {
+        client.try_publish(exchange, "nowhere", "lost", BasicProperties::default()).await;
+        let published = event(&client, &format!("publish.{exchange}")).await;
+        assert_eq!(header(&published, "exchange_name"), Some(text(exchange)));
+        assert_eq!(header(&published, "routing_keys"), Some(array(["nowhere"])));
+        assert_eq!(header(&published, "routed_queues"), Some(routed));
+    }
     assert_no_event(&client).await;
 }
 
