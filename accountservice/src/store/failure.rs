@@ -37,7 +37,7 @@ pub async fn stop_when_writable(failed: CancellationToken, folder: PathBuf, stop
 fn write(folder: &Path) -> io::Result<()> {
     let path = folder.join("room.new");
     let written = File::create(&path).and_then(|mut file| {
-        file.write_all(&[1; ROOM])?;
+        file.write_all(&vec![1; ROOM])?;
         file.sync_all()
     });
     written.and(fs::remove_file(&path))

@@ -6,8 +6,8 @@ use crate::{Framing, HEAD, Head, MARK, OVERHEAD};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
-/// Compared with a whole chunk at once, since reserved space may be long.
-static ZEROS: [u8; CHUNK] = [0; CHUNK];
+/// Compared with so many bytes at once, since reserved space may be long.
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// Finding at the next place of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl<R: Read> Reader<R> {
             if self.head().is_some() {
                 return Ok((self.at > at).then(|| (at, self.at - at)));
             }
-            if ZEROS.starts_with(self.rest()) {
+            if self.rest().chunks(ZEROS.len()).all(|part| ZEROS.starts_with(part)) {
                 self.take(self.rest().len());
                 continue;
             }
