@@ -25,7 +25,7 @@ pub struct WriteRequest {
     pub if_none_match: Option<Tags>,
     /// Id of the change: the `Idempotency-Key`, or a generated one.
     pub change_id: String,
-    /// Whether the client sent an `Idempotency-Key`.
+    /// True if the client sent an `Idempotency-Key`.
     pub has_key: bool,
 }
 

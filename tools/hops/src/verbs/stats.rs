@@ -35,7 +35,7 @@ struct Usage {
     pids: u64,
 }
 
-/// What the kernel shows of a process at one time.
+/// Figures of the kernel about a process at one time.
 #[derive(Debug)]
 struct Reading {
     at: Instant,
